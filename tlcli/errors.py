@@ -10,7 +10,7 @@
     ├── WeightsUnavailable     7   pretrained weights cannot be had here
     └── RunLocked             75   another process holds the run
 
-    Stopped (KeyboardInterrupt)   130 / 143: a signal asked to stop
+    Stopped (BaseException)   130 / 143: a signal asked to stop
 
 Messages are one line: what was expected, what was received, what to do next.
 """
@@ -68,7 +68,7 @@ class RunLocked(TlcliError):
     exit_code = 75
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(BaseException):
     """A signal asked the program to stop; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int) -> None:

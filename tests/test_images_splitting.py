@@ -1,0 +1,112 @@
+"""Laws of the splits: content decides, order and newcomers do not."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlcli.errors import UsageError
+from tlcli.images import folds, holdout
+
+
+def sha(name):
+    return hashlib.sha256(str(name).encode()).hexdigest()
+
+
+IMAGES = st.lists(
+    st.tuples(st.integers(0, 10**6).map(sha), st.sampled_from("abcd")),
+    unique_by=lambda image: image[0],
+    max_size=40,
+)
+SHARES = st.floats(0, 1)
+
+
+def columns(images):
+    return [image[0] for image in images], [image[1] for image in images]
+
+
+@given(IMAGES, SHARES, st.randoms())
+def test_holdout_does_not_depend_on_order(images, share, random):
+    order = list(range(len(images)))
+    random.shuffle(order)
+    shuffled = holdout(*columns([images[i] for i in order]), share)
+    np.testing.assert_array_equal(shuffled, holdout(*columns(images), share)[order])
+
+
+@given(IMAGES, SHARES)
+def test_holdout_never_empties_a_class(images, share):
+    held = holdout(*columns(images), share)
+    assert held.dtype == np.bool_
+    assert held.shape == (len(images),)
+    trained = {label for (_, label), out in zip(images, held, strict=True) if not out}
+    assert trained == {label for _, label in images}
+
+
+@given(IMAGES, IMAGES, SHARES)
+def test_newcomers_move_no_training_image_to_validation(images, newcomers, share):
+    """Only an image that was kept back to fill its class may change sides."""
+    known = {image[0] for image in images}
+    everyone = images + [image for image in newcomers if image[0] not in known]
+    before = holdout(*columns(images), share)
+    after = holdout(*columns(everyone), share)[: len(images)]
+    for (digest, _), old, new in zip(images, before, after, strict=True):
+        below = int(digest[:16], 16) / 2**64 < share
+        assert new == old or below
+
+
+@given(IMAGES)
+def test_other_classes_change_nothing(images):
+    newcomers = [(sha(f"new {i}"), "z") for i in range(5)]
+    after = holdout(*columns(images + newcomers), 0.3)[: len(images)]
+    np.testing.assert_array_equal(after, holdout(*columns(images), 0.3))
+
+
+def test_holdout_takes_about_the_share():
+    digests = [sha(i) for i in range(4000)]
+    assert abs(holdout(digests, ["a"] * 4000, 0.2).mean() - 0.2) < 0.02
+    assert not holdout(digests, ["a"] * 4000, 0).any()
+
+
+def test_the_largest_hash_returns_to_training():
+    assert holdout(["00" * 32, "22" * 32, "11" * 32], "aaa", 0.5).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(share):
+    with pytest.raises(UsageError, match="share="):
+        holdout([], [], share)
+
+
+def test_unequal_lengths_are_a_bug():
+    with pytest.raises(ValueError, match="shorter"):
+        holdout([sha(1)], [], 0.5)
+
+
+@given(IMAGES, st.integers(1, 7), st.randoms())
+def test_folds_do_not_depend_on_order(images, k, random):
+    order = list(range(len(images)))
+    random.shuffle(order)
+    shuffled = folds(*columns([images[i] for i in order]), k)
+    np.testing.assert_array_equal(shuffled, folds(*columns(images), k)[order])
+
+
+@given(IMAGES, st.integers(2, 7))
+def test_folds_divide_every_class_evenly(images, k):
+    fold = folds(*columns(images), k)
+    assert fold.dtype == np.int64
+    for name in {label for _, label in images}:
+        sizes = np.bincount(fold[[label == name for _, label in images]], minlength=k)
+        assert len(sizes) == k
+        assert sizes.max() - sizes.min() <= 1
+        assert sizes.sum() < 2 or (sizes > 0).sum() > 1
+
+
+def test_copies_share_a_fold():
+    assert folds(["11", "22", "11"], "aaa", 2).tolist() == [0, 1, 0]
+
+
+def test_no_fold_is_refused():
+    with pytest.raises(UsageError, match="k=0"):
+        folds([], [], 0)

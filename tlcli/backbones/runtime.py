@@ -1,0 +1,70 @@
+"""Keras with the TensorFlow backend, imported once, late and quietly."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+
+_DEFAULT_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_STANDARD_STREAMS = (1, 2)
+
+_import_lock = threading.Lock()
+_imported: list[ModuleType] = []
+
+
+def keras_module() -> ModuleType:
+    """Return `keras`; the first call imports it, which takes seconds and prints nothing.
+
+    Raises:
+        ImportError: when TensorFlow or Keras cannot be imported; the reason is kept.
+    """
+    with _import_lock:
+        if not _imported:
+            _imported.append(_import_keras())
+        return _imported[0]
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Send file descriptors 1 and 2 of the process to the null device for the block.
+
+    Native code writes there directly, past `sys.stdout` and `sys.stderr`. The
+    descriptors are restored however the block ends; exceptions pass through.
+    """
+    with contextlib.ExitStack() as restore:
+        null = os.open(os.devnull, os.O_WRONLY)
+        restore.callback(os.close, null)
+        _flush()
+        for descriptor in _STANDARD_STREAMS:
+            with contextlib.suppress(OSError):  # a closed descriptor has nothing to silence
+                saved = os.dup(descriptor)
+                restore.callback(os.close, saved)
+                restore.callback(os.dup2, saved, descriptor)
+                os.dup2(null, descriptor)
+        restore.callback(_flush)
+        yield
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # a broken pipe, a closed stream
+                stream.flush()
+
+
+def _import_keras() -> ModuleType:
+    for name, value in _DEFAULT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with silenced():
+        import keras
+        import tensorflow
+        from absl import logging as absl_logging
+
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        # The first device operation and the first compiled function each print a line.
+        tensorflow.function(lambda x: x + 1)(tensorflow.constant(0)).numpy()
+    return keras

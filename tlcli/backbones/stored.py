@@ -1,0 +1,343 @@
+"""A backbone on disk: written once, checked when it is read, composed with heads."""
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.backbones import archives
+from tlcli.backbones.network import fingerprint
+from tlcli.backbones.runtime import keras_module
+from tlcli.backbones.weights_files import layer_paths
+from tlcli.errors import RunError, UsageError
+
+FORMAT = 1
+
+MANIFEST = "backbone.json"
+MODEL = "model.keras"
+CLASSIFIER = "classifier.json"
+
+HEAD_NAME = "head"
+
+_FIXED_POINT_LIMIT = 2**16
+_HEADROOM = 4.0
+_FIXED_POINT_RANGE = (-8, 24)
+_PROBE_BATCH = 4
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredBackbone:
+    """What is known of a backbone on disk without TensorFlow.
+
+    Attributes:
+        folder: where its files are.
+        name: its row in `BACKBONES`.
+        image_size: side of its images in pixels.
+        width: length D of its feature vectors.
+        parameters: number of its weights.
+        weights: where they came from: "imagenet", "none" or the name of a file.
+        fingerprint: SHA-256 over its function, see `fingerprint`.
+        fixed_point_bits: features are rounded to multiples of 2**-bits.
+        versions: of keras and tensorflow, when it was stored.
+        files: SHA-256 of every file by name.
+    """
+
+    folder: Path
+    name: str
+    image_size: int
+    width: int
+    parameters: int
+    weights: str
+    fingerprint: str
+    fixed_point_bits: int
+    versions: Mapping[str, str]
+    files: Mapping[str, str]
+
+    def verify(self) -> None:
+        """Compare every file with its checksum.
+
+        Raises:
+            RunError: a file is missing or was changed; the message names it.
+        """
+        for name, expected in self.files.items():
+            path = self.folder / name
+            try:
+                received = _sha256(path)
+            except OSError as error:
+                raise RunError(
+                    f"Expected the backbone's file {path}. Received: {error.strerror}. "
+                    f"Restore the file or the run from a copy."
+                ) from error
+            if received != expected:
+                raise RunError(
+                    f"Expected sha256={expected[:12]}… for {path}. Received: "
+                    f"sha256={received[:12]}…, it was damaged. Restore it from a copy."
+                )
+
+
+def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBackbone:
+    """Write a backbone and everything that later commands need of it.
+
+    `model.keras` is the backbone itself. `classifier.json` is the serialised model of the
+    backbone with a head of one unit, from which `write_classifier` composes classifiers.
+    `backbone.json` comes last: a folder that has it is complete.
+
+    Args:
+        model: the backbone.
+        name: its row in `BACKBONES`.
+        weights_source: label of where the weights came from.
+        folder: made when missing.
+
+    Raises:
+        UsageError: its features are not finite, or all zero.
+        OSError: nothing could be saved.
+    """
+    bits = fixed_point_bits(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_model(model, folder / MODEL)
+    with archives.durable(folder / CLASSIFIER) as stream:
+        stream.write(archives.canonical_json(_classifier_template(model)))
+    stored = StoredBackbone(
+        folder=folder,
+        name=name,
+        image_size=int(model.input_shape[1]),
+        width=int(model.output_shape[-1]),
+        parameters=int(model.count_params()),
+        weights=weights_source,
+        fingerprint=fingerprint(model, name),
+        fixed_point_bits=bits,
+        versions=_versions(),
+        files={file: _sha256(folder / file) for file in (MODEL, CLASSIFIER)},
+    )
+    _write_manifest(stored)
+    return stored
+
+
+def _write_model(model: Any, path: Path) -> None:
+    """Save with Keras, then again without the date and time."""
+    draft = path.with_name(f"draft-{path.name}")
+    try:
+        model.save(str(draft))
+        metadata = {"keras_version": keras_module().__version__}
+        config = archives.read_json(draft, archives.CONFIG)
+        archives.write_archive(path, metadata, config, archives.read_weights(draft))
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _classifier_template(model: Any) -> dict[str, Any]:
+    """Return the classifier's config with one unit, and where its head's weights belong."""
+    keras = keras_module()
+    head = keras.layers.Dense(1, activation="softmax", name=HEAD_NAME)
+    classifier = keras.Model(model.input, head(model.output), name=f"{model.name}_classifier")
+    groups = {layer.name: group for group, layer in layer_paths(classifier)}
+    return {
+        "config": keras.saving.serialize_keras_object(classifier),
+        "head_group": groups[HEAD_NAME],
+    }
+
+
+def _versions() -> dict[str, str]:
+    import tensorflow
+
+    return {"keras": keras_module().__version__, "tensorflow": tensorflow.__version__}
+
+
+def _write_manifest(stored: StoredBackbone) -> None:
+    fields = asdict(stored)
+    del fields["folder"]
+    with archives.durable(stored.folder / MANIFEST) as stream:
+        stream.write(archives.canonical_json({"format": FORMAT, **fields}))
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def load_stored(folder: Path) -> StoredBackbone:
+    """Return the backbone stored in a folder, without TensorFlow and without its weights.
+
+    Raises:
+        RunError: there is none, its description is damaged, or a newer program wrote it.
+    """
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_bytes())
+        version = fields.pop("format")
+        if version > FORMAT:
+            raise RunError(
+                f"Expected a backbone of format {FORMAT} or older. Received: format={version} "
+                f"in {path}. Update this program."
+            )
+        return _checked(StoredBackbone(folder=folder, **fields))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"Expected a stored backbone. Received: {path}, no such file. "
+            f"Restore the run from a copy."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"Expected a readable description of the backbone. Received: {path}, damaged "
+            f"({error}). Restore the run from a copy."
+        ) from error
+
+
+def _checked(stored: StoredBackbone) -> StoredBackbone:
+    """Return it, or raise TypeError or ValueError when a field cannot be meant."""
+    texts = (stored.name, stored.weights, stored.fingerprint, *stored.versions.values())
+    numbers = (stored.image_size, stored.width, stored.parameters, stored.fixed_point_bits)
+    if not all(isinstance(text, str) for text in (*texts, *stored.files.values())):
+        raise TypeError("a field is not a text")
+    if not all(type(number) is int for number in numbers):
+        raise TypeError("a field is not a whole number")
+    if not {MODEL, CLASSIFIER} <= set(stored.files):
+        raise ValueError("a file is not listed")
+    if any(Path(name).name != name for name in stored.files):
+        raise ValueError("a file lies outside the folder")
+    return stored
+
+
+def load_model(stored: StoredBackbone) -> Any:
+    """Return the backbone as a `keras.Model`.
+
+    Raises:
+        RunError: its file is missing or damaged.
+    """
+    path = stored.folder / MODEL
+    keras = keras_module()
+    try:
+        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"Expected the backbone's model. Received: {path}, which cannot be loaded "
+            f"({str(error).splitlines()[0]}). Restore the run from a copy."
+        ) from error
+
+
+def write_classifier(
+    stored: StoredBackbone,
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """Write backbone and head as an ordinary Keras model, without importing Keras.
+
+    Raw RGB in 0..255 goes in, probabilities (None, C) come out; the class names are in the
+    archive's metadata.json under "classes". The same arguments give the same bytes.
+
+    Args:
+        stored: the backbone.
+        weights: (D, C), float32.
+        bias: (C,), float32.
+        classes: the C names, in the order of the columns.
+        path: ends in `.keras`.
+
+    Raises:
+        ValueError: shapes do not fit together, or a value is not finite.
+        RunError: a file of the backbone is missing or damaged.
+        OSError: nothing could be saved.
+    """
+    _check_head(stored, weights, bias, classes)
+    try:
+        template = json.loads((stored.folder / CLASSIFIER).read_bytes())
+        backbone = archives.read_weights(stored.folder / MODEL)
+        config = _with_units(template["config"], len(classes))
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
+            f"Restore the run from a copy."
+        ) from error
+    head = (np.asarray(weights, np.float32), np.asarray(bias, np.float32))
+    content = archives.with_layer(backbone, template["head_group"], HEAD_NAME, head)
+    metadata = {"keras_version": stored.versions["keras"], "classes": list(classes)}
+    archives.write_archive(path, metadata, config, content)
+
+
+def _check_head(
+    stored: StoredBackbone,
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    classes: Sequence[str],
+) -> None:
+    expected = ((stored.width, len(classes)), (len(classes),))
+    if (weights.shape, bias.shape) != expected:
+        raise ValueError(
+            f"Expected a head of shapes {expected}. Received: {(weights.shape, bias.shape)}."
+        )
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise ValueError("Expected a finite head. Received: NaN or infinite values.")
+
+
+def _with_units(config: dict[str, Any], units: int) -> dict[str, Any]:
+    """Return the classifier's config with another number of classes; changes the argument."""
+    layers = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+    layers[HEAD_NAME]["config"]["units"] = units
+    return config
+
+
+def fixed_point_bits(model: Any) -> int:
+    """Return the b with which features are rounded to q = round(φ·2^b), |q| < 2^16.
+
+    A function of the backbone alone: the largest b that leaves a factor of 4 between the
+    limit and the largest feature of the probe images, which photographs do not exceed.
+
+    Raises:
+        UsageError: its features are not finite, or all zero.
+    """
+    images = probe_images(int(model.input_shape[1]))
+    batches = np.split(images, len(images) // _PROBE_BATCH)
+    features = [np.asarray(model(batch, training=False)) for batch in batches]
+    largest = float(np.max(np.abs(np.concatenate(features))))
+    if not math.isfinite(largest) or largest == 0.0:
+        raise UsageError(
+            f"Expected a backbone with finite features other than zero. Received: "
+            f"largest={largest} for {model.name} on test images. Use other weights."
+        )
+    bits = math.floor(math.log2(_FIXED_POINT_LIMIT / (_HEADROOM * largest)))
+    return int(np.clip(bits, *_FIXED_POINT_RANGE))
+
+
+def probe_images(size: int, count: int = 16) -> NDArray[np.uint8]:
+    """Return (count, size, size, 3) images, the same everywhere and forever.
+
+    In turn: colour noise enlarged from grids of 2 to 16 cells, gradients, and noise of
+    single pixels. The noise comes from SHAKE-256, which no library version changes.
+    """
+    return np.stack([_probe_image(size, index) for index in range(count)])
+
+
+def _probe_image(size: int, index: int) -> NDArray[np.uint8]:
+    cells = (2, 4, 8, 16, 3, 6, 12, size)[index % 8]
+    grid = _noise(cells, index)
+    if index % 8 == 4:  # a gradient from corner to corner between two colours
+        along = np.linspace(0.0, 1.0, size)
+        share = ((along[:, None] + along[None, :]) / 2)[..., None]
+        return np.rint(grid[0, 0] * (1 - share) + grid[1, 1] * share).astype(np.uint8)
+    return np.rint(_enlarged(_enlarged(grid, size, 0), size, 1)).astype(np.uint8)
+
+
+def _noise(cells: int, index: int) -> NDArray[np.float64]:
+    stream = hashlib.shake_256(f"probe {index}".encode()).digest(cells * cells * 3)
+    return np.frombuffer(stream, np.uint8).reshape(cells, cells, 3).astype(np.float64)
+
+
+def _enlarged(grid: NDArray[np.float64], size: int, axis: int) -> NDArray[np.float64]:
+    """Interpolate linearly along one axis, from corner to corner."""
+    position = np.linspace(0.0, grid.shape[axis] - 1.0, size)
+    lower = np.minimum(position.astype(np.int64), grid.shape[axis] - 2)
+    shape = [-1 if dimension == axis else 1 for dimension in range(3)]
+    share = (position - lower).reshape(shape)
+    return grid.take(lower, axis) * (1 - share) + grid.take(lower + 1, axis) * share

@@ -1,0 +1,125 @@
+"""The command group, and the one place where errors become messages and exit codes."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+import tlcli
+from tlcli.cli import console
+from tlcli.cli.configuration import load_config
+from tlcli.cli.inspecting import backbones, data, rounds
+from tlcli.cli.learning import extend_classes, finetune, pretrain
+from tlcli.cli.showing import demo
+from tlcli.cli.using import evaluate, predict
+from tlcli.errors import Stopped, TlcliError
+
+CONTEXT = {
+    "auto_envvar_prefix": "TLCLI",
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(tlcli.__version__, prog_name="tlcli")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=load_config,
+    expose_value=False,
+    is_eager=True,
+    help="TOML file with a table per command; flags and environment variables go before it.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on standard error.")
+@click.pass_context
+def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
+    """Train image classifiers by transfer learning, and keep adding classes to them.
+
+    DATA is a folder of class folders, a CSV or TSV file with the columns path,label, or - for
+    such lines on standard input.
+
+    \b
+    Exit codes: 0 done · 2 usage · 3 unusable data · 4 a gate failed · 5 damaged or other run ·
+    6 cannot save · 7 no weights here · 75 run in use · 130/143 stopped · 1 a bug
+    """
+    context.obj = -1 if quiet else int(verbose)
+    console.set_up_logging(context.obj)
+
+
+for command in (
+    pretrain,
+    extend_classes,
+    finetune,
+    evaluate,
+    predict,
+    rounds,
+    backbones,
+    data,
+    demo,
+):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """The entry point of `tlcli`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; the exit code."""
+    try:
+        cli.main(arguments, prog_name="tlcli", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        console.complain(_usage_message(error))
+        return error.exit_code
+    except TlcliError as error:
+        console.complain(f"error: {error}")
+        return error.exit_code
+    except (Stopped, click.Abort) as error:
+        console.complain("stopped; nothing was saved that was not complete")
+        return getattr(error, "exit_code", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader has gone; the interpreter must not fail again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:  # noqa: BLE001
+        console.complain(f"error: this is a bug in tlcli. Its log is {_write_log(arguments)}")
+        return 1
+    return 0
+
+
+def _usage_message(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    advice = f" See `{context.command_path} --help`." if context else ""
+    return f"error: {error.format_message()}{advice}"
+
+
+def _write_log(arguments: list[str]) -> str:
+    """Save the traceback; its path, or the traceback itself where it cannot be saved."""
+    import platformdirs
+
+    text = f"tlcli {tlcli.__version__}\n{arguments}\n{traceback.format_exc()}"
+    folder = Path(os.environ.get("TLCLI_LOG_DIR") or platformdirs.user_log_dir("tlcli"))
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError:
+        return f"not writable, so here it is: {text}"
+    return str(path)

@@ -1,0 +1,77 @@
+"""What appears where: results on standard output, everything else on standard error."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from tlcli.config import Progress, no_progress
+
+LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+
+
+def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_json: bool) -> None:
+    """Print a command's result: one JSON object, or text for people."""
+    click.echo(json.dumps(content, ensure_ascii=False) if as_json else text(content))
+
+
+def complain(message: str) -> None:
+    """Print one line to standard error."""
+    click.echo(f"tlcli: {' '.join(message.split())}", err=True)
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Send tlcli's own log to standard error.
+
+    Args:
+        verbosity: -1 errors only, 0 warnings too, 1 everything.
+    """
+    logger = logging.getLogger("tlcli")
+    logger.setLevel(LEVELS[verbosity])
+    logger.handlers = [_StandardError()]
+    logger.propagate = False
+
+
+class _StandardError(logging.Handler):
+    """One line a message, above a progress bar that may be on the screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        complain(message if record.levelno <= logging.INFO else f"warning: {message}")
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """A bar with rate and time left on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.speed:.0f}/s", justify="right"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Reporter(bar)
+
+
+class _Reporter:
+    """Shows the phase that reported last."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bar.add_task(phase, total=total)
+        self._bar.update(self._tasks[phase], completed=done, total=total)

@@ -1,0 +1,98 @@
+"""The commands that use a run without changing it."""
+
+import json
+from typing import Any
+
+import click
+
+from tlcli.cli import console
+from tlcli.cli.options import (
+    Share,
+    config_of,
+    data_argument,
+    json_option,
+    max_bad_option,
+    option,
+    run_argument,
+)
+from tlcli.config import EvaluateConfig, PredictConfig
+from tlcli.errors import DataError, GateFailed
+
+
+@click.command()
+@run_argument
+@data_argument
+@click.option(
+    "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
+)
+@option(
+    EvaluateConfig,
+    "--fail-under",
+    type=Share(),
+    help="Exit with 4 when the accuracy is below this.",
+)
+@option(
+    EvaluateConfig,
+    "--max-regression",
+    type=Share(),
+    help="Exit with 4 when the accuracy on the classes of the previous round fell by more.",
+)
+@max_bad_option
+@json_option
+@click.pass_obj
+def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
+    """Measure a run on labelled images that it has not learned.
+
+    Gives accuracy over all, per class, for old and new classes and after every round, forgetting
+    and calibration.
+
+    \b
+    Examples:
+      tlcli evaluate run test-photos
+      tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
+    """
+    from tlcli.reports import evaluation_text
+    from tlcli.stages.evaluating import evaluate as stage
+
+    with console.progress_bar(verbosity < 0) as progress:
+        report = stage(config_of(EvaluateConfig, options), progress)
+    console.result(report.to_json(), lambda _: evaluation_text(report), as_json)
+    if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
+        raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")
+
+
+@click.command()
+@run_argument
+@click.argument("paths", nargs=-1, required=True)
+@option(
+    PredictConfig,
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="How many classes an answer of --json lists.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
+@click.pass_obj
+def predict(verbosity: int, /, as_json: bool, **options: Any) -> None:
+    """Label images: files, folders, or - for paths on standard input.
+
+    Prints a line an image: label, probability, path, with tabs between. A file that is no image
+    is answered with its error; exit code 3 when there was no image at all.
+
+    \b
+    Examples:
+      tlcli predict run photo.jpg holiday/
+      find inbox -name '*.jpg' | tlcli predict run - --json
+    """
+    from tlcli.stages.predicting import predict as stage
+
+    answered = 0
+    with console.progress_bar(verbosity < 0) as progress:
+        for prediction in stage(config_of(PredictConfig, options), progress):
+            answered += prediction.error is None
+            if as_json:
+                click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+            else:
+                click.echo(prediction.to_text())
+    if not answered:
+        raise DataError("Expected at least one image. Received: none that can be read.")

@@ -1,0 +1,371 @@
+"""How good a head is: predictions → figures. What was not measured is None, never a guess."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import moments
+from tlcli.features import Features
+from tlcli.heads import Fit, LinearHead
+from tlcli.images import Skipped, folds, holdout
+from tlcli.moments import Moments
+from tlcli.runs import RegisteredClass
+
+FOLDS = 5
+HELD_OUT = 0.2
+"""Share of the images that a gradient-trained head is tested on."""
+ECE_BINS = 15
+
+Names = NDArray[np.object_]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Accuracy of a new round; each figure only if every class it speaks of was tested."""
+
+    accuracy: float | None
+    old_accuracy: float | None
+    new_accuracy: float | None
+    images: int
+    method: str
+    """`test`, `cross-validation` or `holdout`."""
+
+
+def validate_on_test(
+    head: LinearHead, test: Features, classes: Sequence[str], old: Collection[str]
+) -> Validation:
+    """Validate a round's own head on images that were set aside by the user."""
+    predicted = head.predict(test.vectors)
+    return _validation("test", np.array(test.labels, object), predicted, classes, old)
+
+
+def validate_by_folds(
+    fit: Fit, total: Moments, features: Features, classes: Sequence[str], old: Collection[str]
+) -> Validation:
+    """k-fold subtraction: solve without a fold's moments, test on the fold.
+
+    A class with one image in all cannot be tested this way and is left out of the figures.
+    """
+    assigned = folds(features.hashes, features.labels, FOLDS)
+    masks = [mask for fold in range(FOLDS) if (mask := assigned == fold).any()]
+    return _validate(fit, total, features, masks, "cross-validation", classes, old)
+
+
+def validate_by_holdout(
+    fit: Fit,
+    total: Moments,
+    features: Features,
+    classes: Sequence[str],
+    old: Collection[str],
+) -> Validation:
+    """Fit without a share of the images that their content hash chooses, test on the share."""
+    mask = holdout(features.hashes, features.labels, HELD_OUT)
+    masks = [mask] if mask.any() else []
+    return _validate(fit, total, features, masks, "holdout", classes, old)
+
+
+def _validate(
+    fit: Fit,
+    total: Moments,
+    features: Features,
+    masks: Sequence[Mask],
+    method: str,
+    classes: Sequence[str],
+    old: Collection[str],
+) -> Validation:
+    labels = np.array(features.labels, object)
+    predicted = np.full(len(labels), None, object)
+    testable = np.zeros(len(labels), bool)
+    for mask in masks:
+        head = _fit_without(fit, total, features, mask)
+        predicted[mask] = head.predict(features.vectors[mask])
+        testable |= mask & np.isin(labels, head.classes)
+    single = {
+        name
+        for name, count in zip(total.classes, total.counts, strict=True)
+        if count == 1 and method == "cross-validation"
+    }
+    wanted = [name for name in classes if name not in single]
+    return _validation(method, labels[testable], predicted[testable], wanted, old)
+
+
+def _fit_without(fit: Fit, total: Moments, features: Features, mask: Mask) -> LinearHead:
+    left_out = features.where(mask)
+    rest = moments.subtract(
+        total, moments.of(left_out.vectors, left_out.labels, total.fingerprint, total.bits)
+    )
+    return fit(rest, features.where(~mask))
+
+
+def _validation(
+    method: str, true: Names, predicted: Names, classes: Sequence[str], old: Collection[str]
+) -> Validation:
+    def accuracy(wanted: Sequence[str]) -> float | None:
+        chosen = np.isin(true, wanted)
+        if not wanted or not set(wanted) <= set(true):
+            return None
+        return float((true == predicted)[chosen].mean())
+
+    return Validation(
+        accuracy(classes),
+        accuracy([name for name in classes if name in old]),
+        accuracy([name for name in classes if name not in old]),
+        len(true),
+        method,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RoundHead:
+    """One round's head, and the test images in the feature space of that round's backbone."""
+
+    number: int
+    head: LinearHead
+    vectors: NDArray[np.float32]
+    """(n, D) the same test images for every round."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit that a figure must keep."""
+
+    name: str
+    limit: float
+    value: float | None
+    """None: it could not be measured."""
+    passed: bool
+
+    def to_text(self) -> str:
+        """Name, measured value and limit."""
+        value = "unknown" if self.value is None else f"{self.value:.4f}"
+        return f"{self.name} is {value}, limit {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How one class fares; the figures are None where the test holds no image of it."""
+
+    name: str
+    introduced_in_round: int
+    images: int
+    accuracy: float | None
+    precision: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """How one round's head fares on the test images of the classes that it knew."""
+
+    round: int
+    accuracy: float | None
+    accuracy_by_introduction: dict[int, float | None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `evaluate` measures."""
+
+    run: str
+    round: int
+    images: int
+    skipped: tuple[Skipped, ...]
+    accuracy: float
+    mean_class_accuracy: float
+    top5_accuracy: float
+    old_accuracy: float | None
+    new_accuracy: float | None
+    ece: float
+    log_loss: float
+    per_class: tuple[ClassFigures, ...]
+    rounds: tuple[RoundFigures, ...]
+    average_incremental_accuracy: float | None
+    forgetting: float | None
+    gates: tuple[Gate, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `evaluate --json` prints."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return content | {
+            "skipped": [vars(entry) for entry in self.skipped],
+            "per_class": [_renamed(vars(entry)) for entry in self.per_class],
+            "rounds": [vars(entry) for entry in self.rounds],
+            "gates": [vars(gate) for gate in self.gates],
+        }
+
+
+def _renamed(figures: dict[str, Any]) -> dict[str, Any]:
+    return {"class": figures["name"]} | {
+        key: value for key, value in figures.items() if key != "name"
+    }
+
+
+def evaluate(
+    run: str,
+    registry: Sequence[RegisteredClass],
+    rounds: Sequence[RoundHead],
+    labels: Sequence[str],
+    skipped: tuple[Skipped, ...],
+) -> Report:
+    """Measure the last of `rounds`, and the way there, on n labelled test images.
+
+    Args:
+        run: name of the run for the report.
+        registry: the classes of the last round.
+        rounds: every round, oldest first; the vectors of all belong to the same n images.
+        labels: the true class name of each image, all known to the last round.
+        skipped: test images that could not be read.
+    """
+    current, true = rounds[-1], np.array(labels, object)
+    probabilities = current.head.probabilities(current.vectors)
+    correct = current.head.predict(current.vectors) == true
+    introduced = {entry.name: entry.introduced_in_round for entry in registry}
+    per_class = _per_class(registry, true, current.head.predict(current.vectors))
+    matrix = tuple(_round_figures(entry, true, introduced) for entry in rounds)
+    last = max(introduced.values())
+    return Report(
+        run=run,
+        round=current.number,
+        images=len(true),
+        skipped=skipped,
+        accuracy=float(correct.mean()),
+        mean_class_accuracy=_mean([entry.accuracy for entry in per_class]) or 0.0,
+        top5_accuracy=_top_accuracy(probabilities, current.head.classes, labels, 5),
+        old_accuracy=_accuracy_of(correct, true, {c for c, k in introduced.items() if k < last}),
+        new_accuracy=_accuracy_of(correct, true, {c for c, k in introduced.items() if k == last}),
+        ece=_calibration_error(probabilities.max(axis=1), correct),
+        log_loss=_log_loss(probabilities, current.head.classes, labels),
+        per_class=per_class,
+        rounds=matrix,
+        average_incremental_accuracy=_mean([entry.accuracy for entry in matrix]),
+        forgetting=_forgetting(matrix),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _accuracy_of(correct: Mask, true: Names, classes: Collection[str]) -> float | None:
+    chosen = np.isin(true, list(classes))
+    return float(correct[chosen].mean()) if chosen.any() else None
+
+
+def _per_class(
+    registry: Sequence[RegisteredClass], true: Names, predicted: Names
+) -> tuple[ClassFigures, ...]:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    names = [entry.name for entry in registry]
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true.astype(str), predicted.astype(str), labels=names, zero_division=0.0
+    )
+    return tuple(
+        ClassFigures(entry.name, entry.introduced_in_round, int(n), float(r), float(p), float(f))
+        if n
+        else ClassFigures(entry.name, entry.introduced_in_round, 0, None, None, None)
+        for entry, p, r, f, n in zip(registry, precision, recall, f1, support, strict=True)
+    )
+
+
+def _round_figures(entry: RoundHead, true: Names, introduced: dict[str, int]) -> RoundFigures:
+    known = np.isin(true, entry.head.classes)
+    correct = np.zeros(len(true), bool)
+    if known.any():
+        correct[known] = entry.head.predict(entry.vectors[known]) == true[known]
+    numbers = sorted({introduced[name] for name in entry.head.classes})
+    by_introduction = {
+        number: _accuracy_of(correct, true, {c for c, k in introduced.items() if k == number})
+        for number in numbers
+    }
+    return RoundFigures(
+        entry.number, _accuracy_of(correct, true, entry.head.classes), by_introduction
+    )
+
+
+def _forgetting(matrix: Sequence[RoundFigures]) -> float | None:
+    """Mean over earlier introductions k of (best accuracy on k before the last round − now)."""
+    now = matrix[-1].accuracy_by_introduction
+    drops = []
+    for number, accuracy in now.items():
+        before = [
+            value
+            for figures in matrix[:-1]
+            if (value := figures.accuracy_by_introduction.get(number)) is not None
+        ]
+        if before and accuracy is not None:
+            drops.append(max(before) - accuracy)
+    return float(np.mean(drops)) if drops else None
+
+
+def _true_columns(classes: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+    column = {name: index for index, name in enumerate(classes)}
+    return np.array([column[label] for label in labels], np.int64)
+
+
+def _top_accuracy(
+    probabilities: NDArray[np.float64], classes: Sequence[str], labels: Sequence[str], top: int
+) -> float:
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return float((best == _true_columns(classes, labels)[:, None]).any(axis=1).mean())
+
+
+def _log_loss(
+    probabilities: NDArray[np.float64], classes: Sequence[str], labels: Sequence[str]
+) -> float:
+    given = probabilities[np.arange(len(labels)), _true_columns(classes, labels)]
+    return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
+
+
+def _calibration_error(confidence: NDArray[np.float64], correct: Mask) -> float:
+    """Expected calibration error over 15 equal bins of the confidence (Guo et al. 2017)."""
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = [
+        abs(correct[bins == number].mean() - confidence[bins == number].mean()) * share
+        for number in range(ECE_BINS)
+        if (share := float((bins == number).mean())) > 0
+    ]
+    return float(sum(gaps))
+
+
+def with_gates(
+    report: Report,
+    rounds: Sequence[RoundHead],
+    labels: Sequence[str],
+    fail_under: float | None,
+    max_regression: float | None,
+) -> Report:
+    """The report with the gates that were asked for.
+
+    Args:
+        report: of the same rounds and labels.
+        rounds: as for `evaluate`.
+        labels: as for `evaluate`.
+        fail_under: smallest accuracy that passes.
+        max_regression: largest fall of the accuracy on the classes of the previous round,
+            against that round, that passes.
+    """
+    gates = []
+    if fail_under is not None:
+        gates.append(Gate("fail-under", fail_under, report.accuracy, report.accuracy >= fail_under))
+    if max_regression is not None:
+        fall = _regression(rounds, np.array(labels, object))
+        passed = len(rounds) == 1 or (fall is not None and fall <= max_regression)
+        gates.append(Gate("max-regression", max_regression, fall, passed))
+    return replace(report, gates=tuple(gates))
+
+
+def _regression(rounds: Sequence[RoundHead], true: Names) -> float | None:
+    """Fall of accuracy from the previous round to the last, on the classes both know."""
+    if len(rounds) == 1:
+        return None
+    before, now = (
+        _accuracy_of(entry.head.predict(entry.vectors) == true, true, rounds[-2].head.classes)
+        for entry in rounds[-2:]
+    )
+    return None if before is None or now is None else before - now

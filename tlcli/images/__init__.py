@@ -1,0 +1,41 @@
+"""Images and their labels: what DATA means, how a file becomes pixels, how images are split.
+
+scanning   DATA → Listing: find, name, hash; nothing is decoded
+decoding   one file → (size, size, 3) RGB, or BadImage with the reason
+splitting  content hashes → held-out share, folds
+checking   DATA → DataReport: what is wrong with a data folder
+reading    regular files only, hashed in blocks, mapped over by threads
+"""
+
+from tlcli.images.checking import DataReport, Extent, check
+from tlcli.images.decoding import FORMATS, decode, decode_many
+from tlcli.images.reading import content_hash
+from tlcli.images.scanning import (
+    IMAGE_SUFFIXES,
+    LabelledImage,
+    Listing,
+    Skipped,
+    find_images,
+    reject_bad,
+    scan,
+)
+from tlcli.images.splitting import folds, holdout
+
+__all__ = [
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "DataReport",
+    "Extent",
+    "LabelledImage",
+    "Listing",
+    "Skipped",
+    "check",
+    "content_hash",
+    "decode",
+    "decode_many",
+    "find_images",
+    "folds",
+    "holdout",
+    "reject_bad",
+    "scan",
+]

@@ -1,0 +1,88 @@
+"""Files as they lie on disk: only regular ones are opened, hashed in blocks, mapped by threads."""
+
+import hashlib
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from tlcli.errors import BadImage
+
+BLOCK_BYTES = 1 << 20
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; links are followed.
+
+    The kind of file is looked at before it is opened: opening a FIFO would wait forever for a
+    writer, opening a device may do anything.
+
+    Raises:
+        BadImage: the file is missing, not regular, not permitted, or fails while it is read.
+    """
+    try:
+        _require_regular(path)
+        with path.open("rb") as file:
+            yield file
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise BadImage(readable(error)) from error
+
+
+def readable(error: OSError | ValueError) -> str:
+    """Return a system error as a short phrase without the path."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "the file does not exist"
+    if isinstance(error, PermissionError):
+        return "no permission to read the file"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the file cannot be read ({error.strerror})"
+    return f"the file cannot be read ({error})"
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises:
+        BadImage: the file cannot be read; the message is the reason.
+    """
+    digest = hashlib.sha256()
+    with reading(path) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def map_ahead(
+    function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
+) -> Iterator[R]:
+    """Yield `function(item)` in input order, worked out by threads.
+
+    At most `ahead` results wait at a time. Closing the generator (or an exception, such as
+    Ctrl-C, in the loop that reads it) drops what has not begun and waits for what has.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _require_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise BadImage("a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise BadImage("not a regular file (a pipe, socket or device)")

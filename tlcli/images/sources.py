@@ -1,0 +1,356 @@
+"""Where images come from: class folders, tables and lines on standard input → entries."""
+
+import csv
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from tlcli.errors import DataError, UsageError
+from tlcli.images.reading import readable
+
+# HEIC cannot be decoded here, but it is an image: it is skipped by name rather than ignored.
+# fmt: off
+IMAGE_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo",
+    ".png", ".apng", ".gif", ".bmp", ".ico",
+    ".tif", ".tiff", ".webp", ".avif", ".avifs", ".heic", ".heif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+    ".tga", ".icb", ".vda", ".vst",
+))
+# fmt: on
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+STANDARD_INPUT = "-"
+
+# Unicode categories that no class name may contain: controls, lone surrogates, line separators.
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image as it was named; nothing is known about the file yet."""
+
+    path: Path
+    label: str
+    given: str
+    """The path as written in the table, or below the folder; orders the images."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """All entries of one source."""
+
+    entries: tuple[Entry, ...]
+    stray: tuple[Path, ...] = ()
+    """Image files beside the class folders: they belong to no class."""
+    ignored: int = 0
+    empty_classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where a table keeps its two columns, and how many cells a row may have."""
+
+    path: int
+    label: int
+    width: int
+
+
+def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
+    """Return the entries of a folder, a table, or standard input; at least one.
+
+    Raises:
+        UsageError: `data` does not exist.
+        DataError: it exists and holds no labelled images.
+    """
+    if str(data) == STANDARD_INPUT:
+        return Found(_stdin_entries(stdin or sys.stdin))
+    path = Path(data)
+    if _exists_as_folder(path):
+        return _folder_entries(path)
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+        raise DataError(
+            "Expected a folder of class folders, or a .csv, .tsv or .txt table with the columns "
+            f"path,label. Received: data={path}. Name the folder above the class folders, or "
+            "write such a table."
+        )
+    return Found(_table_entries(path))
+
+
+def find_images(paths: Iterable[str | Path], stdin: TextIO | None = None) -> Iterator[Path]:
+    """Yield image files lazily: files as they are, folders searched, "-" from standard input.
+
+    A named file is taken whatever its suffix and even when it does not exist; folders are
+    searched recursively, sorted, for the suffixes of `IMAGE_SUFFIXES`. Standard input holds one
+    path a line.
+
+    Raises:
+        DataError: a folder may not be read, or standard input is not UTF-8.
+    """
+    for path in paths:
+        if str(path) == STANDARD_INPUT:
+            yield from find_images(_lines(stdin or sys.stdin))
+        elif _is_folder(path):
+            yield from filter(_is_image, _walk(Path(path), set()))
+        else:
+            yield Path(path)
+
+
+def _lines(stdin: TextIO) -> Iterator[Path]:
+    try:
+        for line in stdin:
+            if name := line.rstrip("\r\n"):
+                yield Path(name)
+    except UnicodeDecodeError as error:
+        _refuse_encoding("standard input", error)
+
+
+# --- folders
+
+
+def _exists_as_folder(path: Path) -> bool:
+    try:
+        path.stat()
+        return path.is_dir()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise UsageError(
+            f"Expected an existing folder or table. Received: data={str(path)!r}, which does not "
+            "exist. Check the spelling and the current folder."
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _folder_entries(root: Path) -> Found:
+    """Return the images below each class folder of `root`."""
+    classes, files = _partition(root)
+    if not classes:
+        raise _no_class_folders(root, sum(map(_is_image, files)))
+    entries: list[Entry] = []
+    empty: list[str] = []
+    others = [path for path in files if not _is_image(path)]
+    for folder in classes:
+        label = class_name(folder.name, f"folder {str(folder)!r}")
+        below = list(_walk(folder, _identities(root)))
+        images = [path for path in below if _is_image(path)]
+        entries.extend(Entry(path, label, str(path)) for path in images)
+        others.extend(path for path in below if not _is_image(path))
+        empty.extend([] if images else [label])
+    _require_entries(entries, f"{root}, with {len(classes)} class folders but no image file")
+    named = {entry.label for entry in entries}
+    return Found(
+        entries=tuple(entries),
+        stray=tuple(path for path in files if _is_image(path)),
+        ignored=len(others),
+        empty_classes=tuple(sorted(set(empty) - named)),
+    )
+
+
+def _partition(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders in `root` and its files; links that lead back up are neither."""
+    above = _identities(root)
+    folders: list[Path] = []
+    files: list[Path] = []
+    for entry in _children(root):
+        if not _is_folder(entry):
+            files.append(Path(entry))
+        elif _identity(entry) not in above:
+            folders.append(Path(entry))
+    return folders, files
+
+
+def _no_class_folders(root: Path, images: int) -> DataError:
+    received = f"{images} image files directly in it" if images else "no folder in it"
+    return DataError(
+        f"Expected one folder per class in {root}. Received: {received}. Put each class's images "
+        "into a folder named after the class, or list them in a table with the columns path,label."
+    )
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted, hidden ones passed over, links followed.
+
+    Args:
+        folder: where to start.
+        seen: device and inode of folders not to enter; grows, so that a loop of links ends.
+    """
+    seen.add(_identity(folder))
+    waiting = _children(folder)[::-1]
+    while waiting:
+        entry = waiting.pop()
+        if not _is_folder(entry):
+            yield Path(entry)
+        elif (identity := _identity(entry)) not in seen:
+            seen.add(identity)
+            waiting.extend(_children(entry)[::-1])
+
+
+def _children(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    """Return what lies in a folder by name, without hidden files and what systems leave behind."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _unreadable(path: Path | os.DirEntry[str], error: OSError) -> DataError:
+    return DataError(
+        f"Expected readable data. Received: {os.fspath(path)}, where {readable(error)}. Give this "
+        "user permission, or move it elsewhere."
+    )
+
+
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    info = Path(folder).stat()
+    return info.st_dev, info.st_ino
+
+
+def _identities(folder: Path) -> set[tuple[int, int]]:
+    """Return the identities of a folder and of all above it: a link to one of them is a loop."""
+    real = folder.resolve()
+    return {_identity(above) for above in (real, *real.parents)}
+
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path, or what it links to, is a folder; False for links that lead nowhere."""
+    try:
+        return path.is_dir() if isinstance(path, os.DirEntry) else Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+# --- tables
+
+
+def _table_entries(path: Path) -> tuple[Entry, ...]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = _rows(file, str(path), tabs=path.suffix.lower() == ".tsv")
+            _, header = next(rows, (0, []))
+            columns = _columns(header)
+            if columns is None:
+                raise _no_columns(path, header)
+            return _row_entries(rows, columns, path.parent, str(path))
+    except UnicodeDecodeError as error:
+        _refuse_encoding(str(path), error)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _stdin_entries(stdin: TextIO) -> tuple[Entry, ...]:
+    source = "standard input"
+    try:
+        rows = _rows(stdin, source, tabs=False)
+        first = next(rows, (0, []))
+        columns = _columns(first[1])
+        if columns is None and first[1]:
+            rows = chain([first], rows)
+        return _row_entries(rows, columns or _Columns(0, 1, 2), Path(), source)
+    except UnicodeDecodeError as error:
+        _refuse_encoding(source, error)
+
+
+def _rows(lines: Iterable[str], source: str, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of each row that is not blank."""
+    opening = _opening(lines := iter(lines))
+    comma = not tabs and "\t" not in opening[-1]
+    reader = csv.reader(chain(opening, lines), delimiter="," if comma else "\t", strict=True)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(
+            f"Expected rows of path,label. Received: {source}, line {reader.line_num} ({error}). "
+            "Check the quotation marks there."
+        ) from error
+
+
+def _opening(lines: Iterator[str]) -> list[str]:
+    """Return the lines up to the first that is not blank, without a byte order mark."""
+    opening = [next(lines, "").removeprefix("\ufeff")]
+    while not opening[-1].strip() and (line := next(lines, "")):
+        opening.append(line)
+    return opening
+
+
+def _columns(header: list[str]) -> _Columns | None:
+    """Return where the columns are, None when the row is no header."""
+    names = [cell.strip().lower() for cell in header]
+    if not {"path", "label"} <= set(names):
+        return None
+    return _Columns(names.index("path"), names.index("label"), len(names))
+
+
+def _no_columns(path: Path, header: list[str]) -> DataError:
+    found = ", ".join(repr(cell.strip()) for cell in header[:8]) or "none: it is empty"
+    return DataError(
+        f"Expected the columns path,label in the first line. Received: {path} with the columns "
+        f"{found}. Put the line `path,label` at its top."
+    )
+
+
+def _row_entries(
+    rows: Iterable[tuple[int, list[str]]], columns: _Columns, folder: Path, source: str
+) -> tuple[Entry, ...]:
+    entries = [_row_entry(row, columns, folder, f"{source}, line {line}") for line, row in rows]
+    _require_entries(entries, f"{source} without a row")
+    return tuple(entries)
+
+
+def _row_entry(row: list[str], columns: _Columns, folder: Path, where: str) -> Entry:
+    cells = dict(enumerate(row))
+    given, label = cells.get(columns.path, ""), cells.get(columns.label, "")
+    if not given.strip() or not label.strip() or len(row) > columns.width:
+        raise DataError(
+            f"Expected a path and a label, {columns.width} cells in all. Received: {where}: "
+            f"{row[:8]!r}. Complete the row; put a path that contains the separator in quotation "
+            "marks."
+        )
+    return Entry(folder / given, class_name(label, where), given)
+
+
+def _require_entries(entries: list[Entry], received: str) -> None:
+    if not entries:
+        raise DataError(
+            f"Expected labelled images. Received: {received}. Check that this is the right place."
+        )
+
+
+def _refuse_encoding(source: str, error: UnicodeDecodeError) -> NoReturn:
+    byte = error.object[error.start]
+    raise DataError(
+        f"Expected text in UTF-8. Received: {source} with the byte 0x{byte:02x}, which is none. "
+        "Save it as UTF-8."
+    ) from error
+
+
+def class_name(text: str, where: str) -> str:
+    """Return a class name in its one form: Unicode NFC, without surrounding white space.
+
+    Raises:
+        DataError: it is empty or contains control characters; `where` says where it came from.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name or any(unicodedata.category(character) in UNPRINTABLE for character in name):
+        raise DataError(
+            f"Expected a class name of printable characters. Received: {text!r} in {where}. "
+            "Rename the class."
+        )
+    return name

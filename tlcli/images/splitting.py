@@ -1,0 +1,73 @@
+"""Which images are held out: decided by content, so a split is stable as images arrive."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.errors import UsageError
+
+
+def holdout(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Return True where an image is held out for validation.
+
+    An image is held out when the first 8 bytes of its hash, read as a fraction of 2⁶⁴, lie below
+    `share`: neither the order nor the other images matter. Only where that would take all images
+    of a class, the one with the largest hash stays in training.
+
+    Args:
+        sha256s: n hashes of at least 16 hexadecimal digits.
+        labels: n class names.
+        share: from 0 to 1.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        UsageError: `share` lies outside 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(
+            f"Expected a share to hold out from 0 to 1. Received: share={share}. Use 0.1, say."
+        )
+    held = np.array([int(sha[:16], 16) / 2**64 < share for sha in sha256s], dtype=np.bool_)
+    for members in _by_class(sha256s, labels):
+        if held[members].all():
+            largest = max(sha256s[i] for i in members)
+            held[[i for i in members if sha256s[i] == largest]] = False
+    return held
+
+
+def folds(sha256s: Sequence[str], labels: Sequence[str], k: int) -> NDArray[np.int64]:
+    """Return each image's fold, 0 to k − 1: its rank by hash within its class, modulo k.
+
+    A class of at least two different images never lies in one fold (k ≥ 2), and copies of an
+    image share a fold. The order of the images does not matter.
+
+    Args:
+        sha256s: n hashes.
+        labels: n class names.
+        k: number of folds, at least 1.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        UsageError: `k` is less than 1.
+    """
+    if k < 1:
+        raise UsageError(f"Expected at least one fold. Received: k={k}. Use 5, say.")
+    fold = np.zeros(len(sha256s), dtype=np.int64)
+    for members in _by_class(sha256s, labels):
+        ranks = {sha: rank for rank, sha in enumerate(sorted({sha256s[i] for i in members}))}
+        fold[members] = [ranks[sha256s[i]] % k for i in members]
+    return fold
+
+
+def _by_class(sha256s: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
+    """Return the positions of each class's images; raises ValueError for unequal lengths."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for i, (_, label) in enumerate(zip(sha256s, labels, strict=True)):
+        members[label].append(i)
+    return list(members.values())

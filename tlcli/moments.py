@@ -1,0 +1,191 @@
+"""Moments: the exact integer state from which every closed-form head is solved.
+
+Symbols: n images, D feature width, C classes, φ the feature vector of an image.
+A feature is put on a fixed-point grid, q = round(φ·2^bits), so that sums and products are
+integers. Integer addition is associative: any order, split or sharding of the images gives the
+same bits, and subtraction undoes addition exactly.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.errors import DataError, RunError
+
+LARGEST = 2**16 - 1
+"""Grid values saturate at ±LARGEST, so that a product is below 2^32."""
+
+_BLOCK_ROWS = 4096
+"""Rows multiplied at once; below 2^21 every partial sum of a float64 product is exact."""
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Counts, sums and one Gram matrix of quantised features, classes in sorted name order."""
+
+    fingerprint: str
+    """Of the backbone that gave the features."""
+    bits: int
+    """Fixed-point bits: one unit of the integers is 2^-bits of a feature."""
+    classes: tuple[str, ...]
+    counts: Int64
+    """(C,) images per class, all positive."""
+    sums: Int64
+    """(C, D) sum of q over the images of each class."""
+    gram: Int64
+    """(D, D) sum of q qᵀ over all images."""
+    saturated: int = 0
+    """How many feature entries hit the end of the grid."""
+
+    @property
+    def images(self) -> int:
+        """How many images were seen."""
+        return int(self.counts.sum())
+
+    @property
+    def width(self) -> int:
+        """D, the length of a feature vector."""
+        return int(self.gram.shape[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the canonical bytes; published as `memory_sha256`."""
+        hasher = hashlib.sha256(f"tlcli moments 1\n{self.fingerprint}\n{self.bits}\n".encode())
+        for name, count, total in zip(self.classes, self.counts, self.sums, strict=True):
+            encoded = name.encode()
+            hasher.update(struct.pack("<qq", len(encoded), count) + encoded)
+            hasher.update(total.astype("<i8").tobytes())
+        hasher.update(self.gram_triangle.astype("<i8").tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def gram_triangle(self) -> Int64:
+        """(D·(D+1)/2,) the upper triangle of the Gram matrix, row by row."""
+        return self.gram[np.triu_indices(self.width)]
+
+
+def empty(fingerprint: str, bits: int, width: int) -> Moments:
+    """The moments of no image: the identity of `add`."""
+    return Moments(
+        fingerprint,
+        bits,
+        (),
+        np.zeros(0, np.int64),
+        np.zeros((0, width), np.int64),
+        np.zeros((width, width), np.int64),
+    )
+
+
+def of(
+    features: NDArray[np.float32], labels: Sequence[str], fingerprint: str, bits: int
+) -> Moments:
+    """The moments of features (n, D) with one class name each.
+
+    Raises:
+        DataError: a feature is not finite.
+    """
+    total = empty(fingerprint, bits, features.shape[1])
+    for start in range(0, len(features), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        total = add(total, _of_block(features[block], labels[block], fingerprint, bits))
+    return total
+
+
+def _of_block(
+    features: NDArray[np.float32], labels: Sequence[str], fingerprint: str, bits: int
+) -> Moments:
+    grid, saturated = quantise(features, bits)
+    classes, index = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
+    members = index[:, None] == np.arange(len(classes))
+    return Moments(
+        fingerprint,
+        bits,
+        tuple(classes),
+        members.sum(axis=0, dtype=np.int64),
+        (members.T.astype(np.float64) @ grid).astype(np.int64),
+        (grid.T @ grid).astype(np.int64),
+        saturated,
+    )
+
+
+def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float64], int]:
+    """Features (n, D) on the integer grid, as float64, and how many entries saturated."""
+    if not np.isfinite(features).all():
+        raise DataError(
+            "Expected finite features. Received: NaN or infinity from the backbone. "
+            "Check its weights; the images are not at fault."
+        )
+    grid = np.rint(features.astype(np.float64) * 2.0**bits)
+    saturated = int((np.abs(grid) > LARGEST).sum())
+    return np.clip(grid, -LARGEST, LARGEST), saturated
+
+
+def add(a: Moments, b: Moments) -> Moments:
+    """The moments of all images of `a` and `b`; classes are united by name."""
+    return _combine(a, b, 1)
+
+
+def subtract(a: Moments, b: Moments) -> Moments:
+    """The moments of the images of `a` without those of `b`; a class without images leaves.
+
+    Raises:
+        DataError: `b` holds images that `a` cannot hold.
+    """
+    difference = _combine(a, b, -1)
+    if (difference.counts < 0).any():
+        worst = difference.classes[int(np.argmin(difference.counts))]
+        raise DataError(
+            f"Expected to take away images that were learned. Received: more images of class "
+            f"{worst!r} than the moments hold. Name only images of this run."
+        )
+    return _without_empty_classes(difference)
+
+
+def _combine(a: Moments, b: Moments, sign: int) -> Moments:
+    require_same_space(a, b.fingerprint, b.bits)
+    classes = tuple(sorted({*a.classes, *b.classes}))
+    counts = np.zeros(len(classes), np.int64)
+    sums = np.zeros((len(classes), a.width), np.int64)
+    for moments, factor in ((a, 1), (b, sign)):
+        rows = [classes.index(name) for name in moments.classes]
+        counts[rows] += factor * moments.counts
+        sums[rows] += factor * moments.sums
+    return Moments(
+        a.fingerprint,
+        a.bits,
+        classes,
+        counts,
+        sums,
+        a.gram + sign * b.gram,
+        a.saturated + sign * b.saturated,
+    )
+
+
+def _without_empty_classes(moments: Moments) -> Moments:
+    kept = np.flatnonzero(moments.counts)
+    return Moments(
+        moments.fingerprint,
+        moments.bits,
+        tuple(moments.classes[row] for row in kept),
+        moments.counts[kept],
+        moments.sums[kept],
+        moments.gram,
+        moments.saturated,
+    )
+
+
+def require_same_space(moments: Moments, fingerprint: str, bits: int) -> None:
+    """Raise RunError unless features of this backbone may be added to `moments`."""
+    if (moments.fingerprint, moments.bits) != (fingerprint, bits):
+        raise RunError(
+            f"Expected moments of backbone {moments.fingerprint[:12]} ({moments.bits} bits). "
+            f"Received: backbone {fingerprint[:12]} ({bits} bits). "
+            "Features of different backbones cannot be mixed."
+        )

@@ -1,0 +1,292 @@
+"""Results → text for people. What has a JSON form is drawn from it, so that the two agree."""
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tlcli.evaluation import Report
+from tlcli.images import DataReport
+from tlcli.runs import Round
+
+Json = dict[str, Any]
+Cell = str | int | float | None
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> str:
+    """A plain table; numbers to the right, shares as per cent, what is unknown as –."""
+    drawn = Table(box=SIMPLE, title=title, title_justify="left", pad_edge=False, show_edge=False)
+    for index, name in enumerate(columns):
+        numeric = all(not isinstance(row[index], str) for row in rows)
+        drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(_cell(value)) for value in row))
+    console = Console(file=io.StringIO(), width=_width(), color_system=None)
+    console.print(drawn)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size((160, 24)).columns, 60)
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "–"
+    return percent(value) if isinstance(value, float) else str(value)
+
+
+def percent(share: float | None) -> str:
+    """A share from 0 to 1 as per cent with one decimal; unknown where it is None."""
+    return "unknown" if share is None else f"{100 * share:.1f} %"
+
+
+def round_text(content: Json) -> str:
+    """A round that was published, in a few lines."""
+    images = content["images"]
+    if not images["used"]:
+        return (
+            f"{content['run']}: nothing to do, all {images['already_learned']} images were learned "
+            f"before. Round {content['round']} is as it was."
+        )
+    lines = [
+        f"{content['run']}: round {content['round']} ({_what(content)})",
+        f"  classes     {len(content['classes'])}, new in this round: {_new(content['new_classes'])}",
+        f"  images      {_images(images)}",
+        f"  validation  {_validation(content['validation'])}",
+        f"  memory      {content['memory']}, sha256 {content['memory_sha256'][:16]}…",
+        f"  exact       {_exact(content['exact'])}",
+        f"  seconds     {_seconds(content['seconds'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _what(content: Json) -> str:
+    strategy = f", strategy {content['strategy']}" if content["strategy"] else ""
+    return f"{content['command']}{strategy}, head {content['head']}, backbone {content['backbone']}"
+
+
+def _new(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return shown or "none"
+
+
+def _images(images: Json) -> str:
+    parts = [f"{images['used']} used ({images['from_cache']} from the cache)"]
+    for count, text in (
+        (images["already_learned"], "learned before"),
+        (images["duplicates"], "duplicates"),
+        (len(images["skipped"]), "left out"),
+    ):
+        if count:
+            parts.append(f"{count} {text}")
+    return ", ".join(parts)
+
+
+def _validation(validation: Json | None) -> str:
+    if validation is None:
+        return "none: too few images"
+    return (
+        f"accuracy {percent(validation['accuracy'])}, old classes "
+        f"{percent(validation['old_accuracy'])}, new classes "
+        f"{percent(validation['new_accuracy'])} "
+        f"({validation['method']} on {validation['images']} images)"
+    )
+
+
+def _exact(exact: bool) -> str:
+    return "yes: equals joint training on all images so far" if exact else "no"
+
+
+def _seconds(seconds: dict[str, float]) -> str:
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
+    return phases or "0.0"
+
+
+def evaluation_text(report: Report) -> str:
+    """Headline figures, one line a class, and the round matrix."""
+    figures = [
+        ("accuracy", percent(report.accuracy)),
+        ("mean class accuracy", percent(report.mean_class_accuracy)),
+        ("top-5 accuracy", percent(report.top5_accuracy)),
+        ("old classes", percent(report.old_accuracy)),
+        ("new classes", percent(report.new_accuracy)),
+        ("average incremental accuracy", percent(report.average_incremental_accuracy)),
+        ("forgetting", percent(report.forgetting)),
+        ("calibration error (ECE)", percent(report.ece)),
+        ("log loss", f"{report.log_loss:.4f}"),
+    ]
+    headline = [f"{report.run}: round {report.round} on {report.images} images"]
+    headline += [f"  {name:30}{value}" for name, value in figures]
+    parts = ["\n".join(headline), _class_table(report), _round_table(report)]
+    if report.skipped:
+        parts.append(f"{len(report.skipped)} images were left out (see --json).")
+    return "\n\n".join(parts)
+
+
+def _class_table(report: Report) -> str:
+    rows = [
+        (c.name, c.introduced_in_round, c.images, c.accuracy, c.precision, c.f1)
+        for c in report.per_class
+    ]
+    return table(("class", "since round", "images", "accuracy", "precision", "F1"), rows)
+
+
+def _round_table(report: Report) -> str:
+    introductions = sorted(report.rounds[-1].accuracy_by_introduction)
+    rows = [
+        (
+            f"after round {entry.round}",
+            entry.accuracy,
+            *(_so_far(entry.accuracy_by_introduction, number) for number in introductions),
+        )
+        for entry in report.rounds
+    ]
+    columns = ("", "all so far", *(f"classes of round {number}" for number in introductions))
+    return table(columns, rows)
+
+
+def round_summary(entry: Round) -> Json:
+    """What `rounds list` says of a round."""
+    manifest = entry.manifest
+    introduced = [c.name for c in manifest.classes if c.introduced_in_round == manifest.round]
+    return {
+        "round": manifest.round,
+        "created": manifest.created,
+        "command": manifest.command,
+        "strategy": manifest.strategy,
+        "head": manifest.head,
+        "backbone": manifest.backbone,
+        "classes": len(manifest.classes),
+        "new_classes": introduced,
+        "exact": manifest.exact,
+        "memory": manifest.memory,
+        "memory_sha256": manifest.memory_sha256,
+        "bytes": sum(path.stat().st_size for path in entry.folder.iterdir()),
+    }
+
+
+def rounds_text(summaries: Sequence[Json]) -> str:
+    """A line a round."""
+    rows = [
+        (
+            entry["round"],
+            entry["created"],
+            entry["command"],
+            entry["strategy"],
+            entry["head"],
+            entry["backbone"],
+            entry["classes"],
+            _new(entry["new_classes"]),
+            "yes" if entry["exact"] else "no",
+            f"{entry['bytes'] / 1e6:.1f} MB",
+        )
+        for entry in summaries
+    ]
+    columns = ("round", "created", "command", "strategy", "head", "backbone", "classes", "new")
+    return table((*columns, "exact", "size"), rows)
+
+
+def round_details(entry: Round) -> Json:
+    """What `rounds show` says of a round: its manifest, and its report."""
+    manifest = asdict(entry.manifest)
+    report = json.loads(entry.file("report.json").read_text("utf-8"))
+    return {**manifest, "images": report["images"], "validation": report["validation"]}
+
+
+def details_text(details: Json) -> str:
+    """The details of a round, a line each."""
+    simple = {
+        name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
+    }
+    lines = [f"{name:22}{value}" for name, value in simple.items()]
+    for name in ("config", "versions", "images", "validation"):
+        lines += [name, *(f"  {key:20}{value}" for key, value in (details[name] or {}).items())]
+    rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]
+    return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)
+
+
+def verification_text(content: Json) -> str:
+    """Whether a run is intact."""
+    if content["damages"]:
+        damages = (f"  {damage}" for damage in content["damages"])
+        return "\n".join((f"{content['run']}: damaged", *damages))
+    return f"{content['run']}: intact, {len(content['rounds'])} rounds"
+
+
+def backbones_text(rows: Sequence[Json]) -> str:
+    """A line a backbone."""
+    drawn = [
+        (
+            row["name"],
+            row["image_size"],
+            row["smallest_image_size"],
+            row["width"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            row["weights_here"] or "download",
+        )
+        for row in rows
+    ]
+    columns = ("backbone", "image size", "smallest", "width", "parameters", "ImageNet weights")
+    return table(columns, drawn)
+
+
+def data_text(report: DataReport) -> str:
+    """What is in a data folder, and what is wrong with it."""
+    lines = [
+        f"{report.images} images in {len(report.classes)} classes, {report.duplicates} duplicates, "
+        f"{len(report.skipped)} unusable, {report.ignored} other files",
+    ]
+    for name, extent in (("width", report.width), ("height", report.height)):
+        if extent is not None:
+            lines.append(f"{name} {extent.minimum} to {extent.maximum}, median {extent.median:g}")
+    lines.append("formats " + ", ".join(f"{name} {n}" for name, n in report.formats.items()))
+    lines += [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
+    return "\n".join(lines) + "\n\n" + table(("class", "images"), list(report.classes.items()))
+
+
+def demo_text(content: Json) -> str:
+    """The story of the demo, and what to type next."""
+    by_round: dict[int, Json] = {}
+    for step in content["steps"]:
+        by_round.setdefault(step["round"], {})[step["strategy"]] = step
+    rows = [
+        (
+            f"{number}: {'digits 0 to 6' if number == 1 else f'+ digit {number + 5}'}",
+            steps["merge"]["accuracy"],
+            steps["merge"]["first_seven"],
+            steps["naive"]["accuracy"],
+            steps["naive"]["first_seven"],
+        )
+        for number, steps in sorted(by_round.items())
+    ]
+    columns = ("round", "merge: all", "merge: 0 to 6", "naive: all", "naive: 0 to 6")
+    joint = "the same as" if content["equals_joint_training"] else "NOT the same as"
+    run, digits = f"{content['folder']}/merge", f"{content['folder']}/digits"
+    return "\n".join(
+        (
+            "Accuracy on test images after each round; later rounds saw the new digit alone.",
+            "",
+            table(columns, rows),
+            "",
+            f"The memory after the four rounds of merge is {joint} after joint training on all ten.",
+            "",
+            "What to type next:",
+            f"  tlcli evaluate {run} {digits}/test",
+            f"  tlcli predict {run} {digits}/test/9",
+            f"  tlcli rounds list {run}",
+            "  tlcli pretrain YOUR-PHOTOS --out my-run     (a folder of class folders)",
+        )
+    )
+
+
+def _so_far(accuracy: dict[int, float | None], number: int) -> Cell:
+    return accuracy[number] if number in accuracy else ""

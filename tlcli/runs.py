@@ -1,0 +1,381 @@
+"""The run directory: immutable rounds, committed by a rename under a lock.
+
+    RUN/
+      backbones/<fingerprint>/   the backbone, its formats and backbone.json
+      rounds/0001/               round.json  model.keras  head.h5  memory.h5  report.json
+      lock
+
+A round is built in a hidden folder beside the others, every file is flushed, `round.json` with the
+hash of each is written last, and the folder is renamed into place. A kill at any instant leaves
+the old round or the new one; what was being built is swept away by the next writer.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from tlcli import files
+from tlcli.errors import RunError, RunLocked, UsageError
+
+FORMAT = 1
+MANIFEST = "round.json"
+
+_ROUND_NAME = re.compile(r"\d{4,}")
+_BUILDING = ".building-"
+
+
+@dataclass(frozen=True)
+class RegisteredClass:
+    """A class of the registry, which is append-only."""
+
+    name: str
+    introduced_in_round: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `round.json`."""
+
+    round: int
+    parent: int | None
+    command: str
+    strategy: str | None
+    head: str
+    backbone: str
+    backbone_fingerprint: str
+    classes: tuple[RegisteredClass, ...]
+    memory: str
+    memory_sha256: str
+    exact: bool
+    config: dict[str, Any]
+    versions: dict[str, str]
+    created: str
+    """UTC, ISO 8601."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name of each file of the round → its SHA-256."""
+    format: int = FORMAT
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in registry order."""
+        return tuple(entry.name for entry in self.classes)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One committed round."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def number(self) -> int:
+        """1 for the first round."""
+        return self.manifest.round
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in registry order."""
+        return self.manifest.class_names
+
+    def file(self, name: str) -> Path:
+        """The path of one of the round's files, after its bytes were compared with the manifest.
+
+        Raises:
+            RunError: the file is missing or its bytes changed.
+        """
+        damage = self._damage(name)
+        if damage:
+            raise RunError(
+                f"Expected an intact round. Received: {damage}. "
+                f"Run `tlcli rounds verify {self.folder.parent.parent}` to see what else is."
+            )
+        return self.folder / name
+
+    def damages(self) -> list[str]:
+        """One sentence for each file that is missing or whose bytes changed."""
+        return [damage for name in self.manifest.files if (damage := self._damage(name))]
+
+    def _damage(self, name: str) -> str | None:
+        path = self.folder / name
+        if name not in self.manifest.files or not path.is_file():
+            return f"{path} is missing"
+        if files.sha256(path) != self.manifest.files[name]:
+            return f"{path} was changed after it was saved"
+        return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory with at least one committed round, opened for reading."""
+
+    path: Path
+
+    def numbers(self) -> list[int]:
+        """The committed rounds, oldest first."""
+        return _committed(self.path)
+
+    def round(self, number: int | None = None) -> Round:
+        """The given round, or the current (highest) one.
+
+        Raises:
+            UsageError: there is no such round.
+            RunError: its manifest is damaged or newer than this program.
+        """
+        numbers = self.numbers()
+        chosen = numbers[-1] if number is None else number
+        if chosen not in numbers:
+            raise UsageError(
+                f"Expected a round of {self.path}: {numbers[0]} to {numbers[-1]}. "
+                f"Received: round={chosen}."
+            )
+        folder = _rounds_folder(self.path) / _round_name(chosen)
+        return Round(folder, _read_manifest(folder / MANIFEST))
+
+    def rounds(self) -> list[Round]:
+        """Every committed round, oldest first."""
+        return [self.round(number) for number in self.numbers()]
+
+    def backbone_folder(self, fingerprint: str) -> Path:
+        """Where the backbone with this fingerprint is kept."""
+        return _backbones_folder(self.path) / fingerprint
+
+
+def open_run(path: Path) -> Run:
+    """Open a run for reading; readers never wait for writers.
+
+    Raises:
+        UsageError: there is no such folder.
+        RunError: the folder is not a run, or its current round is damaged or newer.
+    """
+    run = require_run(path)
+    run.round()
+    return run
+
+
+def require_run(path: Path) -> Run:
+    """The run in a folder, without a look at its rounds.
+
+    Raises:
+        UsageError: there is no such folder.
+        RunError: the folder holds no committed round.
+    """
+    advice = "Make a run with `tlcli pretrain DATA --out RUN`."
+    if not path.exists():
+        raise UsageError(f"Expected the folder of a run. Received: {path} does not exist. {advice}")
+    if not is_run(path):
+        raise RunError(
+            f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
+        )
+    return Run(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder holds a committed round."""
+    return bool(_committed(path))
+
+
+def _rounds_folder(path: Path) -> Path:
+    return path / "rounds"
+
+
+def _backbones_folder(path: Path) -> Path:
+    return path / "backbones"
+
+
+def _round_name(number: int) -> str:
+    return f"{number:04d}"
+
+
+def _committed(path: Path) -> list[int]:
+    folder = _rounds_folder(path)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(entry.name) for entry in folder.iterdir() if _ROUND_NAME.fullmatch(entry.name)
+    )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        _refuse_newer(path, content)
+        if content.pop("sha256") != _digest(content):
+            raise ValueError("its checksum does not match")
+        classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
+        return Manifest(classes=classes, **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
+            f"Run `tlcli rounds verify {path.parent.parent.parent}` to see what else is."
+        ) from error
+
+
+def _refuse_newer(path: Path, content: dict[str, Any]) -> None:
+    if content["format"] > FORMAT:
+        raise RunError(
+            f"Expected round format {FORMAT} or older. Received: {path} has format "
+            f"{content['format']}. Upgrade tlcli; the run was left untouched."
+        )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The right to add to a run; exists only while its lock is held."""
+
+    run: Run
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next round will have."""
+        return max(self.run.numbers(), default=0) + 1
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A new hidden folder on the run's file system, gone at the end unless it was committed."""
+        with files.saving(self.run.path):
+            folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self.run.path))
+            folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add_backbone(self, staged: Path, fingerprint: str) -> Path:
+        """Move a complete backbone folder into the run; one that is already there is kept."""
+        target = self.run.backbone_folder(fingerprint)
+        if not target.exists():
+            _move_in(staged, target)
+        return target
+
+    def commit(self, staged: Path, manifest: Manifest) -> Round:
+        """Publish the files in `staged` as the next round.
+
+        The manifest is completed with the hash of every file, flushed last, and the folder is
+        renamed into place.
+
+        Raises:
+            StorageError: it cannot be saved; the run is as it was.
+        """
+        hashes = {path.name: files.sha256(path) for path in sorted(staged.iterdir())}
+        complete = replace(manifest, files=hashes)
+        content = json.loads(json.dumps(asdict(complete)))
+        files.write_json(staged / MANIFEST, {**content, "sha256": _digest(content)})
+        target = _rounds_folder(self.run.path) / _round_name(manifest.round)
+        _move_in(staged, target)
+        return Round(target, complete)
+
+
+def _move_in(staged: Path, target: Path) -> None:
+    with files.saving(target):
+        target.parent.mkdir(exist_ok=True)
+        for path in staged.iterdir():
+            files.sync(path)
+        files.sync(staged)
+        staged.rename(target)
+        files.sync(target.parent)
+        files.sync(target.parent.parent)
+
+
+@contextmanager
+def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
+    """Lock an existing run for writing.
+
+    Raises:
+        RunLocked: another process holds it for longer than `wait_seconds`.
+        UsageError, RunError: as `open_run`.
+    """
+    open_run(path)
+    with _locked(path, wait_seconds):
+        _sweep(path)
+        yield Writer(open_run(path))
+
+
+@contextmanager
+def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
+    """Lock a folder in which the first round will be committed.
+
+    The folder is made when missing and removed again when no round was committed. A folder that
+    is a run already is allowed: the caller decides what that means.
+
+    Raises:
+        UsageError: something else is there.
+        RunLocked: another process holds it for longer than `wait_seconds`.
+    """
+    _require_free(path)
+    existed = path.exists()
+    with files.saving(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _locked(path, wait_seconds):
+        _sweep(path)
+        try:
+            yield Writer(Run(path))
+        finally:
+            if not is_run(path):
+                _remove_unborn(path, keep_folder=existed)
+
+
+def _require_free(path: Path) -> None:
+    if not path.exists() or (path.is_dir() and (is_run(path) or _is_unborn(path))):
+        return
+    raise UsageError(
+        f"Expected a new folder for the run. Received: {path} exists and is not a run. "
+        "Choose another --out."
+    )
+
+
+def _is_unborn(path: Path) -> bool:
+    """Whether the folder is empty, or holds nothing but what an interrupted first round left."""
+    left = {"backbones", "rounds", "lock"}
+    return all(entry.name in left or entry.name.startswith(_BUILDING) for entry in path.iterdir())
+
+
+def _remove_unborn(path: Path, keep_folder: bool) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    if not keep_folder:
+        path.rmdir()
+
+
+@contextmanager
+def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
+    lock = filelock.FileLock(path / "lock")
+    with files.saving(path / "lock"):
+        try:
+            lock.acquire(timeout=wait_seconds, poll_interval=0.1)
+        except filelock.Timeout as error:
+            raise RunLocked(
+                f"Expected {path} to be free. Received: another process is writing to it. "
+                "Try again later, or wait with --wait SECONDS."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed writer left behind: unfinished folders and unused backbones."""
+    for folder in path.glob(f"{_BUILDING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    kept = {entry.manifest.backbone_fingerprint for entry in Run(path).rounds()}
+    for folder in _backbones_folder(path).glob("*"):
+        if folder.name not in kept:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""One function per command: a config in, a result out. Nothing here prints or exits."""

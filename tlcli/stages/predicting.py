@@ -1,0 +1,94 @@
+"""predict: labels for images, as they come."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, heads, images, runs
+from tlcli.config import PredictConfig, Progress, no_progress
+from tlcli.errors import BadImage
+from tlcli.heads import LinearHead
+from tlcli.images import LabelledImage
+from tlcli.stages.rounds import Lens
+
+CHUNK = 1024
+"""Images that are read before the first of them is answered."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one file: the most probable classes, or why there is none."""
+
+    path: str
+    top: tuple[tuple[str, float], ...] = ()
+    """(class name, probability), the most probable first."""
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line that `predict --json` prints."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        label, probability = self.top[0]
+        ranked = [{"label": name, "probability": value} for name, value in self.top]
+        return {"path": self.path, "label": label, "probability": probability, "top": ranked}
+
+    def to_text(self) -> str:
+        """Label, probability and path, or the path and its error, with tabs between."""
+        if self.error is not None:
+            return f"–\t–\t{self.path}\t{self.error}"
+        label, probability = self.top[0]
+        return f"{label}\t{probability:.3f}\t{self.path}"
+
+
+def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
+    """Label files, folders and paths from standard input (`-`), in the order given.
+
+    A file that cannot be read is answered with its error.
+
+    Raises:
+        TlcliError: the run cannot be used; see errors.py.
+    """
+    current = (run := runs.open_run(config.run)).round()
+    folder = run.backbone_folder(current.manifest.backbone_fingerprint)
+    lens = Lens.of(backbones.load_stored(folder))
+    head = heads.load(current.file("head.h5"))
+    paths = images.find_images(config.paths)
+    while chunk := list(itertools.islice(paths, CHUNK)):
+        yield from _predict_chunk(chunk, lens, head, config.top, progress)
+
+
+def _predict_chunk(
+    paths: Sequence[Path], lens: Lens, head: LinearHead, top: int, progress: Progress
+) -> Iterator[Prediction]:
+    hashed = [_hash(path) for path in paths]
+    distinct = {image.sha256: image for image in hashed if isinstance(image, LabelledImage)}
+    found = lens.features(list(distinct.values()), progress)
+    unreadable = {entry.path: entry.reason for entry in found.skipped}
+    probabilities = head.probabilities(found.vectors)
+    row = {key: index for index, key in enumerate(found.hashes)}
+    for path, image in zip(paths, hashed, strict=True):
+        if isinstance(image, BadImage):
+            yield Prediction(str(path), error=str(image))
+        elif image.sha256 in row:
+            yield Prediction(str(path), _ranked(probabilities[row[image.sha256]], head, top))
+        else:
+            yield Prediction(str(path), error=unreadable[str(distinct[image.sha256].path)])
+
+
+def _hash(path: Path) -> LabelledImage | BadImage:
+    try:
+        return LabelledImage(path, "", images.content_hash(path))
+    except BadImage as error:
+        return error
+
+
+def _ranked(
+    probabilities: NDArray[np.float64], head: LinearHead, top: int
+) -> tuple[tuple[str, float], ...]:
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple((head.classes[column], float(probabilities[column])) for column in best)

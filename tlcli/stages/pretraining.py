@@ -1,0 +1,144 @@
+"""pretrain: round 1."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlcli import backbones, evaluation, extension, heads, images, memory, runs, training
+from tlcli.backbones import StoredBackbone
+from tlcli.config import PretrainConfig, Progress, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.heads import LinearHead
+from tlcli.images import Listing
+from tlcli.memory import Memory
+from tlcli.runs import Writer
+from tlcli.stages import rounds
+from tlcli.stages.rounds import Clock, Draft, Intake, Lens, RoundResult, Solution
+
+
+def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
+    """Make a run: choose a backbone, solve a head for the classes in DATA, commit round 1.
+
+    Raises:
+        TlcliError: see errors.py; nothing is left behind.
+    """
+    clock = Clock()
+    heads.require_known(config.head)
+    _require_matching_backbone(config)
+    listing = rounds.scan(config.data, progress)
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: {rounds.named(listing.classes)} alone in "
+            f"{config.data}. Add a folder with images of something else."
+        )
+    with runs.creating(config.out, config.wait) as writer:
+        if writer.run.numbers():
+            return _same_again(config, writer, listing, clock)
+        return _first_round(config, writer, listing, clock, progress)
+
+
+def _require_matching_backbone(config: PretrainConfig) -> None:
+    """Refuse, before any image is read, a backbone that the weights cannot be of."""
+    if config.backbone:
+        backbones.architecture(config.backbone)
+    if not Path(config.weights).is_dir():
+        return
+    stored = _backbone_of_run(Path(config.weights))
+    for option, wanted, given in (
+        ("backbone", config.backbone, stored.name),
+        ("image-size", config.image_size, stored.image_size),
+    ):
+        if wanted not in (None, given):
+            raise UsageError(
+                f"Expected the {option} of the run {config.weights}: {given}. "
+                f"Received: {option}={wanted}. Leave --{option} out."
+            )
+
+
+def _backbone_of_run(path: Path) -> StoredBackbone:
+    run = runs.open_run(path)
+    fingerprint = run.round().manifest.backbone_fingerprint
+    return backbones.load_stored(run.backbone_folder(fingerprint))
+
+
+def _same_again(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock
+) -> RoundResult:
+    """The run exists: fine if it began with these very options on these very images."""
+    first = writer.run.round(1)
+    ledger = memory.load(first.file("memory.h5")).ledger
+    given = {image.sha256: image.label for image in listing.images}
+    if first.manifest.config != rounds.plain(config) or ledger != given:
+        raise UsageError(
+            f"Expected a new folder for the run. Received: {config.out} is a run already, made "
+            "with other images or options. Choose another --out, or add to it with "
+            "`tlcli extend-classes`."
+        )
+    intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
+    return rounds.unchanged(config.out, first, intake, clock)
+
+
+def _first_round(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+) -> RoundResult:
+    lens = Lens.of(_store_backbone(config, writer, listing, clock, progress))
+    with clock.phase("features"):
+        found = lens.features(listing.images, progress)
+        skipped = rounds.readable(listing, found, (), config.images.max_bad)
+    with clock.phase("head"):
+        registry = rounds.registered((), found.labels, 1)
+        fit = extension.first(config.head)
+        solution = Solution.of(lens, config.head, fit, found, lens.moments(found), registry)
+    by_folds = config.weights != "none" and config.head in heads.FROM_MOMENTS
+    with clock.phase("validation"):
+        validation = solution.validate(1, config.test, by_folds, progress)
+    draft = Draft(
+        command="pretrain",
+        strategy=None,
+        solution=solution,
+        memory=Memory(solution.total, dict(zip(found.hashes, found.labels, strict=True))),
+        exact=True,
+        config=config,
+        intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
+        validation=validation,
+    )
+    return rounds.publish(writer, draft, clock)
+
+
+def _store_backbone(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+) -> StoredBackbone:
+    """Put the backbone of the new run in its place."""
+    with clock.phase("backbone"), writer.staging() as staged:
+        if Path(config.weights).is_dir():
+            source = _backbone_of_run(Path(config.weights))
+            source.verify()
+            shutil.copytree(source.folder, staged, dirs_exist_ok=True)
+            stored = source
+        else:
+            name = config.backbone or backbones.DEFAULT_BACKBONE
+            model = backbones.build(name, config.image_size, config.weights)
+            if config.weights == "none":
+                _train_from_random(model, name, listing, config, progress)
+            stored = backbones.store(model, name, config.weights, staged)
+        return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))
+
+
+def _train_from_random(
+    model: Any, name: str, listing: Listing, config: PretrainConfig, progress: Progress
+) -> None:
+    """Train every layer on the images that validation does not hold out."""
+    classes = listing.classes
+    start = LinearHead(
+        classes,
+        np.zeros((model.output_shape[1], len(classes)), np.float32),
+        np.zeros(len(classes), np.float32),
+    )
+    held_out = images.holdout(listing.sha256s, listing.labels, evaluation.HELD_OUT)
+    learned, tested = rounds.split(listing.images, held_out)
+    options = replace(config.training, backbone_lr_factor=1.0)
+    layers = training.layers_to_train(model, name, "all")
+    training.train(model, start, layers, learned, tested, options, progress, inference_mode=False)

@@ -1,0 +1,251 @@
+"""Everything with gradients through a backbone.
+
+The loop is our own rather than `fit` for three reasons: head and backbone have different learning
+rates, BatchNormalization and dropout stay in inference mode whatever layers are trainable, and the
+order of the images follows from (seed, epoch) alone.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, images
+from tlcli.config import Progress, TrainingOptions
+from tlcli.errors import BadImage, UsageError
+from tlcli.heads import LinearHead
+from tlcli.images import LabelledImage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave."""
+
+    number: int
+    loss: float
+    """Mean cross-entropy on the training images while they were learned."""
+    validation_accuracy: float
+    """Image accuracy on the held-out images after the epoch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The best state that training went through, by validation accuracy."""
+
+    head: LinearHead
+    start_accuracy: float
+    """Validation accuracy before the first step."""
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def best_accuracy(self) -> float:
+        """Validation accuracy of the state that was kept."""
+        return max([self.start_accuracy, *(epoch.validation_accuracy for epoch in self.epochs)])
+
+
+def layers_to_train(model: Any, backbone: str, unfreeze: str) -> list[str]:
+    """Names of the layers that `unfreeze` means, in model order.
+
+    Args:
+        model: the backbone.
+        backbone: its name in the table.
+        unfreeze: a number of blocks counted from the output, `all`, or a layer-name prefix (that
+            layer and all that follow).
+
+    Raises:
+        UsageError: nothing matches; the message lists the blocks.
+    """
+    blocks = backbones.blocks(model, backbone)
+    if unfreeze == "all":
+        return [layer for block in blocks for layer in block.layers]
+    if unfreeze.isdecimal() and 1 <= int(unfreeze) <= len(blocks):
+        return [layer for block in blocks[-int(unfreeze) :] for layer in block.layers]
+    names = [layer for block in blocks for layer in block.layers]
+    matches = [index for index, name in enumerate(names) if name.startswith(unfreeze)]
+    if not unfreeze or unfreeze.isdecimal() or not matches:
+        listed = ", ".join(block.name for block in blocks)
+        raise UsageError(
+            f"Expected a number of blocks from 1 to {len(blocks)}, `all`, or the beginning of a "
+            f"layer's name. Received: unfreeze={unfreeze!r}. The blocks of {backbone} are: {listed}."
+        )
+    return names[matches[0] :]
+
+
+def train(
+    model: Any,
+    start: LinearHead,
+    layers: Sequence[str],
+    training: Sequence[LabelledImage],
+    validation: Sequence[LabelledImage],
+    options: TrainingOptions,
+    progress: Progress,
+    inference_mode: bool = True,
+) -> Trained:
+    """Train layers of a backbone together with its head; the model ends with the best weights.
+
+    Args:
+        model: the backbone, raw RGB (n, S, S, 3) → features (n, D); changed in place.
+        start: the head to start from.
+        layers: names of the backbone's layers that learn.
+        training: images to learn from; those that do not decode are passed over.
+        validation: images that decide which epoch is kept.
+        options: epochs, learning rates, batch size, patience, seed.
+        progress: told the phase "epoch k/n".
+        inference_mode: run the backbone as in prediction: no dropout, and BatchNormalization
+            keeps its statistics (its scale and offset learn where their layer does). False for
+            training from random weights.
+
+    Raises:
+        UsageError: the loss is no longer finite.
+    """
+    trainer = _Trainer.of(model, start, layers, options, inference_mode)
+    size = model.input_shape[1]
+    pictures = _Pictures(size, start.classes, options.batch_size)
+    best = trainer.snapshot()
+    start_accuracy = best_accuracy = trainer.accuracy(pictures.batches(validation))
+    epochs: list[Epoch] = []
+    since_best = 0
+    for number in range(1, options.epochs + 1):
+        order = np.random.default_rng([options.seed, number]).permutation(len(training))
+        shuffled = [training[index] for index in order]
+        phase = f"epoch {number}/{options.epochs}"
+        loss = trainer.epoch(pictures.batches(shuffled), len(shuffled), phase, progress)
+        accuracy = trainer.accuracy(pictures.batches(validation))
+        epochs.append(Epoch(number, loss, accuracy))
+        log.info("%s: loss %.4f, validation accuracy %.4f", phase, loss, accuracy)
+        since_best += 1
+        if accuracy > best_accuracy:
+            best, best_accuracy, since_best = trainer.snapshot(), accuracy, 0
+        if since_best == options.patience:
+            break
+    trainer.restore(best)
+    return Trained(trainer.head(start.classes), start_accuracy, tuple(epochs))
+
+
+Batches = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Batches of decoded images with the column of their class."""
+
+    size: int
+    classes: tuple[str, ...]
+    batch_size: int
+
+    def batches(
+        self, wanted: Sequence[LabelledImage]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        column = {name: index for index, name in enumerate(self.classes)}
+        decoded = images.decode_many([image.path for image in wanted], self.size)
+        pixels: list[NDArray[np.uint8]] = []
+        labels: list[int] = []
+        for image, picture in zip(wanted, decoded, strict=True):
+            if isinstance(picture, BadImage):
+                continue
+            pixels.append(picture)
+            labels.append(column[image.label])
+            if len(pixels) == self.batch_size:
+                yield np.array(pixels, np.float32), np.array(labels, np.int64)
+                pixels, labels = [], []
+        if pixels:
+            yield np.array(pixels, np.float32), np.array(labels, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trainer:
+    """A backbone with its head, and the two compiled functions that use them."""
+
+    model: Any
+    weights: Any
+    bias: Any
+    step: Any
+    """(images, labels) → loss, one step of both optimizers."""
+    infer: Any
+    """images → logits."""
+
+    @staticmethod
+    def of(
+        model: Any,
+        start: LinearHead,
+        layers: Sequence[str],
+        options: TrainingOptions,
+        inference_mode: bool,
+    ) -> "_Trainer":
+        keras = backbones.keras_module()
+        keras.utils.set_random_seed(options.seed)
+        weights, bias = keras.Variable(start.weights), keras.Variable(start.bias)
+        learning = [v for name in layers for v in model.get_layer(name).trainable_variables]
+        slow = options.lr * options.backbone_lr_factor
+        groups = [
+            ([weights, bias], keras.optimizers.Adam(options.lr)),
+            (learning, keras.optimizers.Adam(slow)),
+        ]
+        step, infer = _compiled(model, weights, bias, groups, inference_mode)
+        return _Trainer(model, weights, bias, step, infer)
+
+    def epoch(self, batches: Batches, total: int, phase: str, progress: Progress) -> float:
+        """Learn from every batch once; the mean loss."""
+        loss, done = 0.0, 0
+        progress(phase, 0, total)
+        for pixels, labels in batches:
+            loss += float(self.step(pixels, labels)) * len(labels)
+            done += len(labels)
+            progress(phase, done, total)
+        if not np.isfinite(loss):
+            raise UsageError(
+                f"Expected a finite loss. Received: {loss} in {phase}. Use a smaller --lr."
+            )
+        return loss / total
+
+    def accuracy(self, batches: Batches) -> float:
+        """Share of images whose most probable class is theirs."""
+        hits = [np.argmax(self.infer(pixels), axis=1) == labels for pixels, labels in batches]
+        return float(np.concatenate(hits).mean())
+
+    def snapshot(self) -> list[NDArray[np.float32]]:
+        """Copies of all weights, the head's last."""
+        return [*self.model.get_weights(), *(np.array(v) for v in (self.weights, self.bias))]
+
+    def restore(self, snapshot: list[NDArray[np.float32]]) -> None:
+        """Set all weights to those of a snapshot."""
+        self.model.set_weights(snapshot[:-2])
+        self.weights.assign(snapshot[-2])
+        self.bias.assign(snapshot[-1])
+
+    def head(self, classes: tuple[str, ...]) -> LinearHead:
+        """The head as it is now."""
+        return LinearHead(classes, np.array(self.weights), np.array(self.bias))
+
+
+def _compiled(
+    model: Any, weights: Any, bias: Any, groups: Sequence[tuple[Any, Any]], inference_mode: bool
+) -> tuple[Any, Any]:
+    import tensorflow as tf
+
+    for variables, optimizer in groups:
+        optimizer.build(variables)
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+
+    @tf.function(input_signature=[shape])  # type: ignore[untyped-decorator]
+    def infer(pixels: Any) -> Any:
+        return model(pixels, training=False) @ weights + bias
+
+    @tf.function(input_signature=[shape, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator]
+    def step(pixels: Any, labels: Any) -> Any:
+        variables = [variable.value for group, _ in groups for variable in group]
+        with tf.GradientTape() as tape:
+            logits = model(pixels, training=not inference_mode) @ weights + bias
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, variables)
+        for group, optimizer in groups:
+            optimizer.apply(gradients[: len(group)], group)
+            gradients = gradients[len(group) :]
+        return loss
+
+    return step, infer
