@@ -82,6 +82,12 @@ def test_one_class_is_a_problem_not_an_error(tmp_path):
     assert check(tmp_path).problems == ["There is only one class: 'cat'."]
 
 
+def test_pixels_are_decoded_not_only_headers(good):
+    path = save(good / "cat/cut.bmp")
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert [skip.path for skip in check(good).skipped] == [str(path)]
+
+
 def test_no_usable_image_is_a_problem_not_an_error(tmp_path):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/1.png").write_bytes(b"broken")

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 from tlcli.errors import BadImage
 from tlcli.images import FORMATS, decode, decode_many
 from tlcli.images.decoding import hush_pillow, opened, squash, to_rgb
+from tlcli.images.reading import map_ahead
 
 ORIENTATION = 0x0112
 TO_EXIF = {  # what was done to the pixels that the orientation undoes
@@ -268,6 +269,13 @@ def test_truncated_files_are_bad(kind):
     assert "0x" not in str(caught.value)
 
 
+def test_every_byte_of_an_avif_may_be_wrong():
+    data = encoded(photo(8, 8), "AVIF")
+    for at in range(len(data)):
+        with suppress(BadImage):
+            decode(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :], 4)
+
+
 def test_a_tiff_without_all_of_its_pixels_is_bad():
     data = bytearray(encoded(photo(20, 24), "TIFF"))
     entry = re.search(rb"\x01\x01[\x03\x04]\0\x01\0\0\0\x18\0", data)  # ImageLength, 24
@@ -422,14 +430,27 @@ def test_decode_many_keeps_the_order_and_hands_over_errors(files, workers, ahead
     assert [int(pixels[0, 0, 0]) for pixels in results] == [i for i in range(20) if i != 7]
 
 
-def test_decode_many_looks_ahead_no_further_than_asked(files, monkeypatch):
-    begun = []
-    monkeypatch.setattr(
-        "tlcli.images.decoding.decode", lambda path, size: begun.append(path) or np.zeros(1)
-    )
-    results = decode_many(files, 4, ahead=3)
+def test_no_more_is_begun_than_asked_for():
+    asked = []
+    results = map_ahead(str, (asked.append(i) or i for i in range(20)), workers=2, ahead=3)
+    assert [next(results), len(asked)] == ["0", 3]
+    assert [next(results), len(asked)] == ["1", 4]
+    results.close()
+    assert len(asked) == 4
+
+
+def test_closing_drops_what_has_not_begun(files, monkeypatch):
+    begun, slow = [], threading.Event()
+
+    def wait(path, size):
+        begun.append(path)
+        if len(begun) > 1:
+            slow.wait(0.1)
+        return np.zeros(1)
+
+    monkeypatch.setattr("tlcli.images.decoding.decode", wait)
+    results = decode_many(files, 4, workers=1, ahead=20)
     next(results)
-    assert len(begun) <= 3
     results.close()
     assert len(begun) <= 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]

@@ -31,8 +31,8 @@ def keras_module() -> ModuleType:
 def silenced() -> Iterator[None]:
     """Send file descriptors 1 and 2 of the process to the null device for the block.
 
-    Native code writes there directly, past `sys.stdout` and `sys.stderr`. The
-    descriptors are restored however the block ends; exceptions pass through.
+    Native code writes there directly, past `sys.stdout` and `sys.stderr`. Both are restored
+    however the block ends; exceptions pass through.
     """
     with contextlib.ExitStack() as restore:
         null = os.open(os.devnull, os.O_WRONLY)

