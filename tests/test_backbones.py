@@ -147,6 +147,9 @@ keras.saving.load_model("model.keras")
 model.export("saved", format="tf_saved_model", verbose=False)
 """
 
+# Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 
 def test_nothing_is_printed(tmp_path):
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(tmp_path)}

@@ -15,6 +15,9 @@ from tlcli.backbones import lite0, table
 from tlcli.backbones.torch_file import read_torch_file
 from tlcli.errors import UsageError, WeightsUnavailable
 
+# Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 NAME = "MobileNet"
 SIZE = 32
 

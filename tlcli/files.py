@@ -100,7 +100,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def save_arrays(path: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
-    """Write arrays and attributes to a new HDF5 file durably; the same input gives the same bytes."""
+    """Write arrays and attributes to a new HDF5 file durably; equal input gives equal bytes."""
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value

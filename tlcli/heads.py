@@ -88,7 +88,8 @@ def lda(moments: Moments) -> LinearHead:
     counts = moments.counts.astype(np.float64)
     means = moments.sums * (unit / counts[:, None])
     shrunken = _shrunken_covariance(moments) * unit**2
-    weights = linalg.solve(shrunken, means.T, assume_a="pos", overwrite_a=True)
+    factor = linalg.cho_factor(shrunken, lower=True, overwrite_a=True)
+    weights = linalg.cho_solve(factor, means.T)
     bias = -0.5 * (means.T * weights).sum(axis=0) - np.log(len(counts))
     return LinearHead(moments.classes, weights.astype(np.float32), bias.astype(np.float32))
 
@@ -160,7 +161,7 @@ def fit_columns(
     frame: Standardisation,
     free: NDArray[np.bool_],
 ) -> LinearHead:
-    """Fit the `free` columns of a head by cross-entropy over all classes; the others stay as they are.
+    """Fit the `free` columns of a head by cross-entropy over all classes; the others stay.
 
     Columns that are not free keep their very bits. Free columns start from `start` and pay
     (‖W‖² + Σb²)/(2n) in the standardised frame, the bias only where other columns are fixed
@@ -179,7 +180,7 @@ def fit_columns(
         problem.start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 1000, "gtol": 1e-6},
+        options={"maxiter": 500, "gtol": 1e-5},
     )
     fitted = problem.unpack(solution.x)
     weights, bias = start.weights.copy(), start.bias.copy()
@@ -190,7 +191,7 @@ def fit_columns(
 
 @dataclass(frozen=True, eq=False)
 class _ColumnProblem:
-    """The convex problem behind `fit_columns`, over the free columns with their bias as last row."""
+    """The convex problem behind `fit_columns`: the free columns, their bias as last row."""
 
     inputs: Float64
     """(n, D + 1) standardised features and a column of ones."""

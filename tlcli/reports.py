@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tlcli.evaluation import Report
 from tlcli.images import DataReport
 from tlcli.runs import Round
 
@@ -59,7 +58,7 @@ def round_text(content: Json) -> str:
         )
     lines = [
         f"{content['run']}: round {content['round']} ({_what(content)})",
-        f"  classes     {len(content['classes'])}, new in this round: {_new(content['new_classes'])}",
+        f"  classes     {len(content['classes'])}, new: {_new(content['new_classes'])}",
         f"  images      {_images(images)}",
         f"  validation  {_validation(content['validation'])}",
         f"  memory      {content['memory']}, sha256 {content['memory_sha256'][:16]}…",
@@ -111,44 +110,42 @@ def _seconds(seconds: dict[str, float]) -> str:
     return phases or "0.0"
 
 
-def evaluation_text(report: Report) -> str:
+def evaluation_text(content: Json) -> str:
     """Headline figures, one line a class, and the round matrix."""
     figures = [
-        ("accuracy", percent(report.accuracy)),
-        ("mean class accuracy", percent(report.mean_class_accuracy)),
-        ("top-5 accuracy", percent(report.top5_accuracy)),
-        ("old classes", percent(report.old_accuracy)),
-        ("new classes", percent(report.new_accuracy)),
-        ("average incremental accuracy", percent(report.average_incremental_accuracy)),
-        ("forgetting", percent(report.forgetting)),
-        ("calibration error (ECE)", percent(report.ece)),
-        ("log loss", f"{report.log_loss:.4f}"),
+        ("accuracy", percent(content["accuracy"])),
+        ("mean class accuracy", percent(content["mean_class_accuracy"])),
+        ("top-5 accuracy", percent(content["top5_accuracy"])),
+        ("old classes", percent(content["old_accuracy"])),
+        ("new classes", percent(content["new_accuracy"])),
+        ("average incremental accuracy", percent(content["average_incremental_accuracy"])),
+        ("forgetting", percent(content["forgetting"])),
+        ("calibration error (ECE)", percent(content["ece"])),
+        ("log loss", f"{content['log_loss']:.4f}"),
     ]
-    headline = [f"{report.run}: round {report.round} on {report.images} images"]
+    headline = [f"{content['run']}: round {content['round']} on {content['images']} images"]
     headline += [f"  {name:30}{value}" for name, value in figures]
-    parts = ["\n".join(headline), _class_table(report), _round_table(report)]
-    if report.skipped:
-        parts.append(f"{len(report.skipped)} images were left out (see --json).")
+    parts = ["\n".join(headline), _class_table(content["per_class"]), _matrix(content["rounds"])]
+    if content["skipped"]:
+        parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
     return "\n\n".join(parts)
 
 
-def _class_table(report: Report) -> str:
-    rows = [
-        (c.name, c.introduced_in_round, c.images, c.accuracy, c.precision, c.f1)
-        for c in report.per_class
-    ]
+def _class_table(per_class: Sequence[Json]) -> str:
+    keys = ("class", "introduced_in_round", "images", "accuracy", "precision", "f1")
+    rows = [tuple(entry[key] for key in keys) for entry in per_class]
     return table(("class", "since round", "images", "accuracy", "precision", "F1"), rows)
 
 
-def _round_table(report: Report) -> str:
-    introductions = sorted(report.rounds[-1].accuracy_by_introduction)
+def _matrix(rounds: Sequence[Json]) -> str:
+    introductions = sorted(rounds[-1]["accuracy_by_introduction"])
     rows = [
         (
-            f"after round {entry.round}",
-            entry.accuracy,
-            *(_so_far(entry.accuracy_by_introduction, number) for number in introductions),
+            f"after round {entry['round']}",
+            entry["accuracy"],
+            *(entry["accuracy_by_introduction"].get(number, "") for number in introductions),
         )
-        for entry in report.rounds
+        for entry in rounds
     ]
     columns = ("", "all so far", *(f"classes of round {number}" for number in introductions))
     return table(columns, rows)
@@ -277,7 +274,7 @@ def demo_text(content: Json) -> str:
             "",
             table(columns, rows),
             "",
-            f"The memory after the four rounds of merge is {joint} after joint training on all ten.",
+            f"The memory after four rounds of merge is {joint} after joint training on all ten.",
             "",
             "What to type next:",
             f"  tlcli evaluate {run} {digits}/test",
@@ -286,7 +283,3 @@ def demo_text(content: Json) -> str:
             "  tlcli pretrain YOUR-PHOTOS --out my-run     (a folder of class folders)",
         )
     )
-
-
-def _so_far(accuracy: dict[int, float | None], number: int) -> Cell:
-    return accuracy[number] if number in accuracy else ""

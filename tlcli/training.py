@@ -71,7 +71,7 @@ def layers_to_train(model: Any, backbone: str, unfreeze: str) -> list[str]:
         listed = ", ".join(block.name for block in blocks)
         raise UsageError(
             f"Expected a number of blocks from 1 to {len(blocks)}, `all`, or the beginning of a "
-            f"layer's name. Received: unfreeze={unfreeze!r}. The blocks of {backbone} are: {listed}."
+            f"layer's name. Received: unfreeze={unfreeze!r}. The blocks of {backbone}: {listed}."
         )
     return names[matches[0] :]
 

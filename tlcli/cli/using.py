@@ -56,7 +56,7 @@ def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
 
     with console.progress_bar(verbosity < 0) as progress:
         report = stage(config_of(EvaluateConfig, options), progress)
-    console.result(report.to_json(), lambda _: evaluation_text(report), as_json)
+    console.result(report.to_json(), evaluation_text, as_json)
     if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
         raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")
 
