@@ -1,11 +1,17 @@
 """What every test runs under: no network, no cache or log folder of the user."""
 
+import json
+import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+
+from tests import tiny
+from tlcli.cli import app
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +28,73 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def _refuse(*arguments: object, **options: object) -> NoReturn:
     raise OSError("tests have no network")
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(isolated: Path) -> Iterator[None]:
+    """A tiny seeded backbone in place of the default one."""
+    from tlcli import backbones
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "build", tiny.build)
+        yield
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of class folders: three rounds, all of them together, a test set."""
+    folder = tmp_path_factory.mktemp("pictures")
+    names = list(tiny.COLOURS)
+    for part, classes in {"first": names[:3], "second": names[3:4], "third": names[4:]}.items():
+        tiny.draw(folder / part, classes)
+        tiny.draw(folder / "all", classes)
+    tiny.draw(folder / "test", names, count=4, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tiny_backbone: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run after round 1, to be copied before it is changed."""
+    run = tmp_path_factory.mktemp("runs") / "first"
+    assert app.run(["pretrain", str(pictures / "first"), "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture
+def run(first_run: Path, tmp_path: Path) -> Path:
+    """A run after round 1 that the test may change."""
+    return Path(shutil.copytree(first_run, tmp_path / "run"))
+
+
+@dataclass
+class CommandLine:
+    """Calls the command line in this process."""
+
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object, code: int = 0) -> str:
+        """Standard output, after the exit code was compared."""
+        self.capture.readouterr()
+        received = app.run([str(argument) for argument in arguments])
+        out, self.err = self.capture.readouterr()
+        assert received == code, self.err
+        return out
+
+    def json(self, *arguments: object, code: int = 0) -> dict[str, Any]:
+        """The one object on standard output."""
+        return dict(json.loads(self(*arguments, "--json", code=code)))
+
+    def error(self, code: int, *arguments: object) -> str:
+        """The one line on standard error, where nothing may stand on standard output."""
+        assert self(*arguments, code=code) == ""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def tlcli(tiny_backbone: None, capfd: pytest.CaptureFixture[str]) -> CommandLine:
+    """The command line with the tiny backbone."""
+    return CommandLine(capfd)

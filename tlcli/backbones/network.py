@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlcli.backbones import lite0, table, weights_files
+from tlcli.backbones.hdf5_layers import role
 from tlcli.backbones.runtime import keras_module
 from tlcli.backbones.table import Architecture, BlockNames, Preprocessing, architecture
 from tlcli.errors import UsageError
@@ -46,7 +47,7 @@ def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0)
     if source == "imagenet":
         weights_files.load_imagenet(model, row)
     elif source != "none":
-        weights_files.load_file(model, row, Path(weights))
+        weights_files.load_file(model, Path(weights))
     return model
 
 
@@ -66,10 +67,7 @@ def _assemble(row: Architecture, size: int, seed: int) -> Any:
     image = keras.Input((size, size, 3), name="image")
     prepared = _PREPARE[row.preprocessing](image)
     with _seeded(seed):
-        if row.builder:
-            vector = _application(row, prepared, size)
-        else:
-            vector = lite0.features(prepared)
+        vector = _application(row, prepared, size) if row.builder else lite0.features(prepared)
     return keras.Model(image, vector, name=row.name)
 
 
@@ -200,6 +198,6 @@ def fingerprint(model: Any, name: str) -> str:
     for variable in model.weights:
         values = np.ascontiguousarray(variable.numpy())
         shape = "x".join(str(size) for size in values.shape)
-        digest.update(f"{weights_files.role(variable)} {values.dtype.str} {shape}\n".encode())
+        digest.update(f"{role(variable)} {values.dtype.str} {shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Keras with the TensorFlow backend, imported once, late and quietly."""
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -59,10 +60,10 @@ def _import_keras() -> ModuleType:
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with silenced():
-        import keras
         import tensorflow
         from absl import logging as absl_logging
 
+        keras = importlib.import_module("keras")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         absl_logging.set_verbosity(absl_logging.ERROR)
         # The first device operation and the first compiled function each print a line.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.backbones import archives
+from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.runtime import keras_module
-from tlcli.backbones.weights_files import layer_paths
 from tlcli.errors import RunError, UsageError
 
 FORMAT = 1
@@ -28,8 +28,8 @@ HEAD_NAME = "head"
 
 _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
-_FIXED_POINT_RANGE = (-8, 24)
-_PROBE_BATCH = 4
+_FIXED_POINT_RANGE = (-16, 40)
+_PROBE_BATCH = 8
 _READ_BYTES = 1 << 20
 
 
@@ -324,11 +324,21 @@ def probe_images(size: int, count: int = 16) -> NDArray[np.uint8]:
 def _probe_image(size: int, index: int) -> NDArray[np.uint8]:
     cells = (2, 4, 8, 16, 3, 6, 12, size)[index % 8]
     grid = _noise(cells, index)
-    if index % 8 == 4:  # a gradient from corner to corner between two colours
-        along = np.linspace(0.0, 1.0, size)
-        share = ((along[:, None] + along[None, :]) / 2)[..., None]
-        return np.rint(grid[0, 0] * (1 - share) + grid[1, 1] * share).astype(np.uint8)
-    return np.rint(_enlarged(_enlarged(grid, size, 0), size, 1)).astype(np.uint8)
+    if index % 8 == 4:
+        image = _gradient(grid[0, 0], grid[1, 1], size)
+    else:
+        image = _enlarged(_enlarged(grid, size, 0), size, 1)
+    rounded: NDArray[np.uint8] = np.rint(image).astype(np.uint8)
+    return rounded
+
+
+def _gradient(
+    first: NDArray[np.float64], last: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """Return (size, size, 3) that goes from one colour to another, corner to corner."""
+    along = np.linspace(0.0, 1.0, size)
+    share = ((along[:, None] + along[None, :]) / 2)[..., None]
+    return np.asarray(first * (1 - share) + last * share)
 
 
 def _noise(cells: int, index: int) -> NDArray[np.float64]:
@@ -342,4 +352,4 @@ def _enlarged(grid: NDArray[np.float64], size: int, axis: int) -> NDArray[np.flo
     lower = np.minimum(position.astype(np.int64), grid.shape[axis] - 2)
     shape = [-1 if dimension == axis else 1 for dimension in range(3)]
     share = (position - lower).reshape(shape)
-    return grid.take(lower, axis) * (1 - share) + grid.take(lower + 1, axis) * share
+    return np.asarray(grid.take(lower, axis) * (1 - share) + grid.take(lower + 1, axis) * share)

@@ -70,7 +70,7 @@ class Architecture:
 
 _CONVNEXT = BlockNames(r"_(stage_\d+_block_\d+|downsampling_block_\d+)")
 _DENSENET = BlockNames(r"^(conv\d+_block\d+|pool\d+)_")
-_EFFICIENTNET = BlockNames(r"^(block\d+[a-z])_")
+_MBCONV = BlockNames(r"^(block\d+[a-z])_")
 _INCEPTION = BlockNames(r"^(mixed\d+)$", at_end=True)
 _INCEPTION_RESNET = BlockNames(r"^(mixed_\d[ab]|block\d+_\d+|conv_7b)(?:_|$)", at_end=True)
 _MOBILENET = BlockNames(r"^conv_[dp]w_(\d+)(?:_|$)")
@@ -82,8 +82,10 @@ _VGG = BlockNames(r"^(block\d+)_")
 
 _TF_NO_TOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
+_Row = tuple[str, int, int, int, Preprocessing, int, str, BlockNames]
+
 # fmt: off
-_ROWS = (
+_ROWS: tuple[_Row, ...] = (
     # name, width, image size, smallest, preprocessing, parameters, weights file, block names
     ("ConvNeXtTiny", 768, 224, 32, "raw", 27_820_128, "convnext_tiny_notop.h5", _CONVNEXT),
     ("ConvNeXtSmall", 768, 224, 32, "raw", 49_454_688, "convnext_small_notop.h5", _CONVNEXT),
@@ -93,27 +95,31 @@ _ROWS = (
     ("DenseNet121", 1024, 224, 32, "torch", 7_037_504, "densenet121" + _TF_NO_TOP, _DENSENET),
     ("DenseNet169", 1664, 224, 32, "torch", 12_642_880, "densenet169" + _TF_NO_TOP, _DENSENET),
     ("DenseNet201", 1920, 224, 32, "torch", 18_321_984, "densenet201" + _TF_NO_TOP, _DENSENET),
-    ("EfficientNetB0", 1280, 224, 32, "raw", 4_049_571, "efficientnetb0_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB1", 1280, 240, 32, "raw", 6_575_239, "efficientnetb1_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB2", 1408, 260, 32, "raw", 7_768_569, "efficientnetb2_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB3", 1536, 300, 32, "raw", 10_783_535, "efficientnetb3_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB4", 1792, 380, 32, "raw", 17_673_823, "efficientnetb4_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB5", 2048, 456, 32, "raw", 28_513_527, "efficientnetb5_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB6", 2304, 528, 32, "raw", 40_960_143, "efficientnetb6_notop.h5", _EFFICIENTNET),
-    ("EfficientNetB7", 2560, 600, 32, "raw", 64_097_687, "efficientnetb7_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2B0", 1280, 224, 32, "raw", 5_919_312, "efficientnetv2-b0_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2B1", 1280, 240, 32, "raw", 6_931_124, "efficientnetv2-b1_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2B2", 1408, 260, 32, "raw", 8_769_374, "efficientnetv2-b2_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2B3", 1536, 300, 32, "raw", 12_930_622, "efficientnetv2-b3_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2S", 1280, 384, 32, "raw", 20_331_360, "efficientnetv2-s_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2M", 1280, 480, 32, "raw", 53_150_388, "efficientnetv2-m_notop.h5", _EFFICIENTNET),
-    ("EfficientNetV2L", 1280, 480, 32, "raw", 117_746_848, "efficientnetv2-l_notop.h5", _EFFICIENTNET),
-    ("InceptionResNetV2", 1536, 299, 75, "tf", 54_336_736, "inception_resnet_v2" + _TF_NO_TOP, _INCEPTION_RESNET),
+    ("EfficientNetB0", 1280, 224, 32, "raw", 4_049_571, "efficientnetb0_notop.h5", _MBCONV),
+    ("EfficientNetB1", 1280, 240, 32, "raw", 6_575_239, "efficientnetb1_notop.h5", _MBCONV),
+    ("EfficientNetB2", 1408, 260, 32, "raw", 7_768_569, "efficientnetb2_notop.h5", _MBCONV),
+    ("EfficientNetB3", 1536, 300, 32, "raw", 10_783_535, "efficientnetb3_notop.h5", _MBCONV),
+    ("EfficientNetB4", 1792, 380, 32, "raw", 17_673_823, "efficientnetb4_notop.h5", _MBCONV),
+    ("EfficientNetB5", 2048, 456, 32, "raw", 28_513_527, "efficientnetb5_notop.h5", _MBCONV),
+    ("EfficientNetB6", 2304, 528, 32, "raw", 40_960_143, "efficientnetb6_notop.h5", _MBCONV),
+    ("EfficientNetB7", 2560, 600, 32, "raw", 64_097_687, "efficientnetb7_notop.h5", _MBCONV),
+    ("EfficientNetV2B0", 1280, 224, 32, "raw", 5_919_312, "efficientnetv2-b0_notop.h5", _MBCONV),
+    ("EfficientNetV2B1", 1280, 240, 32, "raw", 6_931_124, "efficientnetv2-b1_notop.h5", _MBCONV),
+    ("EfficientNetV2B2", 1408, 260, 32, "raw", 8_769_374, "efficientnetv2-b2_notop.h5", _MBCONV),
+    ("EfficientNetV2B3", 1536, 300, 32, "raw", 12_930_622, "efficientnetv2-b3_notop.h5", _MBCONV),
+    ("EfficientNetV2S", 1280, 384, 32, "raw", 20_331_360, "efficientnetv2-s_notop.h5", _MBCONV),
+    ("EfficientNetV2M", 1280, 480, 32, "raw", 53_150_388, "efficientnetv2-m_notop.h5", _MBCONV),
+    ("EfficientNetV2L", 1280, 480, 32, "raw", 117_746_848, "efficientnetv2-l_notop.h5", _MBCONV),
+    ("InceptionResNetV2", 1536, 299, 75, "tf", 54_336_736,
+     "inception_resnet_v2" + _TF_NO_TOP, _INCEPTION_RESNET),
     ("InceptionV3", 2048, 299, 75, "tf", 21_802_784, "inception_v3" + _TF_NO_TOP, _INCEPTION),
     ("MobileNet", 1024, 224, 32, "tf", 3_228_864, "mobilenet_1_0_224_tf_no_top.h5", _MOBILENET),
-    ("MobileNetV2", 1280, 224, 32, "tf", 2_257_984, "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", _MOBILENET_V2),
-    ("MobileNetV3Large", 960, 224, 32, "raw", 2_996_352, "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5", _MOBILENET_V3),
-    ("MobileNetV3Small", 576, 224, 32, "raw", 939_120, "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", _MOBILENET_V3),
+    ("MobileNetV2", 1280, 224, 32, "tf", 2_257_984,
+     "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", _MOBILENET_V2),
+    ("MobileNetV3Large", 960, 224, 32, "raw", 2_996_352,
+     "weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5", _MOBILENET_V3),
+    ("MobileNetV3Small", 576, 224, 32, "raw", 939_120,
+     "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5", _MOBILENET_V3),
     ("NASNetLarge", 4032, 331, 32, "tf", 84_916_818, "nasnet_large_no_top.h5", _NASNET),
     ("NASNetMobile", 1056, 224, 32, "tf", 4_269_716, "nasnet_mobile_no_top.h5", _NASNET),
     ("ResNet50", 2048, 224, 32, "caffe", 23_587_712, "resnet50" + _TF_NO_TOP, _RESNET),
@@ -129,12 +135,12 @@ _ROWS = (
 # fmt: on
 
 _LITE0 = Architecture(
-    "EfficientNetLite0", "", 1280, 224, 32, "lite", 3_413_024, LITE0_FILE, _EFFICIENTNET
+    "EfficientNetLite0", "", 1280, 224, 32, "lite", 3_413_024, LITE0_FILE, _MBCONV
 )
 
 BACKBONES: dict[str, Architecture] = {
     "EfficientNetLite0": _LITE0,
-    **{name: Architecture(name, name, *columns) for name, *columns in _ROWS},
+    **{row[0]: Architecture(row[0], *row) for row in _ROWS},
 }
 
 

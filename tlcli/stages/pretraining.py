@@ -71,7 +71,8 @@ def _same_again(
     first = writer.run.round(1)
     ledger = memory.load(first.file("memory.h5")).ledger
     given = {image.sha256: image.label for image in listing.images}
-    if first.manifest.config != rounds.plain(config) or ledger != given:
+    options = rounds.plain(config) | {"data": first.manifest.config["data"]}
+    if first.manifest.config != options or ledger != given:
         raise UsageError(
             f"Expected a new folder for the run. Received: {config.out} is a run already, made "
             "with other images or options. Choose another --out, or add to it with "

@@ -285,11 +285,11 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON values; how long to wait for the lock is not part of what was done."""
-    content = asdict(config)
-    content.pop("wait", None)
+    """A config as JSON values, without what says only where the run is and when it may start."""
     return {
-        name: str(value) if isinstance(value, Path) else value for name, value in content.items()
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(config).items()
+        if name not in ("run", "out", "wait")
     }
 
 

@@ -1,0 +1,205 @@
+"""Laws of the moments: integers, so any order, split or sharding gives the same bits."""
+
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlcli import moments
+from tlcli.errors import DataError, RunError
+
+BITS = 10
+WIDTH = 3
+CLASSES = ("cat", "Cat", "red panda", "zèbre", "キツネ")
+
+ROW = st.tuples(
+    st.sampled_from(CLASSES),
+    st.lists(st.floats(-80, 80, width=32), min_size=WIDTH, max_size=WIDTH),
+)
+ROWS = st.lists(ROW, max_size=12)
+FOUND = ROWS.map(lambda rows: of(rows))
+
+
+def of(rows, fingerprint="backbone-a", bits=BITS):
+    """The moments of (class, vector) pairs."""
+    vectors = np.array([vector for _, vector in rows], np.float32).reshape(-1, WIDTH)
+    return moments.of(vectors, [name for name, _ in rows], fingerprint, bits)
+
+
+def none():
+    return moments.empty("backbone-a", BITS, WIDTH)
+
+
+def state(found):
+    """Everything that moments hold, for comparison by value."""
+    return (
+        found.fingerprint,
+        found.bits,
+        found.classes,
+        found.counts.tolist(),
+        found.sums.tolist(),
+        found.gram.tolist(),
+        found.saturated,
+        found.digest,
+    )
+
+
+@given(FOUND, FOUND)
+def test_add_is_commutative(a, b):
+    assert state(moments.add(a, b)) == state(moments.add(b, a))
+
+
+@given(FOUND, FOUND, FOUND)
+def test_add_is_associative(a, b, c):
+    left = moments.add(moments.add(a, b), c)
+    assert state(left) == state(moments.add(a, moments.add(b, c)))
+
+
+@given(FOUND)
+def test_no_image_is_the_identity_of_add_and_subtract(a):
+    assert state(moments.add(a, none())) == state(moments.add(none(), a)) == state(a)
+    assert state(moments.subtract(a, none())) == state(a)
+
+
+@given(FOUND, FOUND)
+def test_subtract_undoes_add(a, b):
+    assert state(moments.subtract(moments.add(a, b), b)) == state(a)
+
+
+@given(FOUND)
+def test_a_class_without_images_leaves(a):
+    assert state(moments.subtract(a, a)) == state(none())
+
+
+@given(ROWS, st.randoms(), st.lists(st.integers(0, 12), max_size=5))
+def test_any_order_and_any_split_give_the_same_bits(rows, random, cuts):
+    """Shards of no and of one image are among the splits."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    shards = [of(shuffled[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    random.shuffle(shards)
+    assert state(reduce(moments.add, shards)) == state(of(rows))
+
+
+@given(ROWS)
+def test_one_image_at_a_time_gives_the_same_bits(rows):
+    assert state(reduce(moments.add, [of([row]) for row in rows], none())) == state(of(rows))
+
+
+@given(ROWS)
+def test_moments_equal_exact_integer_arithmetic(rows):
+    found = of(rows)
+    limit = 2**16 - 1
+    grid = [
+        (name, [max(-limit, min(limit, round(value * 2**BITS))) for value in vector])
+        for name, vector in rows
+    ]
+    assert found.classes == tuple(sorted({name for name, _ in rows}))
+    for row, known in enumerate(found.classes):
+        members = [q for name, q in grid if name == known]
+        assert found.counts[row] == len(members)
+        assert found.sums[row].tolist() == [sum(column) for column in zip(*members, strict=True)]
+    outer = [[sum(q[i] * q[j] for _, q in grid) for j in range(WIDTH)] for i in range(WIDTH)]
+    assert found.gram.tolist() == outer
+    assert found.images == len(rows)
+
+
+def test_a_hundred_thousand_large_features_are_summed_exactly():
+    rng = np.random.default_rng(0)
+    features = rng.uniform(-64, 64, (100_000, 4)).astype(np.float32)
+    features[:70_000, 0] = 63.999
+    labels = rng.choice(["a", "b"], len(features)).tolist()
+    found = moments.of(features, labels, "backbone-a", BITS)
+    grid = np.clip(np.rint(features.astype(np.float64) * 2**BITS), -65535, 65535).astype(np.int64)
+    np.testing.assert_array_equal(found.gram, np.einsum("ni,nj->ij", grid, grid))
+    for row, name in enumerate("ab"):
+        members = grid[np.array(labels) == name]
+        assert found.counts[row] == len(members)
+        assert found.sums[row].tolist() == [sum(column) for column in members.T.tolist()]
+    corner = sum(value * value for value in grid[:, 0].tolist())
+    assert int(found.gram[0, 0]) == corner > 2**47
+
+
+def test_more_images_of_a_known_class_join_it():
+    found = moments.add(of([("cat", [1, 2, 3])]), of([("cat", [1, 0, 0]), ("Cat", [0, 0, 1])]))
+    assert found.classes == ("Cat", "cat")
+    assert found.counts.tolist() == [1, 2]
+    assert found.sums.tolist() == [[0, 0, 1024], [2048, 2048, 3072]]
+
+
+def test_features_are_rounded_to_the_grid():
+    found = of([("cat", [0.0004, 0.0006, -1.5])])
+    assert found.sums.tolist() == [[0, 1, -1536]]
+
+
+def test_saturated_entries_are_clipped_counted_and_additive():
+    a = of([("cat", [64.0, -1e30, 63.999])])
+    b = of([("dog", [1e30, 0, 0])])
+    assert a.sums.tolist() == [[65535, -65535, 65535]]
+    assert (a.saturated, b.saturated) == (2, 1)
+    both = moments.add(a, b)
+    assert both.saturated == 3
+    assert moments.subtract(both, b).saturated == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_feature_that_is_not_finite_is_refused(value):
+    with pytest.raises(DataError, match="finite"):
+        of([("cat", [0, value, 0])])
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [({"fingerprint": "backbone-b"}, "backbone-b"), ({"bits": 9}, "9 bits")],
+)
+@pytest.mark.parametrize("combine", [moments.add, moments.subtract])
+def test_moments_of_different_spaces_are_not_mixed(combine, other, named):
+    rows = [("cat", [1, 2, 3])]
+    with pytest.raises(RunError, match=f"backbone-a .10 bits.*{named}"):
+        combine(of(rows), of(rows, **other))
+
+
+@pytest.mark.parametrize("name", ["cat", "dog"])
+def test_taking_away_more_than_was_learned_is_refused(name):
+    with pytest.raises(DataError, match=name):
+        moments.subtract(of([("cat", [1, 2, 3])]), of([(name, [1, 2, 3])] * 2))
+
+
+BASE = [("a", [1, 2, 3]), ("b", [4, 5, 6])]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        of(BASE, fingerprint="backbone-b"),
+        of(BASE, bits=9),
+        of([("a", [1, 2, 3]), ("c", [4, 5, 6])]),
+        of([("a", [4, 5, 6]), ("b", [1, 2, 3])]),
+        of([*BASE, ("a", [0, 0, 0])]),
+        of([("A", [1, 2, 3]), ("b", [4, 5, 6])]),
+        replace(of(BASE), counts=np.array([1, 2])),
+        replace(of(BASE), sums=of(BASE).sums + np.eye(2, WIDTH, dtype=np.int64)),
+        replace(of(BASE), gram=of(BASE).gram + np.eye(WIDTH, k=2, dtype=np.int64)),
+        of([]),
+        moments.empty("backbone-a", BITS, WIDTH + 1),
+    ],
+    ids=["print", "bits", "name", "swap", "zero", "case", "count", "sum", "gram", "none", "width"],
+)
+def test_the_digest_depends_on_every_part(other):
+    assert of(BASE).digest == of(BASE[::-1]).digest
+    assert other.digest != of(BASE).digest
+
+
+def test_names_and_numbers_cannot_trade_places_in_the_digest():
+    assert of([("ab", [0, 0, 0]), ("c", [0, 0, 0])]).digest != (
+        of([("a", [0, 0, 0]), ("bc", [0, 0, 0])]).digest
+    )
+
+
+def test_the_digest_of_a_known_state_never_changes():
+    """It is published as `memory_sha256`: other versions and machines must find the same."""
+    assert of(BASE).digest == "2b41595af6acb046444732123e264a0ebf2e368c18e9052ebe4cf12a197ce10e"
