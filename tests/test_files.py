@@ -21,6 +21,10 @@ from tlcli import files
 from tlcli.errors import StorageError
 
 
+def names_in(folder):
+    return [entry.name for entry in folder.iterdir()]
+
+
 class Failure(Exception):
     """What goes wrong while a file is written."""
 
@@ -33,7 +37,7 @@ def test_written_aside_replaces_a_file_as_a_whole(tmp_path):
         assert path.read_text() == "old"
         assert aside.parent == tmp_path
     assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_written_aside_leaves_nothing_of_a_failure(tmp_path):
@@ -43,7 +47,7 @@ def test_written_aside_leaves_nothing_of_a_failure(tmp_path):
         aside.write_text("half")
         raise Failure
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_a_file_has_the_usual_permissions(tmp_path):
@@ -67,7 +71,7 @@ def test_a_disk_that_refuses_is_a_storage_error(tmp_path, monkeypatch, function,
     assert str(path) in str(full.value)
     assert full.value.exit_code == 6
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path):
@@ -154,7 +158,7 @@ def largest_file(byte_count):
 def test_a_file_that_does_not_fit_is_a_storage_error(tmp_path):
     with largest_file(100), pytest.raises(StorageError, match="too large"):
         files.write_json(tmp_path / "a.json", {"text": "x" * 1000})
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 # In a process of its own: HDF5 cannot be trusted after it failed to write.
@@ -179,7 +183,7 @@ def test_arrays_that_do_not_fit_are_a_storage_error(tmp_path, fits):
     target = str(tmp_path / "a.h5")
     command = [sys.executable, "-c", textwrap.dedent(OVERFLOW), target, str(fits)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
     assert (done.returncode, done.stderr) == (6, "")
 
 

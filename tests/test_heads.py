@@ -1,5 +1,6 @@
 """Heads against scikit-learn, bit for bit under any cut of rounds, and on disk."""
 
+import itertools
 from functools import reduce
 
 import h5py
@@ -99,7 +100,7 @@ def test_lda_is_the_same_bits_however_rounds_were_cut(order, cuts):
     edges = [0, *sorted(cuts), 36]
     rounds = [
         moments_of(features[list(order[a:b])], [labels[i] for i in order[a:b]])
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     joint = heads.lda(moments_of(features, labels))
     assert_same_bits(heads.lda(reduce(moments.add, rounds)), joint)
@@ -168,7 +169,9 @@ def test_softmax_leaves_a_constant_feature_without_weight():
     head = heads.softmax(constant, labels)
     np.testing.assert_allclose(head.weights[-1], 0, atol=1e-5)
     np.testing.assert_allclose(
-        head.probabilities(constant), heads.softmax(features, labels).probabilities(features), atol=1e-3
+        head.probabilities(constant),
+        heads.softmax(features, labels).probabilities(features),
+        atol=1e-3,
     )
 
 

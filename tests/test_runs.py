@@ -51,6 +51,10 @@ def commit(writer, number=None, fingerprint=BACKBONE):
         return writer.commit(staged, manifest(number, fingerprint))
 
 
+def names_in(folder):
+    return [entry.name for entry in folder.iterdir()]
+
+
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run with one round."""
@@ -193,7 +197,7 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
         with pytest.raises(UsageError, match="is not a run"), creating(target, 0):
             pass
     assert content(tmp_path) == {"photos": None, "photos/cat.png": b"cat"}
-    assert os.listdir(tmp_path / "photos") == ["cat.png"]
+    assert names_in(tmp_path / "photos") == ["cat.png"]
 
 
 @pytest.mark.xfail(strict=True, reason="a folder named like one of ours is taken for an unborn run")
@@ -274,7 +278,7 @@ def test_an_interrupted_first_round_does_not_block_the_next(tmp_path):
     with creating(tmp_path / "run", 0) as writer:
         commit(writer)
     assert open_run(tmp_path / "run").round().number == 1
-    assert ".building-abc" not in os.listdir(tmp_path / "run")
+    assert ".building-abc" not in names_in(tmp_path / "run")
 
 
 HOLDER = """
@@ -376,6 +380,28 @@ def assert_full_disk_keeps(run, before, monkeypatch, fill):
     assert open_run(run).numbers() == [1]
     with extending(run, 0):
         assert content(run) == before
+
+
+def test_every_file_is_flushed_before_the_round_is_renamed_and_the_folder_after(run, monkeypatch):
+    flushed, fsync, rename = [], os.fsync, os.rename
+
+    def record_fsync(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def record_rename(source, target):
+        inodes = {entry.inode() for entry in os.scandir(source)}
+        assert len(inodes) in (1, 3)
+        assert inodes <= set(flushed)
+        assert os.stat(source).st_ino in flushed  # noqa: PTH116
+        flushed.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename)
+    with extending(run, 0) as writer:
+        commit(writer, fingerprint="e" * 64)
+    assert (run / "rounds").stat().st_ino in flushed
 
 
 STEPS = [("fsync", number) for number in range(8)] + [("rename", 0), ("rename", 1), ("replace", 0)]

@@ -48,14 +48,17 @@ def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0)
     return model
 
 
-def draw(folder: Path, classes: Sequence[str], count: int = 8, seed: int = 0) -> Path:
-    """Draw `count` noisy pictures of each class into class folders."""
+def draw(
+    folder: Path, classes: Sequence[str], count: int = 8, seed: int = 0, contrast: float = 1.0
+) -> Path:
+    """Draw `count` noisy pictures of each class into class folders; less contrast is harder."""
     for name in classes:
         generator = np.random.default_rng([seed, *name.encode()])
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             noise = generator.normal(0, 25, (40, 48, 3))
-            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            colour = 128 + contrast * (np.array(COLOURS[name]) - 128)
+            pixels = np.clip(colour + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index:03d}.png")
     return folder
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from tlcli import backbones, images
 from tlcli.config import Progress, TrainingOptions
@@ -29,23 +30,32 @@ class Epoch:
     number: int
     loss: float
     """Mean cross-entropy on the training images while they were learned."""
-    validation_accuracy: float
-    """Image accuracy on the held-out images after the epoch."""
+    validation: "Measured"
+    """On the held-out images after the epoch."""
+
+
+@dataclass(frozen=True, order=True)
+class Measured:
+    """A state is better with a higher accuracy, and among equals with a smaller loss."""
+
+    accuracy: float
+    negative_loss: float
+    """Mean cross-entropy, negative so that more is better."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The best state that training went through, by validation accuracy."""
+    """The best state that training went through, as measured on the held-out images."""
 
     head: LinearHead
-    start_accuracy: float
-    """Validation accuracy before the first step."""
+    start: Measured
+    """Before the first step."""
     epochs: tuple[Epoch, ...]
 
     @property
-    def best_accuracy(self) -> float:
-        """Validation accuracy of the state that was kept."""
-        return max([self.start_accuracy, *(epoch.validation_accuracy for epoch in self.epochs)])
+    def best(self) -> Measured:
+        """Of the state that was kept."""
+        return max([self.start, *(epoch.validation for epoch in self.epochs)])
 
 
 def layers_to_train(model: Any, backbone: str, unfreeze: str) -> list[str]:
@@ -106,8 +116,8 @@ def train(
     trainer = _Trainer.of(model, start, layers, options, inference_mode)
     size = model.input_shape[1]
     pictures = _Pictures(size, start.classes, options.batch_size)
-    best = trainer.snapshot()
-    start_accuracy = best_accuracy = trainer.accuracy(pictures.batches(validation))
+    snapshot = trainer.snapshot()
+    start_measured = best = trainer.measure(pictures.batches(validation))
     epochs: list[Epoch] = []
     since_best = 0
     for number in range(1, options.epochs + 1):
@@ -115,16 +125,16 @@ def train(
         shuffled = [training[index] for index in order]
         phase = f"epoch {number}/{options.epochs}"
         loss = trainer.epoch(pictures.batches(shuffled), len(shuffled), phase, progress)
-        accuracy = trainer.accuracy(pictures.batches(validation))
-        epochs.append(Epoch(number, loss, accuracy))
-        log.info("%s: loss %.4f, validation accuracy %.4f", phase, loss, accuracy)
+        measured = trainer.measure(pictures.batches(validation))
+        epochs.append(Epoch(number, loss, measured))
+        log.info("%s: loss %.4f, validation accuracy %.4f", phase, loss, measured.accuracy)
         since_best += 1
-        if accuracy > best_accuracy:
-            best, best_accuracy, since_best = trainer.snapshot(), accuracy, 0
+        if measured > best:
+            snapshot, best, since_best = trainer.snapshot(), measured, 0
         if since_best == options.patience:
             break
-    trainer.restore(best)
-    return Trained(trainer.head(start.classes), start_accuracy, tuple(epochs))
+    trainer.restore(snapshot)
+    return Trained(trainer.head(start.classes), start_measured, tuple(epochs))
 
 
 Batches = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -203,10 +213,15 @@ class _Trainer:
             )
         return loss / total
 
-    def accuracy(self, batches: Batches) -> float:
-        """Share of images whose most probable class is theirs."""
-        hits = [np.argmax(self.infer(pixels), axis=1) == labels for pixels, labels in batches]
-        return float(np.concatenate(hits).mean())
+    def measure(self, batches: Batches) -> Measured:
+        """Accuracy and mean cross-entropy on images."""
+        hits, loss, count = 0, 0.0, 0
+        for pixels, labels in batches:
+            logits = self.infer(pixels).numpy().astype(np.float64)
+            hits += int((logits.argmax(axis=1) == labels).sum())
+            loss -= float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum())
+            count += len(labels)
+        return Measured(hits / count, -loss / count)
 
     def snapshot(self) -> list[NDArray[np.float32]]:
         """Copies of all weights, the head's last."""

@@ -93,11 +93,11 @@ def _train(
     log.info(
         "validation accuracy on %d held-out images: %.4f before, %.4f after fine-tuning",
         len(tested),
-        trained.start_accuracy,
-        trained.best_accuracy,
+        trained.start.accuracy,
+        trained.best.accuracy,
     )
-    if trained.best_accuracy <= trained.start_accuracy:
-        log.warning("fine-tuning did not raise the validation accuracy; try another --lr")
+    if trained.best == trained.start:
+        log.warning("fine-tuning gave nothing better than the head alone; try another --lr")
     return model, trained
 
 
