@@ -141,7 +141,7 @@ def check_classifier(stored, images, features, path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", FAMILIES, indirect=True)
+@pytest.mark.parametrize("row", sorted({*FAMILIES} - {"InceptionResNetV2"}), indirect=True)
 def test_files_saved_by_keras_own_networks_fit(row, folder):
     """Both HDF5 formats, without preprocessing layers, as the published files are."""
     from tests.test_backbones_weights import save_legacy

@@ -114,7 +114,6 @@ def test_one_image_per_class_predicts_the_nearest_class_mean():
     assert head.predict(queries).tolist() == [labels[i] for i in distances.argmin(axis=1)]
 
 
-@pytest.mark.xfail(strict=True, reason="Σ is the identity in grid units: logits are 4^bits too big")
 def test_one_image_per_class_has_the_class_means_as_weights():
     features, labels = blobs(7, 5, "abcdefg")
     head = heads.lda(moments_of(features, labels))

@@ -1,5 +1,6 @@
 """One file to RGB: every mode, every format, and nothing but BadImage for broken bytes."""
 
+import hashlib
 import io
 import re
 import threading
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from tlcli.errors import BadImage
-from tlcli.images import FORMATS, decode, decode_many
+from tlcli.images import FORMATS, LabelledImage, decode, decode_many
 from tlcli.images.decoding import hush_pillow, opened, squash, to_rgb
 from tlcli.images.reading import map_ahead
 
@@ -414,6 +415,12 @@ def test_any_bytes_decode_or_are_bad(data):
 # --- many
 
 
+def listed(paths):
+    return [
+        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths
+    ]
+
+
 @pytest.fixture
 def files(tmp_path):
     paths = []
@@ -425,7 +432,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize(("workers", "ahead"), [(1, 1), (2, 3), (4, 64)])
 def test_decode_many_keeps_the_order_and_hands_over_errors(files, workers, ahead):
-    results = list(decode_many(files, 4, workers, ahead=ahead))
+    results = list(decode_many(listed(files), 4, workers, ahead=ahead))
     assert isinstance(results.pop(7), BadImage)
     assert [int(pixels[0, 0, 0]) for pixels in results] == [i for i in range(20) if i != 7]
 
@@ -449,11 +456,19 @@ def test_closing_drops_what_has_not_begun(files, monkeypatch):
         return np.zeros(1)
 
     monkeypatch.setattr("tlcli.images.decoding.decode", wait)
-    results = decode_many(files, 4, workers=1, ahead=20)
+    results = decode_many(listed(files), 4, workers=1, ahead=20)
     next(results)
     results.close()
     assert len(begun) <= 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+
+
+def test_a_file_that_changed_since_it_was_listed_is_bad(files):
+    before = listed(files)
+    files[3].write_bytes(encoded(flat("RGB", (9, 9, 9)), "PNG"))
+    results = list(decode_many(before, 4))
+    assert "changed" in str(results[3])
+    assert not isinstance(results[4], BadImage)
 
 
 def test_decode_many_of_nothing():
@@ -463,5 +478,5 @@ def test_decode_many_of_nothing():
 def test_threads_agree_with_one(files):
     good = [path for path in files if path.stem != "7"] * 5
     expected = [decode(path, 9) for path in good]
-    for one, other in zip(expected, decode_many(good, 9, workers=8), strict=True):
+    for one, other in zip(expected, decode_many(listed(good), 9, workers=8), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -200,7 +200,6 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
     assert names_in(tmp_path / "photos") == ["cat.png"]
 
 
-@pytest.mark.xfail(strict=True, reason="a folder named like one of ours is taken for an unborn run")
 @pytest.mark.parametrize("name", ["rounds", "backbones"])
 def test_a_foreign_folder_with_a_familiar_name_inside_is_untouched(tmp_path, name):
     (tmp_path / "out" / name / "mine").mkdir(parents=True)
@@ -416,7 +415,6 @@ def test_a_full_disk_is_a_storage_error_and_the_run_stays_as_it_was(run, monkeyp
     assert open_run(run).round().damages() == []
 
 
-@pytest.mark.xfail(strict=True, reason="the command fails, yet its round is the current one")
 def test_a_full_disk_right_after_the_rename_takes_the_round_back(run, monkeypatch):
     assert_full_disk_keeps(run, content(run), monkeypatch, fill_disk_after_the_rename)
 

@@ -5,6 +5,7 @@ decoder. The cache consists of immutable, checksummed HDF5 segments and is dispo
 noticed and the vectors are computed again, and results never depend on it.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -90,7 +91,7 @@ def extract(
         open_engine: called only when an image is not in the cache.
         progress: told the phase "features".
     """
-    cache = Cache.open(cache_folder() / "features" / space.cache_key, space.width)
+    cache = Cache(cache_folder() / "features" / space.cache_key, space.width)
     known = cache.load({image.sha256 for image in wanted})
     missing = [image for image in wanted if image.sha256 not in known]
     skipped: list[Skipped] = []
@@ -140,7 +141,7 @@ def _batches(
     """Full batches (BATCH, size, size, 3); the last is padded with black images."""
     batch = np.zeros((BATCH, size, size, 3), np.uint8)
     filled = 0
-    decoded = images.decode_many([image.path for image in wanted], size)
+    decoded = images.decode_many(wanted, size)
     for image, pixels in zip(wanted, decoded, strict=True):
         if isinstance(pixels, BadImage):
             skipped.append(Skipped(str(image.path), str(pixels)))
@@ -163,11 +164,6 @@ class Cache:
     width: int
     warned: list[str] = field(default_factory=list)
 
-    @staticmethod
-    def open(folder: Path, width: int) -> "Cache":
-        """The cache in `folder`, which need not exist."""
-        return Cache(folder, width)
-
     def load(self, wanted: set[str]) -> dict[str, Float32]:
         """Content hash → vector (D,) for those of `wanted` that are kept."""
         found: dict[str, Float32] = {}
@@ -179,17 +175,22 @@ class Cache:
         return found
 
     def store(self, computed: Iterator[tuple[str, Float32]]) -> dict[str, Float32]:
-        """Take in newly computed vectors, a segment at a time, and return them all."""
+        """Take in newly computed vectors, a segment at a time, and return them all.
+
+        What was computed before an interruption is saved.
+        """
         taken: dict[str, Float32] = {}
         fresh: dict[str, Float32] = {}
-        for key, vector in computed:
-            fresh[key] = vector
-            if len(fresh) == SEGMENT_IMAGES:
+        try:
+            for key, vector in computed:
+                fresh[key] = vector
+                if len(fresh) == SEGMENT_IMAGES:
+                    self._write(fresh)
+                    taken |= fresh
+                    fresh = {}
+        finally:
+            if fresh:
                 self._write(fresh)
-                taken |= fresh
-                fresh = {}
-        if fresh:
-            self._write(fresh)
         return taken | fresh
 
     def _segments(self) -> list[Path]:
@@ -202,36 +203,34 @@ class Cache:
     def _read(self, path: Path) -> tuple[list[str], Float32]:
         """A segment's keys and vectors; nothing, with a warning, where it is damaged."""
         try:
-            arrays, attributes = files.load_arrays(path)
-            keys, vectors = arrays["keys"], arrays["vectors"]
-            if _checksum(keys, vectors) != attributes["sha256"]:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != path.stem:
                 raise ValueError("its checksum does not match")
+            arrays, _ = files.unpack_arrays(content)
+            keys, vectors = arrays["keys"], arrays["vectors"]
             if vectors.shape != (len(keys), self.width):
                 raise ValueError(f"it has vectors of shape {vectors.shape}")
             return [key.tobytes().hex() for key in keys], vectors
         except (OSError, KeyError, ValueError) as error:
             self._warn(f"{path} is damaged ({error}); its features are computed again")
+            with contextlib.suppress(OSError):
+                path.unlink()
             return [], np.zeros((0, self.width), np.float32)
 
     def _write(self, fresh: dict[str, Float32]) -> None:
+        """Save a segment under the hash of its bytes; without one, with a warning, on failure."""
         keys = np.frombuffer(bytes.fromhex("".join(fresh)), np.uint8).reshape(-1, 32)
-        vectors = np.array(list(fresh.values()), np.float32)
-        checksum = _checksum(keys, vectors)
-        path = self.folder / f"{checksum[:32]}.h5"
+        arrays = {"keys": keys, "vectors": np.array(list(fresh.values()), np.float32)}
+        content = files.pack_arrays(arrays, {})
+        path = self.folder / f"{hashlib.sha256(content).hexdigest()}.h5"
         try:
-            with files.saving(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-            files.save_arrays(path, {"keys": keys, "vectors": vectors}, {"sha256": checksum})
-        except StorageError as error:
-            self._warn(f"{error} Going on without it")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with files.written(path) as stream:
+                stream.write(content)
+        except (OSError, StorageError) as error:
+            self._warn(f"{self.folder} cannot be written ({error.__cause__ or error})")
 
     def _warn(self, problem: str) -> None:
         if problem not in self.warned:
             self.warned.append(problem)
             log.warning("feature cache: %s", problem)
-
-
-def _checksum(keys: NDArray[np.uint8], vectors: Float32) -> str:
-    hasher = hashlib.sha256(keys.tobytes())
-    hasher.update(vectors.astype("<f4").tobytes())
-    return hasher.hexdigest()

@@ -2,13 +2,13 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -52,7 +52,7 @@ def saving(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _CANNOT_SAVE and not _from_hdf5(error):
+        if error.errno not in _CANNOT_SAVE:
             raise
         raise StorageError(
             f"Expected to be able to write {target}. Received: {error.strerror or error}. "
@@ -60,65 +60,81 @@ def saving(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _from_hdf5(error: OSError) -> bool:
-    """HDF5 reports a full disk as an OSError without a useful errno."""
-    return error.errno is None or "write failed" in str(error)
-
-
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it and rename it into place.
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream that becomes the file `path`, whole and flushed, when the block ends.
+
+    The bytes go to a temporary name beside it, which is renamed; nothing is left when the block
+    raises.
 
     Raises:
         StorageError: the disk is full or the folder may not be written.
     """
-    with saving(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with saving(path):
-            yield aside
-            sync(aside)
-            aside.chmod(0o666 & ~_umask())
+            with aside.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
             aside.replace(path)
             sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object durably."""
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    with written(path) as stream:
+        stream.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def save_arrays(path: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
     """Write arrays and attributes to a new HDF5 file durably; equal input gives equal bytes."""
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    content = pack_arrays(arrays, attributes)
+    with written(path) as stream:
+        stream.write(content)
+
+
+def pack_arrays(arrays: Arrays, attributes: Mapping[str, Any]) -> bytes:
+    """The bytes of an HDF5 file.
+
+    It is made in memory: HDF5 reports a full disk as a RuntimeError at close, and may crash.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
+    return memory.getvalue()
 
 
 def load_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
     """Read what `save_arrays` wrote.
 
-    Only plain data sets stored in this very file are read: links to other files are refused.
+    Compare the file's hash first where it can be damaged: HDF5 may hang on a flipped bit.
 
     Raises:
-        OSError, KeyError, ValueError: the file is damaged or not of this kind.
+        OSError, ValueError: the file is damaged or not of this kind.
     """
-    with h5py.File(path, "r") as file:
-        arrays = {name: _own_dataset(file, name)[()] for name in file}
-        return arrays, dict(file.attrs)
+    return unpack_arrays(path.read_bytes())
+
+
+def unpack_arrays(content: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """The inverse of `pack_arrays`.
+
+    Only plain data sets stored in these very bytes are read: links to other files are refused.
+
+    Raises:
+        ValueError: the bytes are damaged or not of this kind.
+    """
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            arrays = {name: _own_dataset(file, name)[()] for name in file}
+            return arrays, dict(file.attrs)
+    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -87,7 +87,7 @@ def lda(moments: Moments) -> LinearHead:
     unit = 2.0**-moments.bits
     counts = moments.counts.astype(np.float64)
     means = moments.sums * (unit / counts[:, None])
-    shrunken = _shrunken_covariance(moments) * unit**2
+    shrunken = _shrunken_covariance(moments)
     factor = linalg.cho_factor(shrunken, lower=True, overwrite_a=True)
     weights = linalg.cho_solve(factor, means.T)
     bias = -0.5 * (means.T * weights).sum(axis=0) - np.log(len(counts))
@@ -95,7 +95,7 @@ def lda(moments: Moments) -> LinearHead:
 
 
 def _shrunken_covariance(moments: Moments) -> Float64:
-    """Σ (D, D) in squared grid units; the identity where S is nothing but rounding."""
+    """Σ (D, D) in feature units; the identity where S is nothing but rounding."""
     width, images = moments.width, moments.images
     scaled = moments.sums / np.sqrt(moments.counts.astype(np.float64))[:, None]
     gram = moments.gram.astype(np.float64)
@@ -106,6 +106,7 @@ def _shrunken_covariance(moments: Moments) -> Float64:
     amount = width / (width + images)
     covariance *= 1 - amount
     covariance[np.diag_indices(width)] += amount * mean_variance
+    covariance *= 4.0**-moments.bits
     return covariance
 
 
@@ -180,7 +181,7 @@ def fit_columns(
         problem.start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": 500, "gtol": 1e-5},
+        options={"maxiter": 500, "gtol": 1e-5, "ftol": 1e-12},
     )
     fitted = problem.unpack(solution.x)
     weights, bias = start.weights.copy(), start.bias.copy()
@@ -293,7 +294,12 @@ def load(path: Path) -> LinearHead:
                 f"Expected head format {FORMAT} or older. Received: "
                 f"{path} has format {attributes['format']}. Upgrade tlcli."
             )
-        return LinearHead(files.texts_of(arrays["classes"]), arrays["weights"], arrays["bias"])
+        head = LinearHead(files.texts_of(arrays["classes"]), arrays["weights"], arrays["bias"])
+        if head.weights.shape[1:] != (len(head.classes),) or head.bias.shape != (
+            len(head.classes),
+        ):
+            raise ValueError("classes and columns differ in number")
+        return head
     except (OSError, KeyError, ValueError) as error:
         raise RunError(
             f"Expected a head file. Received: {path} is damaged ({error}). "

@@ -7,6 +7,7 @@ before, and holds no pixels.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,20 +82,24 @@ def load(path: Path) -> Memory:
         ) from error
 
 
-def _moments_from(arrays: files.Arrays, attributes: Mapping[str, object]) -> Moments:
-    width = int(str(attributes["width"]))
+def _moments_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Moments:
+    width = int(attributes["width"])
+    classes = files.texts_of(arrays["classes"])
+    counts, sums = arrays["counts"], arrays["sums"]
+    if counts.shape != (len(classes),) or sums.shape != (len(classes), width):
+        raise ValueError("classes, counts and sums differ in number")
     gram = np.zeros((width, width), np.int64)
     upper = np.triu_indices(width)
     gram[upper] = arrays["gram"]
     gram.T[upper] = arrays["gram"]
     return Moments(
         str(attributes["fingerprint"]),
-        int(str(attributes["bits"])),
-        files.texts_of(arrays["classes"]),
-        arrays["counts"],
-        arrays["sums"],
+        int(attributes["bits"]),
+        classes,
+        counts,
+        sums,
         gram,
-        int(str(attributes["saturated"])),
+        int(attributes["saturated"]),
     )
 
 

@@ -139,17 +139,18 @@ def subtract(a: Moments, b: Moments) -> Moments:
         DataError: `b` holds images that `a` cannot hold.
     """
     difference = _combine(a, b, -1)
-    if (difference.counts < 0).any():
-        worst = difference.classes[int(np.argmin(difference.counts))]
+    impossible = (difference.counts < 0) | ((difference.counts == 0) & difference.sums.any(axis=1))
+    if impossible.any():
+        worst = difference.classes[int(np.argmax(impossible))]
         raise DataError(
-            f"Expected to take away images that were learned. Received: more images of class "
-            f"{worst!r} than the moments hold. Name only images of this run."
+            f"Expected to take away images that were learned. Received: images of class {worst!r} "
+            "that the moments do not hold. Name only images of this run."
         )
     return _without_empty_classes(difference)
 
 
 def _combine(a: Moments, b: Moments, sign: int) -> Moments:
-    require_same_space(a, b.fingerprint, b.bits)
+    require_same_space(a, b)
     classes = tuple(sorted({*a.classes, *b.classes}))
     counts = np.zeros(len(classes), np.int64)
     sums = np.zeros((len(classes), a.width), np.int64)
@@ -181,11 +182,11 @@ def _without_empty_classes(moments: Moments) -> Moments:
     )
 
 
-def require_same_space(moments: Moments, fingerprint: str, bits: int) -> None:
-    """Raise RunError unless features of this backbone may be added to `moments`."""
-    if (moments.fingerprint, moments.bits) != (fingerprint, bits):
+def require_same_space(a: Moments, b: Moments) -> None:
+    """Raise RunError unless both are of features of one backbone."""
+    if (a.fingerprint, a.bits, a.width) != (b.fingerprint, b.bits, b.width):
         raise RunError(
-            f"Expected moments of backbone {moments.fingerprint[:12]} ({moments.bits} bits). "
-            f"Received: backbone {fingerprint[:12]} ({bits} bits). "
+            f"Expected moments of backbone {a.fingerprint[:12]} ({a.bits} bits, width {a.width}). "
+            f"Received: backbone {b.fingerprint[:12]} ({b.bits} bits, width {b.width}). "
             "Features of different backbones cannot be mixed."
         )

@@ -29,7 +29,8 @@ from tlcli.errors import RunError, RunLocked, UsageError
 FORMAT = 1
 MANIFEST = "round.json"
 
-_ROUND_NAME = re.compile(r"\d{4,}")
+_ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _BUILDING = ".building-"
 
 
@@ -211,6 +212,8 @@ def _read_manifest(path: Path) -> Manifest:
         _refuse_newer(path, content)
         if content.pop("sha256") != _digest(content):
             raise ValueError("its checksum does not match")
+        if _round_name(content["round"]) != path.parent.name:
+            raise ValueError(f"it is of round {content['round']}")
         classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
         return Manifest(classes=classes, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -281,14 +284,19 @@ class Writer:
 
 
 def _move_in(staged: Path, target: Path) -> None:
+    """Flush a folder and rename it into place; on failure it is not there."""
     with files.saving(target):
         target.parent.mkdir(exist_ok=True)
         for path in staged.iterdir():
             files.sync(path)
         files.sync(staged)
         staged.rename(target)
-        files.sync(target.parent)
-        files.sync(target.parent.parent)
+        try:
+            files.sync(target.parent)
+            files.sync(target.parent.parent)
+        except OSError:
+            target.rename(staged)
+            raise
 
 
 @contextmanager
@@ -340,8 +348,14 @@ def _require_free(path: Path) -> None:
 
 def _is_unborn(path: Path) -> bool:
     """Whether the folder is empty, or holds nothing but what an interrupted first round left."""
-    left = {"backbones", "rounds", "lock"}
-    return all(entry.name in left or entry.name.startswith(_BUILDING) for entry in path.iterdir())
+    entries = [entry.name for entry in path.iterdir() if not entry.name.startswith(_BUILDING)]
+    backbones = _backbones_folder(path)
+    return not entries or (
+        "lock" in entries
+        and set(entries) <= {"lock", "rounds", "backbones"}
+        and not any(_rounds_folder(path).glob("*"))
+        and all(_FINGERPRINT.fullmatch(entry.name) for entry in backbones.glob("*"))
+    )
 
 
 def _remove_unborn(path: Path, keep_folder: bool) -> None:

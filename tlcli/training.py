@@ -152,7 +152,7 @@ class _Pictures:
         self, wanted: Sequence[LabelledImage]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         column = {name: index for index, name in enumerate(self.classes)}
-        decoded = images.decode_many([image.path for image in wanted], self.size)
+        decoded = images.decode_many(wanted, self.size)
         pixels: list[NDArray[np.uint8]] = []
         labels: list[int] = []
         for image, picture in zip(wanted, decoded, strict=True):

@@ -29,7 +29,7 @@ HEAD_NAME = "head"
 _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
 _FIXED_POINT_RANGE = (-16, 40)
-_PROBE_BATCH = 8
+_PROBE_BATCH_PIXELS = 16 * 224 * 224
 _READ_BYTES = 1 << 20
 
 
@@ -300,7 +300,8 @@ def fixed_point_bits(model: Any) -> int:
         UsageError: its features are not finite, or all zero.
     """
     images = probe_images(int(model.input_shape[1]))
-    batches = np.split(images, len(images) // _PROBE_BATCH)
+    pixels = images.shape[0] * images.shape[1] * images.shape[2]
+    batches = np.array_split(images, math.ceil(pixels / _PROBE_BATCH_PIXELS))
     features = [np.asarray(model(batch, training=False)) for batch in batches]
     largest = float(np.max(np.abs(np.concatenate(features))))
     if not math.isfinite(largest) or largest == 0.0:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +47,7 @@ from PIL.ImageCms import PyCMSError
 
 from tlcli.errors import BadImage
 from tlcli.images.reading import map_ahead, reading
+from tlcli.images.scanning import LabelledImage
 
 # JPEG includes MPO, its form with several pictures. TGA has no signature: it is tried last.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "TGA")
@@ -133,24 +135,31 @@ def decode(source: Path | bytes, size: int) -> NDArray[np.uint8]:
 
 
 def decode_many(
-    paths: Sequence[Path], size: int, workers: int = 2, *, ahead: int = 64
+    images: Sequence[LabelledImage], size: int, workers: int = 2, *, ahead: int = 64
 ) -> Iterator[NDArray[np.uint8] | BadImage]:
-    """Yield each path's pixels, or the BadImage it raised, in input order.
+    """Yield each image's pixels, or the BadImage it raised, in input order.
+
+    A file whose bytes are no longer those that were listed is a BadImage too: what is computed
+    from its pixels would be kept under the wrong hash.
 
     Args:
-        paths: the files.
+        images: the files, with the hash of their content.
         size: side of the square in pixels.
         workers: threads that decode.
         ahead: most images decoded but not yet taken; each holds 3 × size² bytes.
 
     Closing the generator stops it after the images that are being decoded.
     """
-    return map_ahead(partial(_decode_or_error, size=size), paths, workers, ahead)
+    return map_ahead(partial(_decode_or_error, size=size), images, workers, ahead)
 
 
-def _decode_or_error(path: Path, size: int) -> NDArray[np.uint8] | BadImage:
+def _decode_or_error(image: LabelledImage, size: int) -> NDArray[np.uint8] | BadImage:
     try:
-        return decode(path, size)
+        with reading(image.path) as file:
+            content = file.read()
+        if sha256(content).hexdigest() != image.sha256:
+            raise BadImage("the file was changed while it was in use")
+        return decode(content, size)
     except BadImage as error:
         return error
 

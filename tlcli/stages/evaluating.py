@@ -28,6 +28,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     by_backbone = _features(run, history, listing, progress)
     current = by_backbone[history[-1].manifest.backbone_fingerprint]
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    if not current.images:
+        raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     entries = [
         RoundHead(
             entry.number,

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from tlcli import backbones, evaluation, extension, heads, images, memory, runs, training
+from tlcli import backbones, evaluation, extension, files, heads, images, memory, runs, training
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.features import Features
@@ -102,7 +102,7 @@ def _train(
 
 
 def _store(model: Any, before: Lens, writer: Writer, clock: Clock) -> Lens:
-    with clock.phase("backbone"), writer.staging() as staged:
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored = backbones.store(model, before.stored.name, "fine-tuned", staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
     return Lens.of(backbones.load_stored(folder))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import backbones, evaluation, extension, heads, images, memory, runs, training
+from tlcli import backbones, evaluation, extension, files, heads, images, memory, runs, training
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
@@ -113,7 +113,7 @@ def _store_backbone(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
 ) -> StoredBackbone:
     """Put the backbone of the new run in its place."""
-    with clock.phase("backbone"), writer.staging() as staged:
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         if Path(config.weights).is_dir():
             source = _backbone_of_run(Path(config.weights))
             source.verify()

@@ -245,7 +245,8 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
     result = RoundResult(
         writer.run.path, manifest, new, draft.intake, draft.validation, clock.seconds
     )
-    with clock.phase("save"), writer.staging() as staged:
+    target = writer.run.path
+    with clock.phase("save"), files.saving(target), writer.staging() as staged:
         head = draft.solution.head
         heads.save(head, staged / "head.h5")
         memory.save(draft.memory, staged / "memory.h5")
