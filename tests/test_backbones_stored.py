@@ -58,6 +58,11 @@ def edit(copy, **changes):
     path.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}))
 
 
+def read_json(path, name):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(name))
+
+
 def test_what_was_stored_is_what_is_read(stored, model):
     assert backbones.load_stored(stored.folder) == stored
     stored.verify()
@@ -81,6 +86,13 @@ def test_the_loaded_model_has_the_same_function(stored, model):
 def test_storing_twice_gives_the_same_bytes(stored, model, tmp_path):
     again = backbones.store(model, NAME, "none", tmp_path)
     assert again.files == stored.files
+
+
+def test_nothing_of_the_process_is_in_the_files(stored):
+    for name in ("config.json", "metadata.json"):
+        text = json.dumps(read_json(stored.folder / "model.keras", name))
+        assert "shared_object_id" not in text
+        assert "date_saved" not in text
 
 
 def test_reading_and_composing_needs_no_tensorflow(stored, tmp_path):
@@ -125,7 +137,7 @@ def test_a_classifier_can_be_trained(keras, stored, head, tmp_path):
 def test_the_class_names_travel_in_the_metadata(stored, head, tmp_path):
     path = tmp_path / "classifier.keras"
     backbones.write_classifier(stored, *head, CLASSES, path)
-    assert archives.read_json(path, "metadata.json")["classes"] == CLASSES
+    assert read_json(path, "metadata.json")["classes"] == CLASSES
     with zipfile.ZipFile(path) as archive:
         assert {info.date_time[0] for info in archive.infolist()} == {1980}
 

@@ -220,8 +220,8 @@ class Cache:
     def _write(self, fresh: dict[str, Float32]) -> None:
         """Save a segment under the hash of its bytes; without one, with a warning, on failure."""
         keys = np.frombuffer(bytes.fromhex("".join(fresh)), np.uint8).reshape(-1, 32)
-        arrays = {"keys": keys, "vectors": np.array(list(fresh.values()), np.float32)}
-        content = files.pack_arrays(arrays, {})
+        vectors = np.array(list(fresh.values()), np.float32)
+        content = files.pack_arrays({"keys": keys, "vectors": vectors}, {})
         path = self.folder / f"{hashlib.sha256(content).hexdigest()}.h5"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

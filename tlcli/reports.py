@@ -93,12 +93,18 @@ def _images(images: Json) -> str:
 def _validation(validation: Json | None) -> str:
     if validation is None:
         return "none: too few images"
-    return (
-        f"accuracy {percent(validation['accuracy'])}, old classes "
-        f"{percent(validation['old_accuracy'])}, new classes "
-        f"{percent(validation['new_accuracy'])} "
-        f"({validation['method']} on {validation['images']} images)"
+    accuracy, old, new = (
+        validation[name] for name in ("accuracy", "old_accuracy", "new_accuracy")
     )
+    figures = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
+    if old is not None:
+        figures.append(f"old classes {percent(old)}")
+    if new is not None and new != accuracy:
+        figures.append(f"new classes {percent(new)}")
+    if accuracy is None:
+        figures.append("old classes unknown without their images (--test DATA measures them)")
+    method = f"{validation['method']} on {validation['images']} images"
+    return f"{', '.join(figures)} ({method})"
 
 
 def _exact(exact: bool) -> str:

@@ -75,12 +75,6 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> No
         part.write(content)
 
 
-def read_json(path: Path, name: str) -> Any:
-    """Return a JSON part of an archive."""
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(name))
-
-
 def read_weights(path: Path) -> bytes:
     """Return the HDF5 file within an archive."""
     with zipfile.ZipFile(path) as archive:

@@ -122,13 +122,18 @@ def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBac
 
 
 def _write_model(model: Any, path: Path) -> None:
-    """Save with Keras, then again without the date and time."""
-    draft = path.with_name(f"draft-{path.name}")
+    """Write what `model.save` would, without the date and without addresses in memory.
+
+    Keras numbers objects that layers share by their addresses; `serialize_keras_object`
+    spells such objects out instead.
+    """
+    keras = keras_module()
+    draft = path.with_name(f"draft-{path.stem}.weights.h5")
     try:
-        model.save(str(draft))
-        metadata = {"keras_version": keras_module().__version__}
-        config = archives.read_json(draft, archives.CONFIG)
-        archives.write_archive(path, metadata, config, archives.read_weights(draft))
+        model.save_weights(str(draft))
+        metadata = {"keras_version": keras.__version__}
+        config = keras.saving.serialize_keras_object(model)
+        archives.write_archive(path, metadata, config, draft.read_bytes())
     finally:
         draft.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,13 +52,14 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
         yield no_progress
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.speed:.0f}/s", justify="right"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -65,13 +67,16 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
 
 
 class _Reporter:
-    """Shows the phase that reported last."""
+    """A line for each phase, with its rate."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, tuple[Any, float]] = {}
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         if phase not in self._tasks:
-            self._tasks[phase] = self._bar.add_task(phase, total=total)
-        self._bar.update(self._tasks[phase], completed=done, total=total)
+            task = self._bar.add_task(phase, total=total, rate="")
+            self._tasks[phase] = (task, time.monotonic())
+        task, start = self._tasks[phase]
+        rate = done / max(time.monotonic() - start, 1e-3)
+        self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f}/s")
