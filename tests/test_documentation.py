@@ -1,0 +1,70 @@
+"""Docs and configs that cannot drift: they are read, compared and run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from tests import tiny
+from tests.conftest import CommandLine
+from tlcli.cli.app import cli
+
+HERE = Path(__file__).parent.parent
+CONFIGS = sorted((HERE / "configs").glob("*.toml"))
+
+
+def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
+    found = {}
+    for child, command in group.commands.items():
+        full = f"{name} {child}".strip()
+        found |= commands(command, full) if isinstance(command, click.Group) else {full: command}
+    return found
+
+
+def test_the_command_reference_is_what_help_says() -> None:
+    command = [sys.executable, HERE / "scripts" / "command_reference.py", "--check"]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", commands(cli))
+def test_every_command_has_help_for_every_option_and_two_examples(name: str) -> None:
+    command = commands(cli)[name]
+    assert command.help
+    assert len(re.findall(rf"^ +(?:.*\| )?tlcli {name}", command.help, re.M)) >= 2 or (
+        name in ("backbones", "demo") and "Examples" in command.help
+    )
+    options = [entry for entry in command.params if isinstance(entry, click.Option)]
+    assert all(entry.help for entry in options)
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (HERE / "README.md").read_text("utf-8")
+    missing = [name for name in commands(cli) if f"`tlcli {name}" not in readme]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_opens_with_a_command_that_works(
+    tlcli: CommandLine, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run with the tiny backbone in place of the one that is named, and few epochs."""
+    opening, facts = path.read_text("utf-8").splitlines()[:2]
+    assert re.search(r"\d+ (s|min).*\d %", facts), "time and accuracy"
+    monkeypatch.chdir(tmp_path)
+    tiny.draw(tmp_path / "photos", ["apple", "leaf"])
+    tiny.draw(tmp_path / "test-photos", ["apple", "leaf"], count=2, seed=1)
+    (tmp_path / "configs").symlink_to(HERE / "configs")
+    monkeypatch.setenv("TLCLI_FINETUNE_EPOCHS", "1")
+    monkeypatch.setenv("TLCLI_PRETRAIN_IMAGE_SIZE", "32")
+    arguments = shlex.split(opening.removeprefix("# tlcli "))
+    if "pretrain" not in arguments:
+        tlcli("pretrain", "photos", "--out", "run")
+    tlcli(*arguments)
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) >= 3
