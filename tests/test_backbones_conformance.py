@@ -45,6 +45,9 @@ FAMILIES = (
 
 CLASSES = ["a", "b", "c"]
 
+LARGEST_STORED = 120_000_000
+"""Parameters; larger rows are like their siblings on disk, and fill gigabytes."""
+
 
 @pytest.fixture
 def row(request):
@@ -63,13 +66,15 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("row", ROWS, indirect=True)
 def test_a_row_keeps_every_promise(row, folder):
-    """Loading the backbone by itself is tried once per family, with a head for every row."""
+    """Loading the backbone by itself is tried once per family, with a head for all but giants."""
     model = backbones.build(row.name, row.smallest, "none")
     images = backbones.probe_images(row.smallest, 2)
     features = np.asarray(model(images, training=False))
     check_table(row, model)
     check_preprocessing(row, model, images)
     check_blocks(row, model)
+    if row.parameters > LARGEST_STORED:
+        return
     stored = backbones.store(model, row.name, "none", folder / "backbone")
     del model
     if row.name in FAMILIES:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
-from tlcli.backbones import archives
-from tlcli.errors import RunError, UsageError
+from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -168,8 +167,8 @@ def test_a_full_disk_leaves_nothing(monkeypatch, stored, head, tmp_path):
 
     path = tmp_path / "classifier.keras"
     path.write_bytes(b"old")
-    monkeypatch.setattr(archives.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="No space"):
         backbones.write_classifier(stored, *head, CLASSES, path)
     assert [item.name for item in tmp_path.iterdir()] == ["classifier.keras"]
     assert path.read_bytes() == b"old"

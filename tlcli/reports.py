@@ -93,9 +93,7 @@ def _images(images: Json) -> str:
 def _validation(validation: Json | None) -> str:
     if validation is None:
         return "none: too few images"
-    accuracy, old, new = (
-        validation[name] for name in ("accuracy", "old_accuracy", "new_accuracy")
-    )
+    accuracy, old, new = (validation[name] for name in ("accuracy", "old_accuracy", "new_accuracy"))
     figures = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
     if old is not None:
         figures.append(f"old classes {percent(old)}")

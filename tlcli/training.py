@@ -6,7 +6,7 @@ order of the images follows from (seed, epoch) alone.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
 
 log = logging.getLogger(__name__)
+
+Resolve = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
+"""Features (n, D) of the training images and their class columns (n,) → a head."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ def train(
     validation: Sequence[LabelledImage],
     options: TrainingOptions,
     progress: Progress,
+    resolve: Resolve | None = None,
     inference_mode: bool = True,
 ) -> Trained:
     """Train layers of a backbone together with its head; the model ends with the best weights.
@@ -106,6 +110,8 @@ def train(
         validation: images that decide which epoch is kept.
         options: epochs, learning rates, batch size, patience, seed.
         progress: told the phase "epoch k/n".
+        resolve: solves the head that will be published; None publishes the trained one. Epochs are
+            compared by the head that will be published.
         inference_mode: run the backbone as in prediction: no dropout, and BatchNormalization
             keeps its statistics (its scale and offset learn where their layer does). False for
             training from random weights.
@@ -114,10 +120,16 @@ def train(
         UsageError: the loss is no longer finite.
     """
     trainer = _Trainer.of(model, start, layers, options, inference_mode)
-    size = model.input_shape[1]
-    pictures = _Pictures(size, start.classes, options.batch_size)
+    pictures = _Pictures(model.input_shape[1], start.classes, options.batch_size)
+
+    def measure() -> Measured:
+        head = trainer.head(start.classes)
+        if resolve is not None:
+            head = resolve(*trainer.features(pictures.batches(training)))
+        return _measured(head, *trainer.features(pictures.batches(validation)))
+
     snapshot = trainer.snapshot()
-    start_measured = best = trainer.measure(pictures.batches(validation))
+    start_measured = best = measure()
     epochs: list[Epoch] = []
     since_best = 0
     for number in range(1, options.epochs + 1):
@@ -125,7 +137,7 @@ def train(
         shuffled = [training[index] for index in order]
         phase = f"epoch {number}/{options.epochs}"
         loss = trainer.epoch(pictures.batches(shuffled), len(shuffled), phase, progress)
-        measured = trainer.measure(pictures.batches(validation))
+        measured = measure()
         epochs.append(Epoch(number, loss, measured))
         log.info("%s: loss %.4f, validation accuracy %.4f", phase, loss, measured.accuracy)
         since_best += 1
@@ -167,6 +179,14 @@ class _Pictures:
             yield np.array(pixels, np.float32), np.array(labels, np.int64)
 
 
+def _measured(
+    head: LinearHead, vectors: NDArray[np.float32], columns: NDArray[np.int64]
+) -> Measured:
+    logits = head.logits(vectors).astype(np.float64)
+    given = log_softmax(logits, axis=1)[np.arange(len(columns)), columns]
+    return Measured(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
+
+
 @dataclass(frozen=True, eq=False)
 class _Trainer:
     """A backbone with its head, and the two compiled functions that use them."""
@@ -177,7 +197,7 @@ class _Trainer:
     step: Any
     """(images, labels) → loss, one step of both optimizers."""
     infer: Any
-    """images → logits."""
+    """images → features."""
 
     @staticmethod
     def of(
@@ -213,15 +233,10 @@ class _Trainer:
             )
         return loss / total
 
-    def measure(self, batches: Batches) -> Measured:
-        """Accuracy and mean cross-entropy on images."""
-        hits, loss, count = 0, 0.0, 0
-        for pixels, labels in batches:
-            logits = self.infer(pixels).numpy().astype(np.float64)
-            hits += int((logits.argmax(axis=1) == labels).sum())
-            loss -= float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum())
-            count += len(labels)
-        return Measured(hits / count, -loss / count)
+    def features(self, batches: Batches) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Feature vectors (n, D) and class columns (n,) of images."""
+        pairs = [(self.infer(pixels).numpy(), labels) for pixels, labels in batches]
+        return np.concatenate([v for v, _ in pairs]), np.concatenate([c for _, c in pairs])
 
     def snapshot(self) -> list[NDArray[np.float32]]:
         """Copies of all weights, the head's last."""
@@ -249,7 +264,7 @@ def _compiled(
 
     @tf.function(input_signature=[shape])  # type: ignore[untyped-decorator]
     def infer(pixels: Any) -> Any:
-        return model(pixels, training=False) @ weights + bias
+        return model(pixels, training=False)
 
     @tf.function(input_signature=[shape, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator]
     def step(pixels: Any, labels: Any) -> Any:

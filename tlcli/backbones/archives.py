@@ -1,50 +1,22 @@
 """Keras model archives written byte for byte the same each time, without Keras."""
 
-import contextlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from tlcli import files
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
-
-
-@contextlib.contextmanager
-def durable(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a stream that becomes the file `path`, whole and on disk, when the block ends.
-
-    The content goes to a temporary name beside it, is synced, and is renamed. When the
-    block raises, nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -61,7 +33,7 @@ def write_archive(path: Path, metadata: Any, config: Any, weights: bytes | memor
         config: the serialised model.
         weights: its HDF5 file.
     """
-    with durable(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+    with files.written(path) as stream, zipfile.ZipFile(stream, "w") as archive:
         _add(archive, METADATA, json.dumps(metadata, ensure_ascii=False).encode())
         _add(archive, CONFIG, json.dumps(config).encode())
         _add(archive, WEIGHTS, weights)

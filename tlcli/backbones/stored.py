@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import files
 from tlcli.backbones import archives
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
@@ -30,7 +31,6 @@ _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
 _FIXED_POINT_RANGE = (-16, 40)
 _PROBE_BATCH_PIXELS = 16 * 224 * 224
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class StoredBackbone:
         for name, expected in self.files.items():
             path = self.folder / name
             try:
-                received = _sha256(path)
+                received = files.sha256(path)
             except OSError as error:
                 raise RunError(
                     f"Expected the backbone's file {path}. Received: {error.strerror}. "
@@ -98,12 +98,12 @@ def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBac
 
     Raises:
         UsageError: its features are not finite, or all zero.
-        OSError: nothing could be saved.
+        StorageError: nothing could be saved.
     """
     bits = fixed_point_bits(model)
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
-    with archives.durable(folder / CLASSIFIER) as stream:
+    with files.written(folder / CLASSIFIER) as stream:
         stream.write(archives.canonical_json(_classifier_template(model)))
     stored = StoredBackbone(
         folder=folder,
@@ -115,7 +115,7 @@ def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBac
         fingerprint=fingerprint(model, name),
         fixed_point_bits=bits,
         versions=_versions(),
-        files={file: _sha256(folder / file) for file in (MODEL, CLASSIFIER)},
+        files={file: files.sha256(folder / file) for file in (MODEL, CLASSIFIER)},
     )
     _write_manifest(stored)
     return stored
@@ -159,16 +159,8 @@ def _versions() -> dict[str, str]:
 def _write_manifest(stored: StoredBackbone) -> None:
     fields = asdict(stored)
     del fields["folder"]
-    with archives.durable(stored.folder / MANIFEST) as stream:
+    with files.written(stored.folder / MANIFEST) as stream:
         stream.write(archives.canonical_json({"format": FORMAT, **fields}))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(_READ_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def load_stored(folder: Path) -> StoredBackbone:
@@ -253,7 +245,7 @@ def write_classifier(
     Raises:
         ValueError: shapes do not fit together, or a value is not finite.
         RunError: a file of the backbone is missing or damaged.
-        OSError: nothing could be saved.
+        StorageError: nothing could be saved.
     """
     _check_head(stored, weights, bias, classes)
     try:

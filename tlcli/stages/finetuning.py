@@ -1,15 +1,31 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from tlcli import backbones, evaluation, extension, files, heads, images, memory, runs, training
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import (
+    backbones,
+    evaluation,
+    extension,
+    files,
+    heads,
+    images,
+    memory,
+    moments,
+    runs,
+    training,
+)
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.features import Features
-from tlcli.heads import Fit
+from tlcli.heads import Fit, LinearHead
 from tlcli.images import Listing
 from tlcli.memory import Memory
+from tlcli.moments import Moments
 from tlcli.runs import Round, Writer
 from tlcli.stages import rounds
 from tlcli.stages.rounds import Clock, Draft, Intake, Lens, RoundResult, Solution
@@ -89,7 +105,12 @@ def _train(
     kept = found.where(~held_out)
     start = extension.first(head)(before.moments(kept), kept)
     learned, tested = rounds.split(found.images, held_out)
-    trained = training.train(model, start, layers, learned, tested, config.training, progress)
+    resolve = None
+    if head in heads.FROM_MOMENTS:
+        resolve = _resolve(heads.FROM_MOMENTS[head], before, start.classes)
+    trained = training.train(
+        model, start, layers, learned, tested, config.training, progress, resolve
+    )
     log.info(
         "validation accuracy on %d held-out images: %.4f before, %.4f after fine-tuning",
         len(tested),
@@ -99,6 +120,19 @@ def _train(
     if trained.best == trained.start:
         log.warning("fine-tuning gave nothing better than the head alone; try another --lr")
     return model, trained
+
+
+def _resolve(
+    solve: Callable[[Moments], LinearHead], before: Lens, classes: tuple[str, ...]
+) -> training.Resolve:
+    """The head that will be published, solved from the moments of the features of the moment."""
+    stored = before.stored
+
+    def resolve(vectors: NDArray[np.float32], columns: NDArray[np.int64]) -> LinearHead:
+        labels = [classes[column] for column in columns]
+        return solve(moments.of(vectors, labels, "training", stored.fixed_point_bits))
+
+    return resolve
 
 
 def _store(model: Any, before: Lens, writer: Writer, clock: Clock) -> Lens:
