@@ -73,9 +73,9 @@ def _what(content: Json) -> str:
     return f"{content['command']}{strategy}, head {content['head']}, backbone {content['backbone']}"
 
 
-def _new(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return shown or "none"
+def _new(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "none"
 
 
 def _images(images: Json) -> str:
@@ -186,7 +186,7 @@ def rounds_text(summaries: Sequence[Json]) -> str:
             entry["head"],
             entry["backbone"],
             entry["classes"],
-            _new(entry["new_classes"]),
+            _new(entry["new_classes"], most=2),
             "yes" if entry["exact"] else "no",
             f"{entry['bytes'] / 1e6:.1f} MB",
         )
