@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import StorageError
+from tlcli.errors import RunError, StorageError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -110,15 +110,34 @@ def pack_arrays(arrays: Arrays, attributes: Mapping[str, Any]) -> bytes:
     return memory.getvalue()
 
 
-def load_arrays(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `save_arrays` wrote.
+def load_arrays(path: Path, newest_format: int) -> tuple[Arrays, dict[str, Any]]:
+    """Read what `save_arrays` wrote, with its attribute `format`.
 
     Compare the file's hash first where it can be damaged: HDF5 may hang on a flipped bit.
 
     Raises:
-        OSError, ValueError: the file is damaged or not of this kind.
+        RunError: the file is newer than this program.
+        OSError, KeyError, ValueError: the file is damaged or not of this kind.
     """
-    return unpack_arrays(path.read_bytes())
+    arrays, attributes = unpack_arrays(path.read_bytes())
+    if int(attributes["format"]) > newest_format:
+        raise RunError(
+            f"Expected format {newest_format} or older. Received: {path} has format "
+            f"{attributes['format']}. Upgrade tlcli; the file was left untouched."
+        )
+    return arrays, attributes
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a run's file into a RunError that names it."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        raise RunError(
+            f"Expected an intact file. Received: {path} is damaged ({error}). "
+            "Run `tlcli rounds verify` to see what else is."
+        ) from error
 
 
 def unpack_arrays(content: bytes) -> tuple[Arrays, dict[str, Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import linalg, optimize, special
 
 from tlcli import files
-from tlcli.errors import RunError, UsageError
+from tlcli.errors import UsageError
 from tlcli.features import Features
 from tlcli.moments import Moments
 
@@ -287,21 +287,11 @@ def load(path: Path) -> LinearHead:
     Raises:
         RunError: the file is damaged, or newer than this program.
     """
-    try:
-        arrays, attributes = files.load_arrays(path)
-        if int(attributes["format"]) > FORMAT:
-            raise RunError(
-                f"Expected head format {FORMAT} or older. Received: "
-                f"{path} has format {attributes['format']}. Upgrade tlcli."
-            )
+    with files.parsing(path):
+        arrays, _ = files.load_arrays(path, FORMAT)
         head = LinearHead(files.texts_of(arrays["classes"]), arrays["weights"], arrays["bias"])
         if head.weights.shape[1:] != (len(head.classes),) or head.bias.shape != (
             len(head.classes),
         ):
             raise ValueError("classes and columns differ in number")
         return head
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(
-            f"Expected a head file. Received: {path} is damaged ({error}). "
-            "Run `tlcli rounds verify` to see what else is."
-        ) from error

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import files
-from tlcli.errors import RunError
 from tlcli.moments import Moments
 
 FORMAT = 1
@@ -65,21 +64,11 @@ def load(path: Path) -> Memory:
     Raises:
         RunError: the file is damaged, or newer than this program.
     """
-    try:
-        arrays, attributes = files.load_arrays(path)
-        if int(attributes["format"]) > FORMAT:
-            raise RunError(
-                f"Expected memory format {FORMAT} or older. Received: "
-                f"{path} has format {attributes['format']}. Upgrade tlcli."
-            )
+    with files.parsing(path):
+        arrays, attributes = files.load_arrays(path, FORMAT)
         moments = _moments_from(arrays, attributes)
         ledger = _ledger_from(arrays, moments.classes)
         return Memory(moments, ledger, bool(attributes["complete"]))
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        raise RunError(
-            f"Expected a memory file. Received: {path} is damaged ({error}). "
-            "Run `tlcli rounds verify` to see what else is."
-        ) from error
 
 
 def _moments_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Moments:

@@ -1,6 +1,7 @@
 """What the commands that publish a round have in common: features in, a committed round out."""
 
 import importlib.metadata
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,11 @@ from tlcli.heads import Fit, LinearHead
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
 from tlcli.runs import Manifest, RegisteredClass, Round, Writer
+
+log = logging.getLogger(__name__)
+
+MOST_SATURATED = 1e-3
+"""Share of feature values off the fixed-point grid above which there is a warning."""
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
@@ -117,9 +123,18 @@ class Lens:
 
     def moments(self, found: Features) -> moments.Moments:
         """The moments of features that this backbone gave."""
-        return moments.of(
-            found.vectors, found.labels, self.stored.fingerprint, self.stored.fixed_point_bits
+        stored = self.stored
+        result = moments.of(
+            found.vectors, found.labels, stored.fingerprint, stored.fixed_point_bits
         )
+        if result.saturated > MOST_SATURATED * found.vectors.size:
+            log.warning(
+                "%d of %d feature values are beyond what the memory can hold and were cut; "
+                "check the accuracy, and try another backbone",
+                result.saturated,
+                found.vectors.size,
+            )
+        return result
 
 
 def scan(data: str, progress: Progress) -> Listing:
