@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,7 +127,19 @@ setattr(target, name, interrupted)
 sys.argv[1:] = sys.argv[3:]
 main()
 """
-PHASES = ["images:scan", "images:decode_many", "backbones:write_classifier", "runs:commit"]
+PHASES = [
+    "images:scan",
+    "images:decode_many",
+    "backbones:store",
+    "backbones:write_classifier",
+    "files:write_json",
+    "runs:commit",
+]
+
+
+def phases(fast: str, *others: str) -> list[Any]:
+    """One phase for the fast tests, the others for the slow ones."""
+    return [fast, *(pytest.param(phase, marks=pytest.mark.slow) for phase in others)]
 
 
 def interrupted(phase: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -134,7 +147,10 @@ def interrupted(phase: str, number: int, *arguments: object) -> subprocess.Compl
     return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase",
+    phases("runs:commit", "images:scan", "images:decode_many", "backbones:write_classifier"),
+)
 def test_ctrl_c_in_each_phase_of_extend_classes_leaves_the_run_as_it_was(
     run: Path, tmp_path: Path, phase: str
 ) -> None:
@@ -147,20 +163,23 @@ def test_ctrl_c_in_each_phase_of_extend_classes_leaves_the_run_as_it_was(
     assert call("extend-classes", run, data).returncode == 0
 
 
-@pytest.mark.parametrize("phase", [*PHASES[1:], "backbones:store"])
+@pytest.mark.parametrize(
+    "phase",
+    phases("backbones:store", "images:decode_many", "backbones:write_classifier", "runs:commit"),
+)
 def test_sigterm_in_each_phase_of_pretrain_leaves_nothing_behind(
     tmp_path: Path, phase: str
 ) -> None:
-    data = tiny.draw(tmp_path / "data", ["sun", "sky"], seed=len(phase) + 40)
+    data = tiny.draw(tmp_path / "data", ["sun", "sky"], seed=PHASES.index(phase) + 40)
     done = interrupted(phase, signal.SIGTERM, "pretrain", data, "--out", tmp_path / "run")
     assert done.returncode == 143
     assert len(done.stderr.splitlines()) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
-@pytest.mark.parametrize("phase", ["backbones:store", "files:write_json", "runs:commit"])
+@pytest.mark.parametrize("phase", phases("runs:commit", "backbones:store", "files:write_json"))
 def test_after_a_kill_the_same_command_starts_anew(tmp_path: Path, phase: str) -> None:
-    data = tiny.draw(tmp_path / "data", ["sun", "sky"], seed=len(phase) + 60)
+    data = tiny.draw(tmp_path / "data", ["sun", "sky"], seed=PHASES.index(phase) + 60)
     command = ("pretrain", data, "--out", tmp_path / "run")
     assert interrupted(phase, signal.SIGKILL, *command).returncode == -signal.SIGKILL
     assert call("rounds", "list", tmp_path / "run").returncode == 5
