@@ -196,6 +196,27 @@ def test_finetune_needs_images_of_every_class(
     assert "block3a" in error
 
 
+def test_too_few_images_to_hold_some_out(tlcli: CommandLine, tmp_path: Path) -> None:
+    single = tiny.draw(tmp_path / "single", ["apple", "leaf"], count=1)
+    tlcli("pretrain", single, "--out", tmp_path / "run")
+    assert "hold some out" in tlcli.error(3, "finetune", tmp_path / "run", single)
+    options = ("--out", tmp_path / "other", "--weights", "none")
+    assert "hold some out" in tlcli.error(3, "pretrain", single, *options)
+    assert left_in(tmp_path) == {"single", "run"}
+
+
+def test_unreadable_test_images_are_named(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    test = Path(shutil.copytree(pictures / "test", tmp_path / "test"))
+    (test / "sun" / "broken.png").write_bytes(b"broken")
+    tlcli("extend-classes", run, pictures / "second", "--test", test, code=3)  # plum is unknown
+    shutil.rmtree(test / "plum")
+    answer = tlcli.json("extend-classes", run, pictures / "second", "--test", test)
+    assert "broken.png" in tlcli.err
+    assert answer["validation"]["images"] == 16
+
+
 def test_no_permission_to_write(
     tlcli: CommandLine, run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from tlcli import backbones, images
 from tlcli.config import Progress, TrainingOptions
-from tlcli.errors import BadImage, UsageError
+from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
 
@@ -117,8 +117,14 @@ def train(
             training from random weights.
 
     Raises:
+        DataError: there is nothing to validate on.
         UsageError: the loss is no longer finite.
     """
+    if not validation:
+        raise DataError(
+            f"Expected enough images to hold some out for validation. Received: {len(training)} in "
+            f"{len(start.classes)} classes, of which none is held out. Add images."
+        )
     trainer = _Trainer.of(model, start, layers, options, inference_mode)
     pictures = _Pictures(model.input_shape[1], start.classes, options.batch_size)
 

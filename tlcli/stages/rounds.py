@@ -229,6 +229,14 @@ class Solution:
             listing = scan(test, progress)
             require_known_classes(listing, classes, "Leave them out of --test.")
             tested = self.lens.features(listing.images, progress)
+            if left_out := (*listing.skipped, *tested.skipped):
+                first = left_out[0]
+                log.warning(
+                    "%d images of --test were left out, the first is %s (%s)",
+                    len(left_out),
+                    first.path,
+                    first.reason,
+                )
             return evaluation.validate_on_test(self.head, tested, classes, old)
         by = evaluation.validate_by_folds if by_folds else evaluation.validate_by_holdout
         validation = by(self.fit, self.total, self.found, classes, old)
