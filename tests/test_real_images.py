@@ -41,7 +41,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-FINETUNE = ["--unfreeze", "all", "--epochs", "2"]
+FINETUNE = ["--unfreeze", "all", "--epochs", "1"]
 BACKBONES = {
     "EfficientNetLite0": ([], 0.95),
     "MobileNetV2": (["--backbone", "MobileNetV2", "--weights", MOBILENET], 0.935),
