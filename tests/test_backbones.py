@@ -170,6 +170,7 @@ model.export("saved", format="tf_saved_model", verbose=False)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tmp_path):
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(tmp_path)}
     done = subprocess.run(
