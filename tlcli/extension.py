@@ -20,7 +20,6 @@ class Strategy:
     """From the name of the head, the parent's head and the new registry of classes."""
     exact: bool
     """Whether the result equals joint training on all images seen so far."""
-    summary: str
 
 
 def first(head: str) -> Fit:
@@ -63,9 +62,9 @@ def grow(head: LinearHead, classes: tuple[str, ...]) -> LinearHead:
 
 
 STRATEGIES = {
-    "merge": Strategy(_merge, True, "add the new moments and solve again: equals joint training"),
-    "freeze-old": Strategy(_freeze_old, False, "old columns untouched, only new ones are fitted"),
-    "naive": Strategy(_naive, False, "retrain on the new images alone: shows the forgetting"),
+    "merge": Strategy(_merge, exact=True),
+    "freeze-old": Strategy(_freeze_old, exact=False),
+    "naive": Strategy(_naive, exact=False),
 }
 
 
