@@ -14,6 +14,7 @@ import platformdirs
 import pytest
 from PIL import Image
 
+from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
 from tlcli.engines import BATCH
@@ -412,8 +413,8 @@ def test_the_cache_is_where_the_environment_says(draw, cache, tmp_path, monkeypa
     extract(draw(1))
     assert segments(cache)
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "other"))
-    assert features.cache_folder() == tmp_path / "other"
+    assert storage.folder() == tmp_path / "other"
     assert extract(draw(1))[1].images == 1
     assert segments(tmp_path / "other")
     monkeypatch.delenv("TLCLI_CACHE_DIR")
-    assert features.cache_folder() == Path(platformdirs.user_cache_dir("tlcli"))
+    assert storage.folder() == Path(platformdirs.user_cache_dir("tlcli"))

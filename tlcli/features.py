@@ -8,17 +8,15 @@ noticed and the vectors are computed again, and results never depend on it.
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import PIL
-import platformdirs
 from numpy.typing import NDArray
 
-from tlcli import files, images
+from tlcli import cache, files, images
 from tlcli.config import Progress
 from tlcli.engines import BATCH, Engine
 from tlcli.errors import BadImage, StorageError
@@ -91,13 +89,13 @@ def extract(
         open_engine: called only when an image is not in the cache.
         progress: told the phase "features".
     """
-    cache = Cache(cache_folder() / "features" / space.cache_key, space.width)
-    known = cache.load({image.sha256 for image in wanted})
+    kept = Cache(cache.folder() / "features" / space.cache_key, space.width)
+    known = kept.load({image.sha256 for image in wanted})
     missing = [image for image in wanted if image.sha256 not in known]
     skipped: list[Skipped] = []
     if missing:
         computed = _compute(missing, space, open_engine(), skipped)
-        known |= cache.store(_counted(computed, progress, len(missing)))
+        known |= kept.store(_counted(computed, progress, len(missing)))
     found = [image for image in wanted if image.sha256 in known]
     vectors = np.array([known[image.sha256] for image in found], np.float32)
     return Features(
@@ -106,11 +104,6 @@ def extract(
         tuple(skipped),
         len(wanted) - len(missing),
     )
-
-
-def cache_folder() -> Path:
-    """Where caches live: TLCLI_CACHE_DIR, else the user's cache folder."""
-    return Path(os.environ.get("TLCLI_CACHE_DIR") or platformdirs.user_cache_dir("tlcli"))
 
 
 def _counted(
