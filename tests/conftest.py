@@ -33,10 +33,8 @@ def _refuse(*arguments: object, **options: object) -> NoReturn:
 @pytest.fixture(scope="session")
 def tiny_backbone(isolated: Path) -> Iterator[None]:
     """A tiny seeded backbone in place of the default one."""
-    from tlcli import backbones
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbones, "build", tiny.build)
+        tiny.install(patch.setattr)
         yield
 
 

@@ -72,6 +72,8 @@ def test_what_was_stored_is_what_is_read(stored, model):
         "backbone.json",
         "classifier.json",
         "model.keras",
+        "openvino.bin",
+        "openvino.xml",
     ]
 
 
@@ -254,9 +256,9 @@ def tiny(keras, scale):
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1 / 255, 1.0, 1e5])
-def test_fixed_point_leaves_room_and_keeps_precision(keras, scale):
+def test_fixed_point_leaves_room_and_keeps_precision(keras, scale, tmp_path):
     model = tiny(keras, scale)
-    bits = backbones.fixed_point_bits(model)
+    bits = backbones.store(model, NAME, "none", tmp_path).fixed_point_bits
     largest = np.abs(model(backbones.probe_images(SIZE))).max() * 2.0**bits
     assert 2**14 <= largest < 2**15
 

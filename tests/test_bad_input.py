@@ -171,13 +171,18 @@ def test_a_run_that_is_damaged(tlcli: CommandLine, run: Path, pictures: Path, na
     assert str(path) in tlcli.error(5, "extend-classes", run, pictures / "second")
 
 
-def test_a_backbone_that_is_damaged(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:
-    [model] = run.glob("backbones/*/model.keras")
-    content = bytearray(model.read_bytes())
+@pytest.mark.parametrize(
+    ("file", "command"), [("openvino.bin", "predict"), ("model.keras", "extend-classes")]
+)
+def test_a_backbone_that_is_damaged(
+    tlcli: CommandLine, run: Path, tmp_path: Path, file: str, command: str
+) -> None:
+    [path] = run.glob(f"backbones/*/{file}")
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    model.write_bytes(content)
+    path.write_bytes(content)
     unseen = tiny.draw(tmp_path / "unseen", ["apple"], seed=7)
-    assert str(model) in tlcli.error(5, "predict", run, unseen)
+    assert str(path) in tlcli.error(5, command, run, unseen)
 
 
 def test_an_unknown_class_at_evaluation(tlcli: CommandLine, run: Path, pictures: Path) -> None:
@@ -269,3 +274,48 @@ def test_a_config_that_cannot_be_meant(
     config.write_text(text)
     out = tmp_path / "run"
     assert named in tlcli.error(2, "--config", config, "pretrain", data, "--out", out)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--engine", "torch", "openvino"),
+        ("--precision", "f16", "bf16"),
+    ],
+)
+def test_an_unknown_engine_or_precision(
+    tlcli: CommandLine, data: Path, tmp_path: Path, option: str, value: str, named: str
+) -> None:
+    error = tlcli.error(2, "pretrain", data, "--out", tmp_path / "run", option, value)
+    assert value in error
+    assert named in error
+    assert left_in(tmp_path) == {"data"}
+
+
+def test_a_precision_that_the_processor_lacks(
+    tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(core: object) -> None:
+        raise RuntimeError("this processor has no bf16 arithmetic")
+
+    monkeypatch.setattr("tlcli.backbones.openvino_ir._require_bf16", refuse)
+    run = tmp_path / "run"
+    error = tlcli.error(2, "pretrain", data, "--out", run, "--precision", "bf16")
+    assert "no bf16 arithmetic" in error
+    assert left_in(tmp_path) == {"data"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--format", "onnx2"], "onnx2"), (["--out", "model.h5"], "model.h5")],
+)
+def test_an_export_that_cannot_be_meant(
+    tlcli: CommandLine, run: Path, tmp_path: Path, options: list[str], named: str
+) -> None:
+    assert named in tlcli.error(2, "export", run, "--out", tmp_path / "model.keras", *options)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_an_export_into_a_missing_folder(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "none" / "model.keras"
+    assert str(target.parent) in tlcli.error(6, "export", run, "--out", target)

@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from tlcli import evaluation, extension, heads, moments
 from tlcli.evaluation import RoundHead
-from tlcli.features import Features
+from tlcli.features import Features, Vectors
 from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage, Skipped, folds, holdout
 from tlcli.runs import RegisteredClass
@@ -275,7 +275,7 @@ def features_of(labels, seed=0, width=6):
         LabelledImage(Path(str(number)), name, sha(1000 * seed + number))
         for number, name in enumerate(labels)
     ]
-    return Features(tuple(images), np.array(vectors, np.float32), (), 0)
+    return Features(tuple(images), Vectors.of(np.array(vectors, np.float32)), (), 0)
 
 
 def moments_of(features):
@@ -298,7 +298,7 @@ def on_test(labels, predicted):
     """Judge predictions for classes a, b (old) and c."""
     head, vectors = saying("abc", predicted)
     images = tuple(LabelledImage(Path("x"), name, sha(0)) for name in labels)
-    test = Features(images, vectors, (), 0)
+    test = Features(images, Vectors.of(vectors), (), 0)
     return evaluation.validate_on_test(head, test, list("abc"), list("ab"))
 
 
@@ -378,7 +378,7 @@ def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
     found = by_holdout(features, "abc", fit)
     held = holdout(features.hashes, features.labels, evaluation.HELD_OUT)
     rest, tested = features.where(~held), features.where(held)
-    predicted = heads.softmax(rest.vectors, rest.labels).predict(tested.vectors)
+    predicted = heads.softmax(rest.vectors[:], rest.labels).predict(tested.vectors)
     assert found.accuracy == (predicted == np.array(tested.labels, object)).mean()
     assert (found.images, found.method) == (held.sum(), "holdout")
 

@@ -1,14 +1,19 @@
 """Every image goes through the backbone once, and results never depend on the cache."""
 
+import errno
 import hashlib
+import io
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import platformdirs
 import pytest
@@ -17,40 +22,48 @@ from PIL import Image
 from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
-from tlcli.engines import BATCH
-from tlcli.features import Space
+from tlcli.errors import Stopped
+from tlcli.features import Space, store
 from tlcli.images import LabelledImage
 
-SPACE = Space("f" * 64, image_size=8, width=3)
+SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", engine="keras")
+VECTOR_BYTES = 3 * 4
 
 
 class MeanColour:
-    """An engine whose feature vector is the mean colour; remembers what it was given."""
+    """An engine whose feature vector is the mean colour; counts what it was given."""
 
     def __init__(self):
-        self.batches = []
+        self.images = 0
 
-    def features(self, batches):
-        for batch in batches:
-            self.batches.append(batch)
-            yield batch.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
-
-    @property
-    def images(self):
-        """How many images that are not padding came by."""
-        return sum(int(batch.any(axis=(1, 2, 3)).sum()) for batch in self.batches)
+    def features(self, images):
+        for image in images:
+            assert image.shape in ((8, 8, 3), (16, 16, 3))
+            assert image.dtype == np.uint8
+            self.images += 1
+            yield image.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
 
 
 class ReadingAhead(MeanColour):
-    """Answers only after it has taken in up to three batches, as a pipeline would."""
+    """Answers only after it has taken in up to nine images, as a pipeline would."""
 
-    def features(self, batches):
+    def features(self, images):
         waiting = []
-        for vectors in super().features(batches):
-            waiting.append(vectors)
-            if len(waiting) == 3:
+        for vector in super().features(images):
+            waiting.append(vector)
+            if len(waiting) == 9:
                 yield waiting.pop(0)
         yield from waiting
+
+
+class OneBuffer(MeanColour):
+    """Answers every image with the same array, overwritten."""
+
+    def features(self, images):
+        buffer = np.zeros(3, np.float32)
+        for vector in super().features(images):
+            buffer[:] = vector
+            yield buffer
 
 
 @pytest.fixture(autouse=True)
@@ -89,36 +102,31 @@ def extract(wanted, engine=None, space=SPACE, progress=no_progress):
 
 def assert_right(found, wanted):
     assert found.images == tuple(wanted)
-    assert found.vectors.dtype == np.float32
+    assert found.vectors[:].dtype == np.float32
     expected = [colour(int(Path(image.path).stem)) for image in wanted]
-    np.testing.assert_allclose(found.vectors, np.reshape(expected, (-1, 3)), atol=1e-3)
+    np.testing.assert_allclose(found.vectors[:], np.reshape(expected, (-1, 3)), atol=1e-3)
 
 
 def segments(cache):
     return sorted(cache.rglob("*.h5"))
 
 
-@pytest.mark.parametrize("engine", [MeanColour, ReadingAhead])
-@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 4 * BATCH + 3])
+@pytest.fixture
+def small_segments(monkeypatch):
+    """Full segments hold ten vectors."""
+    monkeypatch.setattr(store, "SEGMENT_BYTES", 10 * VECTOR_BYTES)
+
+
+@pytest.mark.parametrize("engine", [MeanColour, ReadingAhead, OneBuffer])
+@pytest.mark.parametrize("count", [1, 8, 9, 10, 11, 43])
+@pytest.mark.usefixtures("small_segments")
 def test_vectors_are_in_the_order_of_the_images(draw, count, engine):
     wanted = draw(count)
     found, _ = extract(wanted, engine())
     assert_right(found, wanted)
     assert found.from_cache == 0
-    again, _ = extract(wanted[::-1], engine())
+    again = features.extract(wanted[::-1], SPACE, pytest.fail, no_progress)
     assert_right(again, wanted[::-1])
-
-
-@pytest.mark.parametrize("count", [1, BATCH, BATCH + 5])
-def test_batches_are_always_full_and_padded_with_black(draw, count):
-    _, engine = extract(draw(count))
-    assert {(batch.shape, str(batch.dtype)) for batch in engine.batches} == {
-        ((BATCH, 8, 8, 3), "uint8")
-    }
-    assert len(engine.batches) == -(-count // BATCH)
-    flat = np.concatenate(engine.batches)
-    assert flat[:count].any(axis=(1, 2, 3)).all()
-    assert not flat[count:].any()
 
 
 def test_no_image_is_computed_twice(draw):
@@ -143,7 +151,7 @@ def test_a_renamed_image_is_the_same_image(draw, tmp_path):
     moved = listed(image.path.rename(tmp_path / "moved.png"), "dog")
     found = features.extract([moved], SPACE, pytest.fail, no_progress)
     assert found.labels == ("dog",)
-    np.testing.assert_allclose(found.vectors, [colour(0)])
+    np.testing.assert_allclose(found.vectors[:], [colour(0)])
 
 
 def test_an_image_that_changed_is_computed_again(draw):
@@ -170,16 +178,16 @@ def test_labels_and_hashes_are_those_of_the_images(draw):
     assert found.hashes == tuple(image.sha256 for image in wanted)
     second = found.where(np.array([False, True]))
     assert second.labels == ("b",)
-    np.testing.assert_array_equal(second.vectors, found.vectors[1:])
+    np.testing.assert_array_equal(second.vectors[:], found.vectors[1:])
 
 
 def test_images_that_do_not_decode_are_skipped_and_named(draw):
-    wanted = draw(BATCH + 8)
-    for image in (wanted[0], wanted[3], wanted[BATCH]):
+    wanted = draw(40)
+    for image in (wanted[0], wanted[3], wanted[39]):
         image.path.write_bytes(b"not an image")
     wanted[5].path.unlink()
     wanted = [listed(image.path) if image.path.exists() else image for image in wanted]
-    bad = [wanted[0], wanted[3], wanted[5], wanted[BATCH]]
+    bad = [wanted[0], wanted[3], wanted[5], wanted[39]]
     found, _ = extract(wanted)
     assert_right(found, [image for image in wanted if image not in bad])
     assert [entry.path for entry in found.skipped] == [str(image.path) for image in bad]
@@ -195,7 +203,7 @@ def test_nothing_but_bad_images_gives_no_vectors(tmp_path):
     assert found.images == ()
     assert found.vectors.shape == (0, 3)
     assert len(found.skipped) == 1
-    assert engine.batches == []
+    assert engine.images == 0
 
 
 def test_no_image_gives_no_vectors(cache):
@@ -212,25 +220,62 @@ def test_progress_is_told_from_nothing_to_all(draw):
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 
 
-def test_vectors_are_saved_before_all_are_computed(draw, cache, monkeypatch):
-    """A kill costs no more than one segment."""
-    monkeypatch.setattr(features, "SEGMENT_IMAGES", BATCH)
-
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped(15), ValueError])
+def test_what_was_computed_before_an_interruption_is_saved(draw, error):
     class Dying(MeanColour):
-        def features(self, batches):
-            for number, vectors in enumerate(super().features(batches)):
-                if number == 2:
-                    raise KeyboardInterrupt
-                yield vectors
+        def features(self, images):
+            for number, vector in enumerate(super().features(images)):
+                if number == 7:
+                    raise error
+                yield vector
 
-    wanted = draw(3 * BATCH)
-    with pytest.raises(KeyboardInterrupt):
+    wanted = draw(12)
+    with pytest.raises(type(error) if isinstance(error, Stopped) else error):
         extract(wanted, Dying())
-    assert len(segments(cache)) >= 1
     found, engine = extract(wanted)
     assert_right(found, wanted)
-    assert engine.images <= 2 * BATCH
-    assert found.from_cache >= BATCH
+    assert (found.from_cache, engine.images) == (7, 5)
+
+
+def test_a_full_segment_is_saved_while_others_are_computed(draw, cache, small_segments):
+    counts = []
+
+    class Looking(MeanColour):
+        def features(self, images):
+            for vector in super().features(images):
+                yield vector
+                counts.append(len(segments(cache)))
+
+    extract(draw(25), Looking())
+    assert counts == [0] * 9 + [1] * 10 + [2] * 6
+    assert len(segments(cache)) == 3
+
+
+def test_a_segment_is_saved_when_the_last_one_is_long_ago(draw, cache, monkeypatch):
+    """However slow the engine is, a kill costs no more than this."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    counts = []
+
+    class Slow(MeanColour):
+        def features(self, images):
+            for vector in super().features(images):
+                now[0] += 14
+                yield vector
+                counts.append(len(segments(cache)))
+
+    assert store.SEGMENT_SECONDS == 30
+    extract(draw(7), Slow())
+    assert counts == [0, 0, 1, 1, 1, 2, 2]
+
+
+def test_an_engine_that_loses_images_is_a_bug(draw):
+    class Losing(MeanColour):
+        def features(self, images):
+            yield from list(super().features(images))[:-1]
+
+    with pytest.raises(AssertionError, match="1 image"):
+        extract(draw(3), Losing())
 
 
 def truncate(path):
@@ -251,15 +296,9 @@ def other_number(path):
     path.write_bytes(damaged)
 
 
-def other_width(path):
-    keys = np.zeros((2, 32), np.uint8)
-    vectors = np.zeros((2, 4), np.float32)
-    checksum = hashlib.sha256(keys.tobytes() + vectors.tobytes()).hexdigest()
-    files.save_arrays(path, {"keys": keys, "vectors": vectors}, {"sha256": checksum})
-
-
-def no_vectors(path):
-    files.save_arrays(path, {"keys": np.zeros((2, 32), np.uint8)}, {"sha256": ""})
+def renamed(path):
+    """Intact bytes under the name of others."""
+    path.write_bytes(files.pack_arrays({"keys": KEYS, "vectors": np.ones((3, 3), "f4")}, {}))
 
 
 def folder(path):
@@ -272,10 +311,23 @@ DAMAGES = [
     empty,
     garbage,
     other_number,
-    other_width,
-    no_vectors,
+    renamed,
     folder,
 ]
+
+KEYS = np.zeros((3, 32), np.uint8)
+FOREIGN = {
+    "no vectors": {"keys": KEYS},
+    "no keys": {"vectors": np.ones((3, 3), np.float32)},
+    "other width": {"keys": KEYS, "vectors": np.ones((3, 4), np.float32)},
+    "other number": {"keys": KEYS, "vectors": np.ones((2, 3), np.float32)},
+    "other numbers": {"keys": KEYS, "vectors": np.ones((3, 3), np.int32)},
+    "other byte order": {"keys": KEYS, "vectors": np.ones((3, 3), ">f4")},
+    "short keys": {"keys": KEYS[:, :31], "vectors": np.ones((3, 3), np.float32)},
+    "flat keys": {"keys": KEYS[0], "vectors": np.ones((32, 3), np.float32)},
+    "scalars": {"keys": np.uint8(0), "vectors": np.float32(0)},
+    "nothing": {"keys": KEYS[:0], "vectors": np.ones((0, 3), np.float32)},
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -290,7 +342,63 @@ def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
         found, engine = extract(wanted)
     assert_right(found, wanted)
     assert engine.images == 3
-    assert str(segment) in caplog.text
+    (warning,) = caplog.messages
+    assert str(segment) in warning
+
+
+@pytest.mark.parametrize("arrays", FOREIGN.values(), ids=FOREIGN)
+def test_a_segment_of_another_kind_is_warned_of_and_deleted(draw, cache, caplog, arrays):
+    """Its checksum is right: another program, or another version, has written it."""
+    content = files.pack_arrays(arrays, {})
+    place = cache / "features" / SPACE.cache_key / f"{hashlib.sha256(content).hexdigest()}.h5"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    wanted = draw(3)
+    assert_right(extract(wanted)[0], wanted)
+    (warning,) = caplog.messages
+    assert str(place) in warning
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("chunks", [{"chunks": (2, 3)}, {"chunks": (2, 3), "compression": "gzip"}])
+def test_vectors_that_do_not_lie_in_a_row_are_not_read(draw, cache, caplog, chunks):
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.create_dataset("keys", data=KEYS)
+        file.create_dataset("vectors", data=np.ones((3, 3), np.float32), **chunks)
+    name = hashlib.sha256(stream.getvalue()).hexdigest()
+    place = cache / "features" / SPACE.cache_key / f"{name}.h5"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(stream.getvalue())
+    wanted = draw(3)
+    assert_right(extract(wanted)[0], wanted)
+    assert len(caplog.messages) == 1
+
+
+def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
+    draw, cache, caplog, monkeypatch
+):
+    """As another user's: simulated, because the superuser may read everything."""
+    wanted = draw(3)
+    extract(wanted)
+    (segment,) = segments(cache)
+    real = os.open
+
+    def refusing(path, *arguments, **options):
+        if path == segment:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    before = segment.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing)
+        found, engine = extract(wanted[:2])
+    assert_right(found, wanted[:2])
+    assert engine.images == 2
+    (warning,) = caplog.messages
+    assert str(segment) in warning
+    assert "Permission denied" in warning
+    assert segment.stat() == before
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, garbage, other_number])
@@ -308,20 +416,26 @@ def test_a_damaged_segment_is_replaced(draw, cache, caplog, damage):
 FLIPPER = """
     import logging, sys
     from pathlib import Path
-    from tlcli.features import Cache
+    from tlcli.features import Space
+    from tlcli.features.store import Index, Store
+
+    def load():
+        index = Index(keys, 3)
+        Store(Space("f" * 64, 8, 3, "MeanColour", "keras"), index).load()
+        return index.known, index.vectors()[:]
 
     logging.disable()
-    segment = Path(sys.argv[1])
+    segment, *keys = Path(sys.argv[1]), *sys.argv[2:]
     whole = segment.read_bytes()
-    before = Cache(segment.parent, 3).load(set(sys.argv[2:]))
-    assert len(before) == 2
+    known, before = load()
+    assert known.all() and len(before) == 2
     for place in range(0, len(whole), 4):
         for bit in (0, 7):
             damaged = bytearray(whole)
             damaged[place] ^= 1 << bit
             segment.write_bytes(damaged)
-            for key, vector in Cache(segment.parent, 3).load(set(before)).items():
-                assert vector.tobytes() == before[key].tobytes(), (place, bit)
+            known, vectors = load()
+            assert vectors.tobytes() == before[known].tobytes(), (place, bit)
 """
 
 
@@ -362,7 +476,7 @@ def at_the_end(cache):
 def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
     draw, cache, caplog, monkeypatch, block
 ):
-    monkeypatch.setattr(features, "SEGMENT_IMAGES", 1)
+    monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
     block(cache)
     wanted = draw(3)
     with caplog.at_level(logging.WARNING, "tlcli"):
@@ -386,6 +500,30 @@ def test_a_cache_that_is_cleared_meanwhile_is_done_without(draw, cache):
     assert_right(found, wanted)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EINVAL)
+
+
+@pytest.mark.parametrize("number", FULL, ids=errno.errorcode.get)
+def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
+    draw, cache, caplog, monkeypatch, number
+):
+    monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
+    monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
+    wanted = draw(3)
+    found, _ = extract(wanted)
+    assert_right(found, wanted)
+    (warning,) = caplog.messages
+    assert os.strerror(number) in warning
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def failing(error):
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
+
+
 OTHERS = [
     replace(SPACE, fingerprint="e" * 64),
     replace(SPACE, image_size=16),
@@ -405,7 +543,7 @@ def test_each_space_has_a_cache_of_its_own(draw, cache, other):
 def test_another_decoder_has_a_cache_of_its_own(draw, monkeypatch):
     wanted = draw(2)
     extract(wanted)
-    monkeypatch.setattr(features, "DECODER", "2")
+    monkeypatch.setattr(store, "DECODER", "2")
     assert extract(wanted)[1].images == 2
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import time
 import unicodedata
 from pathlib import Path
 
@@ -191,6 +192,16 @@ def test_progress_reaches_the_end(data):
     calls = []
     scan(data, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_files_that_have_not_changed_are_not_read_again(data, monkeypatch):
+    put(data / "dog/empty.png", b"")
+    monkeypatch.setattr("tlcli.images.hashing._now_ns", lambda: time.time_ns() + 10**13)
+    calls = []
+    expected = scan(data)
+    monkeypatch.setattr(Path, "open", lambda self, *_: pytest.fail(f"{self} is read"))
+    assert scan(data, progress=lambda done, total: calls.append((done, total))) == expected
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What only a process of its own shows: imports, noise, signals, locks, kills."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -43,17 +42,34 @@ def test_help_imports_nothing_heavy() -> None:
     assert not modules & {"numpy", "PIL", "rich", "h5py", "scipy", "sklearn", "keras", "tensorflow"}
 
 
-def test_what_needs_no_gradient_and_has_its_features_does_not_import_tensorflow(
-    run: Path, pictures: Path
+def test_what_needs_no_gradient_does_not_import_tensorflow(
+    run: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    """Learn the new images once, so that the second time their features come from the cache."""
-    other = Path(shutil.copytree(run, run.parent / "other"))
-    assert call("extend-classes", other, pictures / "second").returncode == 0
+    """Pretrain too, when the backbone was prepared by an earlier run; all images are new."""
+    new = tiny.draw(tmp_path / "new", ["sun"], seed=12)
+    test = tiny.draw(tmp_path / "test", ["apple", "sun"], seed=13)
+    again = tiny.draw(tmp_path / "again", ["apple", "sun"], seed=14)
     commands = [
-        ["extend-classes", str(run), str(pictures / "second")],
-        ["evaluate", str(run), str(pictures / "second")],
-        ["predict", str(run), str(pictures / "second")],
+        ["extend-classes", str(run), str(new)],
+        ["evaluate", str(run), str(test)],
+        ["predict", str(run), str(tiny.draw(tmp_path / "more", ["sky"], seed=15))],
+        ["export", str(run), "--out", str(tmp_path / "model.keras")],
+        ["pretrain", str(again), "--out", str(tmp_path / "again-run")],
         ["rounds", "verify", str(run)],
+        ["cache", "stats"],
+    ]
+    modules = modules_after(
+        "from tests import tiny\nfrom tlcli.cli import app\ntiny.install()\n"
+        f"assert not any(app.run(c) for c in {commands})"
+    )
+    assert "openvino" in modules
+    assert not modules & {"keras", "tensorflow"}
+
+
+def test_what_is_known_already_does_not_even_import_openvino(run: Path, pictures: Path) -> None:
+    commands = [
+        ["evaluate", str(run), str(pictures / "first")],
+        ["predict", str(run), str(pictures / "first")],
     ]
     modules = modules_after(
         f"from tlcli.cli import app\nassert not any(app.run(c) for c in {commands})"
@@ -130,7 +146,7 @@ main()
 PHASES = [
     "images:scan",
     "images:decode_many",
-    "backbones:store",
+    "backbones:prepare",
     "backbones:write_classifier",
     "files:write_json",
     "runs:commit",
@@ -165,7 +181,7 @@ def test_ctrl_c_in_each_phase_of_extend_classes_leaves_the_run_as_it_was(
 
 @pytest.mark.parametrize(
     "phase",
-    phases("backbones:store", "images:decode_many", "backbones:write_classifier", "runs:commit"),
+    phases("backbones:prepare", "images:decode_many", "backbones:write_classifier", "runs:commit"),
 )
 def test_sigterm_in_each_phase_of_pretrain_leaves_nothing_behind(
     tmp_path: Path, phase: str
@@ -177,7 +193,7 @@ def test_sigterm_in_each_phase_of_pretrain_leaves_nothing_behind(
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
-@pytest.mark.parametrize("phase", phases("runs:commit", "backbones:store", "files:write_json"))
+@pytest.mark.parametrize("phase", phases("runs:commit", "backbones:prepare", "files:write_json"))
 def test_after_a_kill_the_same_command_starts_anew(tmp_path: Path, phase: str) -> None:
     data = tiny.draw(tmp_path / "data", ["sun", "sky"], seed=PHASES.index(phase) + 60)
     command = ("pretrain", data, "--out", tmp_path / "run")

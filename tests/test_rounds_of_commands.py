@@ -1,5 +1,6 @@
 """The main job through the command line: pretrain, extend-classes, finetune, evaluate, predict."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
@@ -362,3 +364,50 @@ def test_rounds_list_show_and_verify(tlcli: CommandLine, run: Path, pictures: Pa
 def test_moments_are_the_only_trace_of_old_images_in_the_run(run: Path) -> None:
     with h5py.File(run / "rounds" / "0001" / "memory.h5") as file:
         assert set(file) == {"classes", "counts", "sums", "gram", "ledger_hashes", "ledger_classes"}
+
+
+def test_a_round_without_model_keras_and_its_export(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    tlcli("extend-classes", run, pictures / "second")
+    tlcli("extend-classes", other, pictures / "second", "--no-keras-model")
+    assert not (other / "rounds" / "0002" / "model.keras").exists()
+    tlcli("rounds", "verify", other)
+    assert labels_of(tlcli, other, pictures / "test") == labels_of(tlcli, run, pictures / "test")
+    exported = tlcli.json("export", other, "--out", tmp_path / "model.keras")
+    written = (tmp_path / "model.keras").read_bytes()
+    assert written == (run / "rounds" / "0002" / "model.keras").read_bytes()
+    assert exported["sha256"] == hashlib.sha256(written).hexdigest()
+    assert exported["classes"] == ["apple", "leaf", "sky", "sun"]
+
+
+def test_keras_takes_over_where_openvino_fails_and_it_is_said_once(
+    tlcli: CommandLine, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.draw(tmp_path / "data", ["sun", "plum"], seed=31)
+    test = tiny.draw(tmp_path / "test", ["sun", "plum"], count=2, seed=32)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "openvino", None)
+        tlcli("extend-classes", run, data, "--test", test)
+        (line,) = tlcli.err.splitlines()
+        assert "runs with Keras" in line
+        more = tiny.draw(tmp_path / "more", ["sun"], count=2, seed=33)
+        error = tlcli.error(2, "extend-classes", run, more, "--engine", "openvino")
+        assert "--engine" in error
+    found = tlcli.json("evaluate", run, test)
+    assert found["images"] == 4
+    assert tlcli.err == ""
+
+
+def test_both_engines_give_the_same_answers(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    test = tiny.draw(tmp_path / "test", ["apple", "sky", "leaf"], count=5, seed=34)
+    answers = [
+        [json.loads(line) for line in tlcli("predict", run, test, "--json", *options).splitlines()]
+        for options in (["--engine", "keras"], ["--engine", "openvino"])
+    ]
+    for keras, openvino in zip(*answers, strict=True):
+        assert keras["label"] == openvino["label"]
+        assert keras["probability"] == pytest.approx(openvino["probability"], abs=1e-3)

@@ -4,8 +4,9 @@
 process of their own.
 """
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,20 @@ def draw(
     return folder
 
 
-def install() -> None:
-    """Replace the builder of backbones in this process."""
-    from tlcli import backbones
+def install(replace: Callable[[str, Any], None] | None = None) -> None:
+    """Replace the builder of backbones in this process; what it builds has cache keys of its own.
 
-    backbones.build = build
+    Args:
+        replace: sets what a dotted name stands for, for those who want to take it back.
+    """
+    put = replace or _replace
+    put("tlcli.backbones.build", build)
+    put("tlcli.backbones.prepared.FORMAT", "tiny")
+
+
+def _replace(name: str, value: Any) -> None:
+    module, attribute = name.rsplit(".", 1)
+    setattr(importlib.import_module(module), attribute, value)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,27 @@ class PretrainConfig:
     weights: str = "imagenet"
     image_size: int | None = None
     """None: the size the backbone was designed for."""
+    precision: str | None = None
+    """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
+    run, else f32."""
     head: str = "lda"
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     """Used with `weights` none alone."""
+    engine: str = "auto"
+    keras_model: bool = True
+    """Whether the round holds `model.keras`."""
     wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write the current round as a file that other programs use."""
+
+    run: Path
+    out: Path
+    format: str = "keras"
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,8 @@ class ExtendConfig:
     """None: the head of the current round."""
     test: str | None = None
     images: DataOptions = DataOptions()
+    engine: str = "auto"
+    keras_model: bool = True
     wait: float = 0.0
 
 
@@ -80,6 +97,8 @@ class FinetuneConfig:
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
+    engine: str = "auto"
+    keras_model: bool = True
     wait: float = 0.0
 
 
@@ -93,6 +112,7 @@ class EvaluateConfig:
     fail_under: float | None = None
     max_regression: float | None = None
     images: DataOptions = DataOptions()
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -102,3 +122,4 @@ class PredictConfig:
     run: Path
     paths: tuple[str, ...]
     top: int = 5
+    engine: str = "auto"

@@ -1,24 +1,38 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import backbones
+from tlcli.backbones import StoredBackbone
+from tlcli.errors import EngineUnavailable, UsageError
 
-BATCH = 32
-"""Images a batch. Batches are always full (see `features`): an image's features are then the same
-bits whatever stands beside it."""
+ENGINES = ("auto", "keras", "openvino")
+"""What `--engine` can be. `auto` is Keras where there is a GPU, else OpenVINO where it runs."""
+
+KERAS_BATCH = 32
+
+Images = Iterable[NDArray[np.uint8]]
+Vectors = Iterator[NDArray[np.float32]]
 
 
 class Engine(Protocol):
-    """Turns batches of raw images into batches of feature vectors."""
+    """Turns a stream of raw images into a stream of feature vectors."""
 
-    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Feature vectors (BATCH, D) for each batch (BATCH, S, S, 3), in input order."""
+    def features(self, images: Images) -> Vectors:
+        """Yield the vector (D,) of each image (S, S, 3), in input order.
+
+        An image's vector has the same bits whatever comes before and after it. A bounded number
+        of images is read ahead of the vectors that are yielded.
+        """
         ...
 
 
@@ -26,29 +40,148 @@ class Engine(Protocol):
 class KerasEngine:
     """The reference: the backbone run by Keras on whatever device TensorFlow finds."""
 
-    predict: Any
+    predict: Callable[[NDArray[np.float32]], Any]
 
-    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    def features(self, images: Images) -> Vectors:
+        """See `Engine`. Batches are always full: a short one would change the last bits."""
+        for batch in _batches(images):
+            padded = np.zeros((KERAS_BATCH, *batch[0].shape), np.float32)
+            padded[: len(batch)] = batch
+            yield from np.asarray(self.predict(padded), np.float32)[: len(batch)]
+
+
+def _batches(images: Images) -> Iterator[list[NDArray[np.uint8]]]:
+    batch = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == KERAS_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class OpenVINOEngine:
+    """The backbone run by OpenVINO on CPUs, an image a stream, without TensorFlow."""
+
+    requests: Sequence[Any]
+    """`openvino.InferRequest`: twice as many as streams, so that no stream waits for work."""
+
+    def features(self, images: Images) -> Vectors:
         """See `Engine`."""
-        for batch in batches:
-            yield np.asarray(self.predict(batch.astype(np.float32)), np.float32)
+        idle = list(self.requests)
+        running: deque[tuple[Any, NDArray[np.uint8]]] = deque()
+        try:
+            for image in images:
+                if not idle:
+                    request, _ = running.popleft()
+                    yield _answer(request)
+                    idle.append(request)
+                request = idle.pop()
+                # The image is kept beside the request, which reads it where it lies.
+                request.start_async({0: image[None]}, share_inputs=True)
+                running.append((request, image))
+            while running:
+                yield _answer(running.popleft()[0])
+        finally:
+            for request, _ in running:
+                request.wait()
 
 
-def open_engine(stored: backbones.StoredBackbone) -> Engine:
-    """The engine for a stored backbone.
+def _answer(request: Any) -> NDArray[np.float32]:
+    request.wait()
+    return np.array(request.get_output_tensor().data[0], np.float32)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine that may be used."""
+
+    name: str
+    """`keras` or `openvino`; part of the key of the features that it computes."""
+    open: Callable[[], Engine]
+    """Open it, the first time it is called.
 
     Raises:
         RunError: the backbone's files are damaged.
+        EngineUnavailable: it cannot run the backbone on this machine.
     """
-    stored.verify()
-    return of_model(backbones.load_model(stored))
 
 
-def of_model(model: Any) -> KerasEngine:
-    """The Keras engine of a model that is in memory already."""
-    import tensorflow as tf
+def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
+    """The engines that may run a stored backbone, the best first.
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    Args:
+        stored: the backbone.
+        wanted: one of `ENGINES`.
+
+    Raises:
+        UsageError: there is no such engine, or it cannot run this backbone.
+    """
+    require_known(wanted)
+    keras = Choice("keras", cache(lambda: _open_keras(stored)))
+    openvino = Choice("openvino", cache(lambda: _open_openvino(stored)))
+    if stored.precision != "f32":
+        if wanted == "keras":
+            raise UsageError(
+                f"Expected --engine openvino for a run in {stored.precision}. Received: "
+                "engine=keras. Leave --engine out."
+            )
+        return [openvino]
+    if wanted == "openvino":
+        if stored.openvino_deviation is None:
+            raise EngineUnavailable(
+                f"Expected a backbone that OpenVINO can run. Received: {stored.name}, which was "
+                "stored without it. Leave --engine out."
+            )
+        return [openvino]
+    if wanted == "keras" or stored.openvino_deviation is None or _has_gpu():
+        return [keras]
+    return [openvino, keras]
+
+
+def require_known(name: str) -> None:
+    """Raise UsageError, listing the engines, unless `name` is one of `ENGINES`."""
+    if name not in ENGINES:
+        raise UsageError(
+            f"Expected an engine: {', '.join(ENGINES)}. Received: engine={name!r}. "
+            "Choose one of these."
+        )
+
+
+def _has_gpu() -> bool:
+    """Whether TensorFlow has a GPU; it is only asked where the system shows one."""
+    devices = (*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd"))
+    if not devices:
+        return False
+    backbones.keras_module()
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _open_openvino(stored: StoredBackbone) -> Engine:
+    for name in backbones.OPENVINO_FILES:
+        stored.file(name)
+    streams = processors()
+    network = backbones.compiled(stored.folder, stored.image_size, stored.precision, streams)
+    return OpenVINOEngine([network.create_infer_request() for _ in range(2 * streams)])
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _open_keras(stored: StoredBackbone) -> Engine:
+    stored.file(backbones.MODEL)
+    model = backbones.load_model(stored)
+    import tensorflow
+
+    @tensorflow.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def predict(batch: Any) -> Any:
         return model(batch, training=False)
 

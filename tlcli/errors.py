@@ -2,6 +2,7 @@
 
     TlcliError                 1   a bug: the message names the log
     ├── UsageError             2   an option or argument cannot be meant
+    │   └── EngineUnavailable  2   an engine does not run here: Keras takes over where it may
     ├── DataError              3   the images or their labels are unusable
     │   └── BadImage           3   one file: skipped, named and counted by the caller
     ├── GateFailed             4   a measured figure is below its limit
@@ -26,6 +27,10 @@ class UsageError(TlcliError):
     """An option or argument has a value that cannot be meant."""
 
     exit_code = 2
+
+
+class EngineUnavailable(UsageError):
+    """An engine cannot run a backbone on this machine; the message is the reason."""
 
 
 class DataError(TlcliError):

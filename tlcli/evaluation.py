@@ -11,7 +11,7 @@ from tlcli import moments
 from tlcli.features import Features
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import Skipped, folds, holdout
-from tlcli.moments import Moments
+from tlcli.moments import Moments, Rows
 from tlcli.runs import RegisteredClass
 
 FOLDS = 5
@@ -80,18 +80,16 @@ def _validate(
     predicted = np.full(len(labels), None, object)
     for mask in masks:
         if mask.any():
-            head = _fit_without(fit, total, features, mask)
-            predicted[mask] = head.predict(features.vectors[mask])
+            left_out = features.where(mask)
+            rest = moments.subtract(total, _moments(left_out, total))
+            head = fit(rest, features.where(~mask))
+            predicted[mask] = head.predict(left_out.vectors)
     tested = np.any(masks, axis=0)
     return _validation(method, labels[tested], predicted[tested], set(labels), classes, old)
 
 
-def _fit_without(fit: Fit, total: Moments, features: Features, mask: Mask) -> LinearHead:
-    left_out = features.where(mask)
-    rest = moments.subtract(
-        total, moments.of(left_out.vectors, left_out.labels, total.fingerprint, total.bits)
-    )
-    return fit(rest, features.where(~mask))
+def _moments(features: Features, total: Moments) -> Moments:
+    return moments.of(features.vectors, features.labels, total.fingerprint, total.bits)
 
 
 def _validation(
@@ -125,7 +123,7 @@ class RoundHead:
 
     number: int
     head: LinearHead
-    vectors: NDArray[np.float32]
+    vectors: Rows
     """(n, D) the same test images for every round."""
 
 
@@ -222,9 +220,10 @@ def evaluate(
     """
     current, true = rounds[-1], np.array(labels, object)
     probabilities = current.head.probabilities(current.vectors)
-    correct = current.head.predict(current.vectors) == true
+    predicted = current.head.predict(current.vectors)
+    correct = predicted == true
     introduced = {entry.name: entry.introduced_in_round for entry in registry}
-    per_class = _per_class(registry, true, current.head.predict(current.vectors))
+    per_class = _per_class(registry, true, predicted)
     matrix = tuple(_round_figures(entry, true, introduced) for entry in rounds)
     last = max(introduced.values())
     return Report(
@@ -275,9 +274,7 @@ def _per_class(
 
 def _round_figures(entry: RoundHead, true: Names, introduced: dict[str, int]) -> RoundFigures:
     known = np.isin(true, entry.head.classes)
-    correct = np.zeros(len(true), bool)
-    if known.any():
-        correct[known] = entry.head.predict(entry.vectors[known]) == true[known]
+    correct = known & (entry.head.predict(entry.vectors) == true)
     numbers = sorted({introduced[name] for name in entry.head.classes if name in introduced})
     by_introduction = {
         number: _accuracy_of(correct, true, {c for c, k in introduced.items() if k == number})

@@ -26,7 +26,7 @@ def first(head: str) -> Fit:
     """Round 1: the head of this name, columns in sorted order of the classes."""
     if head in heads.FROM_MOMENTS:
         return lambda moments, features: heads.FROM_MOMENTS[head](moments)
-    return lambda moments, features: heads.FROM_FEATURES[head](features.vectors, features.labels)
+    return lambda moments, features: heads.FROM_FEATURES[head](features.vectors[:], features.labels)
 
 
 def _merge(head: str, parent: LinearHead, classes: tuple[str, ...]) -> Fit:
@@ -49,7 +49,7 @@ def _gradient(parent: LinearHead, classes: tuple[str, ...], old_columns_move: bo
 
     def fit(moments: Moments, features: Features) -> LinearHead:
         frame = Standardisation.of_moments(moments)
-        return heads.fit_columns(grown, features.vectors, features.labels, frame, free)
+        return heads.fit_columns(grown, features.vectors[:], features.labels, frame, free)
 
     return fit
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full or the folder may not be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with saving(path):
             with aside.open("wb") as stream:
@@ -143,20 +144,33 @@ def parsing(path: Path) -> Iterator[None]:
 def unpack_arrays(content: bytes) -> tuple[Arrays, dict[str, Any]]:
     """The inverse of `pack_arrays`.
 
-    Only plain data sets stored in these very bytes are read: links to other files are refused.
-
     Raises:
         ValueError: the bytes are damaged or not of this kind.
     """
+    with unpacking(io.BytesIO(content)) as file:
+        return {name: own_dataset(file, name)[()] for name in file}, dict(file.attrs)
+
+
+@contextmanager
+def unpacking(stream: BinaryIO) -> Iterator[h5py.File]:
+    """Open an HDF5 file; use only what `own_dataset` gives.
+
+    Raises:
+        ValueError: it is damaged or not of this kind.
+    """
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            arrays = {name: _own_dataset(file, name)[()] for name in file}
-            return arrays, dict(file.attrs)
+        with h5py.File(stream, "r") as file:
+            yield file
     except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(str(error)) from error
 
 
-def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set that is stored in this very file: links to other files are refused.
+
+    Raises:
+        KeyError, ValueError: there is none.
+    """
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link to elsewhere")
     dataset = file[name]

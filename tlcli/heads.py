@@ -4,7 +4,7 @@ Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b 
 A head answers softmax(φᵀW + b).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from scipy import linalg, optimize, special
 from tlcli import files
 from tlcli.errors import UsageError
 from tlcli.features import Features
-from tlcli.moments import Moments
+from tlcli.moments import Moments, Rows
 
 FORMAT = 1
 Float32 = NDArray[np.float32]
@@ -35,32 +35,42 @@ class LinearHead:
     bias: Float32
     """(C,)"""
 
-    def logits(self, features: Float32) -> Float32:
-        """Logits (n, C) of features (n, D).
+    def logits(self, features: Rows) -> Float32:
+        """Logits (n, C) of features (n, D), which are read a block at a time.
 
         Computed in blocks of one fixed shape, padded with zeros: a logit depends on its image and
         its column alone, bit for bit, however many images or classes stand beside it.
         """
-        rows, columns = len(features), len(self.classes)
-        features = _padded(features, -rows % _ROWS, 0)
-        weights = _padded(self.weights, 0, -columns % _COLUMNS)
-        result = np.empty((len(features), weights.shape[1]), np.float32)
-        for top in range(0, len(features), _ROWS):
-            for left in range(0, weights.shape[1], _COLUMNS):
-                block = np.ascontiguousarray(weights[:, left : left + _COLUMNS])
-                result[top : top + _ROWS, left : left + _COLUMNS] = (
-                    features[top : top + _ROWS] @ block
-                )
-        return result[:rows, :columns] + self.bias
+        result = np.empty((len(features), len(self.classes)), np.float32)
+        for rows, logits in self._blocks(features):
+            result[rows] = logits
+        return result
 
-    def probabilities(self, features: Float32) -> Float64:
+    def probabilities(self, features: Rows) -> Float64:
         """Class probabilities (n, C) of features (n, D)."""
         return np.asarray(special.softmax(self.logits(features).astype(np.float64), axis=1))
 
-    def predict(self, features: Float32) -> NDArray[np.object_]:
+    def predict(self, features: Rows) -> NDArray[np.object_]:
         """The most probable class name (n,) for features (n, D)."""
-        names = np.array(self.classes, dtype=object)
-        return np.asarray(names[self.logits(features).argmax(axis=1)])
+        best = np.zeros(len(features), np.intp)
+        for rows, logits in self._blocks(features):
+            best[rows] = logits.argmax(axis=1)
+        return np.asarray(np.array(self.classes, dtype=object)[best])
+
+    def _blocks(self, features: Rows) -> Iterator[tuple[slice, Float32]]:
+        """Yield the logits (k, C) of a slice of k rows after the other."""
+        count = len(self.classes)
+        weights = _padded(self.weights, 0, -count % _COLUMNS)
+        columns = [
+            np.ascontiguousarray(weights[:, left : left + _COLUMNS])
+            for left in range(0, count, _COLUMNS)
+        ]
+        for top in range(0, len(features), _ROWS):
+            rows = slice(top, top + _ROWS)
+            block = features[rows]
+            padded = _padded(block, _ROWS - len(block), 0)
+            logits = np.hstack([padded @ column for column in columns])
+            yield rows, logits[: len(block), :count] + self.bias
 
     def ordered(self, classes: Sequence[str]) -> "LinearHead":
         """The same head with its columns in the order of `classes` (a permutation)."""

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,23 @@ from tlcli.errors import DataError, RunError
 LARGEST = 2**16 - 1
 """Grid values saturate at ±LARGEST, so that a product is below 2^32."""
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 2048
 """Rows multiplied at once; below 2^21 every partial sum of a float64 product is exact."""
 
 Int64 = NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """A matrix (n, D) that gives arrays of its rows: one itself, or `features.Vectors`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows n and columns D."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice, /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +97,8 @@ def empty(fingerprint: str, bits: int, width: int) -> Moments:
     )
 
 
-def of(
-    features: NDArray[np.float32], labels: Sequence[str], fingerprint: str, bits: int
-) -> Moments:
-    """The moments of features (n, D) with one class name each.
+def of(features: Rows, labels: Sequence[str], fingerprint: str, bits: int) -> Moments:
+    """The moments of features (n, D) with one class name each, read a block at a time.
 
     Raises:
         DataError: a feature is not finite.
@@ -122,9 +134,11 @@ def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
             "Expected finite features. Received: NaN or infinity from the backbone. "
             "Check its weights; the images are not at fault."
         )
-    grid = np.rint(features.astype(np.float64) * 2.0**bits)
-    saturated = int((np.abs(grid) > LARGEST).sum())
-    return np.clip(grid, -LARGEST, LARGEST), saturated
+    grid = features.astype(np.float64)
+    grid *= 2.0**bits
+    np.rint(grid, out=grid)
+    saturated = int(np.count_nonzero(grid > LARGEST) + np.count_nonzero(grid < -LARGEST))
+    return np.clip(grid, -LARGEST, LARGEST, out=grid), saturated
 
 
 def add(a: Moments, b: Moments) -> Moments:

@@ -110,8 +110,8 @@ def _exact(exact: bool) -> str:
 
 
 def _seconds(seconds: dict[str, float]) -> str:
-    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
-    return phases or "0.0"
+    shown = {name: value for name, value in seconds.items() if value >= 0.05 or name == "total"}
+    return ", ".join(f"{name} {value:.1f}" for name, value in shown.items())
 
 
 def evaluation_text(content: Json) -> str:
@@ -252,6 +252,65 @@ def data_text(report: DataReport) -> str:
     lines.append("formats " + ", ".join(f"{name} {n}" for name, n in report.formats.items()))
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
     return "\n".join(lines) + "\n\n" + table(("class", "images"), list(report.classes.items()))
+
+
+def cache_text(content: Json) -> str:
+    """What the cache holds: a line each for features, backbones and the index of hashes."""
+    rows: list[Sequence[Cell]] = [
+        (
+            "features",
+            entry["backbone"],
+            entry["image_size"],
+            entry["engine"],
+            entry["images"],
+            _size(entry["bytes"]),
+            entry["last_used"],
+        )
+        for entry in content["features"]
+    ]
+    rows += [
+        ("backbone", entry["name"], None, None, None, _size(entry["bytes"]), entry["last_used"])
+        for entry in content["backbones"]
+    ]
+    if content["hash_index_bytes"]:
+        size = _size(content["hash_index_bytes"])
+        rows.append(("content hashes", None, None, None, None, size, None))
+    headline = f"{content['folder']}: {_size(content['bytes'])} of {_size(content['limit'])}"
+    columns = ("kept", "backbone", "image size", "engine", "images", "size", "last used")
+    return f"{headline}\n\n{table(columns, rows)}" if rows else f"{headline}, empty"
+
+
+def cleared_text(content: Json) -> str:
+    """What was deleted from the cache."""
+    left = (
+        f"; {_counted(content['left'], 'entry', 'entries')} could not be deleted"
+        if content["left"]
+        else ""
+    )
+    segments = _counted(content["segments"], "feature segment", "feature segments")
+    backbones = _counted(content["backbones"], "backbone", "backbones")
+    freed = _size(content["freed_bytes"])
+    return f"{content['folder']}: freed {freed} ({segments}, {backbones}){left}"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _size(count: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
+def export_text(content: Json) -> str:
+    """What was written where."""
+    return (
+        f"{content['path']}: round {content['round']} of {content['run']}, "
+        f"{len(content['classes'])} classes, {_size(content['bytes'])}"
+    )
 
 
 def demo_text(content: Json) -> str:

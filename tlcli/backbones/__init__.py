@@ -1,10 +1,13 @@
 """Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
 
 from tlcli.backbones.network import Block, blocks, build, fingerprint
-from tlcli.backbones.runtime import keras_module, silenced
+from tlcli.backbones.openvino_ir import PRECISIONS, compiled
+from tlcli.backbones.prepared import prepare
+from tlcli.backbones.runtime import keras_module, openvino_module, silenced
 from tlcli.backbones.stored import (
+    MODEL,
+    OPENVINO_FILES,
     StoredBackbone,
-    fixed_point_bits,
     load_model,
     load_stored,
     probe_images,
@@ -22,17 +25,22 @@ from tlcli.backbones.table import (
 __all__ = [
     "BACKBONES",
     "DEFAULT_BACKBONE",
+    "MODEL",
+    "OPENVINO_FILES",
+    "PRECISIONS",
     "Architecture",
     "Block",
     "StoredBackbone",
     "architecture",
     "blocks",
     "build",
+    "compiled",
     "fingerprint",
-    "fixed_point_bits",
     "keras_module",
     "load_model",
     "load_stored",
+    "openvino_module",
+    "prepare",
     "probe_images",
     "silenced",
     "store",

@@ -1,4 +1,4 @@
-"""Keras with the TensorFlow backend, imported once, late and quietly."""
+"""Keras with the TensorFlow backend, and OpenVINO: imported once, late and quietly."""
 
 import contextlib
 import importlib
@@ -26,6 +26,20 @@ def keras_module() -> ModuleType:
         if not _imported:
             _imported.append(_import_keras())
         return _imported[0]
+
+
+def openvino_module() -> ModuleType:
+    """Return `openvino`, which is imported without its telemetry.
+
+    OpenVINO's converter reports to its makers over the network unless the user has declined, and
+    leaves files in the home folder. It does without when the reporting module cannot be imported.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    with _import_lock:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        return importlib.import_module("openvino")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import files
-from tlcli.backbones import archives
+from tlcli.backbones import archives, openvino_ir
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.runtime import keras_module
-from tlcli.errors import RunError, UsageError
+from tlcli.errors import EngineUnavailable, RunError, UsageError
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 
 MANIFEST = "backbone.json"
 MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
+OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
 HEAD_NAME = "head"
 
@@ -44,8 +48,11 @@ class StoredBackbone:
         width: length D of its feature vectors.
         parameters: number of its weights.
         weights: where they came from: "imagenet", "none" or the name of a file.
-        fingerprint: SHA-256 over its function, see `fingerprint`.
+        precision: in which its features are computed, "f32" or "bf16".
+        fingerprint: SHA-256 over its function and precision, see `fingerprint`.
         fixed_point_bits: features are rounded to multiples of 2**-bits.
+        openvino_deviation: largest difference between OpenVINO's and Keras' features in units of
+            their spread, see `openvino_ir.deviation`; None where OpenVINO cannot run it.
         versions: of keras and tensorflow, when it was stored.
         files: SHA-256 of every file by name.
     """
@@ -56,8 +63,10 @@ class StoredBackbone:
     width: int
     parameters: int
     weights: str
+    precision: str
     fingerprint: str
     fixed_point_bits: int
+    openvino_deviation: float | None
     versions: Mapping[str, str]
     files: Mapping[str, str]
 
@@ -67,27 +76,39 @@ class StoredBackbone:
         Raises:
             RunError: a file is missing or was changed; the message names it.
         """
-        for name, expected in self.files.items():
-            path = self.folder / name
-            try:
-                received = files.sha256(path)
-            except OSError as error:
-                raise RunError(
-                    f"Expected the backbone's file {path}. Received: {error.strerror}. "
-                    f"Restore the file or the run from a copy."
-                ) from error
-            if received != expected:
-                raise RunError(
-                    f"Expected sha256={expected[:12]}… for {path}. Received: "
-                    f"sha256={received[:12]}…, it was damaged. Restore it from a copy."
-                )
+        for name in self.files:
+            self.file(name)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file, after its bytes were compared with their checksum.
+
+        Raises:
+            RunError: the file is missing or was changed.
+        """
+        path, expected = self.folder / name, self.files[name]
+        try:
+            received = files.sha256(path)
+        except OSError as error:
+            raise RunError(
+                f"Expected the backbone's file {path}. Received: {error.strerror}. "
+                f"Restore the file or the run from a copy."
+            ) from error
+        if received != expected:
+            raise RunError(
+                f"Expected sha256={expected[:12]}… for {path}. Received: "
+                f"sha256={received[:12]}…, it was damaged. Restore it from a copy."
+            )
+        return path
 
 
-def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBackbone:
+def store(
+    model: Any, name: str, weights_source: str, folder: Path, precision: str = "f32"
+) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
-    `model.keras` is the backbone itself. `classifier.json` is the serialised model of the
-    backbone with a head of one unit, from which `write_classifier` composes classifiers.
+    `model.keras` is the backbone itself, `openvino.xml` and `.bin` are its equal for CPUs, left
+    out with a warning where OpenVINO's features differ. `classifier.json` is the serialised model
+    of the backbone with a head of one unit, from which `write_classifier` composes classifiers.
     `backbone.json` comes last: a folder that has it is complete.
 
     Args:
@@ -95,16 +116,22 @@ def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBac
         name: its row in `BACKBONES`.
         weights_source: label of where the weights came from.
         folder: made when missing.
+        precision: "f32", or "bf16" which OpenVINO alone computes.
 
     Raises:
         UsageError: its features are not finite, or all zero.
+        EngineUnavailable: the precision is bf16 and OpenVINO cannot compute it here.
         StorageError: nothing could be saved.
     """
-    bits = fixed_point_bits(model)
+    images = probe_images(int(model.input_shape[1]))
+    features = _features_of(model, images)
+    bits = fixed_point_bits(model.name, features)
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
     with files.written(folder / CLASSIFIER) as stream:
         stream.write(archives.canonical_json(_classifier_template(model)))
+    deviation = _export_openvino(model, folder, images, features, precision)
+    names = (MODEL, CLASSIFIER) + (OPENVINO_FILES if deviation is not None else ())
     stored = StoredBackbone(
         folder=folder,
         name=name,
@@ -112,13 +139,53 @@ def store(model: Any, name: str, weights_source: str, folder: Path) -> StoredBac
         width=int(model.output_shape[-1]),
         parameters=int(model.count_params()),
         weights=weights_source,
-        fingerprint=fingerprint(model, name),
+        precision=precision,
+        fingerprint=_with_precision(fingerprint(model, name), precision),
         fixed_point_bits=bits,
+        openvino_deviation=deviation,
         versions=_versions(),
-        files={file: files.sha256(folder / file) for file in (MODEL, CLASSIFIER)},
+        files={file: files.sha256(folder / file) for file in names},
     )
     _write_manifest(stored)
     return stored
+
+
+def _with_precision(of_function: str, precision: str) -> str:
+    """The fingerprint of a backbone whose features are computed with less than f32."""
+    if precision == "f32":
+        return of_function
+    return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
+
+
+def _export_openvino(
+    model: Any,
+    folder: Path,
+    images: NDArray[np.uint8],
+    features: NDArray[np.float32],
+    precision: str,
+) -> float | None:
+    """Write the OpenVINO files; how far its features are from Keras', None where left out."""
+    try:
+        openvino_ir.export(model, folder)
+        deviation = openvino_ir.deviation(folder, images, features)
+        if not deviation <= openvino_ir.TOLERANCE:
+            raise EngineUnavailable(
+                f"its features differ from Keras' by {deviation:.1e} of their spread, more than "
+                f"{openvino_ir.TOLERANCE:g}"
+            )
+        if precision != "f32":
+            openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
+    except EngineUnavailable as error:
+        for file in OPENVINO_FILES:
+            (folder / file).unlink(missing_ok=True)
+        if precision != "f32":
+            raise EngineUnavailable(
+                f"Expected a backbone that OpenVINO can run in {precision}. Received: "
+                f"{model.name}, {error}. Leave --precision out."
+            ) from error
+        log.warning("%s runs with Keras, which is slower: %s", model.name, error)
+        return None
+    return deviation
 
 
 def _write_model(model: Any, path: Path) -> None:
@@ -193,13 +260,24 @@ def load_stored(folder: Path) -> StoredBackbone:
 
 def _checked(stored: StoredBackbone) -> StoredBackbone:
     """Return it, or raise TypeError or ValueError when a field cannot be meant."""
-    texts = (stored.name, stored.weights, stored.fingerprint, *stored.versions.values())
+    texts = (
+        stored.name,
+        stored.weights,
+        stored.precision,
+        stored.fingerprint,
+        *stored.versions.values(),
+    )
     numbers = (stored.image_size, stored.width, stored.parameters, stored.fixed_point_bits)
     if not all(isinstance(text, str) for text in (*texts, *stored.files.values())):
         raise TypeError("a field is not a text")
     if not all(type(number) is int for number in numbers):
         raise TypeError("a field is not a whole number")
-    if not ({MODEL, CLASSIFIER} <= set(stored.files) and "keras" in stored.versions):
+    if not isinstance(stored.openvino_deviation, float | None):
+        raise TypeError("the deviation is not a number")
+    expected = {MODEL, CLASSIFIER}
+    if stored.openvino_deviation is not None:
+        expected |= set(OPENVINO_FILES)
+    if not (expected <= set(stored.files) and "keras" in stored.versions):
         raise ValueError("an entry is not listed")
     if any(Path(name).name != name for name in stored.files):
         raise ValueError("a file lies outside the folder")
@@ -250,7 +328,7 @@ def write_classifier(
     _check_head(stored, weights, bias, classes)
     try:
         template = json.loads((stored.folder / CLASSIFIER).read_bytes())
-        backbone = archives.read_weights(stored.folder / MODEL)
+        backbone = archives.read_weights(stored.file(MODEL))
         config = _with_units(template["config"], len(classes))
     except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         raise RunError(
@@ -285,7 +363,15 @@ def _with_units(config: dict[str, Any], units: int) -> dict[str, Any]:
     return config
 
 
-def fixed_point_bits(model: Any) -> int:
+def _features_of(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Keras' features (n, D) of images, in batches that fit into memory."""
+    pixels = images.shape[0] * images.shape[1] * images.shape[2]
+    batches = np.array_split(images, math.ceil(pixels / _PROBE_BATCH_PIXELS))
+    features = [np.asarray(model(batch, training=False), np.float32) for batch in batches]
+    return np.concatenate(features)
+
+
+def fixed_point_bits(name: str, features: NDArray[np.float32]) -> int:
     """Return the b with which features are rounded to q = round(φ·2^b), |q| < 2^16.
 
     A function of the backbone alone: the largest b that leaves a factor of 2 to 4 between
@@ -293,18 +379,18 @@ def fixed_point_bits(model: Any) -> int:
     as the probe images (5.9 and 5.9 with EfficientNetLite0, 5.7 and 5.6 with MobileNetV2),
     and the spread of a feature over photographs is then 10 to 11 bits.
 
+    Args:
+        name: of the backbone, for the message.
+        features: (n, D), those of the probe images.
+
     Raises:
-        UsageError: its features are not finite, or all zero.
+        UsageError: the features are not finite, or all zero.
     """
-    images = probe_images(int(model.input_shape[1]))
-    pixels = images.shape[0] * images.shape[1] * images.shape[2]
-    batches = np.array_split(images, math.ceil(pixels / _PROBE_BATCH_PIXELS))
-    features = [np.asarray(model(batch, training=False)) for batch in batches]
-    largest = float(np.max(np.abs(np.concatenate(features))))
+    largest = float(np.max(np.abs(features)))
     if not math.isfinite(largest) or largest == 0.0:
         raise UsageError(
             f"Expected a backbone with finite features other than zero. Received: "
-            f"largest={largest} for {model.name} on test images. Use other weights."
+            f"largest={largest} for {name} on test images. Use other weights."
         )
     bits = math.floor(math.log2(_FIXED_POINT_LIMIT / (_HEADROOM * largest)))
     return int(np.clip(bits, *_FIXED_POINT_RANGE))

@@ -171,10 +171,17 @@ def weights_here(name: str) -> str | None:
     cache (`$KERAS_HOME/models`, `~/.keras/models`). Does not import TensorFlow.
     """
     row = architecture(name)
+    path = weights_file(row)
+    if not path.is_file():
+        return None
+    return str(path) if row.builder else "bundled"
+
+
+def weights_file(row: Architecture) -> Path:
+    """Return where the ImageNet weights of a backbone are once they were downloaded."""
     if not row.builder:
-        return "bundled" if bundled_weights().is_file() else None
-    path = _keras_home() / "models" / row.weights_file
-    return str(path) if path.is_file() else None
+        return bundled_weights()
+    return _keras_home() / "models" / row.weights_file
 
 
 def bundled_weights() -> Path:

@@ -14,10 +14,11 @@ import click
 import tlcli
 from tlcli.cli import console
 from tlcli.cli.configuration import load_config
+from tlcli.cli.housekeeping import cache
 from tlcli.cli.inspecting import backbones, data, rounds
 from tlcli.cli.learning import extend_classes, finetune, pretrain
 from tlcli.cli.showing import demo
-from tlcli.cli.using import evaluate, predict
+from tlcli.cli.using import evaluate, export, predict
 from tlcli.errors import Stopped, TlcliError
 
 CONTEXT = {
@@ -60,9 +61,11 @@ for command in (
     finetune,
     evaluate,
     predict,
+    export,
     rounds,
     backbones,
     data,
+    cache,
     demo,
 ):
     cli.add_command(command)

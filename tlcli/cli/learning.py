@@ -9,7 +9,9 @@ from tlcli.cli import console
 from tlcli.cli.options import (
     config_of,
     data_argument,
+    engine_option,
     json_option,
+    keras_model_option,
     max_bad_option,
     option,
     run_argument,
@@ -45,10 +47,19 @@ from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig
     metavar="PIXELS",
     help="Images are drawn to this square.  [default: the backbone's own]",
 )
+@option(
+    PretrainConfig,
+    "--precision",
+    metavar="NAME",
+    help="`f32`, or `bf16`: nearly twice as fast on processors that have it, and slightly "
+    "different features for the life of the run.  [default: f32, or that of --weights RUN]",
+)
 @option(PretrainConfig, "--head", metavar="NAME", help="`lda` or `softmax`.")
 @test_option
 @max_bad_option
 @training_options
+@engine_option(PretrainConfig)
+@keras_model_option
 @wait_option
 @json_option
 @click.pass_obj
@@ -82,6 +93,8 @@ def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
 @option(ExtendConfig, "--head", metavar="NAME", help="`lda` or `softmax`.  [default: the run's]")
 @test_option
 @max_bad_option
+@engine_option(ExtendConfig)
+@keras_model_option
 @wait_option
 @json_option
 @click.pass_obj
@@ -113,6 +126,8 @@ def extend_classes(verbosity: int, /, as_json: bool, **options: Any) -> None:
 @test_option
 @max_bad_option
 @training_options
+@engine_option(FinetuneConfig)
+@keras_model_option
 @wait_option
 @json_option
 @click.pass_obj

@@ -70,11 +70,28 @@ wait_option = click.option(
     metavar="SECONDS",
     help="How long to wait for another process that is writing to the run.",
 )
+keras_model_option = click.option(
+    "--keras-model/--no-keras-model",
+    default=True,
+    show_default=True,
+    help="Whether the round holds `model.keras`; `tlcli export` can write it later.",
+)
 test_option = click.option(
     "--test",
     metavar="DATA",
     help="Images set aside for the validation figures; they are not learned.",
 )
+
+
+def engine_option(config: type) -> Decorator:
+    """What runs the backbone."""
+    return option(
+        config,
+        "--engine",
+        metavar="NAME",
+        help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
+        "OpenVINO).",
+    )
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:

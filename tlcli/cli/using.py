@@ -1,6 +1,7 @@
 """The commands that use a run without changing it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,12 +11,13 @@ from tlcli.cli.options import (
     Share,
     config_of,
     data_argument,
+    engine_option,
     json_option,
     max_bad_option,
     option,
     run_argument,
 )
-from tlcli.config import EvaluateConfig, PredictConfig
+from tlcli.config import EvaluateConfig, ExportConfig, PredictConfig
 from tlcli.errors import DataError, GateFailed
 
 
@@ -38,6 +40,7 @@ from tlcli.errors import DataError, GateFailed
     help="Exit with 4 when the accuracy on the classes of the previous round fell by more.",
 )
 @max_bad_option
+@engine_option(EvaluateConfig)
 @json_option
 @click.pass_obj
 def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
@@ -71,6 +74,7 @@ def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
     metavar="K",
     help="How many classes an answer of --json lists.",
 )
+@engine_option(PredictConfig)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
 @click.pass_obj
 def predict(verbosity: int, /, as_json: bool, **options: Any) -> None:
@@ -96,3 +100,32 @@ def predict(verbosity: int, /, as_json: bool, **options: Any) -> None:
                 click.echo(prediction.to_text())
     if not answered:
         raise DataError("Expected at least one image. Received: none that can be read.")
+
+
+@click.command()
+@run_argument
+@option(ExportConfig, "--format", metavar="NAME", help="`keras`.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to; a file that is there is replaced.",
+)
+@json_option
+def export(as_json: bool, **options: Any) -> None:
+    """Write the current round as a model that runs without tlcli.
+
+    Raw RGB images (0 to 255, at the model's size) go in, class probabilities come out; the class
+    names are in the file. `keras.saving.load_model` reads it.
+
+    \b
+    Examples:
+      tlcli export run --out flowers.keras
+      tlcli export run --format keras --out flowers.keras --json
+    """
+    from tlcli.reports import export_text
+    from tlcli.stages.exporting import export as stage
+
+    exported = stage(config_of(ExportConfig, options))
+    console.result(exported.to_json(), export_text, as_json)

@@ -4,11 +4,13 @@ scanning   DATA → Listing: find, name, hash; nothing is decoded
 decoding   one file → (size, size, 3) RGB, or BadImage with the reason
 splitting  content hashes → held-out share, folds
 checking   DATA → DataReport: what is wrong with a data folder
+hashing    files → content hashes; a file that has not changed is read once, ever
 reading    regular files only, hashed in blocks, mapped over by threads
 """
 
 from tlcli.images.checking import DataReport, Extent, check
 from tlcli.images.decoding import FORMATS, decode, decode_many
+from tlcli.images.hashing import content_hashes
 from tlcli.images.reading import content_hash
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
@@ -31,6 +33,7 @@ __all__ = [
     "Skipped",
     "check",
     "content_hash",
+    "content_hashes",
     "decode",
     "decode_many",
     "find_images",

@@ -52,11 +52,16 @@ def content_hash(path: Path) -> str:
     Raises:
         BadImage: the file cannot be read; the message is the reason.
     """
-    digest = hashlib.sha256()
     with reading(path) as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return digest(file)
+
+
+def digest(file: BinaryIO) -> str:
+    """Return the SHA-256 of a stream's bytes as 64 hexadecimal digits."""
+    running = hashlib.sha256()
+    while block := file.read(BLOCK_BYTES):
+        running.update(block)
+    return running.hexdigest()
 
 
 def map_ahead(

@@ -1,6 +1,5 @@
 """DATA → Listing: every image named, hashed, and counted once; nothing is decoded."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tlcli.errors import BadImage, DataError
-from tlcli.images.reading import content_hash, map_ahead
+from tlcli.images.hashing import content_hashes
 from tlcli.images.sources import IMAGE_SUFFIXES, Entry, find_entries, find_images
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 
-HASH_WORKERS = min(4, os.cpu_count() or 1)
-HASH_AHEAD = 256
 EMPTY = sha256().hexdigest()
 
 
@@ -156,23 +153,17 @@ def _hash_all(
     ordered = sorted(entries, key=lambda entry: (entry.label, entry.given))
     hashed: list[tuple[Entry, str]] = []
     unreadable: list[Skipped] = []
-    results = map_ahead(_hash_or_error, ordered, HASH_WORKERS, HASH_AHEAD)
+    results = content_hashes(entry.path for entry in ordered)
     for done, (entry, result) in enumerate(zip(ordered, results, strict=True), start=1):
         if isinstance(result, BadImage):
             unreadable.append(Skipped(str(entry.path), str(result)))
+        elif result == EMPTY:
+            unreadable.append(Skipped(str(entry.path), "the file is empty"))
         else:
             hashed.append((entry, result))
         if progress is not None:
             progress(done, len(ordered))
     return hashed, unreadable
-
-
-def _hash_or_error(entry: Entry) -> str | BadImage:
-    try:
-        digest = content_hash(entry.path)
-    except BadImage as error:
-        return error
-    return BadImage("the file is empty") if digest == EMPTY else digest
 
 
 def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], list[Skipped]]:

@@ -25,7 +25,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     run = runs.open_run(config.run)
     history = run.rounds()
     listing = _known_images(config, history[-1], progress)
-    by_backbone = _features(run, history, listing, progress)
+    by_backbone = _features(run, history, listing, config.engine, progress)
     current = by_backbone[history[-1].manifest.backbone_fingerprint]
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
     if not current.images:
@@ -68,12 +68,12 @@ def _known_images(config: EvaluateConfig, current: Round, progress: Progress) ->
 
 
 def _features(
-    run: Run, history: Sequence[Round], listing: Listing, progress: Progress
+    run: Run, history: Sequence[Round], listing: Listing, engine: str, progress: Progress
 ) -> dict[str, Features]:
     """Fingerprint of each backbone in the history → features of the same images."""
     fingerprints = {entry.manifest.backbone_fingerprint for entry in history}
     lenses = {
-        fingerprint: Lens.of(backbones.load_stored(run.backbone_folder(fingerprint)))
+        fingerprint: Lens.of(backbones.load_stored(run.backbone_folder(fingerprint)), engine)
         for fingerprint in sorted(fingerprints)
     }
     return {name: lens.features(listing.images, progress) for name, lens in lenses.items()}

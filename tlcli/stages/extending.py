@@ -24,14 +24,14 @@ class _Parent:
     lens: Lens
 
     @staticmethod
-    def of(writer: Writer) -> "_Parent":
+    def of(writer: Writer, engine: str) -> "_Parent":
         current = writer.run.round()
         folder = writer.run.backbone_folder(current.manifest.backbone_fingerprint)
         return _Parent(
             current,
             heads.load(current.file("head.h5")),
             memory.load(current.file("memory.h5")),
-            Lens.of(backbones.load_stored(folder)),
+            Lens.of(backbones.load_stored(folder), engine),
         )
 
 
@@ -48,7 +48,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     if config.head is not None:
         heads.require_known(config.head)
     with runs.extending(config.run, config.wait) as writer:
-        parent = _Parent.of(writer)
+        parent = _Parent.of(writer, config.engine)
         listing = rounds.scan(config.data, progress)
         fresh, refused = _fresh(listing, parent.memory.ledger)
         known = len(listing.images) - len(fresh) - len(refused)

@@ -49,13 +49,13 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         listing = rounds.scan(config.data, progress)
         _require_same_classes(listing, parent, config)
         folder = writer.run.backbone_folder(parent.manifest.backbone_fingerprint)
-        before = Lens.of(backbones.load_stored(folder))
+        before = Lens.of(backbones.load_stored(folder), config.engine)
         with clock.phase("features"):
             found = before.features(listing.images, progress)
             skipped = rounds.readable(listing, found, (), config.images.max_bad)
         with clock.phase("training"):
             model, trained = _train(config, parent.manifest.head, before, found, progress)
-        after = _store(model, before, writer, clock)
+        after = _store(model, before, config.engine, writer, clock)
         with clock.phase("features"):
             rebuilt = after.features(found.images, progress)
         with clock.phase("head"):
@@ -135,11 +135,12 @@ def _resolve(
     return resolve
 
 
-def _store(model: Any, before: Lens, writer: Writer, clock: Clock) -> Lens:
+def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) -> Lens:
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
-        stored = backbones.store(model, before.stored.name, "fine-tuned", staged)
+        old = before.stored
+        stored = backbones.store(model, old.name, "fine-tuned", staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Lens.of(backbones.load_stored(folder))
+    return Lens.of(backbones.load_stored(folder), engine)
 
 
 def _head_on_new_features(head: str, trained: Trained) -> Fit:

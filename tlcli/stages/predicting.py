@@ -55,7 +55,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
     """
     current = (run := runs.open_run(config.run)).round()
     folder = run.backbone_folder(current.manifest.backbone_fingerprint)
-    lens = Lens.of(backbones.load_stored(folder))
+    lens = Lens.of(backbones.load_stored(folder), config.engine)
     head = heads.load(current.file("head.h5"))
     paths = images.find_images(config.paths)
     while chunk := list(itertools.islice(paths, CHUNK)):
@@ -65,26 +65,23 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
 def _predict_chunk(
     paths: Sequence[Path], lens: Lens, head: LinearHead, top: int, progress: Progress
 ) -> Iterator[Prediction]:
-    hashed = [_hash(path) for path in paths]
-    distinct = {image.sha256: image for image in hashed if isinstance(image, LabelledImage)}
+    hashes = list(images.content_hashes(paths))
+    distinct = {
+        sha256: LabelledImage(path, "", sha256)
+        for path, sha256 in zip(paths, hashes, strict=True)
+        if isinstance(sha256, str)
+    }
     found = lens.features(list(distinct.values()), progress)
     unreadable = {entry.path: entry.reason for entry in found.skipped}
     probabilities = head.probabilities(found.vectors)
     row = {key: index for index, key in enumerate(found.hashes)}
-    for path, image in zip(paths, hashed, strict=True):
-        if isinstance(image, BadImage):
-            yield Prediction(str(path), error=str(image))
-        elif image.sha256 in row:
-            yield Prediction(str(path), _ranked(probabilities[row[image.sha256]], head, top))
+    for path, sha256 in zip(paths, hashes, strict=True):
+        if isinstance(sha256, BadImage):
+            yield Prediction(str(path), error=str(sha256))
+        elif sha256 in row:
+            yield Prediction(str(path), _ranked(probabilities[row[sha256]], head, top))
         else:
-            yield Prediction(str(path), error=unreadable[str(distinct[image.sha256].path)])
-
-
-def _hash(path: Path) -> LabelledImage | BadImage:
-    try:
-        return LabelledImage(path, "", images.content_hash(path))
-    except BadImage as error:
-        return error
+            yield Prediction(str(path), error=unreadable[str(distinct[sha256].path)])
 
 
 def _ranked(

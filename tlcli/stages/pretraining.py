@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import backbones, evaluation, extension, files, heads, images, memory, runs, training
+from tlcli import (
+    backbones,
+    engines,
+    evaluation,
+    extension,
+    files,
+    heads,
+    images,
+    memory,
+    runs,
+    training,
+)
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
@@ -27,6 +38,8 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     """
     clock = Clock()
     heads.require_known(config.head)
+    engines.require_known(config.engine)
+    _require_known_precision(config)
     _require_matching_backbone(config)
     listing = rounds.scan(config.data, progress)
     if len(listing.classes) < 2:
@@ -40,6 +53,14 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         return _first_round(config, writer, listing, clock, progress)
 
 
+def _require_known_precision(config: PretrainConfig) -> None:
+    if config.precision not in (None, *backbones.PRECISIONS):
+        raise UsageError(
+            f"Expected a precision: {', '.join(backbones.PRECISIONS)}. "
+            f"Received: precision={config.precision!r}. Choose one of these."
+        )
+
+
 def _require_matching_backbone(config: PretrainConfig) -> None:
     """Refuse, before any image is read, a backbone that the weights cannot be of."""
     if config.backbone:
@@ -50,6 +71,7 @@ def _require_matching_backbone(config: PretrainConfig) -> None:
     for option, wanted, given in (
         ("backbone", config.backbone, stored.name),
         ("image-size", config.image_size, stored.image_size),
+        ("precision", config.precision, stored.precision),
     ):
         if wanted not in (None, given):
             raise UsageError(
@@ -85,7 +107,8 @@ def _same_again(
 def _first_round(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
 ) -> RoundResult:
-    lens = Lens.of(_store_backbone(config, writer, listing, clock, progress))
+    stored = _store_backbone(config, writer, listing, clock, progress)
+    lens = Lens.of(stored, config.engine)
     with clock.phase("features"):
         found = lens.features(listing.images, progress)
         skipped = rounds.readable(listing, found, (), config.images.max_bad)
@@ -120,12 +143,25 @@ def _store_backbone(
             shutil.copytree(source.folder, staged, dirs_exist_ok=True)
             stored = source
         else:
-            name = config.backbone or backbones.DEFAULT_BACKBONE
-            model = backbones.build(name, config.image_size, config.weights)
-            if config.weights == "none":
-                _train_from_random(model, name, listing, config, progress)
-            stored = backbones.store(model, name, config.weights, staged)
+            stored = _prepare(config, staged, listing, progress)
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))
+
+
+def _prepare(
+    config: PretrainConfig, staged: Path, listing: Listing, progress: Progress
+) -> StoredBackbone:
+    """Make the files of a backbone that was named, in an empty folder."""
+    name = config.backbone or backbones.DEFAULT_BACKBONE
+    precision = config.precision or "f32"
+
+    def build() -> Any:
+        return backbones.build(name, config.image_size, config.weights)
+
+    if config.weights != "none":
+        return backbones.prepare(name, config.image_size, config.weights, precision, staged, build)
+    model = build()
+    _train_from_random(model, name, listing, config, progress)
+    return backbones.store(model, name, config.weights, staged, precision)
 
 
 def _train_from_random(

@@ -3,11 +3,10 @@
 import importlib.metadata
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from tlcli import backbones, engines, evaluation, features, files, heads, images, memory, moments
 from tlcli.backbones import StoredBackbone
 from tlcli.config import Progress
-from tlcli.engines import Engine
-from tlcli.errors import DataError
+from tlcli.engines import Choice
+from tlcli.errors import DataError, EngineUnavailable
 from tlcli.evaluation import Validation
-from tlcli.features import Features
+from tlcli.features import Features, Space
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
@@ -105,21 +104,40 @@ class Clock:
 
 @dataclass(frozen=True)
 class Lens:
-    """A stored backbone together with the way to open its engine."""
+    """A stored backbone together with the engines that may run it, the best first."""
 
     stored: StoredBackbone
-    open_engine: Callable[[], Engine]
+    engines: list[Choice]
+    """Those that failed are dropped."""
 
     @staticmethod
-    def of(stored: StoredBackbone) -> "Lens":
-        """The engine is opened at the first image that is not in the cache, and once."""
-        return Lens(stored, cache(lambda: engines.open_engine(stored)))
+    def of(stored: StoredBackbone, engine: str) -> "Lens":
+        """An engine is opened at the first image that is not in the cache, and once.
+
+        Raises:
+            UsageError: there is no such engine, or it cannot run this backbone.
+        """
+        return Lens(stored, engines.choices(stored, engine))
 
     def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
-        """The feature vectors of images."""
-        stored = self.stored
-        space = features.Space(stored.fingerprint, stored.image_size, stored.width)
-        return features.extract(wanted, space, self.open_engine, progress)
+        """The feature vectors of images.
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        stored, engine = self.stored, self.engines[0]
+        space = Space(stored.fingerprint, stored.image_size, stored.width, stored.name, engine.name)
+        try:
+            return features.extract(wanted, space, engine.open, progress)
+        except EngineUnavailable as error:
+            if len(self.engines) == 1:
+                raise EngineUnavailable(
+                    f"Expected to run {stored.name} with {engine.name}. Received: {error}. "
+                    "Use another --engine or another machine."
+                ) from error
+            log.warning("%s runs with Keras, which is slower: %s", stored.name, error)
+            del self.engines[0]
+            return self.features(wanted, progress)
 
     def moments(self, found: Features) -> moments.Moments:
         """The moments of features that this backbone gave."""
@@ -127,12 +145,13 @@ class Lens:
         result = moments.of(
             found.vectors, found.labels, stored.fingerprint, stored.fixed_point_bits
         )
-        if result.saturated > MOST_SATURATED * found.vectors.size:
+        values = len(found.images) * stored.width
+        if result.saturated > MOST_SATURATED * values:
             log.warning(
                 "%d of %d feature values are beyond what the memory can hold and were cut; "
                 "check the accuracy, and try another backbone",
                 result.saturated,
-                found.vectors.size,
+                values,
             )
         return result
 
@@ -273,13 +292,14 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         head = draft.solution.head
         heads.save(head, staged / "head.h5")
         memory.save(draft.memory, staged / "memory.h5")
-        backbones.write_classifier(
-            draft.solution.lens.stored,
-            head.weights,
-            head.bias,
-            head.classes,
-            staged / "model.keras",
-        )
+        if draft.config.keras_model:
+            backbones.write_classifier(
+                draft.solution.lens.stored,
+                head.weights,
+                head.bias,
+                head.classes,
+                staged / "model.keras",
+            )
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
         files.write_json(staged / "report.json", report)
         committed = writer.commit(staged, manifest)

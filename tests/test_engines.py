@@ -1,0 +1,183 @@
+"""Engines: the same numbers from Keras and OpenVINO, whatever stands beside an image."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tlcli import backbones, engines
+from tlcli.backbones import openvino_ir
+from tlcli.errors import EngineUnavailable, RunError, UsageError
+
+# Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+COUNT = 70
+"""More than two batches of Keras, and more than all requests of OpenVINO."""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    model = tiny.build("MobileNet", 32, "none")
+    return backbones.store(model, "MobileNet", "none", tmp_path_factory.mktemp("tiny") / "backbone")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return backbones.probe_images(32, COUNT)
+
+
+def opened(stored, name):
+    (choice,) = engines.choices(stored, name)
+    assert choice.name == name
+    return choice.open()
+
+
+def features(engine, images):
+    return np.array(list(engine.features(iter(images))))
+
+
+@pytest.fixture(scope="module")
+def by_engine(stored, images):
+    """Each engine with its features of all images."""
+    pairs = {name: opened(stored, name) for name in ("keras", "openvino")}
+    return {name: (engine, features(engine, images)) for name, engine in pairs.items()}
+
+
+def test_openvino_agrees_with_keras(by_engine, stored):
+    (_, expected), (_, received) = by_engine["keras"], by_engine["openvino"]
+    assert received.dtype == np.float32
+    spread = np.sqrt(expected.var(axis=0).mean())
+    assert np.abs(received - expected).max() <= openvino_ir.TOLERANCE * spread
+    assert stored.openvino_deviation <= openvino_ir.TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["keras", "openvino"])
+def test_a_vector_depends_on_its_image_alone(by_engine, images, name):
+    engine, expected = by_engine[name]
+    order = np.random.default_rng(0).permutation(COUNT)
+    np.testing.assert_array_equal(features(engine, images[order]), expected[order])
+    for count in (1, 2, 31, 33):
+        np.testing.assert_array_equal(features(engine, images[:count]), expected[:count])
+    assert list(engine.features(iter([]))) == []
+
+
+def test_the_number_of_streams_does_not_matter(stored, by_engine, images, monkeypatch):
+    _, expected = by_engine["openvino"]
+    for count in (1, 3):
+        monkeypatch.setattr(engines, "processors", lambda count=count: count)
+        np.testing.assert_array_equal(features(opened(stored, "openvino"), images), expected)
+
+
+@pytest.mark.parametrize("name", ["keras", "openvino"])
+def test_few_images_are_read_ahead(by_engine, images, name):
+    engine, _ = by_engine[name]
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield images[0]
+
+    vectors = engine.features(endless())
+    for _ in range(5):
+        next(vectors)
+    vectors.close()
+    assert taken <= 5 + max(engines.KERAS_BATCH, 2 * engines.processors())
+
+
+def test_an_error_among_the_images_leaves_the_engine_usable(by_engine, images):
+    engine, expected = by_engine["openvino"]
+
+    def failing():
+        yield images[0]
+        yield images[1]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.features(failing()))
+    np.testing.assert_array_equal(features(engine, images[:9]), expected[:9])
+
+
+def names(stored, wanted="auto"):
+    return [choice.name for choice in engines.choices(stored, wanted)]
+
+
+def test_auto_is_openvino_and_then_keras(stored):
+    assert names(stored) == ["openvino", "keras"]
+    assert names(replace(stored, openvino_deviation=None)) == ["keras"]
+
+
+def test_auto_is_keras_on_a_gpu(stored, monkeypatch):
+    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
+    assert names(stored) == ["keras"]
+    assert names(stored, "openvino") == ["openvino"]
+
+
+def test_bf16_is_openvino_alone(stored):
+    quick = replace(stored, precision="bf16")
+    assert names(quick) == names(quick, "openvino") == ["openvino"]
+    with pytest.raises(UsageError, match="bf16"):
+        engines.choices(quick, "keras")
+
+
+def test_what_cannot_be_meant_is_refused(stored):
+    with pytest.raises(UsageError, match="keras, openvino"):
+        engines.choices(stored, "torch")
+    with pytest.raises(EngineUnavailable, match="stored without it"):
+        engines.choices(replace(stored, openvino_deviation=None), "openvino")
+
+
+@pytest.mark.parametrize("file", ["openvino.bin", "openvino.xml"])
+def test_a_damaged_backbone_is_not_run(stored, tmp_path, file):
+    for path in stored.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    content = bytearray((tmp_path / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(RunError, match=file):
+        opened(replace(stored, folder=tmp_path), "openvino")
+
+
+def test_a_missing_openvino_is_unavailable(stored, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineUnavailable, match="cannot run it here"):
+        opened(stored, "openvino")
+
+
+def test_openvino_reports_to_nobody(stored, tmp_path):
+    """Its converter would, from `store` on: see runtime.openvino_module."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests import tiny; from tlcli import backbones\n"
+        "model = tiny.build('MobileNet', 32, 'none')\n"
+        "stored = backbones.store(model, 'MobileNet', 'none', Path(sys.argv[1]) / 'backbone')\n"
+        "assert stored.openvino_deviation is not None\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "sys.exit('openvino_telemetry' in telemetry_utils.tm.__name__)"
+    )
+    (home := tmp_path / "home").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (home / "intel").exists()
+
+
+def test_openvino_needs_no_tensorflow(stored, tmp_path):
+    code = (
+        "import sys, numpy; from pathlib import Path; from tlcli import backbones, engines\n"
+        "choice = engines.choices(backbones.load_stored(Path(sys.argv[1])), 'auto')[0]\n"
+        "list(choice.open().features(iter(backbones.probe_images(32, 3))))\n"
+        "sys.exit(', '.join({'tensorflow', 'keras'} & set(sys.modules)) or None)"
+    )
+    command = [sys.executable, "-c", code, str(stored.folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

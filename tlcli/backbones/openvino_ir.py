@@ -1,0 +1,111 @@
+"""Backbones as OpenVINO IR: exported from Keras once, then run on CPUs without TensorFlow.
+
+The network is compiled for one image at a time, and every stream is one thread: no image has a
+neighbour, so its features have the same bits in any order, in any number, on any number of cores.
+That is also the fastest shape on a CPU, because the activations of one image stay in its caches.
+The compiled network is not kept on disk: compiling takes 0.1 to 0.6 seconds
+(docs/decisions/0002-openvino.md).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.backbones.runtime import openvino_module, silenced
+from tlcli.errors import EngineUnavailable
+
+XML = "openvino.xml"
+WEIGHTS = "openvino.bin"
+
+PRECISIONS = ("f32", "bf16")
+
+TOLERANCE = 1e-4
+"""Largest difference to Keras' features on the probe images, in units of their spread."""
+
+
+def export(model: Any, folder: Path) -> None:
+    """Write `openvino.xml` and `openvino.bin`: the same backbone gives the same bytes.
+
+    Raises:
+        EngineUnavailable: OpenVINO is not installed, or cannot express the network.
+    """
+    draft = folder / "draft.xml"
+    try:
+        openvino = openvino_module()
+        with silenced():
+            model.export(str(draft), format="openvino", verbose=False)
+        network = openvino.Core().read_model(draft)
+        # The converter numbers what it makes by counters of the process.
+        for index, operation in enumerate(network.get_ordered_ops()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
+        openvino.serialize(network, folder / XML, folder / WEIGHTS)
+    except Exception as error:
+        raise EngineUnavailable(f"OpenVINO cannot express {model.name} ({_line(error)})") from error
+    finally:
+        for path in (draft, draft.with_suffix(".bin")):
+            path.unlink(missing_ok=True)
+
+
+def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any:
+    """Return an `openvino.CompiledModel`: (1, S, S, 3) uint8 in, (1, D) float32 out.
+
+    Args:
+        folder: where the IR is.
+        image_size: S.
+        precision: one of `PRECISIONS`. It is always named, as OpenVINO's own choice on
+            processors that have it is bf16.
+        streams: images that are worked on at a time, each by one thread.
+
+    Raises:
+        EngineUnavailable: OpenVINO is not installed, does not run here, or cannot compile it.
+    """
+    try:
+        openvino = openvino_module()
+        core = openvino.Core()
+        if precision == "bf16":
+            _require_bf16(core)
+        network = core.read_model(folder / XML)
+        network.reshape([1, image_size, image_size, 3])
+        prepared = openvino.preprocess.PrePostProcessor(network)
+        prepared.input().tensor().set_element_type(openvino.Type.u8)
+        properties = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+        }
+        return core.compile_model(prepared.build(), "CPU", properties)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineUnavailable(f"OpenVINO cannot run it here ({_line(error)})") from error
+
+
+def _require_bf16(core: Any) -> None:
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError("this processor has no bf16 arithmetic")
+
+
+def deviation(folder: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> float:
+    """Return the largest difference to Keras' features, in units of their spread.
+
+    The spread is the root of the mean variance of a feature over the images.
+
+    Args:
+        folder: where the IR is.
+        images: (n, S, S, 3).
+        expected: (n, D), Keras' features of the images.
+
+    Raises:
+        EngineUnavailable: see `compiled`.
+    """
+    request = compiled(folder, images.shape[1], "f32", 1).create_infer_request()
+    received = [request.infer({0: image[None]})[0][0].copy() for image in images]
+    largest = float(np.max(np.abs(np.array(received, np.float64) - expected)))
+    spread = float(np.sqrt(expected.var(axis=0, dtype=np.float64).mean()))
+    return largest / spread if spread else largest
+
+
+def _line(error: BaseException) -> str:
+    """Return an error in one line; OpenVINO's own run over many, the last says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

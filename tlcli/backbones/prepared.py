@@ -1,0 +1,103 @@
+"""Backbones that are ready to be used, kept in the cache: the second run needs no TensorFlow."""
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tlcli
+from tlcli import cache, files
+from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
+from tlcli.backbones.table import architecture, weights_file
+from tlcli.errors import RunError
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("keras", "tensorflow", "openvino", "numpy")
+
+
+def prepare(
+    name: str,
+    image_size: int | None,
+    weights: str,
+    precision: str,
+    folder: Path,
+    build: Callable[[], Any],
+) -> StoredBackbone:
+    """Put a backbone with pretrained weights into a folder, from the cache where it is there.
+
+    What the cache holds has the same bytes as what `build` and `store` would give again.
+
+    Args:
+        name: a row of `BACKBONES`.
+        image_size: side of its images in pixels; None for its own.
+        weights: "imagenet" or a file.
+        precision: one of `PRECISIONS`.
+        folder: exists and is empty.
+        build: gives the `keras.Model`.
+
+    Raises:
+        UsageError, WeightsUnavailable, StorageError: see `build` and `store`.
+    """
+    key = _key(name, image_size, weights, precision)
+    kept = cache.folder() / "backbones" / key if key else None
+    if kept and (found := _taken(kept, folder)):
+        return found
+    stored = store(build(), name, weights, folder, precision)
+    if kept:
+        _keep(folder, kept)
+    return stored
+
+
+def _key(name: str, image_size: int | None, weights: str, precision: str) -> str | None:
+    """What decides the files of a prepared backbone; None where its weights are not here."""
+    row = architecture(name)
+    path = weights_file(row) if weights == "imagenet" else Path(weights)
+    if not path.is_file():
+        return None
+    facts = [
+        str(FORMAT),
+        tlcli.__version__,
+        name,
+        str(image_size or row.image_size),
+        weights,
+        files.sha256(path),
+        precision,
+        *(f"{library} {importlib.metadata.version(library)}" for library in _LIBRARIES),
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
+    """A copy of what is kept; None where there is none, or it is damaged and was dropped."""
+    if not kept.is_dir():
+        return None
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        stored = load_stored(folder)
+        stored.verify()
+        cache.touch(kept)
+        return stored
+    except (OSError, RunError) as error:
+        log.warning("the backbone kept in %s is prepared again: %s", kept, error)
+        shutil.rmtree(kept, ignore_errors=True)
+        for path in folder.iterdir():
+            path.unlink()
+        return None
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """Copy a prepared backbone into the cache, whole or not at all."""
+    draft = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, draft)
+        draft.rename(kept)
+    except OSError as error:
+        log.info("the prepared backbone cannot be kept in %s (%s)", kept.parent, error)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,106 @@
+"""Images → feature vectors, each image through the backbone once, ever."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import cache, images
+from tlcli.config import Progress
+from tlcli.engines import Engine
+from tlcli.errors import BadImage
+from tlcli.features.store import Index, Space, Store
+from tlcli.features.vectors import Float32, Vectors
+from tlcli.images import LabelledImage, Skipped
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The feature vectors of the images that could be read."""
+
+    images: tuple[LabelledImage, ...]
+    vectors: Vectors
+    """(n, D)"""
+    skipped: tuple[Skipped, ...]
+    from_cache: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class name of each image."""
+        return tuple(image.label for image in self.images)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The content hash of each image."""
+        return tuple(image.sha256 for image in self.images)
+
+    def where(self, mask: NDArray[np.bool_]) -> "Features":
+        """The features of the images for which `mask` (n,) is true; no vector is read."""
+        return Features(tuple(compress(self.images, mask)), self.vectors.take(mask), (), 0)
+
+
+def extract(
+    wanted: Sequence[LabelledImage],
+    space: Space,
+    open_engine: Callable[[], Engine],
+    progress: Progress,
+) -> Features:
+    """The feature vectors of images; only those that no earlier command has seen are computed.
+
+    Args:
+        wanted: images with distinct content hashes.
+        space: the backbone's side of the cache key.
+        open_engine: called only when an image is not in the cache.
+        progress: told the phase "features".
+
+    Raises:
+        UsageError: the cache's limit is not a size.
+    """
+    cache.limit()
+    index = Index([image.sha256 for image in wanted], space.width)
+    store = Store(space, index)
+    store.load()
+    missing = list(compress(wanted, ~index.known))
+    skipped: list[Skipped] = []
+    if missing:
+        computed = _compute(missing, space, open_engine(), skipped)
+        store.store(_counted(computed, progress, len(missing)))
+        cache.evict()
+    found = tuple(compress(wanted, index.known))
+    return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
+
+
+def _counted(
+    computed: Iterator[tuple[str, Float32]], progress: Progress, total: int
+) -> Iterator[tuple[str, Float32]]:
+    progress("features", 0, total)
+    for done, pair in enumerate(computed, 1):
+        yield pair
+        progress("features", done, total)
+    progress("features", total, total)
+
+
+def _compute(
+    missing: Sequence[LabelledImage], space: Space, engine: Engine, skipped: list[Skipped]
+) -> Iterator[tuple[str, Float32]]:
+    """Yield (content hash, vector) in input order; files that do not decode go to `skipped`."""
+    waiting: deque[str] = deque()
+    for vector in engine.features(_pixels(missing, space.image_size, waiting, skipped)):
+        yield waiting.popleft(), vector
+    assert not waiting, f"the engine left {len(waiting)} images unanswered"
+
+
+def _pixels(
+    wanted: Sequence[LabelledImage], size: int, accepted: deque[str], skipped: list[Skipped]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
+    decoded = images.decode_many(wanted, size)
+    for image, pixels in zip(wanted, decoded, strict=True):
+        if isinstance(pixels, BadImage):
+            skipped.append(Skipped(str(image.path), str(pixels)))
+        else:
+            accepted.append(image.sha256)
+            yield pixels

@@ -1,0 +1,119 @@
+"""Feature vectors that stay on disk and are read, a slice at a time, when they are asked for."""
+
+import os
+import weakref
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.errors import StorageError
+
+Float32 = NDArray[np.float32]
+Selection = slice | NDArray[np.bool_] | NDArray[np.integer]
+
+
+class Block(Protocol):
+    """Rows of one width, numbered from 0."""
+
+    def read(self, first: int, into: Float32) -> None:
+        """Fill `into` (k, D), contiguous and not empty, with the rows from `first` on."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Rows that could not be saved."""
+
+    rows: Float32
+    """(n, D)"""
+
+    def read(self, first: int, into: Float32) -> None:
+        """See `Block`."""
+        into[:] = self.rows[first : first + len(into)]
+
+
+class OnDisk:
+    """Rows in a file that is held open: they stay readable when the file is deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.offset = 0
+        """Where row 0 begins in the file, in bytes."""
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def read(self, first: int, into: Float32) -> None:
+        """See `Block`.
+
+        Raises:
+            StorageError: the file was cut, or the disk fails.
+        """
+        buffer = into.reshape(-1).view(np.uint8).data
+        place = self.offset + first * into.shape[1] * into.itemsize
+        try:
+            while len(buffer):
+                done = os.preadv(self.descriptor, [buffer], place)
+                if done == 0:
+                    raise OSError("the file ends too early")
+                buffer, place = buffer[done:], place + done
+        except OSError as error:
+            raise StorageError(
+                f"Expected {self.path} as it was when it was opened. Received: "
+                f"{error.strerror or error}. Check the disk, and run the command again."
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """A matrix (n, D) of float32 whose rows lie in blocks, most of them on disk.
+
+    An index gives an array, `take` gives fewer vectors without reading them.
+    """
+
+    width: int
+    blocks: tuple[Block, ...]
+    block: NDArray[np.integer]
+    """(n,) the place of each row's block in `blocks`."""
+    row: NDArray[np.integer]
+    """(n,) the number of each row in its block."""
+
+    @staticmethod
+    def of(rows: Float32) -> "Vectors":
+        """The rows of an array (n, D)."""
+        count, width = rows.shape
+        return Vectors(width, (InMemory(rows),), np.zeros(count, np.int32), np.arange(count))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows n and columns D."""
+        return len(self), self.width
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are: n·D."""
+        return len(self) * self.width
+
+    def take(self, chosen: Selection) -> "Vectors":
+        """The rows of a slice, a mask (n,) or an array of row numbers, unread."""
+        return Vectors(self.width, self.blocks, self.block[chosen], self.row[chosen])
+
+    def __getitem__(self, chosen: Selection) -> Float32:
+        """Read the rows of a slice, a mask (n,) or an array of row numbers.
+
+        Raises:
+            StorageError: a file cannot be read any more.
+        """
+        block, row = self.block[chosen], self.row[chosen]
+        result = np.empty((len(row), self.width), np.float32)
+        breaks = (np.diff(block) != 0) | (np.diff(row) != 1)
+        edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(row)] if len(row) else [0]
+        for start, end in pairwise(edges):
+            self.blocks[block[start]].read(int(row[start]), result[start:end])
+        return result
