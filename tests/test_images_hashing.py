@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -332,8 +332,11 @@ def test_another_thread_may_end_it(data, index):
 
 def test_nothing_stays_open(data, index):
     def descriptors():
-        links = list(Path("/proc/self/fd").iterdir())
-        return [link for link in links if link.exists() and str(index) in str(link.readlink())]
+        found = []
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # the one that lists the folder
+                found.append(os.fsdecode(link.readlink()))
+        return [target for target in found if target.startswith(str(index))]
 
     results = content_hashes(data)
     next(results)
@@ -558,7 +561,7 @@ FLIPPER = """
         assert list(content_hashes(paths)) == expected, where
 
     places = [place for place, byte in enumerate(whole) if byte or place % 64 == 0]
-    for place in places[::4]:
+    for place in places[::8]:
         for bit in (0, 3, 7):
             damaged = bytearray(whole)
             damaged[place] ^= 1 << bit
