@@ -11,6 +11,7 @@ from tests import tiny
 from tlcli import backbones, engines
 from tlcli.backbones import openvino_ir
 from tlcli.errors import EngineUnavailable, RunError, UsageError
+from tlcli.images import PROCESSORS
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -68,7 +69,7 @@ def test_a_vector_depends_on_its_image_alone(by_engine, images, name):
 def test_the_number_of_streams_does_not_matter(stored, by_engine, images, monkeypatch):
     _, expected = by_engine["openvino"]
     for count in (1, 3):
-        monkeypatch.setattr(engines, "processors", lambda count=count: count)
+        monkeypatch.setattr("tlcli.images.PROCESSORS", count)
         np.testing.assert_array_equal(features(opened(stored, "openvino"), images), expected)
 
 
@@ -87,7 +88,7 @@ def test_few_images_are_read_ahead(by_engine, images, name):
     for _ in range(5):
         next(vectors)
     vectors.close()
-    assert taken <= 5 + max(engines.KERAS_BATCH, 2 * engines.processors())
+    assert taken <= 5 + max(engines.KERAS_BATCH, 2 * PROCESSORS)
 
 
 def test_an_error_among_the_images_leaves_the_engine_usable(by_engine, images):

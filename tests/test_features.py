@@ -23,7 +23,7 @@ from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
 from tlcli.errors import Stopped
-from tlcli.features import Space, store
+from tlcli.features import Space, Store, store
 from tlcli.images import LabelledImage
 
 SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", engine="keras")
@@ -96,7 +96,7 @@ def draw(tmp_path):
 
 def extract(wanted, engine=None, space=SPACE, progress=no_progress):
     engine = engine or MeanColour()
-    found = features.extract(wanted, space, lambda: engine, progress)
+    found = features.extract(wanted, Store(space), lambda: engine, progress)
     return found, engine
 
 
@@ -125,14 +125,14 @@ def test_vectors_are_in_the_order_of_the_images(draw, count, engine):
     found, _ = extract(wanted, engine())
     assert_right(found, wanted)
     assert found.from_cache == 0
-    again = features.extract(wanted[::-1], SPACE, pytest.fail, no_progress)
+    again = features.extract(wanted[::-1], Store(SPACE), pytest.fail, no_progress)
     assert_right(again, wanted[::-1])
 
 
 def test_no_image_is_computed_twice(draw):
     wanted = draw(5)
     extract(wanted)
-    found = features.extract(wanted, SPACE, pytest.fail, no_progress)
+    found = features.extract(wanted, Store(SPACE), pytest.fail, no_progress)
     assert_right(found, wanted)
     assert found.from_cache == 5
 
@@ -149,7 +149,7 @@ def test_a_renamed_image_is_the_same_image(draw, tmp_path):
     (image,) = draw(1)
     extract([image])
     moved = listed(image.path.rename(tmp_path / "moved.png"), "dog")
-    found = features.extract([moved], SPACE, pytest.fail, no_progress)
+    found = features.extract([moved], Store(SPACE), pytest.fail, no_progress)
     assert found.labels == ("dog",)
     np.testing.assert_allclose(found.vectors[:], [colour(0)])
 
@@ -207,7 +207,7 @@ def test_nothing_but_bad_images_gives_no_vectors(tmp_path):
 
 
 def test_no_image_gives_no_vectors(cache):
-    found = features.extract([], SPACE, pytest.fail, no_progress)
+    found = features.extract([], Store(SPACE), pytest.fail, no_progress)
     assert found.vectors.shape == (0, 3)
     assert not cache.exists()
 
@@ -408,7 +408,7 @@ def test_a_damaged_segment_is_replaced(draw, cache, caplog, damage):
     damage(segments(cache)[0])
     extract(wanted)
     caplog.clear()
-    assert features.extract(wanted, SPACE, pytest.fail, no_progress).from_cache == 3
+    assert features.extract(wanted, Store(SPACE), pytest.fail, no_progress).from_cache == 3
     assert not caplog.records
 
 
@@ -421,7 +421,7 @@ FLIPPER = """
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 8, 3, "MeanColour", "keras"), index).load()
+        Store(Space("f" * 64, 8, 3, "MeanColour", "keras")).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()

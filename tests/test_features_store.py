@@ -51,15 +51,15 @@ def vector(number):
 
 def kept(numbers, space=SPACE):
     """Keep the vectors of images, and give them back in their order."""
-    found = Store(space, Index([key(number) for number in numbers], space.width))
-    found.store((key(number), vector(number)) for number in numbers)
-    return found
+    index = Index([key(number) for number in numbers], space.width)
+    Store(space).store(index, ((key(number), vector(number)) for number in numbers))
+    return index
 
 
 def loaded(numbers, space=SPACE):
-    found = Store(space, Index([key(number) for number in numbers], space.width))
-    found.load()
-    return found.index
+    index = Index([key(number) for number in numbers], space.width)
+    Store(space).load(index)
+    return index
 
 
 def assert_whole(index, numbers):
@@ -69,7 +69,7 @@ def assert_whole(index, numbers):
 
 
 def segment_paths():
-    return sorted(Store(SPACE, Index([], WIDTH)).folder.glob("*.h5"))
+    return sorted(Store(SPACE).folder.glob("*.h5"))
 
 
 def sizes():
@@ -80,7 +80,7 @@ def write(numbers):
     """One segment, as another process would write it."""
     rows = np.array([vector(number) for number in numbers])
     content = segments.pack(segments.keys_of([key(number) for number in numbers]), rows)
-    folder = Store(SPACE, Index([], WIDTH)).folder
+    folder = Store(SPACE).folder
     folder.mkdir(parents=True, exist_ok=True)
     with files.written(folder / segments.name_of(content)) as stream:
         stream.write(content)
@@ -112,7 +112,7 @@ def test_too_many_small_segments_are_merged_into_full_ones():
     for number in range(0, 12, 3):
         kept(range(number, number + 3))
     assert sizes() == [3, 3, 3, 3]
-    index = kept(range(12, 15)).index
+    index = kept(range(12, 15))
     assert sizes() == [5, 10]
     assert_whole(index, range(12, 15))
     assert_whole(loaded(range(15)), range(15))
@@ -143,11 +143,25 @@ def test_a_merge_whose_result_is_one_of_its_sources_keeps_it():
 def test_a_long_extraction_holds_few_files_open(monkeypatch):
     monkeypatch.setattr(store, "SEGMENT_SECONDS", 0.0)
     before = len(list(Path("/proc/self/fd").iterdir()))
-    found = kept(range(60))
+    keeper, index = Store(SPACE), Index([key(number) for number in range(60)], WIDTH)
+    keeper.store(index, ((key(number), vector(number)) for number in range(60)))
     most = 60 / (FULL / 2) + store.MOST_SMALL
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= most
-    assert_whole(found.index, range(60))
+    assert_whole(index, range(60))
     assert len(segment_paths()) <= most
+
+
+def test_a_segment_is_opened_once(monkeypatch):
+    """Also when it is deleted meanwhile."""
+    kept(range(5))
+    keeper = Store(SPACE)
+    for _ in range(2):
+        index = Index([key(number) for number in range(5)], WIDTH)
+        keeper.load(index)
+        assert_whole(index, range(5))
+        monkeypatch.setattr(segments, "opened", pytest.fail)
+        for path in segment_paths():
+            path.unlink()
 
 
 def test_a_merge_that_cannot_be_written_loses_nothing(caplog, monkeypatch):
@@ -164,7 +178,7 @@ def test_a_merge_that_cannot_be_written_loses_nothing(caplog, monkeypatch):
 
     monkeypatch.setattr(files, "written", full)
     found = kept([5])
-    assert_whole(found.index, [5])
+    assert_whole(found, [5])
     assert_whole(loaded(range(6)), range(6))
     assert sizes() == [1] * 6
     assert len(caplog.messages) == 1
@@ -220,7 +234,7 @@ def test_readers_and_writers_at_once_lose_nothing(caplog):
 
 
 def test_vectors_outlive_their_segments():
-    index = kept(range(25)).index
+    index = kept(range(25))
     fresh = loaded(range(25))
     for path in segment_paths():
         path.unlink()
@@ -322,10 +336,10 @@ WIDE = Space("e" * 64, image_size=8, width=256, backbone="Fake", engine="keras")
 def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "0")
     wanted = listed(25)
-    found = features.extract(wanted, WIDE, Wide, no_progress)
+    found = features.extract(wanted, Store(WIDE), Wide, no_progress)
     assert cache.segments(cache.spaces()[0]) == []
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "1GB")
-    again = features.extract(wanted, WIDE, Wide, no_progress)
+    again = features.extract(wanted, Store(WIDE), Wide, no_progress)
     assert again.from_cache == 0
     np.testing.assert_array_equal(found.vectors[:], again.vectors[:])
 
@@ -333,13 +347,13 @@ def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch
 def test_a_limit_that_is_nonsense_is_refused_before_the_work(listed, monkeypatch):
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "much")
     with pytest.raises(UsageError, match="much"):
-        features.extract(listed(2), WIDE, pytest.fail, no_progress)
+        features.extract(listed(2), Store(WIDE), pytest.fail, no_progress)
 
 
 def peak_bytes(wanted):
     """Most memory that features, moments and validation take at once, and the features' size."""
     tracemalloc.start()
-    found = features.extract(wanted, WIDE, Wide, no_progress)
+    found = features.extract(wanted, Store(WIDE), Wide, no_progress)
     total = moments.of(found.vectors, found.labels, WIDE.fingerprint, 8)
     classes = sorted(set(found.labels))
     fit = extension.first("lda")
@@ -381,7 +395,7 @@ EXTRACTOR = """
     store.SEGMENT_BYTES = 10 * 4 * 256
     images.decode_many = lambda wanted, size: (np.zeros((1, 1, 3), np.uint8) for _ in wanted)
     wanted = [here.LabelledImage(Path(str(n)), "a", here.key(n)) for n in range(50)]
-    features.extract(wanted, here.WIDE, Slow, no_progress)
+    features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
 """
 
 
@@ -392,6 +406,6 @@ def test_what_was_committed_before_a_kill_is_not_computed_again(listed):
         assert process.stdout.readline() == b"35\n"
         process.kill()
     engine = Wide()
-    found = features.extract(listed(50), WIDE, lambda: engine, no_progress)
+    found = features.extract(listed(50), Store(WIDE), lambda: engine, no_progress)
     assert (found.from_cache, engine.images) == (30, 20)
     assert found.vectors.shape == (50, 256)

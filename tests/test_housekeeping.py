@@ -30,8 +30,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keep(space: Space, count: int, first: int = 0) -> None:
     hashes = [f"{number:064x}" for number in range(first, first + count)]
-    store = Store(space, Index(hashes, space.width))
-    store.store((key, np.zeros(space.width, np.float32)) for key in hashes)
+    index = Index(hashes, space.width)
+    Store(space).store(index, ((key, np.zeros(space.width, np.float32)) for key in hashes))
 
 
 def fill(root: Path) -> None:

@@ -1,6 +1,5 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones
+from tlcli import backbones, images
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import EngineUnavailable, UsageError
 
@@ -164,16 +163,9 @@ def _has_gpu() -> bool:
 def _open_openvino(stored: StoredBackbone) -> Engine:
     for name in backbones.OPENVINO_FILES:
         stored.file(name)
-    streams = processors()
+    streams = images.PROCESSORS
     network = backbones.compiled(stored.folder, stored.image_size, stored.precision, streams)
     return OpenVINOEngine([network.create_infer_request() for _ in range(2 * streams)])
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _open_keras(stored: StoredBackbone) -> Engine:

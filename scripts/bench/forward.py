@@ -157,17 +157,17 @@ def _tlcli(options: argparse.Namespace) -> float:
     from tlcli.stages.rounds import Lens
 
     lens = Lens.of(backbones.load_stored(options.folder), "auto")
-    lens.engines[0].open()
+    lens.engines[0][0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: lens.features(images.scan(options.photos).images, no_progress))
 
 
 def _decode(options: argparse.Namespace) -> float:
-    from tlcli import backbones, engines, images
+    from tlcli import backbones, images
 
     size = backbones.load_stored(options.folder).image_size
     listed = images.scan(options.photos).images
-    decoded = images.decode_many(listed, size, engines.processors())
+    decoded = images.decode_many(listed, size)
     return _rate(len(listed), lambda: [None for _ in decoded])
 
 

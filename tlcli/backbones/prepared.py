@@ -97,6 +97,7 @@ def _keep(folder: Path, kept: Path) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, draft)
         draft.rename(kept)
+        cache.evict()
     except OSError as error:
         log.info("the prepared backbone cannot be kept in %s (%s)", kept.parent, error)
     finally:

@@ -12,7 +12,7 @@ and results never depend on it. Memory does not grow with the number of vectors.
 
 from tlcli.features.extraction import Features, extract
 from tlcli.features.segments import images_in
-from tlcli.features.store import DESCRIPTION, Space
+from tlcli.features.store import DESCRIPTION, Space, Store
 from tlcli.features.vectors import Vectors
 
-__all__ = ["DESCRIPTION", "Features", "Space", "Vectors", "extract", "images_in"]
+__all__ = ["DESCRIPTION", "Features", "Space", "Store", "Vectors", "extract", "images_in"]

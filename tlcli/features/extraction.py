@@ -12,7 +12,7 @@ from tlcli import cache, images
 from tlcli.config import Progress
 from tlcli.engines import Engine
 from tlcli.errors import BadImage
-from tlcli.features.store import Index, Space, Store
+from tlcli.features.store import Index, Store
 from tlcli.features.vectors import Float32, Vectors
 from tlcli.images import LabelledImage, Skipped
 
@@ -44,7 +44,7 @@ class Features:
 
 def extract(
     wanted: Sequence[LabelledImage],
-    space: Space,
+    store: Store,
     open_engine: Callable[[], Engine],
     progress: Progress,
 ) -> Features:
@@ -52,7 +52,7 @@ def extract(
 
     Args:
         wanted: images with distinct content hashes.
-        space: the backbone's side of the cache key.
+        store: the cache of the backbone's space.
         open_engine: called only when an image is not in the cache.
         progress: told the phase "features".
 
@@ -60,14 +60,13 @@ def extract(
         UsageError: the cache's limit is not a size.
     """
     cache.limit()
-    index = Index([image.sha256 for image in wanted], space.width)
-    store = Store(space, index)
-    store.load()
+    index = Index([image.sha256 for image in wanted], store.space.width)
+    store.load(index)
     missing = list(compress(wanted, ~index.known))
     skipped: list[Skipped] = []
     if missing:
-        computed = _compute(missing, space, open_engine(), skipped)
-        store.store(_counted(computed, progress, len(missing)))
+        computed = _compute(missing, store.space.image_size, open_engine(), skipped)
+        store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
     return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
@@ -84,11 +83,11 @@ def _counted(
 
 
 def _compute(
-    missing: Sequence[LabelledImage], space: Space, engine: Engine, skipped: list[Skipped]
+    missing: Sequence[LabelledImage], size: int, engine: Engine, skipped: list[Skipped]
 ) -> Iterator[tuple[str, Float32]]:
     """Yield (content hash, vector) in input order; files that do not decode go to `skipped`."""
     waiting: deque[str] = deque()
-    for vector in engine.features(_pixels(missing, space.image_size, waiting, skipped)):
+    for vector in engine.features(_pixels(missing, size, waiting, skipped)):
         yield waiting.popleft(), vector
     assert not waiting, f"the engine left {len(waiting)} images unanswered"
 

@@ -119,14 +119,14 @@ class Fresh:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """The segments of a space on disk, and the index of the vectors that are wanted.
+    """The segments of a space on disk; those that were opened once stay open.
 
     Nothing that goes wrong with the folder is an error: there is one warning for each segment that
     is damaged and one for the folder, and what cannot be kept on disk is kept in memory.
     """
 
     space: Space
-    index: Index
+    _held: dict[Path, Segment] = field(default_factory=dict)
     _warned: set[Path] = field(default_factory=set)
 
     @property
@@ -134,19 +134,21 @@ class Store:
         """Where the segments are."""
         return cache.folder() / "features" / self.space.cache_key
 
-    def load(self) -> None:
-        """Find the wanted vectors on disk.
+    def load(self, index: Index) -> None:
+        """Find the vectors that are wanted.
 
         Other processes merge segments meanwhile: one that has vanished is in a new one, so the
         folder is listed until it shows nothing new.
         """
-        looked_at: set[Path] = set()
-        while not self.index.known.all() and (new := set(self._paths()) - looked_at):
+        looked_at = set(self._held)
+        for path in sorted(looked_at):
+            self._learn(index, path)
+        while not index.known.all() and (new := set(self._paths()) - looked_at):
             for path in sorted(new):
-                self._learn(path)
+                self._learn(index, path)
             looked_at |= new
 
-    def store(self, computed: Iterator[tuple[str, Float32]]) -> None:
+    def store(self, index: Index, computed: Iterator[tuple[str, Float32]]) -> None:
         """Take in (content hash, vector) pairs, a segment at a time.
 
         What was computed before an interruption is saved.
@@ -157,12 +159,12 @@ class Store:
             for sha256, vector in computed:
                 fresh.add(sha256, vector)
                 if fresh.due:
-                    self._save(fresh)
+                    self._save(index, fresh)
                     fresh = Fresh(self.space.width)
-                    self._merge()
+                    self._merge(index)
         finally:
-            self._save(fresh)
-        self._merge()
+            self._save(index, fresh)
+        self._merge(index)
 
     def _paths(self) -> list[Path]:
         try:
@@ -171,15 +173,18 @@ class Store:
             self._warn(self.folder, f"cannot be read ({error.strerror})")
             return []
 
-    def _learn(self, path: Path) -> None:
+    def _learn(self, index: Index, path: Path) -> None:
         segment = self._open(path)
-        if segment and self.index.add(segment.keys, segment.rows):
+        if segment and index.add(segment.keys, segment.rows):
             cache.touch(path)
 
     def _open(self, path: Path) -> Segment | None:
         """A segment; None, with a warning where it is there, if it cannot be used."""
+        if path in self._held:
+            return self._held[path]
         try:
-            return segments.opened(path, self.space.width)
+            self._held[path] = segments.opened(path, self.space.width)
+            return self._held[path]
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -190,14 +195,14 @@ class Store:
                 path.unlink()
         return None
 
-    def _save(self, fresh: Fresh) -> None:
+    def _save(self, index: Index, fresh: Fresh) -> None:
         """Write a segment, and read from it from now on; keep it in memory where that fails."""
         keys, vectors = fresh.content()
         if not len(keys):
             return
         path = self._write(keys, vectors)
         segment = path and self._open(path)
-        self.index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
+        index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
 
     def _write(self, keys: Keys, vectors: Float32) -> Path | None:
         """The new segment, durable; None, with a warning, where it cannot be saved."""
@@ -221,7 +226,7 @@ class Store:
             with contextlib.suppress(OSError, StorageError):
                 files.write_json(path, asdict(self.space) | {"decoder": DECODER})
 
-    def _merge(self) -> None:
+    def _merge(self, index: Index) -> None:
         """Make full segments of the small ones when there are too many.
 
         New ones are written before old ones are deleted, so that a kill loses nothing. Whoever
@@ -241,10 +246,11 @@ class Store:
             path = self._write(keys[part], vectors[part])
             if path is None:
                 return
-            self._learn(path)
+            self._learn(index, path)
             new.append(path)
         for segment in old:
             if segment.path not in new:
+                self._held.pop(segment.path)
                 with contextlib.suppress(OSError):
                     segment.path.unlink()
 

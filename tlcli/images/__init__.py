@@ -11,7 +11,7 @@ reading    regular files only, hashed in blocks, mapped over by threads
 from tlcli.images.checking import DataReport, Extent, check
 from tlcli.images.decoding import FORMATS, decode, decode_many
 from tlcli.images.hashing import content_hashes
-from tlcli.images.reading import content_hash
+from tlcli.images.reading import PROCESSORS
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
     LabelledImage,
@@ -26,13 +26,13 @@ from tlcli.images.splitting import folds, holdout
 __all__ = [
     "FORMATS",
     "IMAGE_SUFFIXES",
+    "PROCESSORS",
     "DataReport",
     "Extent",
     "LabelledImage",
     "Listing",
     "Skipped",
     "check",
-    "content_hash",
     "content_hashes",
     "decode",
     "decode_many",

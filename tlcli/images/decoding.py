@@ -46,7 +46,7 @@ from PIL import (  # noqa: F401
 from PIL.ImageCms import PyCMSError
 
 from tlcli.errors import BadImage
-from tlcli.images.reading import map_ahead, reading
+from tlcli.images.reading import PROCESSORS, map_ahead, reading
 from tlcli.images.scanning import LabelledImage
 
 # JPEG includes MPO, its form with several pictures. TGA has no signature: it is tried last.
@@ -73,6 +73,8 @@ FAILURES = (
 )
 
 BAND_ROWS = 256
+
+AHEAD = 8 * PROCESSORS
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -135,7 +137,11 @@ def decode(source: Path | bytes, size: int) -> NDArray[np.uint8]:
 
 
 def decode_many(
-    images: Sequence[LabelledImage], size: int, workers: int = 2, *, ahead: int = 64
+    images: Sequence[LabelledImage],
+    size: int,
+    workers: int = PROCESSORS,
+    *,
+    ahead: int = AHEAD,
 ) -> Iterator[NDArray[np.uint8] | BadImage]:
     """Yield each image's pixels, or the BadImage it raised, in input order.
 

@@ -30,7 +30,7 @@ from typing import TypeVar
 
 from tlcli import cache
 from tlcli.errors import BadImage
-from tlcli.images.reading import digest, map_ahead, reading
+from tlcli.images.reading import PROCESSORS, digest, map_ahead, reading
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ CHUNK = 512
 GROUPS = 16
 """Parts of a chunk, each one task of a thread: a task costs as much as hashing a small file."""
 
-WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(4, PROCESSORS)
 IN_DOUBT_NS = 2 * 10**9
 BUSY_SECONDS = 1.0
 

@@ -1,6 +1,7 @@
 """Files as they lie on disk: only regular ones are opened, hashed in blocks, mapped by threads."""
 
 import hashlib
+import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,11 @@ from typing import BinaryIO, TypeVar
 from tlcli.errors import BadImage
 
 BLOCK_BYTES = 1 << 20
+
+PROCESSORS = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+"""How many this process may use."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,16 +50,6 @@ def readable(error: OSError | ValueError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"the file cannot be read ({error.strerror})"
     return f"the file cannot be read ({error})"
-
-
-def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
-
-    Raises:
-        BadImage: the file cannot be read; the message is the reason.
-    """
-    with reading(path) as file:
-        return digest(file)
 
 
 def digest(file: BinaryIO) -> str:

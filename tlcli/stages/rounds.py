@@ -19,7 +19,7 @@ from tlcli.config import Progress
 from tlcli.engines import Choice
 from tlcli.errors import DataError, EngineUnavailable
 from tlcli.evaluation import Validation
-from tlcli.features import Features, Space
+from tlcli.features import Features, Space, Store
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
@@ -107,8 +107,8 @@ class Lens:
     """A stored backbone together with the engines that may run it, the best first."""
 
     stored: StoredBackbone
-    engines: list[Choice]
-    """Those that failed are dropped."""
+    engines: list[tuple[Choice, Store]]
+    """Each with the cache of its features; those that failed are dropped."""
 
     @staticmethod
     def of(stored: StoredBackbone, engine: str) -> "Lens":
@@ -117,7 +117,9 @@ class Lens:
         Raises:
             UsageError: there is no such engine, or it cannot run this backbone.
         """
-        return Lens(stored, engines.choices(stored, engine))
+        facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
+        choices = engines.choices(stored, engine)
+        return Lens(stored, [(choice, Store(Space(*facts, choice.name))) for choice in choices])
 
     def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
         """The feature vectors of images.
@@ -125,17 +127,17 @@ class Lens:
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
-        stored, engine = self.stored, self.engines[0]
-        space = Space(stored.fingerprint, stored.image_size, stored.width, stored.name, engine.name)
+        engine, store = self.engines[0]
         try:
-            return features.extract(wanted, space, engine.open, progress)
+            return features.extract(wanted, store, engine.open, progress)
         except EngineUnavailable as error:
+            name = self.stored.name
             if len(self.engines) == 1:
                 raise EngineUnavailable(
-                    f"Expected to run {stored.name} with {engine.name}. Received: {error}. "
+                    f"Expected to run {name} with {engine.name}. Received: {error}. "
                     "Use another --engine or another machine."
                 ) from error
-            log.warning("%s runs with Keras, which is slower: %s", stored.name, error)
+            log.warning("%s runs with Keras, which is slower: %s", name, error)
             del self.engines[0]
             return self.features(wanted, progress)
 
