@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
-from tlcli.errors import UsageError
+from tlcli.backbones import openvino_ir
+from tlcli.errors import EngineUnavailable, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -64,8 +65,18 @@ def folder(tmp_path):
     shutil.rmtree(tmp_path)
 
 
+@pytest.fixture
+def no_openvino(monkeypatch):
+    """Leave out the export, which takes longer than the rest; see the test of the families."""
+
+    def refuse(model, folder):
+        raise EngineUnavailable("not asked for")
+
+    monkeypatch.setattr("tlcli.backbones.openvino_ir.export", refuse)
+
+
 @pytest.mark.parametrize("row", ROWS, indirect=True)
-def test_a_row_keeps_every_promise(row, folder):
+def test_a_row_keeps_every_promise(row, folder, no_openvino):
     """Loading the backbone by itself is tried once per family, with a head for all but giants."""
     model = backbones.build(row.name, row.smallest, "none")
     images = backbones.probe_images(row.smallest, 2)
@@ -143,6 +154,16 @@ def check_classifier(stored, images, features, path):
     np.testing.assert_array_equal(head.get_weights()[0], weights)
     expected = np.asarray(keras.ops.softmax(features @ weights + bias))
     np.testing.assert_allclose(head(features), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", FAMILIES, indirect=True)
+def test_openvino_agrees_with_keras(row, folder):
+    """None of the families is left to Keras."""
+    model = backbones.build(row.name, row.smallest, "none")
+    stored = backbones.store(model, row.name, "none", folder)
+    assert stored.openvino_deviation is not None
+    assert 0 <= stored.openvino_deviation <= openvino_ir.TOLERANCE
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ ENGINES = ("auto", "keras", "openvino")
 KERAS_BATCH = 32
 
 Images = Iterable[NDArray[np.uint8]]
-Vectors = Iterator[NDArray[np.float32]]
+Vectors = Generator[NDArray[np.float32], None, None]
 
 
 class Engine(Protocol):

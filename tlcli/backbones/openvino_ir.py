@@ -37,6 +37,7 @@ def export(model: Any, folder: Path) -> None:
         with silenced():
             model.export(str(draft), format="openvino", verbose=False)
         network = openvino.Core().read_model(draft)
+        _keep_features_alone(network)
         # The converter numbers what it makes by counters of the process.
         for index, operation in enumerate(network.get_ordered_ops()):
             operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
@@ -46,6 +47,19 @@ def export(model: Any, folder: Path) -> None:
     finally:
         for path in (draft, draft.with_suffix(".bin")):
             path.unlink(missing_ok=True)
+
+
+def _keep_features_alone(network: Any) -> None:
+    """Remove all results but the matrix of features.
+
+    The converter makes results of activations with a gradient of their own, as the swish of
+    EfficientNet, in front of the network's.
+    """
+    for result in network.get_results():
+        if result.get_output_partial_shape(0).rank.get_length() != 2:
+            network.remove_result(result)
+    if len(network.get_results()) != 1:
+        raise RuntimeError(f"it has {len(network.get_results())} results")
 
 
 def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any:

@@ -1,7 +1,8 @@
 """Images → feature vectors, each image through the backbone once, ever."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
 
@@ -65,8 +66,9 @@ def extract(
     missing = list(compress(wanted, ~index.known))
     skipped: list[Skipped] = []
     if missing:
-        computed = _compute(missing, store.space.image_size, open_engine(), skipped)
-        store.store(index, _counted(computed, progress, len(missing)))
+        engine, size = open_engine(), store.space.image_size
+        with closing(_compute(missing, size, engine, skipped)) as computed:
+            store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
     return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
@@ -84,22 +86,29 @@ def _counted(
 
 def _compute(
     missing: Sequence[LabelledImage], size: int, engine: Engine, skipped: list[Skipped]
-) -> Iterator[tuple[str, Float32]]:
-    """Yield (content hash, vector) in input order; files that do not decode go to `skipped`."""
+) -> Generator[tuple[str, Float32], None, None]:
+    """Yield (content hash, vector) in input order; files that do not decode go to `skipped`.
+
+    Closing it waits for what is being decoded or computed, and begins nothing more.
+    """
     waiting: deque[str] = deque()
-    for vector in engine.features(_pixels(missing, size, waiting, skipped)):
-        yield waiting.popleft(), vector
+    with (
+        closing(_pixels(missing, size, waiting, skipped)) as pixels,
+        closing(engine.features(pixels)) as vectors,
+    ):
+        for vector in vectors:
+            yield waiting.popleft(), vector
     assert not waiting, f"the engine left {len(waiting)} images unanswered"
 
 
 def _pixels(
     wanted: Sequence[LabelledImage], size: int, accepted: deque[str], skipped: list[Skipped]
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8], None, None]:
     """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
-    decoded = images.decode_many(wanted, size)
-    for image, pixels in zip(wanted, decoded, strict=True):
-        if isinstance(pixels, BadImage):
-            skipped.append(Skipped(str(image.path), str(pixels)))
-        else:
-            accepted.append(image.sha256)
-            yield pixels
+    with closing(images.decode_many(wanted, size)) as decoded:
+        for image, pixels in zip(wanted, decoded, strict=True):
+            if isinstance(pixels, BadImage):
+                skipped.append(Skipped(str(image.path), str(pixels)))
+            else:
+                accepted.append(image.sha256)
+                yield pixels

@@ -15,7 +15,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from hashlib import sha256
@@ -142,7 +142,7 @@ def decode_many(
     workers: int = PROCESSORS,
     *,
     ahead: int = AHEAD,
-) -> Iterator[NDArray[np.uint8] | BadImage]:
+) -> Generator[NDArray[np.uint8] | BadImage, None, None]:
     """Yield each image's pixels, or the BadImage it raised, in input order.
 
     A file whose bytes are no longer those that were listed is a BadImage too: what is computed

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +62,7 @@ def digest(file: BinaryIO) -> str:
 
 def map_ahead(
     function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield `function(item)` in input order, worked out by threads.
 
     At most `ahead` results wait at a time. Closing the generator (or an exception, such as
