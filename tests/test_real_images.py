@@ -1,8 +1,10 @@
 """The main job on real photographs with real weights: what the docs say it shows."""
 
+import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tlcli import backbones, evaluation, extension, heads, images, memory, runs
 from tlcli.config import no_progress
+from tlcli.images import LabelledImage
 from tlcli.stages.rounds import Lens
 
 HERE = Path(__file__).parent.parent
@@ -135,7 +138,10 @@ def head_only_accuracy(run: Path, data: Path) -> float:
     """Of the head of round 1, on the images that fine-tuning holds out too."""
     opened = runs.open_run(run)
     lens = Lens.of(
-        backbones.load_stored(opened.backbone_folder(opened.round(1).manifest.backbone_fingerprint))
+        backbones.load_stored(
+            opened.backbone_folder(opened.round(1).manifest.backbone_fingerprint)
+        ),
+        "auto",
     )
     found = lens.features(images.scan(data).images, no_progress)
     figures = evaluation.validate_by_holdout(
@@ -155,3 +161,46 @@ def statistics(run: Path, number: int) -> list[np.ndarray]:
         for weight in model.weights
         if weight.name in ("moving_mean", "moving_variance")
     ]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_openvino_agrees_with_keras_on_photographs(tmp_path: Path, name: str) -> None:
+    """Differences are in units of the features' spread over the photographs."""
+    photos = [
+        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(CALTECH.glob("*/image_0001.jpg"))
+    ]
+    weights = MOBILENET if name == "MobileNetV2" else "imagenet"
+    stored = backbones.store(backbones.build(name, None, weights), name, "", tmp_path / name)
+    keras, openvino = (
+        Lens.of(stored, engine).features(photos, no_progress).vectors[:]
+        for engine in ("keras", "openvino")
+    )
+    spread = np.sqrt(keras.var(axis=0).mean())
+    assert np.abs(openvino - keras).max() <= 1e-4 * spread
+
+
+def test_a_long_extraction_is_saved_on_the_way(
+    splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the first segment, begun again: what was saved is not computed again."""
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
+    code = (
+        "from tlcli.features import store; store.SEGMENT_SECONDS = 2.0\n"
+        "from tlcli.cli import main; main()"
+    )
+    run = tmp_path / "run"
+    arguments = ["pretrain", str(splits / "joint.csv"), "--out", str(run)]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
+    while not list((tmp_path / "cache").glob("features/*/*.h5")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    answer = tlcli(*arguments)
+    assert 0 < answer["images"]["from_cache"] < answer["images"]["used"] == 1275
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "other"))
+    assert (
+        answer["memory_sha256"]
+        == tlcli("pretrain", splits / "joint.csv", "--out", tmp_path / "again")["memory_sha256"]
+    )

@@ -34,7 +34,7 @@ HEAD_NAME = "head"
 _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
 _FIXED_POINT_RANGE = (-16, 40)
-_PROBE_BATCH_PIXELS = 16 * 224 * 224
+_PROBE_BATCH_PIXELS = 2 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -364,9 +364,10 @@ def _with_units(config: dict[str, Any], units: int) -> dict[str, Any]:
 
 
 def _features_of(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Keras' features (n, D) of images, in batches that fit into memory."""
+    """Keras' features (n, D) of images, in small batches: what a large one took stays taken."""
     pixels = images.shape[0] * images.shape[1] * images.shape[2]
-    batches = np.array_split(images, math.ceil(pixels / _PROBE_BATCH_PIXELS))
+    count = min(len(images), math.ceil(pixels / _PROBE_BATCH_PIXELS))
+    batches = np.array_split(images, count)
     features = [np.asarray(model(batch, training=False), np.float32) for batch in batches]
     return np.concatenate(features)
 
