@@ -81,10 +81,9 @@ def test_caffe_preprocessing_is_keras_own(keras, images):
 
 
 def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_path):
-    import openvino
-
     from tlcli.backbones.network import _prepare_caffe
 
+    openvino = backbones.openvino_module()
     image = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(_prepare_caffe(image))
     keras.Model(image, pooled).save(tmp_path / "model.keras")

@@ -3,7 +3,7 @@
 from tlcli.backbones.network import Block, blocks, build, fingerprint
 from tlcli.backbones.openvino_ir import PRECISIONS, compiled
 from tlcli.backbones.prepared import prepare
-from tlcli.backbones.runtime import keras_module, openvino_module, silenced
+from tlcli.backbones.runtime import keras_module, openvino_module, silenced, versions
 from tlcli.backbones.stored import (
     MODEL,
     OPENVINO_FILES,
@@ -44,6 +44,7 @@ __all__ = [
     "probe_images",
     "silenced",
     "store",
+    "versions",
     "weights_here",
     "write_classifier",
 ]

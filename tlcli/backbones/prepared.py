@@ -1,7 +1,6 @@
 """Backbones that are ready to be used, kept in the cache: the second run needs no TensorFlow."""
 
 import hashlib
-import importlib.metadata
 import logging
 import os
 import shutil
@@ -11,6 +10,7 @@ from typing import Any
 
 import tlcli
 from tlcli import cache, files
+from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
 from tlcli.backbones.table import architecture, weights_file
 from tlcli.errors import RunError
@@ -67,7 +67,7 @@ def _key(name: str, image_size: int | None, weights: str, precision: str) -> str
         weights,
         files.sha256(path),
         precision,
-        *(f"{library} {importlib.metadata.version(library)}" for library in _LIBRARIES),
+        str(versions(_LIBRARIES)),
     ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import importlib
+import importlib.metadata
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 _DEFAULT_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -40,6 +41,15 @@ def openvino_module() -> ModuleType:
     with _import_lock:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         return importlib.import_module("openvino")
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions of libraries by name; those that are not installed are left out."""
+    found = {}
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tlcli import files
 from tlcli.backbones import archives, openvino_ir
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
-from tlcli.backbones.runtime import keras_module
+from tlcli.backbones.runtime import keras_module, versions
 from tlcli.errors import EngineUnavailable, RunError, UsageError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class StoredBackbone:
         fixed_point_bits: features are rounded to multiples of 2**-bits.
         openvino_deviation: largest difference between OpenVINO's and Keras' features in units of
             their spread, see `openvino_ir.deviation`; None where OpenVINO cannot run it.
-        versions: of keras and tensorflow, when it was stored.
+        versions: of keras, tensorflow and openvino, when it was stored.
         files: SHA-256 of every file by name.
     """
 
@@ -143,7 +143,7 @@ def store(
         fingerprint=_with_precision(fingerprint(model, name), precision),
         fixed_point_bits=bits,
         openvino_deviation=deviation,
-        versions=_versions(),
+        versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
     )
     _write_manifest(stored)
@@ -215,12 +215,6 @@ def _classifier_template(model: Any) -> dict[str, Any]:
         "config": keras.saving.serialize_keras_object(classifier),
         "head_group": groups[HEAD_NAME],
     }
-
-
-def _versions() -> dict[str, str]:
-    import tensorflow
-
-    return {"keras": keras_module().__version__, "tensorflow": tensorflow.__version__}
 
 
 def _write_manifest(stored: StoredBackbone) -> None:

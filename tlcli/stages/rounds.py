@@ -1,6 +1,5 @@
 """What the commands that publish a round have in common: features in, a committed round out."""
 
-import importlib.metadata
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -325,7 +324,7 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         memory_sha256=draft.memory.moments.digest,
         exact=draft.exact,
         config=plain(draft.config),
-        versions=_versions(),
+        versions=backbones.versions(_LIBRARIES),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -337,10 +336,6 @@ def plain(config: Any) -> dict[str, Any]:
         for name, value in asdict(config).items()
         if name not in ("run", "out", "wait")
     }
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def registered(
