@@ -1,146 +1,431 @@
-"""The memory of a round: the same bytes for the same state, and never half of it."""
+"""What a memory holds after images were learned and forgotten, and after its dial was turned."""
 
 import hashlib
-import os
+import logging
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tlcli import files, memory, moments
-from tlcli.errors import RunError
-from tlcli.memory import Memory
+from tlcli import memory, moments
+from tlcli.errors import DataError, UsageError
+from tlcli.features import Examples, Vectors
+from tlcli.memory import SETTINGS, herd
+from tlcli.memory.herding import normalised
+
+WIDTH = 4
+SIZE = 2
+CLASSES = ("red panda", "Cat", "キツネ")
+KEEPING = ("features", "exemplars")
 
 
-def sha(number):
+def key(number):
     return hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def example(complete=True):
-    features = np.random.default_rng(0).normal(0, 40, (6, 4)).astype(np.float32)
-    labels = ["red panda", "キツネ", "Cat", "cat", "cat", "Cat"]
-    ledger = {sha(number): label for number, label in enumerate(labels)}
-    return Memory(moments.of(features, labels, "f" * 64, 10), ledger, complete)
+NUMBERS = {key(number): number for number in range(200)}
 
 
-@pytest.fixture
-def saved(tmp_path):
-    path = tmp_path / "memory.h5"
-    memory.save(example(), path)
-    return path
+def label(number):
+    return CLASSES[number % 3]
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_a_saved_memory_comes_back_as_it_was(tmp_path, complete):
-    before = example(complete)
-    memory.save(before, tmp_path / "memory.h5")
-    after = memory.load(tmp_path / "memory.h5")
-    assert after.moments.digest == before.moments.digest
-    assert after.ledger == before.ledger
-    assert after.complete is complete
-    for name in ("fingerprint", "bits", "classes", "saturated"):
-        assert getattr(after.moments, name) == getattr(before.moments, name)
-    for name in ("counts", "sums", "gram"):
-        np.testing.assert_array_equal(getattr(after.moments, name), getattr(before.moments, name))
-        assert getattr(after.moments, name).dtype == np.int64
-    assert after.moments.saturated > 0
-    moments.add(after.moments, before.moments)
+def vector(number):
+    return np.random.default_rng(number).normal(number % 3, 1, WIDTH).astype(np.float32)
 
 
-def test_a_memory_of_nothing_comes_back(tmp_path):
-    memory.save(Memory(moments.empty("f" * 64, 10, 4), {}), tmp_path / "memory.h5")
-    after = memory.load(tmp_path / "memory.h5")
-    assert after.ledger == {}
-    assert after.moments.digest == moments.empty("f" * 64, 10, 4).digest
+def picture(number):
+    return np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
 
 
-def test_moments_without_a_ledger_come_back(tmp_path):
-    memory.save(replace(example(), ledger={}), tmp_path / "memory.h5")
-    after = memory.load(tmp_path / "memory.h5")
-    assert after.ledger == {}
-    assert after.moments.digest == example().moments.digest
+def examples(numbers):
+    rows = np.array([vector(number) for number in numbers]).reshape(-1, WIDTH)
+    return Examples(
+        tuple(map(key, numbers)), tuple(map(label, numbers)), Vectors.of(rows.astype(np.float32))
+    )
 
 
-def test_the_bytes_do_not_depend_on_the_order_in_which_images_were_learned(saved, tmp_path):
-    state = example()
-    turned = replace(state, ledger=dict(reversed(state.ledger.items())))
-    memory.save(turned, tmp_path / "turned.h5")
-    assert (tmp_path / "turned.h5").read_bytes() == saved.read_bytes()
+def moments_of(found):
+    return moments.of(found.vectors, found.labels, "f" * 64, 10)
 
 
-def test_the_size_does_not_depend_on_the_number_of_images(tmp_path):
-    sizes = []
-    for count in (10, 1000):
-        features = np.random.default_rng(0).normal(0, 1, (count, 4)).astype(np.float32)
-        found = moments.of(features, ["a", "b"] * (count // 2), "f" * 64, 10)
-        memory.save(Memory(found, {}), tmp_path / f"{count}.h5")
-        sizes.append((tmp_path / f"{count}.h5").stat().st_size)
-    assert sizes[0] == sizes[1]
+class Decoder:
+    """Gives the pixels of images, and remembers which were asked for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, hashes):
+        self.calls.append([NUMBERS[name] for name in hashes])
+        return pictures(hashes)
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.9, 0.999])
-def test_a_truncated_memory_is_refused(saved, share):
-    os.truncate(saved, int(saved.stat().st_size * share))
-    with pytest.raises(RunError, match=r"memory\.h5 is damaged"):
-        memory.load(saved)
+def pictures(hashes):
+    return np.array([picture(NUMBERS[name]) for name in hashes], np.uint8)
 
 
-@pytest.mark.parametrize("place", range(8))
-def test_a_flipped_signature_is_refused(saved, place):
-    damaged = bytearray(saved.read_bytes())
-    damaged[place] ^= 1
-    saved.write_bytes(damaged)
-    with pytest.raises(RunError, match="damaged"):
-        memory.load(saved)
+def nothing_decoded(hashes):
+    raise AssertionError(f"decoded {hashes}")
 
 
-PARTS = ["classes", "counts", "sums", "gram", "ledger_hashes", "ledger_classes"]
+def nothing(setting, per_class=2):
+    start = None if setting == "none" else moments.empty("f" * 64, 10, WIDTH)
+    return memory.empty(setting, per_class, start)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_memory_without_one_of_its_parts_is_refused(saved, part):
-    with h5py.File(saved, "a") as file:
-        del file[part]
-    with pytest.raises(RunError, match="damaged"):
-        memory.load(saved)
+def learn(state, numbers, decode=pictures):
+    """The memory after these images, as a command does it."""
+    new = examples(numbers)
+    total = state.moments and moments.add(state.moments, moments_of(new))
+    return state.learned(new, total, "keras", decode)
 
 
-@pytest.mark.parametrize("attribute", ["format", "fingerprint", "bits", "width", "complete"])
-def test_a_memory_without_one_of_its_attributes_is_refused(saved, attribute):
-    with h5py.File(saved, "a") as file:
-        del file.attrs[attribute]
-    with pytest.raises(RunError, match="damaged"):
-        memory.load(saved)
+def forget(state, numbers, **options):
+    gone = examples([number for number in numbers if key(number) in state.ledger])
+    total = state.moments and moments.subtract(state.moments, moments_of(gone))
+    return state.forgetting([key(number) for number in numbers], total, True, **options)
 
 
-@pytest.mark.parametrize("part", ["gram", "ledger_classes"])
-def test_a_part_of_another_length_is_refused(saved, part):
-    with h5py.File(saved, "a") as file:
-        shortened = file[part][:-1]
-        del file[part]
-        file[part] = shortened
-    with pytest.raises(RunError, match="damaged"):
-        memory.load(saved)
+def numbers_of(found):
+    return [NUMBERS[name] for name in found.hashes]
 
 
-@pytest.mark.parametrize("part", ["classes", "counts", "sums"])
-def test_classes_counts_and_sums_must_fit_together(saved, part):
-    with h5py.File(saved, "a") as file:
-        shortened = files.text_array(("cat",)) if part == "classes" else file[part][:-1]
-        del file[part]
-        file[part] = shortened
-        del file["ledger_hashes"], file["ledger_classes"]
-        file["ledger_hashes"] = np.zeros((0, 32), np.uint8)
-        file["ledger_classes"] = np.zeros(0, np.int32)
-    with pytest.raises(RunError, match="damaged"):
-        memory.load(saved)
+def by_class(found):
+    """Class → the numbers of its images, in their order."""
+    classes = {}
+    for name, number in zip(found.labels, numbers_of(found), strict=True):
+        classes.setdefault(name, []).append(number)
+    return classes
 
 
-def test_a_memory_of_a_newer_program_is_refused_and_left_alone(tmp_path):
-    path = tmp_path / "memory.h5"
-    files.save_arrays(path, {"something": np.zeros(1)}, {"format": memory.FORMAT + 1})
-    before = path.read_bytes()
-    with pytest.raises(RunError, match="Upgrade tlcli"):
-        memory.load(path)
-    assert path.read_bytes() == before
+def herded(numbers, k, towards=None):
+    """The exemplars of a class from images in any order, towards the mean of some of them."""
+    rows = sorted(numbers, key=key)
+    target = None if towards is None else normalised(examples(towards).vectors[:]).mean(axis=0)
+    return [rows[place] for place in herd(examples(rows).vectors[:], target, k)]
+
+
+def members(numbers, name):
+    return [number for number in numbers if label(number) == name]
+
+
+def assert_whole(state):
+    """What is kept belongs together, and its rows are those of its images."""
+    assert set(state.kept.hashes) <= set(state.ledger)
+    numbers = numbers_of(state.kept)
+    assert state.kept.labels == tuple(map(label, numbers))
+    np.testing.assert_array_equal(state.kept.vectors[:], examples(numbers).vectors[:])
+    if state.setting == "exemplars":
+        np.testing.assert_array_equal(
+            state.pixels_of(state.kept.hashes),
+            pictures(state.kept.hashes).reshape(-1, 2, 2, 3)
+            if numbers
+            else np.empty((0, 0, 0, 3), np.uint8),
+        )
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_memory_of_no_image(setting):
+    state = nothing(setting)
+    assert (state.setting, state.ledger, state.exact, state.engines) == (setting, {}, True, set())
+    assert (state.digest is None) == (setting == "none")
+    assert (state.kept is None) == (setting not in KEEPING)
+    assert state.exemplars_per_class == (2 if setting == "exemplars" else None)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_ledger_and_the_moments_know_every_image(setting):
+    state = learn(learn(nothing(setting), range(5)), range(5, 12))
+    assert state.ledger == {key(number): label(number) for number in range(12)}
+    assert state.engines == {"keras"}
+    if setting != "none":
+        assert state.digest == moments_of(examples(range(12))).digest
+
+
+def test_features_of_all_images_are_kept_in_the_order_of_their_hashes():
+    state = learn(learn(nothing("features"), range(5)), range(5, 12))
+    assert state.kept.hashes == tuple(sorted(state.ledger))
+    assert_whole(state)
+
+
+def test_exemplars_are_herded_class_by_class():
+    decode = Decoder()
+    state = learn(nothing("exemplars", 2), range(15), decode)
+    expected = {name: herded(members(range(15), name), 2) for name in sorted(CLASSES)}
+    assert by_class(state.kept) == expected
+    assert list(by_class(state.kept)) == sorted(CLASSES)
+    assert decode.calls == [numbers_of(state.kept)]
+    assert_whole(state)
+
+
+@given(st.permutations(range(15)))
+def test_exemplars_do_not_depend_on_the_order_of_the_images(order):
+    ordered, shuffled = (learn(nothing("exemplars", 3), rows) for rows in (range(15), order))
+    assert ordered.kept.hashes == shuffled.kept.hashes
+
+
+@given(st.permutations(range(12)), st.integers(0, 12))
+def test_moments_and_ledger_do_not_depend_on_rounds(order, cut):
+    state = learn(learn(nothing("moments"), order[:cut]), order[cut:])
+    joint = learn(nothing("moments"), range(12))
+    assert (state.digest, state.ledger) == (joint.digest, joint.ledger)
+
+
+def test_a_class_that_returns_is_herded_towards_the_mean_of_all_its_images():
+    first, second = [0, 3, 6, 9, 12], [15, 18, 21]
+    before = learn(nothing("exemplars", 2), first)
+    decode = Decoder()
+    after = learn(before, second, decode)
+    present = numbers_of(before.kept)
+    expected = herded(present + second, 2, towards=first + second)
+    assert numbers_of(after.kept) == expected
+    assert expected != herded(present + second, 2)
+    assert decode.calls == [sorted(set(expected) - set(present), key=expected.index)]
+    assert_whole(after)
+
+
+def test_other_classes_keep_their_exemplars_unread(monkeypatch):
+    before = learn(nothing("exemplars", 2), range(12))
+    after = learn(before, [15])
+    for name in CLASSES[1:]:
+        assert by_class(after.kept)[name] == by_class(before.kept)[name]
+    assert_whole(after)
+
+
+def test_nothing_is_decoded_when_no_exemplar_is_new():
+    state = learn(nothing("exemplars", 2), [0, 3])
+    again = learn(state, [1, 4])
+    learn(again, [], nothing_decoded)
+    for setting in ("none", "moments", "features"):
+        learn(nothing(setting), range(5), nothing_decoded)
+
+
+def test_pixels_of_dropped_exemplars_are_dropped():
+    state = learn(nothing("exemplars", 1), [0, 3, 6])
+    for number in range(9, 60, 3):
+        state = learn(state, [number])
+    assert set(state.sources.fresh) == set(state.kept.hashes)
+
+
+def test_classes_with_too_few_images_keep_all_and_are_counted(caplog):
+    with caplog.at_level(logging.WARNING):
+        state = learn(nothing("exemplars", 3), [0, 3, 1, 4, 7, 2])
+    assert by_class(state.kept) == {
+        "Cat": herded([1, 4, 7], 3),
+        "red panda": herded([0, 3], 2),
+        "キツネ": [2],
+    }
+    (record,) = caplog.records
+    assert "2 of 3 classes have fewer than 3 images" in record.message
+
+
+def test_enough_images_are_no_warning(caplog):
+    learn(nothing("exemplars", 2), range(6))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_forgotten_images_are_nowhere(setting):
+    state = learn(nothing(setting), range(12))
+    gone = [0, 4, 5, 7, 99]
+    left = forget(state, gone)
+    assert left.ledger == {
+        name: value for name, value in state.ledger.items() if NUMBERS[name] not in gone
+    }
+    if setting != "none":
+        remaining = [number for number in range(12) if number not in gone]
+        assert left.digest == moments_of(examples(remaining)).digest
+    if setting in KEEPING:
+        before = numbers_of(state.kept)
+        assert numbers_of(left.kept) == [number for number in before if number not in gone]
+        assert set(left.sources.fresh) <= set(left.kept.hashes)
+        assert_whole(left)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_whether_the_moments_are_exact_is_what_the_command_says(exact):
+    state = learn(nothing("moments"), range(3))
+    assert state.forgetting([key(0)], state.moments, exact).exact is exact
+
+
+def centre(state, name):
+    found = state.centres[name]
+    return found.count, found.total.tolist()
+
+
+def test_a_forgotten_class_leaves_no_centre():
+    state = forget(learn(nothing("exemplars"), range(12)), members(range(12), "Cat"))
+    assert set(state.centres) == {"red panda", "キツネ"}
+    returned = learn(state, [1, 4, 7, 10, 13])
+    assert by_class(returned.kept)["Cat"] == herded([1, 4, 7, 10, 13], 2)
+
+
+def test_forgetting_takes_what_is_known_out_of_the_centres():
+    state = learn(nothing("exemplars"), range(12))
+    gone = [0, 3, 6, 1]
+    left = forget(state, gone, features=examples([3, 6, 1, 0, 50]))
+    joint = learn(nothing("exemplars"), [number for number in range(12) if number not in gone])
+    for name in CLASSES:
+        assert centre(left, name) == centre(joint, name)
+
+
+def test_forgotten_exemplars_leave_the_centres_by_themselves():
+    state = learn(nothing("exemplars"), range(12))
+    gone = by_class(state.kept)["Cat"]
+    joint = learn(nothing("exemplars"), [number for number in range(12) if number not in gone])
+    assert centre(forget(state, gone), "Cat") == centre(joint, "Cat")
+
+
+def test_the_mean_stays_where_forgotten_images_are_not_known():
+    state = learn(nothing("exemplars"), range(30))
+    unknown = [
+        number for number in members(range(30), "Cat") if key(number) not in state.kept.hashes
+    ]
+    left = forget(state, unknown[:4])
+    assert left.centres["Cat"].count == 6
+    np.testing.assert_allclose(left.centres["Cat"].mean, state.centres["Cat"].mean, atol=1e-9)
+    assert centre(left, "キツネ") == centre(state, "キツネ")
+
+
+def test_centres_do_not_depend_on_rounds():
+    joint = learn(nothing("exemplars"), range(30))
+    rounds = learn(learn(learn(nothing("exemplars"), range(20, 30)), range(7)), range(7, 20))
+    for name in CLASSES:
+        assert centre(rounds, name) == centre(joint, name)
+
+
+def change(state, setting, per_class=None, known=(), decode=nothing_decoded, total=None):
+    return state.changed(setting, per_class, examples(known), decode, total)
+
+
+def is_like(state, other):
+    assert (state.setting, state.ledger, state.digest) == (
+        other.setting,
+        other.ledger,
+        other.digest,
+    )
+    assert state.exemplars_per_class == other.exemplars_per_class
+    assert (state.kept is None) == (other.kept is None)
+    if other.kept is not None:
+        assert state.kept.hashes == other.kept.hashes
+        assert_whole(state)
+    assert set(state.centres) == set(other.centres)
+    for name in other.centres:
+        assert centre(state, name) == centre(other, name)
+
+
+DOWN = [
+    ("features", "moments"),
+    ("features", "none"),
+    ("exemplars", "moments"),
+    ("exemplars", "none"),
+    ("moments", "none"),
+]
+
+
+@pytest.mark.parametrize(("start", "end"), DOWN)
+def test_less_needs_nothing(start, end):
+    state = change(learn(nothing(start), range(12)), end)
+    is_like(state, learn(nothing(end), range(12)))
+    assert not state.sources.parts and not state.sources.fresh
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_same_setting_changes_nothing(setting):
+    state = learn(nothing(setting), range(12))
+    assert change(state, setting, 2) is state
+
+
+def test_fewer_exemplars_are_the_first_ones():
+    many, few = (learn(nothing("exemplars", k), range(30)) for k in (5, 2))
+    state = change(many, "exemplars", 2)
+    is_like(state, few)
+    assert set(state.sources.fresh) == set(state.kept.hashes)
+
+
+UP = [
+    ("none", "features"),
+    ("none", "exemplars"),
+    ("moments", "features"),
+    ("moments", "exemplars"),
+    ("features", "exemplars"),
+    ("exemplars", "features"),
+]
+
+
+@pytest.mark.parametrize(("start", "end"), UP)
+def test_more_is_what_would_have_been_kept(start, end):
+    total = moments_of(examples(range(12)))
+    decode = Decoder()
+    before = learn(nothing(start), range(12))
+    state = change(before, end, 2, [*range(12), 50], decode, total)
+    is_like(state, learn(nothing(end), range(12)))
+    assert decode.calls == ([numbers_of(state.kept)] if end == "exemplars" else [])
+
+
+def test_more_exemplars_are_chosen_among_all_images_and_only_new_ones_decoded():
+    decode = Decoder()
+    before = learn(nothing("exemplars", 1), range(30))
+    state = change(before, "exemplars", 4, range(30), decode)
+    is_like(state, learn(nothing("exemplars", 4), range(30)))
+    (decoded,) = decode.calls
+    assert set(decoded) == set(numbers_of(state.kept)) - set(numbers_of(before.kept))
+
+
+def test_what_is_kept_needs_not_be_known():
+    state = learn(nothing("features"), range(12))
+    is_like(change(state, "exemplars", 2, (), pictures), learn(nothing("exemplars"), range(12)))
+    state = learn(nothing("exemplars", 2), [0, 3])
+    is_like(change(state, "exemplars", 9), learn(nothing("exemplars", 9), [0, 3]))
+    state = learn(nothing("exemplars", 2), range(12))
+    others = [number for number in range(12) if number not in numbers_of(state.kept)]
+    is_like(change(state, "features", known=others), learn(nothing("features"), range(12)))
+
+
+@pytest.mark.parametrize("setting", KEEPING)
+def test_more_without_all_images_says_how_many_are_missing(setting):
+    state = learn(nothing("moments"), range(12))
+    with pytest.raises(DataError, match=r"all 12 .* 3 of 12 are missing.*--old-data"):
+        change(state, setting, 2, [*range(9), 50])
+
+
+def test_images_are_of_the_class_they_were_learned_as():
+    known = replace(examples(range(6)), labels=("other",) * 6)
+    state = learn(nothing("moments"), range(6)).changed("features", None, known, pictures)
+    assert_whole(state)
+
+
+@pytest.mark.parametrize("setting", ["moments", *KEEPING])
+def test_moments_cannot_come_from_none(setting):
+    state = learn(nothing("none"), range(6))
+    with pytest.raises(UsageError, match=r"--memory none.*--old-data"):
+        change(state, setting, 2, range(6))
+
+
+def test_none_turned_up_has_the_moments_that_it_is_given():
+    state = replace(learn(nothing("none"), range(6)), exact=False)
+    found = change(state, "moments", total=moments_of(examples(range(6))))
+    is_like(found, learn(nothing("moments"), range(6)))
+    assert found.exact
+
+
+def test_moments_that_are_there_stay():
+    state = replace(learn(nothing("moments"), range(6)), exact=False)
+    found = change(state, "features", known=range(6), total=moments_of(examples(range(2))))
+    assert (found.digest, found.exact) == (state.digest, False)
+
+
+@pytest.mark.parametrize("per_class", [None, 0, -1])
+def test_exemplars_have_a_number(per_class):
+    with pytest.raises(UsageError, match="exemplars_per_class"):
+        nothing("exemplars", per_class)
+    with pytest.raises(UsageError, match="exemplars_per_class"):
+        change(learn(nothing("moments"), range(3)), "exemplars", per_class)
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones():
+    for attempt in (memory.require_known, nothing, lambda name: change(nothing("none"), name)):
+        with pytest.raises(UsageError, match=r"none, moments, features, exemplars.*'all'"):
+            attempt("all")

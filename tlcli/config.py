@@ -21,6 +21,38 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class HeadOptions:
+    """How a head is solved; None: as in the current round, or the default in the first."""
+
+    head: str | None = None
+    shrinkage: str | None = None
+    priors: str | None = None
+    class_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class StrategyOptions:
+    """How a round learns from the images at hand, where its strategy uses gradients."""
+
+    strategy: str | None = None
+    """None: merge where the head can be solved from moments, else joint or freeze-old."""
+    distillation_weight: float | None = None
+    """Of lwf. None: the share of old classes among all."""
+    distillation_temperature: float = 2.0
+    """Of lwf."""
+    bias_correction: str = "wa"
+    """Of replay: `none`, `wa` or `bic`."""
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """What the run remembers; None: as in the current round, or the default in the first."""
+
+    memory: str | None = None
+    exemplars_per_class: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """Gradient training of a backbone together with a softmax head."""
 
@@ -49,7 +81,11 @@ class PretrainConfig:
     precision: str | None = None
     """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
     run, else f32."""
-    head: str = "lda"
+    solver: HeadOptions = HeadOptions()
+    projection: int | None = None
+    """Width of a random projection of the features, for the life of the run. None: none, but for
+    the head rp-ridge."""
+    keeping: MemoryOptions = MemoryOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
@@ -74,11 +110,64 @@ class ExtendConfig:
     """The next round: new classes, or more images of known ones."""
 
     run: Path
+    data: str | None
+    """None: only files of moments are taken in."""
+    moments: tuple[Path, ...] = ()
+    """Files of `tlcli moments`."""
+    learning: StrategyOptions = StrategyOptions()
+    solver: HeadOptions = HeadOptions()
+    keeping: MemoryOptions = MemoryOptions()
+    old_data: str | None = None
+    """Images that were learned before, for strategies and memories that need them."""
+    test: str | None = None
+    max_regression: float | None = None
+    """Largest fall of the accuracy on old classes (0 to 1) with which the round is published."""
+    images: DataOptions = DataOptions()
+    engine: str = "auto"
+    keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class MomentsConfig:
+    """The moments of DATA under a run's backbone, as one file."""
+
+    run: Path
     data: str
-    strategy: str | None = None
-    """None: merge where the head can be solved from moments, else freeze-old."""
-    head: str | None = None
-    """None: the head of the current round."""
+    out: Path
+    shard: tuple[int, int] | None = None
+    """(i, N): only the images that fall to part i of N by their content hash."""
+    images: DataOptions = DataOptions()
+    engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class RemoveConfig:
+    """The run as if classes or images had never been learned."""
+
+    run: Path
+    names: tuple[str, ...]
+    images_of: tuple[str, ...] = ()
+    """Files and folders of images to forget, whatever their class."""
+    data: str | None = None
+    """The images of the classes, where the run and the cache do not know their features."""
+    approximate: bool = False
+    """Estimate what the images added to the moments where their features are not known."""
+    test: str | None = None
+    images: DataOptions = DataOptions()
+    engine: str = "auto"
+    keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Two runs on one backbone become one."""
+
+    run_a: Path
+    run_b: Path
+    out: Path
+    solver: HeadOptions = HeadOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
     engine: str = "auto"

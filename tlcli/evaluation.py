@@ -1,5 +1,6 @@
 """How good a head is: predictions → figures. What was not measured is None, never a guess."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import moments
-from tlcli.features import Features
-from tlcli.heads import Fit, LinearHead
+from tlcli.features import Examples
+from tlcli.heads import Fit, Known, LinearHead
 from tlcli.images import Skipped, folds, holdout
-from tlcli.moments import Moments, Rows
+from tlcli.moments import Rows
 from tlcli.runs import RegisteredClass
 
 FOLDS = 5
@@ -30,90 +30,142 @@ class Validation:
     accuracy: float | None
     old_accuracy: float | None
     new_accuracy: float | None
+    old_accuracy_before: float | None
+    """Of the parent round on the same images of the old classes."""
     images: int
     method: str
     """`test`, `cross-validation` or `holdout`."""
 
 
-def validate_on_test(
-    head: LinearHead, test: Features, classes: Sequence[str], old: Collection[str]
-) -> Validation:
-    """Validate a round's own head on images that were set aside by the user."""
-    labels = np.array(test.labels, object)
-    predicted = head.predict(test.vectors)
-    return _validation("test", labels, predicted, set(labels), classes, old)
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What heads say of n images that they have not learned."""
+
+    method: str
+    classes: tuple[str, ...]
+    true: Names
+    """(n,) class names."""
+    logits: NDArray[np.float32]
+    """(n, C)"""
+    before: Names | None
+    """(n,) what the parent round says; None where there is none."""
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """(n,) the column of the true class."""
+        return _true_columns(self.classes, list(self.true))
+
+    def validation(self, old: Collection[str]) -> Validation:
+        """The figures; None for a set of classes of which one has no image here."""
+        predicted = np.array(self.classes, object)[self.logits.argmax(axis=1)]
+        here = set(self.true)
+
+        def accuracy(said: Names | None, wanted: Collection[str]) -> float | None:
+            if said is None or not wanted or not set(wanted) <= here:
+                return None
+            return _accuracy_of(said == self.true, self.true, wanted)
+
+        old = [name for name in self.classes if name in old]
+        return Validation(
+            accuracy(predicted, self.classes),
+            accuracy(predicted, old),
+            accuracy(predicted, [name for name in self.classes if name not in old]),
+            accuracy(self.before, old),
+            len(self.true),
+            self.method,
+        )
 
 
-def validate_by_folds(
-    fit: Fit, total: Moments, features: Features, classes: Sequence[str], old: Collection[str]
-) -> Validation:
-    """k-fold subtraction: solve without a fold's moments, test on the fold.
+def on_test(head: LinearHead, parent: LinearHead | None, test: Examples) -> Answers:
+    """What a round and its parent say of images that were set aside by the user."""
+    before = None if parent is None else parent.predict(test.vectors)
+    true = np.array(test.labels, object)
+    return Answers("test", head.classes, true, head.logits(test.vectors), before)
 
-    A class with one image in all cannot be tested this way and is left out of the figures.
+
+def accuracies(answers: Answers) -> tuple[float, float]:
+    """Accuracy over all images, and the mean of the classes' accuracies."""
+    correct = answers.logits.argmax(axis=1) == answers.columns
+    by_class = [correct[answers.columns == column].mean() for column in set(answers.columns)]
+    return float(correct.mean()), float(np.mean(by_class))
+
+
+def calibration_error(answers: Answers, temperature: float) -> float | None:
+    """Expected calibration error with a temperature; None where there are no answers."""
+    if not len(answers.true):
+        return None
+    logits = answers.logits.astype(np.float64) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = powers.max(axis=1) / powers.sum(axis=1)
+    return _calibration_error(confidence, logits.argmax(axis=1) == answers.columns)
+
+
+def by_folds(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
+    """k-fold subtraction: solve without a fold's images, ask about them.
+
+    A class with one image in all cannot be tested this way and is left out.
+
+    Args:
+        fit: solves the head.
+        known: what the round was solved from.
+        classes: its registry.
+        old_too: whether earlier images are tested too.
     """
-    single = {name for name, n in zip(total.classes, total.counts, strict=True) if n == 1}
-    testable = ~np.isin(np.array(features.labels, object), list(single))
-    assigned = folds(features.hashes, features.labels, FOLDS)
-    masks = [(assigned == fold) & testable for fold in range(FOLDS)]
-    wanted = [name for name in classes if name not in single]
-    return _validate(fit, total, features, masks, "cross-validation", wanted, old)
+    new, old = (
+        folds(part.hashes, part.labels, FOLDS) for part in (known.new, known.old)
+    )
+    if not old_too:
+        old[:] = -1
+    single = _single_classes(known)
+    for part, assigned in ((known.new, new), (known.old, old)):
+        assigned[np.isin(np.array(part.labels, object), single)] = -1
+    masks = [(new == fold, old == fold) for fold in range(FOLDS)]
+    return _held_out("cross-validation", fit, known, classes, masks)
 
 
-def validate_by_holdout(
-    fit: Fit, total: Moments, features: Features, classes: Sequence[str], old: Collection[str]
-) -> Validation:
-    """Fit without a share of the images that their content hash chooses, test on the share."""
-    mask = holdout(features.hashes, features.labels, HELD_OUT)
-    return _validate(fit, total, features, [mask], "holdout", classes, old)
+def by_holdout(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
+    """Fit without a share of the images that their content hash chooses, ask about them."""
+    new, old = (
+        holdout(part.hashes, part.labels, HELD_OUT) for part in (known.new, known.old)
+    )
+    return _held_out("holdout", fit, known, classes, [(new, old & old_too)])
 
 
-def _validate(
+def _single_classes(known: Known) -> list[str]:
+    if known.moments is not None:
+        counted = zip(known.moments.classes, known.moments.counts, strict=True)
+        return [name for name, count in counted if count == 1]
+    return [name for name, count in Counter(known.new.labels).items() if count == 1]
+
+
+def _held_out(
+    method: str,
     fit: Fit,
-    total: Moments,
-    features: Features,
-    masks: Sequence[Mask],
-    method: str,
-    classes: Sequence[str],
-    old: Collection[str],
-) -> Validation:
-    labels = np.array(features.labels, object)
-    predicted = np.full(len(labels), None, object)
-    for mask in masks:
-        if mask.any():
-            left_out = features.where(mask)
-            rest = moments.subtract(total, _moments(left_out, total))
-            head = fit(rest, features.where(~mask))
-            predicted[mask] = head.predict(left_out.vectors)
-    tested = np.any(masks, axis=0)
-    return _validation(method, labels[tested], predicted[tested], set(labels), classes, old)
-
-
-def _moments(features: Features, total: Moments) -> Moments:
-    return moments.of(features.vectors, features.labels, total.fingerprint, total.bits)
-
-
-def _validation(
-    method: str,
-    true: Names,
-    predicted: Names,
-    at_hand: Collection[str],
-    classes: Sequence[str],
-    old: Collection[str],
-) -> Validation:
-    """The figures; None for a set of classes of which one had no image to be tested with."""
-
-    def accuracy(wanted: Sequence[str]) -> float | None:
-        chosen = np.isin(true, wanted)
-        if not chosen.any() or not set(wanted) <= set(at_hand):
-            return None
-        return float((true == predicted)[chosen].mean())
-
-    return Validation(
-        accuracy(classes),
-        accuracy([name for name in classes if name in old]),
-        accuracy([name for name in classes if name not in old]),
-        len(true),
+    known: Known,
+    classes: tuple[str, ...],
+    masks: Sequence[tuple[Mask, Mask]],
+) -> Answers:
+    """Answers about the images of masks over `known.new` and `known.old`, left out in turn."""
+    true: list[str] = []
+    logits = [np.zeros((0, len(classes)), np.float32)]
+    before: list[Names] = []
+    for new, old in masks:
+        if not (new.any() or old.any()):
+            continue
+        rest = known.without(new, old)
+        head = fit(rest).ordered(classes)
+        for part, mask in ((known.new, new), (known.old, old)):
+            asked = part.where(mask)
+            true += asked.labels
+            logits.append(head.logits(asked.vectors))
+            if rest.parent is not None:
+                before.append(rest.parent.predict(asked.vectors))
+    return Answers(
         method,
+        classes,
+        np.array(true, object),
+        np.concatenate(logits),
+        np.concatenate(before) if before else None,
     )
 
 

@@ -1,100 +1,306 @@
-"""Strategies: how the next round's head comes from the parent round and the new features."""
+"""Strategies: how the head of a round comes from the parent's head, the moments and features."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tlcli import heads
+from tlcli import heads, memory
+from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
-from tlcli.features import Features
-from tlcli.heads import Fit, LinearHead, Standardisation
-from tlcli.moments import Moments
+from tlcli.features import Examples
+from tlcli.heads import Distillation, Fit, Known, LinearHead, Recipe, Standardisation, Task
+
+DEFAULT_EXEMPLARS = 20
+HELD_FOR_BIAS = 0.2
+"""Share of the exemplars on which the bias layer of BiC is fitted."""
+LEAST_FOR_BIAS = 10
+"""Exemplars a class that BiC needs."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a strategy is told."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    """The registry of the new round; the parent's classes come first."""
+    options: StrategyOptions
+    exemplars_per_class: int = DEFAULT_EXEMPLARS
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to extend a head."""
+    """A row of the table: one way to extend a head."""
 
-    fit: Callable[[str, LinearHead, tuple[str, ...]], Fit]
-    """From the name of the head, the parent's head and the new registry of classes."""
-    exact: bool
+    fit: Callable[[Extension, Known], LinearHead]
+    exact: bool = False
     """Whether the result equals joint training on all images seen so far."""
+    keeps_temperature: bool = False
+    """Whether the parent's temperature stays, so that old probabilities keep their ratios."""
+    old_images: str = "none"
+    """Features of old images that it needs: `none`, `some` (exemplars), or `all`."""
 
 
-def first(head: str) -> Fit:
-    """Round 1: the head of this name, columns in sorted order of the classes."""
-    if head in heads.FROM_MOMENTS:
-        return lambda moments, features: heads.FROM_MOMENTS[head](moments)
-    return lambda moments, features: heads.FROM_FEATURES[head](features.vectors[:], features.labels)
+def first(recipe: Recipe) -> Fit:
+    """Round 1, or a head solved anew: columns in sorted order of the classes."""
 
-
-def _merge(head: str, parent: LinearHead, classes: tuple[str, ...]) -> Fit:
-    solve = heads.FROM_MOMENTS[head]
-    return lambda moments, features: solve(moments)
-
-
-def _freeze_old(head: str, parent: LinearHead, classes: tuple[str, ...]) -> Fit:
-    return _gradient(parent, classes, old_columns_move=False)
-
-
-def _naive(head: str, parent: LinearHead, classes: tuple[str, ...]) -> Fit:
-    return _gradient(parent, classes, old_columns_move=True)
-
-
-def _gradient(parent: LinearHead, classes: tuple[str, ...], old_columns_move: bool) -> Fit:
-    grown = grow(parent, classes)
-    free = np.ones(len(classes), bool)
-    free[: len(parent.classes)] = old_columns_move
-
-    def fit(moments: Moments, features: Features) -> LinearHead:
-        frame = Standardisation.of_moments(moments)
-        return heads.fit_columns(grown, features.vectors[:], features.labels, frame, free)
+    def fit(known: Known) -> LinearHead:
+        if recipe.from_moments:
+            assert known.moments is not None
+            return recipe.solve(known.moments)
+        return recipe.fit(known.old.joined(known.new))
 
     return fit
 
 
-def grow(head: LinearHead, classes: tuple[str, ...]) -> LinearHead:
-    """The head with zero columns for the classes that are new; the old columns keep their bits."""
+def following(strategy: str, extension: Extension) -> Fit:
+    """The head of a later round; columns in the order of the registry."""
+    row = STRATEGIES[strategy]
+    return lambda known: row.fit(extension, known).ordered(extension.classes)
+
+
+def _anew(extension: Extension, known: Known) -> LinearHead:
+    return first(extension.recipe)(known)
+
+
+def _freeze_old(extension: Extension, known: Known) -> LinearHead:
+    start = _start(extension, known)
+    return heads.fit_columns(start, _task(extension, known, known.new, ~_old(extension, known)))
+
+
+def _naive(extension: Extension, known: Known) -> LinearHead:
+    return heads.fit_columns(_start(extension, known), _task(extension, known, known.new))
+
+
+def _lwf(extension: Extension, known: Known) -> LinearHead:
+    start = _start(extension, known)
+    old = _old(extension, known)
+    options = extension.options
+    weight = options.distillation_weight
+    if weight is None:
+        weight = float(old.sum()) / len(old)
+    how = Distillation(int(old.sum()), weight, options.distillation_temperature)
+    task = replace(_task(extension, known, known.new), anchored=old, distillation=how)
+    return heads.fit_columns(start, task)
+
+
+def _replay(extension: Extension, known: Known) -> LinearHead:
+    rehearsed = _exemplars(known.old, extension.exemplars_per_class).joined(known.new)
+    start, old = _start(extension, known), _old(extension, known)
+    if extension.options.bias_correction == "bic":
+        return _with_bias_layer(extension, known, start, rehearsed)
+    head = _rehearse(extension, known, start, rehearsed)
+    return _aligned(head, old) if extension.options.bias_correction == "wa" else head
+
+
+def _rehearse(
+    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+) -> LinearHead:
+    """Every class weighs the same; old columns are pulled to where they were."""
+    task = _task(extension, known, rehearsed)
+    return heads.fit_columns(start, replace(task, balanced=True, anchored=_old(extension, known)))
+
+
+def _aligned(head: LinearHead, old: NDArray[np.bool_]) -> LinearHead:
+    """Scale the new columns to the mean norm of the old ones (WA, Zhao et al. 2020)."""
+    norms = np.linalg.norm(head.weights, axis=0)
+    if old.all() or not norms[~old].any():
+        return head
+    scale = np.where(old, 1.0, norms[old].mean() / norms[~old].mean()).astype(np.float32)
+    return replace(head, weights=head.weights * scale, bias=head.bias * scale)
+
+
+def _with_bias_layer(
+    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+) -> LinearHead:
+    """Logits of new classes become αz + β, fitted on held-out exemplars (BiC, Wu et al. 2019)."""
+    from scipy import optimize, special
+
+    old = _old(extension, known)
+    held = _held_for_bias(rehearsed)
+    head = _rehearse(extension, known, start, rehearsed.where(~held))
+    tested = rehearsed.where(held)
+    logits = head.calibrated().logits(tested.vectors).astype(np.float64)
+    columns = np.array([head.classes.index(name) for name in tested.labels])
+    weights = 1.0 / np.bincount(columns, minlength=len(old))[columns]
+
+    def loss(layer: NDArray[np.float64]) -> float:
+        corrected = np.where(old, logits, layer[0] * logits + layer[1])
+        given = special.log_softmax(corrected, axis=1)[np.arange(len(columns)), columns]
+        return -float((weights * given).sum())
+
+    alpha, beta = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    scale = np.where(old, 1.0, alpha).astype(np.float32)
+    shift = np.where(old, 0.0, beta * head.temperature).astype(np.float32)
+    return replace(head, weights=head.weights * scale, bias=head.bias * scale + shift)
+
+
+def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
+    """The last of each class in the order of the hashes, a share of them."""
+    held = np.zeros(len(examples), bool)
+    for name in set(examples.labels):
+        rows = [row for row, label in enumerate(examples.labels) if label == name]
+        if len(rows) < LEAST_FOR_BIAS:
+            raise UsageError(
+                f"Expected at least {LEAST_FOR_BIAS} images a class for the bias layer (bic). "
+                f"Received: {len(rows)} of {name!r}. Use --bias-correction wa."
+            )
+        rows.sort(key=examples.hashes.__getitem__)
+        held[rows[: round(HELD_FOR_BIAS * len(rows))]] = True
+    return held
+
+
+def _exemplars(old: Examples, per_class: int) -> Examples:
+    """At most so many images of each class by herding; fewer stay in the order they are in."""
+    by_class: dict[str, list[int]] = {}
+    for row, label in enumerate(old.labels):
+        by_class.setdefault(label, []).append(row)
+    chosen: list[int] = []
+    for rows in by_class.values():
+        if len(rows) > per_class:
+            rows.sort(key=old.hashes.__getitem__)
+            order = memory.herd(old.vectors[np.array(rows)], None, per_class)
+            rows = [rows[place] for place in order]
+        chosen += rows
+    return old.take(chosen)
+
+
+def _task(
+    extension: Extension,
+    known: Known,
+    examples: Examples,
+    free: NDArray[np.bool_] | None = None,
+) -> Task:
+    features = examples.vectors[:]
+    if known.moments is None:
+        frame = Standardisation.of_features(features)
+    else:
+        frame = Standardisation.of_moments(known.moments)
+    if free is None:
+        free = np.ones(len(extension.classes), bool)
+    balanced = extension.recipe.class_weights == "balanced"
+    return Task(features, examples.labels, frame, free, balanced)
+
+
+def _old(extension: Extension, known: Known) -> NDArray[np.bool_]:
+    """(C,) which columns the parent has."""
+    assert known.parent is not None
+    return np.isin(np.array(extension.classes, object), known.parent.classes)
+
+
+def _start(extension: Extension, known: Known) -> LinearHead:
+    """The parent's head with an imprinted column for each new class."""
+    assert known.parent is not None
+    return grow(known.parent, extension.classes, known.new)
+
+
+def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> LinearHead:
+    """The head with columns for the classes that are new; the old columns keep their bits.
+
+    A new column is the class's mean feature, scaled to the mean norm of the old columns, and its
+    bias the mean of theirs (imprinting, Qi et al. 2018).
+
+    Args:
+        head: its classes come first in `classes`.
+        classes: the registry of the new round.
+        examples: of every new class.
+    """
+    norm = float(np.mean(np.linalg.norm(head.weights, axis=0)))
+    labels = np.array(examples.labels, object)
+    columns = [head.weights]
+    for name in classes[len(head.classes) :]:
+        mean = examples.vectors[labels == name].mean(axis=0, dtype=np.float64)
+        scale = norm / max(float(np.linalg.norm(mean)), float(np.finfo(np.float32).tiny))
+        columns.append((mean * scale).astype(np.float32)[:, None])
     new = len(classes) - len(head.classes)
-    weights = np.pad(head.weights, ((0, 0), (0, new)))
-    return LinearHead(classes, weights, np.pad(head.bias, (0, new)))
+    bias = np.concatenate([head.bias, np.full(new, head.bias.mean(), np.float32)])
+    return replace(head, classes=classes, weights=np.hstack(columns), bias=bias)
 
 
 STRATEGIES = {
-    "merge": Strategy(_merge, exact=True),
-    "freeze-old": Strategy(_freeze_old, exact=False),
-    "naive": Strategy(_naive, exact=False),
+    "merge": Strategy(_anew, exact=True),
+    "joint": Strategy(_anew, exact=True, old_images="all"),
+    "freeze-old": Strategy(_freeze_old, keeps_temperature=True),
+    "lwf": Strategy(_lwf),
+    "replay": Strategy(_replay, old_images="some"),
+    "naive": Strategy(_naive),
 }
 
 
-def choose(strategy: str | None, head: str, grows: bool) -> str:
-    """The name of the strategy to use.
+@dataclass(frozen=True)
+class Means:
+    """What a run can offer to a strategy."""
 
-    Args:
-        strategy: what the user asked for; None chooses merge where the head allows it.
-        head: the name of the head of the new round.
-        grows: whether the round adds classes.
+    recipe: Recipe
+    grows: bool
+    """Whether the round adds classes."""
+    moments: bool
+    """Whether the run keeps moments."""
+    old_images: str
+    """Old images whose features will be at hand: `none`, `some` or `all`."""
+
+
+def choose(strategy: str | None, means: Means) -> str:
+    """The name of the strategy to use; the best that is possible where none was asked for.
 
     Raises:
-        UsageError: the strategy is unknown, or cannot do what is asked.
+        UsageError: the strategy is unknown, or the run cannot offer what it needs.
     """
-    solvable = head in heads.FROM_MOMENTS
-    chosen = strategy or ("merge" if solvable else "freeze-old")
-    if chosen not in STRATEGIES:
+    if strategy is None:
+        strategy = _default(means)
+    if strategy not in STRATEGIES:
         raise UsageError(
-            f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={chosen!r}. "
+            f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
             "Choose one of these."
         )
-    if chosen == "merge" and not solvable:
-        raise UsageError(
-            f"Expected a head that is solved from moments for merge: "
-            f"{', '.join(heads.FROM_MOMENTS)}. Received: head={head!r}. "
-            "Add --head lda (the run has the moments for it), or use --strategy freeze-old."
+    if problem := _problem(strategy, means):
+        raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
+    return strategy
+
+
+def _default(means: Means) -> str:
+    if means.recipe.from_moments and means.moments:
+        return "merge"
+    return "joint" if means.old_images == "all" else "freeze-old"
+
+
+def _problem(strategy: str, means: Means) -> tuple[str, str, str] | None:
+    """What was expected and received and what to do, where a strategy cannot be used."""
+    solvable = [name for name, row in heads.HEADS.items() if row.solve is not None]
+    head = means.recipe.head
+    anew = strategy in ("merge", "joint")
+    if anew and means.recipe.from_moments and not means.moments:
+        return (
+            f"Expected a run with moments for {strategy}.",
+            "a run with --memory none",
+            "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
+            "--memory moments.",
         )
-    if chosen == "freeze-old" and not grows:
-        raise UsageError(
-            "Expected new classes for freeze-old. Received: more images of known classes only, "
-            "and their columns are frozen. Use --strategy merge."
+    if strategy == "merge" and not means.recipe.from_moments:
+        return (
+            f"Expected a head that is solved from moments for merge: {', '.join(solvable)}.",
+            f"head={head!r}",
+            "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
         )
-    return chosen
+    if strategy == "joint" and not means.recipe.from_moments and means.old_images != "all":
+        return (
+            "Expected the features of all old images for joint.",
+            f"a run that keeps {means.old_images} of them",
+            "Give the old images with --old-data, keep them with --memory features, or use "
+            "--strategy merge with --head lda.",
+        )
+    if strategy == "replay" and means.old_images == "none":
+        return (
+            "Expected old images for replay.",
+            "a run that keeps none",
+            "Use a run with --memory exemplars or features, or give them with --old-data.",
+        )
+    if strategy == "freeze-old" and not means.grows:
+        return (
+            "Expected new classes for freeze-old.",
+            "more images of known classes only, and their columns are frozen",
+            "Use --strategy merge.",
+        )
+    return None

@@ -51,21 +51,51 @@ def percent(share: float | None) -> str:
 def round_text(content: Json) -> str:
     """A round that was published, in a few lines."""
     images = content["images"]
-    if not images["used"]:
-        return (
-            f"{content['run']}: nothing to do, all {images['already_learned']} images were learned "
-            f"before. Round {content['round']} is as it was."
-        )
+    if not content["changed"]:
+        return f"{content['run']}: nothing to do. {_unchanged(images, content['round'])}"
     lines = [
         f"{content['run']}: round {content['round']} ({_what(content)})",
         f"  classes     {len(content['classes'])}, new: {_new(content['new_classes'])}",
         f"  images      {_images(images)}",
         f"  validation  {_validation(content['validation'])}",
-        f"  memory      {content['memory']}, sha256 {content['memory_sha256'][:16]}…",
+        f"  calibration {_calibration(content['calibration'])}",
+        f"  memory      {_memory(content)}",
         f"  exact       {_exact(content['exact'])}",
         f"  seconds     {_seconds(content['seconds'])}",
     ]
+    if images["known_classes"]:
+        lines.insert(2, f"  more of     {_new(images['known_classes'])}")
+    if content["head_choice"]:
+        lines += ["", _choice(content["head_choice"])]
     return "\n".join(lines)
+
+
+def _unchanged(images: Json, number: int) -> str:
+    learned = images["already_learned"]
+    why = f"All {learned} images were learned before" if learned else "No image is concerned"
+    return f"{why}; round {number} is as it was."
+
+
+def _calibration(calibration: Json) -> str:
+    text = f"temperature {calibration['temperature']:.3g}"
+    if calibration["ece_before"] is None:
+        return text
+    before, after = (percent(calibration[name]) for name in ("ece_before", "ece_after"))
+    return f"{text}, calibration error {before} → {after} on {calibration['images']} images"
+
+
+def _memory(content: Json) -> str:
+    digest = content["memory_sha256"]
+    return content["memory"] + (f", sha256 {digest[:16]}…" if digest else "")
+
+
+def _choice(candidates: Sequence[Json]) -> str:
+    keys = ("head", "mean_class_accuracy", "accuracy")
+    rows = [
+        (*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates
+    ]
+    title = "heads in cross-validation, the best first:"
+    return table(("head", "mean class accuracy", "accuracy", "seconds"), rows, title)
 
 
 def _what(content: Json) -> str:
@@ -80,6 +110,8 @@ def _new(names: Sequence[str], most: int = 8) -> str:
 
 def _images(images: Json) -> str:
     parts = [f"{images['used']} used ({images['from_cache']} from the cache)"]
+    if images["removed"]:
+        parts = [f"{images['removed']} forgotten"]
     for count, text in (
         (images["already_learned"], "learned before"),
         (images["duplicates"], "duplicates"),
@@ -112,6 +144,21 @@ def _exact(exact: bool) -> str:
 def _seconds(seconds: dict[str, float]) -> str:
     shown = {name: value for name, value in seconds.items() if value >= 0.05 or name == "total"}
     return ", ".join(f"{name} {value:.1f}" for name, value in shown.items())
+
+
+def moments_text(content: Json) -> str:
+    """A file of moments, in a few lines."""
+    shard = f", shard {content['shard']}" if content["shard"] else ""
+    return "\n".join(
+        (
+            f"{content['path']}: {len(content['classes'])} classes{shard}, "
+            f"{_size(content['bytes'])}",
+            f"  images      {_images(content['images'])}",
+            f"  memory      sha256 {content['memory_sha256'][:16]}…",
+            f"  seconds     {_seconds(content['seconds'])}",
+            f"Take it in with `tlcli extend-classes {content['run']} --moments {content['path']}`.",
+        )
+    )
 
 
 def evaluation_text(content: Json) -> str:

@@ -51,11 +51,15 @@ class Manifest:
     command: str
     strategy: str | None
     head: str
+    head_options: dict[str, str]
     backbone: str
     backbone_fingerprint: str
+    projection: dict[str, int] | None
+    """Width and seed of the random projection of the features, where there is one."""
     classes: tuple[RegisteredClass, ...]
     memory: str
-    memory_sha256: str
+    memory_sha256: str | None
+    """Digest of the moments; None where none are kept."""
     exact: bool
     config: dict[str, Any]
     versions: dict[str, str]

@@ -22,8 +22,10 @@ from tlcli.images import LabelledImage
 
 log = logging.getLogger(__name__)
 
-Resolve = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
-"""Features (n, D) of the training images and their class columns (n,) → a head."""
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Features (n, D) → logits (n, C)."""
+Resolve = Callable[[NDArray[np.float32], NDArray[np.int64]], Logits]
+"""Features (n, D) of the training images and their class columns (n,) → what a head would say."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,10 @@ def train(
     pictures = _Pictures(model.input_shape[1], start.classes, options.batch_size)
 
     def measure() -> Measured:
-        head = trainer.head(start.classes)
+        logits: Logits = trainer.head(start.classes).logits
         if resolve is not None:
-            head = resolve(*trainer.features(pictures.batches(training)))
-        return _measured(head, *trainer.features(pictures.batches(validation)))
+            logits = resolve(*trainer.features(pictures.batches(training)))
+        return _measured(logits, *trainer.features(pictures.batches(validation)))
 
     snapshot = trainer.snapshot()
     start_measured = best = measure()
@@ -186,9 +188,9 @@ class _Pictures:
 
 
 def _measured(
-    head: LinearHead, vectors: NDArray[np.float32], columns: NDArray[np.int64]
+    logits_of: Logits, vectors: NDArray[np.float32], columns: NDArray[np.int64]
 ) -> Measured:
-    logits = head.logits(vectors).astype(np.float64)
+    logits = logits_of(vectors).astype(np.float64)
     given = log_softmax(logits, axis=1)[np.arange(len(columns)), columns]
     return Measured(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
 

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +54,23 @@ def read_weights(path: Path) -> bytes:
         return archive.read(WEIGHTS)
 
 
-def with_layer(
-    weights: bytes, group: str, name: str, values: tuple[NDArray[np.float32], ...]
+def with_layers(
+    weights: bytes, layers: Mapping[str, tuple[str, tuple[NDArray[np.float32], ...]]]
 ) -> memoryview:
-    """Return a Keras HDF5 file that has one layer more.
+    """Return a Keras HDF5 file that has some layers more.
 
     Args:
-        weights: the file without it.
-        group: where Keras looks for the layer, "layers/dense" for example.
-        name: its name.
-        values: its weights, in Keras' order.
+        weights: the file without them.
+        layers: where Keras looks for a layer, "layers/dense" for example → its name, and its
+            weights in Keras' order.
     """
     target = io.BytesIO()
     with h5py.File(io.BytesIO(weights), "r") as source, h5py.File(target, "w") as file:
         for key in source:
             source.copy(key, file)
-        variables = file.create_group(f"{group}/vars")
-        variables.attrs["name"] = name
-        for index, value in enumerate(values):
-            variables.create_dataset(str(index), data=value)
+        for group, (name, values) in layers.items():
+            variables = file.create_group(f"{group}/vars")
+            variables.attrs["name"] = name
+            for index, value in enumerate(values):
+                variables.create_dataset(str(index), data=value)
     return target.getbuffer()

@@ -30,6 +30,7 @@ CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
 HEAD_NAME = "head"
+PROJECTION_NAME = "projection"
 
 _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
@@ -129,7 +130,7 @@ def store(
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
     with files.written(folder / CLASSIFIER) as stream:
-        stream.write(archives.canonical_json(_classifier_template(model)))
+        stream.write(archives.canonical_json(_classifier_templates(model)))
     deviation = _export_openvino(model, folder, images, features, precision)
     names = (MODEL, CLASSIFIER) + (OPENVINO_FILES if deviation is not None else ())
     stored = StoredBackbone(
@@ -205,16 +206,28 @@ def _write_model(model: Any, path: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _classifier_template(model: Any) -> dict[str, Any]:
-    """Return the classifier's config with one unit, and where its head's weights belong."""
+def _classifier_templates(model: Any) -> dict[str, Any]:
+    """Return two classifiers' configs with layers of one unit, and where their weights belong.
+
+    They are "plain", and "projected" with a frozen layer between backbone and head.
+    """
     keras = keras_module()
-    head = keras.layers.Dense(1, activation="softmax", name=HEAD_NAME)
-    classifier = keras.Model(model.input, head(model.output), name=f"{model.name}_classifier")
-    groups = {layer.name: group for group, layer in layer_paths(classifier)}
-    return {
-        "config": keras.saving.serialize_keras_object(classifier),
-        "head_group": groups[HEAD_NAME],
-    }
+
+    def template(features: Any) -> dict[str, Any]:
+        head = keras.layers.Dense(1, activation="softmax", name=HEAD_NAME)
+        classifier = keras.Model(model.input, head(features), name=f"{model.name}_classifier")
+        groups = {layer.name: group for group, layer in layer_paths(classifier)}
+        return {
+            "config": keras.saving.serialize_keras_object(classifier),
+            "groups": {
+                name: groups[name] for name in (PROJECTION_NAME, HEAD_NAME) if name in groups
+            },
+        }
+
+    projection = keras.layers.Dense(
+        1, activation="relu", use_bias=False, trainable=False, name=PROJECTION_NAME
+    )
+    return {"plain": template(model.output), "projected": template(projection(model.output))}
 
 
 def _write_manifest(stored: StoredBackbone) -> None:
@@ -301,6 +314,7 @@ def write_classifier(
     bias: NDArray[np.float32],
     classes: Sequence[str],
     path: Path,
+    projection: NDArray[np.float32] | None = None,
 ) -> None:
     """Write backbone and head as an ordinary Keras model, without importing Keras.
 
@@ -308,52 +322,65 @@ def write_classifier(
     archive's metadata.json under "classes". The same arguments give the same bytes.
 
     Args:
-        stored: the backbone.
-        weights: (D, C), float32.
+        stored: the backbone, of a width D.
+        weights: (D, C), or (M, C) behind a projection, float32.
         bias: (C,), float32.
         classes: the C names, in the order of the columns.
         path: ends in `.keras`.
+        projection: (D, M), float32; a frozen layer ReLU(φP) between backbone and head.
 
     Raises:
         ValueError: shapes do not fit together, or a value is not finite.
         RunError: a file of the backbone is missing or damaged.
         StorageError: nothing could be saved.
     """
-    _check_head(stored, weights, bias, classes)
+    layers: Layers = {HEAD_NAME: (np.asarray(weights, np.float32), np.asarray(bias, np.float32))}
+    if projection is not None:
+        layers = {PROJECTION_NAME: (projection,), **layers}
+    _check_layers(stored, layers, classes)
     try:
-        template = json.loads((stored.folder / CLASSIFIER).read_bytes())
-        backbone = archives.read_weights(stored.file(MODEL))
-        config = _with_units(template["config"], len(classes))
+        templates = json.loads((stored.folder / CLASSIFIER).read_bytes())
+        template = templates["plain" if projection is None else "projected"]
+        content = archives.with_layers(
+            archives.read_weights(stored.file(MODEL)),
+            {template["groups"][name]: (name, values) for name, values in layers.items()},
+        )
+        config = _with_widths(template["config"], layers)
     except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         raise RunError(
             f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
             f"Restore the run from a copy."
         ) from error
-    head = (np.asarray(weights, np.float32), np.asarray(bias, np.float32))
-    content = archives.with_layer(backbone, template["head_group"], HEAD_NAME, head)
     metadata = {"keras_version": stored.versions["keras"], "classes": list(classes)}
     archives.write_archive(path, metadata, config, content)
 
 
-def _check_head(
-    stored: StoredBackbone,
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    classes: Sequence[str],
-) -> None:
-    expected = ((stored.width, len(classes)), (len(classes),))
-    if (weights.shape, bias.shape) != expected:
-        raise ValueError(
-            f"Expected a head of shapes {expected}. Received: {(weights.shape, bias.shape)}."
-        )
-    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
-        raise ValueError("Expected a finite head. Received: NaN or infinite values.")
+Layers = dict[str, tuple[NDArray[np.float32], ...]]
+"""Name of a dense layer → its weights (inputs, units), and its bias (units,) where it has one; in
+the order in which they follow each other."""
 
 
-def _with_units(config: dict[str, Any], units: int) -> dict[str, Any]:
-    """Return the classifier's config with another number of classes; changes the argument."""
-    layers = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
-    layers[HEAD_NAME]["config"]["units"] = units
+def _check_layers(stored: StoredBackbone, layers: Layers, classes: Sequence[str]) -> None:
+    width = stored.width
+    for name, values in layers.items():
+        units = values[0].shape[1] if name == PROJECTION_NAME else len(classes)
+        expected = [(width, units), (units,)][: len(values)]
+        if [value.shape for value in values] != expected:
+            raise ValueError(
+                f"Expected {name} of shapes {expected}. "
+                f"Received: {[value.shape for value in values]}."
+            )
+        if not all(np.isfinite(value).all() for value in values):
+            raise ValueError(f"Expected a finite {name}. Received: NaN or infinite values.")
+        width = units
+
+
+def _with_widths(config: dict[str, Any], layers: Layers) -> dict[str, Any]:
+    """Return the classifier's config with layers of these widths; changes the argument."""
+    by_name = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+    for name, (weights, *_) in layers.items():
+        by_name[name]["config"]["units"] = weights.shape[1]
+        by_name[name]["build_config"]["input_shape"] = [None, weights.shape[0]]
     return config
 
 

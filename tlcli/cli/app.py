@@ -17,6 +17,7 @@ from tlcli.cli.configuration import load_config
 from tlcli.cli.housekeeping import cache
 from tlcli.cli.inspecting import backbones, data, rounds
 from tlcli.cli.learning import extend_classes, finetune, pretrain
+from tlcli.cli.reshaping import merge, moments, remove_classes
 from tlcli.cli.showing import demo
 from tlcli.cli.using import evaluate, export, predict
 from tlcli.errors import Stopped, TlcliError
@@ -59,6 +60,9 @@ for command in (
     pretrain,
     extend_classes,
     finetune,
+    remove_classes,
+    merge,
+    moments,
     evaluate,
     predict,
     export,

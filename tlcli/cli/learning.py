@@ -7,19 +7,22 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.options import (
+    Share,
     config_of,
     data_argument,
     engine_option,
+    head_options,
     json_option,
     keras_model_option,
     max_bad_option,
+    memory_options,
     option,
     run_argument,
     test_option,
     training_options,
     wait_option,
 )
-from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig
+from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig, StrategyOptions
 
 
 @click.command()
@@ -54,7 +57,16 @@ from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig
     help="`f32`, or `bf16`: nearly twice as fast on processors that have it, and slightly "
     "different features for the life of the run.  [default: f32, or that of --weights RUN]",
 )
-@option(PretrainConfig, "--head", metavar="NAME", help="`lda` or `softmax`.")
+@head_options
+@option(
+    PretrainConfig,
+    "--projection",
+    type=click.IntRange(min=1),
+    metavar="WIDTH",
+    help="Random projection of the features to this width, for the life of the run.  [default: "
+    "none; 2048 for rp-ridge]",
+)
+@memory_options
 @test_option
 @max_bad_option
 @training_options
@@ -77,20 +89,63 @@ def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """
     from tlcli.stages.pretraining import pretrain as stage
 
-    _run_stage(stage, config_of(PretrainConfig, options), verbosity, as_json)
+    run_stage(stage, config_of(PretrainConfig, options), verbosity, as_json)
 
 
 @click.command("extend-classes")
 @run_argument
-@data_argument
+@click.argument("data", required=False)
 @option(
     ExtendConfig,
+    "--moments",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A file of `tlcli moments`; more than one may be given.",
+)
+@option(
+    StrategyOptions,
     "--strategy",
     metavar="NAME",
-    help="`merge` (equals joint training), `freeze-old` (old logits keep their bits), or `naive` "
-    "(new images alone; forgets).  [default: merge, or freeze-old for a head without moments]",
+    help="`merge` and `joint` equal joint training; `freeze-old`: old logits keep their bits; "
+    "`lwf`: distillation; `replay`: with kept images; `naive`: new images alone, forgets.  "
+    "[default: merge; for a head without moments joint if it can be, else freeze-old]",
 )
-@option(ExtendConfig, "--head", metavar="NAME", help="`lda` or `softmax`.  [default: the run's]")
+@option(
+    StrategyOptions,
+    "--distillation-weight",
+    type=click.FloatRange(min=0),
+    metavar="λ",
+    help="Of lwf, against the loss on the new images.  [default: share of old classes]",
+)
+@option(
+    StrategyOptions,
+    "--distillation-temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help="Of lwf.",
+)
+@option(
+    StrategyOptions,
+    "--bias-correction",
+    type=click.Choice(["none", "wa", "bic"]),
+    help="Of replay: `wa` aligns the norms of new columns, `bic` fits a bias layer.",
+)
+@head_options
+@memory_options
+@option(
+    ExtendConfig,
+    "--old-data",
+    metavar="DATA",
+    help="Images that were learned before, for a strategy or a memory that needs them.",
+)
+@option(
+    ExtendConfig,
+    "--max-regression",
+    type=Share(),
+    help="Publish nothing (exit 4) when the accuracy on old classes falls by more; needs --test "
+    "or a run with --memory features.",
+)
 @test_option
 @max_bad_option
 @engine_option(ExtendConfig)
@@ -102,16 +157,21 @@ def extend_classes(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """Add new classes, or more images of known ones, without the old images.
 
     Images that were learned before are recognised by their content and left out: the same inbox
-    twice is no new round.
+    twice is no new round. A class that is known gets more images.
 
     \b
     Examples:
       tlcli extend-classes run new-photos
-      tlcli extend-classes run new-photos --strategy freeze-old --test test-photos
+      tlcli extend-classes run new-photos --test test-photos --max-regression 1%
+      tlcli extend-classes run --moments site-a.h5 --moments site-b.h5
+      tlcli extend-classes run new-photos --strategy freeze-old
     """
     from tlcli.stages.extending import extend_classes as stage
 
-    _run_stage(stage, config_of(ExtendConfig, options), verbosity, as_json)
+    if options["data"] is None and not options["moments"]:
+        raise click.UsageError("Expected DATA or --moments FILE. Received: neither.")
+
+    run_stage(stage, config_of(ExtendConfig, options), verbosity, as_json)
 
 
 @click.command()
@@ -144,10 +204,11 @@ def finetune(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """
     from tlcli.stages.finetuning import finetune as stage
 
-    _run_stage(stage, config_of(FinetuneConfig, options), verbosity, as_json)
+    run_stage(stage, config_of(FinetuneConfig, options), verbosity, as_json)
 
 
-def _run_stage(stage: Any, config: Any, verbosity: int, as_json: bool) -> None:
+def run_stage(stage: Any, config: Any, verbosity: int, as_json: bool) -> None:
+    """Run a stage that publishes a round, and print its result."""
     from tlcli.reports import round_text
 
     with console.progress_bar(verbosity < 0) as progress:

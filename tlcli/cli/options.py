@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tlcli.config import DataOptions, TrainingOptions
+from tlcli.config import DataOptions, HeadOptions, MemoryOptions, TrainingOptions
 
 C = TypeVar("C")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -34,7 +34,7 @@ class Share(click.ParamType[float]):
 
 def option(config: type, *flags: str, **attributes: Any) -> Decorator:
     """A click option whose default is the one of the config's field of the same name."""
-    name = flags[0].lstrip("-").replace("-", "_")
+    name = flags[-1].lstrip("-").replace("-", "_")
     default = {field.name: field.default for field in dataclasses.fields(config)}[name]
     if default is not dataclasses.MISSING and default is not None:
         attributes = {"default": default, "show_default": True} | attributes
@@ -92,6 +92,56 @@ def engine_option(config: type) -> Decorator:
         help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
         "OpenVINO).",
     )
+
+
+def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What head is solved, and how."""
+    for flag, metavar, text in (
+        (
+            "--class-weights",
+            "NAME",
+            "`none`, or `balanced`: every class weighs the same (softmax, svm).  [default: none]",
+        ),
+        (
+            "--priors",
+            "NAME",
+            "`uniform`, or `frequency`: how often a class is to be expected (lda).  "
+            "[default: uniform]",
+        ),
+        (
+            "--shrinkage",
+            "HOW",
+            "Of the covariance: `auto` is D/(D + n), `oas`, or a number from 0 to 1 (lda).  "
+            "[default: auto]",
+        ),
+        (
+            "--head",
+            "NAME",
+            "Solved from moments: `lda`, `ridge`, `rp-ridge`, `ncm`, `ncm-cosine`; from images: "
+            "`softmax`, `svm`; `auto` at `pretrain` takes the best in cross-validation.  "
+            "[default: lda, or the run's]",
+        ),
+    ):
+        command = option(HeadOptions, flag, metavar=metavar, help=text)(command)
+    return command
+
+
+def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the run remembers."""
+    command = option(
+        MemoryOptions,
+        "--exemplars-per-class",
+        type=click.IntRange(min=1),
+        metavar="K",
+        help="Images kept of each class with --memory exemplars.  [default: 20]",
+    )(command)
+    return option(
+        MemoryOptions,
+        "--memory",
+        metavar="NAME",
+        help="What the run keeps of its images: `none`, `moments`, `features` of every image, or "
+        "`exemplars` (some images of each class).  [default: moments, or as before]",
+    )(command)
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,10 @@
 """Images → feature vectors, each image through the backbone once, ever.
 
 extraction   images → Features: from the cache, or through an engine
+examples     labelled feature vectors: what a head learns from
 store        the cache of one space: segments written, found and merged
 segments     one immutable file of vectors, checked against its name
+projection   a fixed random projection of vectors
 vectors      a matrix whose rows stay on disk until they are asked for
 
 Vectors are cached under the hash of the image's bytes, in a folder for each backbone, image size,
@@ -10,9 +12,24 @@ engine and decoder. The cache is disposable: damage is noticed and the vectors a
 and results never depend on it. Memory does not grow with the number of vectors.
 """
 
-from tlcli.features.extraction import Features, extract
+from tlcli.features.examples import Examples, Matrix
+from tlcli.features.extraction import Features, extract, recall
+from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
 from tlcli.features.store import DESCRIPTION, Space, Store
 from tlcli.features.vectors import Vectors
 
-__all__ = ["DESCRIPTION", "Features", "Space", "Store", "Vectors", "extract", "images_in"]
+__all__ = [
+    "DESCRIPTION",
+    "Examples",
+    "Features",
+    "Matrix",
+    "Projected",
+    "Projection",
+    "Space",
+    "Store",
+    "Vectors",
+    "extract",
+    "images_in",
+    "recall",
+]

@@ -1,7 +1,7 @@
 """Images → feature vectors, each image through the backbone once, ever."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
@@ -13,8 +13,9 @@ from tlcli import cache, images
 from tlcli.config import Progress
 from tlcli.engines import Engine
 from tlcli.errors import BadImage
+from tlcli.features.examples import Examples, Matrix
 from tlcli.features.store import Index, Store
-from tlcli.features.vectors import Float32, Vectors
+from tlcli.features.vectors import Float32
 from tlcli.images import LabelledImage, Skipped
 
 
@@ -23,7 +24,7 @@ class Features:
     """The feature vectors of the images that could be read."""
 
     images: tuple[LabelledImage, ...]
-    vectors: Vectors
+    vectors: Matrix
     """(n, D)"""
     skipped: tuple[Skipped, ...]
     from_cache: int
@@ -38,9 +39,10 @@ class Features:
         """The content hash of each image."""
         return tuple(image.sha256 for image in self.images)
 
-    def where(self, mask: NDArray[np.bool_]) -> "Features":
-        """The features of the images for which `mask` (n,) is true; no vector is read."""
-        return Features(tuple(compress(self.images, mask)), self.vectors.take(mask), (), 0)
+    @property
+    def examples(self) -> Examples:
+        """The same without the files that they came from."""
+        return Examples(self.hashes, self.labels, self.vectors)
 
 
 def extract(
@@ -72,6 +74,19 @@ def extract(
         cache.evict()
     found = tuple(compress(wanted, index.known))
     return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
+
+
+def recall(labels: Mapping[str, str], store: Store) -> Examples:
+    """The features that the cache has of images of which only the hash is known.
+
+    Args:
+        labels: content hash → class.
+        store: the cache of the backbone's space.
+    """
+    index = Index(list(labels), store.space.width)
+    store.load(index)
+    hashes = tuple(compress(labels, index.known))
+    return Examples(hashes, tuple(labels[key] for key in hashes), index.vectors())
 
 
 def _counted(

@@ -104,6 +104,15 @@ class Vectors:
         """The rows of a slice, a mask (n,) or an array of row numbers, unread."""
         return Vectors(self.width, self.blocks, self.block[chosen], self.row[chosen])
 
+    def joined(self, other: "Vectors") -> "Vectors":
+        """The rows of both, one matrix behind the other, unread."""
+        return Vectors(
+            self.width,
+            self.blocks + other.blocks,
+            np.concatenate([self.block, other.block + len(self.blocks)]),
+            np.concatenate([self.row, other.row]),
+        )
+
     def __getitem__(self, chosen: Selection) -> Float32:
         """Read the rows of a slice, a mask (n,) or an array of row numbers.
 

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlcli import files, runs
-from tlcli.config import EvaluateConfig, ExtendConfig, PretrainConfig, Progress, no_progress
+from tlcli.config import (
+    EvaluateConfig,
+    ExtendConfig,
+    PretrainConfig,
+    Progress,
+    StrategyOptions,
+    no_progress,
+)
 from tlcli.errors import UsageError
 from tlcli.evaluation import Report
 from tlcli.stages.evaluating import evaluate
@@ -89,7 +96,8 @@ def _story(folder: Path, data: Path, strategy: str, progress: Progress) -> Itera
     run = folder / strategy
     pretrain(_first(data / "first-seven", run), progress)
     for name in list(ROUNDS)[1:]:
-        extend_classes(ExtendConfig(run, str(data / name), strategy=strategy), progress)
+        learning = StrategyOptions(strategy=strategy)
+        extend_classes(ExtendConfig(run, str(data / name), learning=learning), progress)
     report = evaluate(EvaluateConfig(run, str(data / "test")), progress)
     yield from _steps(report, strategy)
 

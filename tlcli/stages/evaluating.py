@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tlcli import backbones, evaluation, heads, images, runs
+from tlcli import evaluation, heads, images, runs
 from tlcli.config import EvaluateConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import Report, RoundHead
@@ -11,7 +11,7 @@ from tlcli.features import Features
 from tlcli.images import Listing
 from tlcli.runs import Round, Run
 from tlcli.stages import rounds
-from tlcli.stages.rounds import Lens
+from tlcli.stages.lenses import Lens
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report:
@@ -34,7 +34,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
         RoundHead(
             entry.number,
             heads.load(entry.file("head.h5")),
-            by_backbone[entry.manifest.backbone_fingerprint].vectors,
+            Lens.of_round(run, entry, config.engine)
+            .view(by_backbone[entry.manifest.backbone_fingerprint].examples)
+            .vectors,
         )
         for entry in history
     ]
@@ -71,9 +73,10 @@ def _features(
     run: Run, history: Sequence[Round], listing: Listing, engine: str, progress: Progress
 ) -> dict[str, Features]:
     """Fingerprint of each backbone in the history → features of the same images."""
-    fingerprints = {entry.manifest.backbone_fingerprint for entry in history}
-    lenses = {
-        fingerprint: Lens.of(backbones.load_stored(run.backbone_folder(fingerprint)), engine)
-        for fingerprint in sorted(fingerprints)
-    }
-    return {name: lens.features(listing.images, progress) for name, lens in lenses.items()}
+    by_backbone: dict[str, Features] = {}
+    for entry in history:
+        fingerprint = entry.manifest.backbone_fingerprint
+        if fingerprint not in by_backbone:
+            lens = Lens.of_round(run, entry, engine)
+            by_backbone[fingerprint] = lens.features(listing.images, progress)
+    return by_backbone

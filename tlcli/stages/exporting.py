@@ -3,9 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tlcli import backbones, files, heads, runs
+from tlcli import files, heads, runs
 from tlcli.config import ExportConfig
 from tlcli.errors import StorageError, UsageError
+from tlcli.stages import rounds
+from tlcli.stages.lenses import Lens
 
 SUFFIXES = {"keras": ".keras"}
 """The formats, and how their files are named."""
@@ -39,10 +41,10 @@ def export(config: ExportConfig) -> Exported:
     _require_fitting_name(config)
     run = runs.open_run(config.run)
     current = run.round()
-    stored = backbones.load_stored(run.backbone_folder(current.manifest.backbone_fingerprint))
-    stored.verify()
+    lens = Lens.of_round(run, current, "auto")
+    lens.stored.verify()
     head = heads.load(current.file("head.h5"))
-    backbones.write_classifier(stored, head.weights, head.bias, head.classes, config.out)
+    rounds.write_model(lens, head, config.out)
     return Exported(
         str(config.run),
         current.number,

@@ -1,84 +1,108 @@
 """extend-classes: the next round."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tlcli import backbones, extension, heads, memory, moments, runs
+from tlcli import extension, moments, runs
 from tlcli.config import ExtendConfig, Progress, no_progress
+from tlcli.errors import GateFailed, UsageError
+from tlcli.evaluation import Validation
+from tlcli.extension import Extension, Means, Strategy
 from tlcli.features import Features
-from tlcli.heads import LinearHead
+from tlcli.heads import Known, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
-from tlcli.runs import RegisteredClass, Round, Writer
-from tlcli.stages import rounds
-from tlcli.stages.rounds import Clock, Draft, Intake, Lens, RoundResult, Solution
-
-
-@dataclass(frozen=True, eq=False)
-class _Parent:
-    """The round that is extended."""
-
-    round: Round
-    head: LinearHead
-    memory: Memory
-    lens: Lens
-
-    @staticmethod
-    def of(writer: Writer, engine: str) -> "_Parent":
-        current = writer.run.round()
-        folder = writer.run.backbone_folder(current.manifest.backbone_fingerprint)
-        return _Parent(
-            current,
-            heads.load(current.file("head.h5")),
-            memory.load(current.file("memory.h5")),
-            Lens.of(backbones.load_stored(folder), engine),
-        )
+from tlcli.moments import Moments
+from tlcli.runs import RegisteredClass, Writer
+from tlcli.stages import collecting, parents, rounds
+from tlcli.stages.collecting import Collected
+from tlcli.stages.parents import Parent, Recalled
+from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
 
 
 def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> RoundResult:
     """Add classes, or images of known ones, to a run and commit the next round.
 
     Images that the run has learned before are recognised by their content and left out; when
-    nothing new remains, no round is added.
+    nothing new remains, and the memory is to stay as it is, no round is added.
 
     Raises:
         TlcliError: see errors.py; the run is as it was.
     """
     clock = Clock()
-    if config.head is not None:
-        heads.require_known(config.head)
+    parents.require_memory(config.keeping)
     with runs.extending(config.run, config.wait) as writer:
-        parent = _Parent.of(writer, config.engine)
-        listing = rounds.scan(config.data, progress)
-        fresh, refused = _fresh(listing, parent.memory.ledger)
-        known = len(listing.images) - len(fresh) - len(refused)
-        head = config.head or parent.round.manifest.head
-        registry = rounds.registered(
-            parent.round.manifest.classes, {image.label for image in fresh}, writer.next_number
-        )
-        grows = len(registry) > len(parent.round.classes)
-        strategy = extension.choose(config.strategy, head, grows or not fresh)
-        with clock.phase("features"):
-            found = parent.lens.features(fresh, progress)
-            skipped = rounds.readable(listing, found, refused, config.images.max_bad)
-        intake = Intake(len(fresh), found.from_cache, known, listing.duplicates, skipped)
-        if not fresh:
-            return rounds.unchanged(config.run, parent.round, intake, clock)
-        solution = _solve(parent, strategy, head, found, registry, clock)
+        parent = Parent.of(writer.run, config.engine)
+        given = _take_in(config, writer, parent, clock, progress)
+        if not given.anything and not parents.turns(config.keeping, parent.memory):
+            return rounds.unchanged(config.run, parent.round, given.intake, clock)
+        plan = _plan(config, parent, given, clock, progress)
+        with clock.phase("head"):
+            solution = plan.solve()
         with clock.phase("validation"):
-            exact = extension.STRATEGIES[strategy].exact
-            validation = solution.validate(writer.next_number, config.test, exact, progress)
+            calibrated, validation = _examine(config, plan, solution, progress)
+        _require_no_regression(config.max_regression, validation)
+        with clock.phase("memory"):
+            remembered = _remember(config, plan, progress)
         draft = Draft(
             command="extend-classes",
-            strategy=strategy,
-            solution=solution,
-            memory=_remembering(parent.memory, solution),
-            exact=exact and parent.memory.complete,
+            strategy=plan.strategy_name,
+            solution=calibrated.solution,
+            memory=remembered,
+            exact=plan.exact,
             config=config,
-            intake=intake,
+            intake=given.intake,
             validation=validation,
+            calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What the command was given, without what the run has learned before."""
+
+    found: Features
+    """Of the images that are new."""
+    collected: Collected
+    """From files of moments."""
+    learned: tuple[LabelledImage, ...]
+    """Images of DATA that the run has learned before."""
+    registry: tuple[RegisteredClass, ...]
+    intake: Intake
+
+    @property
+    def anything(self) -> bool:
+        """Whether an image is new."""
+        return bool(self.found.images or self.collected.ledger)
+
+
+def _take_in(
+    config: ExtendConfig, writer: Writer, parent: Parent, clock: Clock, progress: Progress
+) -> _Given:
+    collected = collecting.read(parent, config.moments)
+    ledger = {**parent.memory.ledger, **collected.ledger}
+    listing = Listing(()) if config.data is None else rounds.scan(config.data, progress)
+    fresh, refused = _fresh(listing, ledger)
+    learned = tuple(image for image in listing.images if image.sha256 in ledger)
+    with clock.phase("features"):
+        found = parent.lens.features(fresh, progress)
+        skipped = rounds.readable(listing, found, refused, config.images.max_bad)
+    registry = rounds.registered(
+        parent.round.manifest.classes,
+        {*found.labels, *collected.ledger.values()},
+        writer.next_number,
+    )
+    known = {*found.labels, *collected.ledger.values()} & set(parent.round.classes)
+    intake = Intake(
+        used=len(found.images) + len(collected.ledger),
+        from_cache=found.from_cache,
+        already_learned=len(learned) - len(refused) + collected.already_learned,
+        duplicates=listing.duplicates,
+        skipped=skipped,
+        known_classes=tuple(sorted(known)),
+    )
+    return _Given(found, collected, learned, registry, intake)
 
 
 def _fresh(
@@ -94,21 +118,159 @@ def _fresh(
     return fresh, refused
 
 
-def _solve(
-    parent: _Parent,
-    strategy: str,
-    head: str,
-    found: Features,
-    registry: tuple[RegisteredClass, ...],
-    clock: Clock,
-) -> Solution:
-    names = tuple(entry.name for entry in registry)
-    with clock.phase("head"):
-        total = moments.add(parent.memory.moments, parent.lens.moments(found))
-        fit = extension.STRATEGIES[strategy].fit(head, parent.head, names)
-        return Solution.of(parent.lens, head, fit, found, total, registry)
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How the next head is solved, and from what."""
+
+    parent: Parent
+    given: _Given
+    recalled: Recalled
+    """Of all learned images, those whose features are at hand."""
+    before: Moments | None
+    """Of all images that the run has learned so far."""
+    recipe: Recipe
+    strategy_name: str
+    options: Extension
+
+    @property
+    def strategy(self) -> Strategy:
+        """The row of the table."""
+        return extension.STRATEGIES[self.strategy_name]
+
+    @property
+    def total(self) -> Moments | None:
+        """Of all images, the new ones included."""
+        if self.before is None:
+            return None
+        total = moments.add(self.before, self.parent.lens.moments(self.given.found.examples))
+        return moments.add(total, self.given.collected.moments)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the round equals joint training on all images."""
+        complete = self.parent.memory.exact and self.given.collected.exact
+        return self.strategy.exact and (complete or not self.recipe.from_moments)
+
+    @property
+    def old_too(self) -> bool:
+        """Whether the head can be solved without some of the old images."""
+        again = self.strategy.exact or self.parent.again is not None
+        return again and self.recalled.extent == "all"
+
+    def solve(self) -> Solution:
+        """The head, without a temperature."""
+        lens = self.parent.lens
+        known = Known(
+            self.total,
+            lens.view(self.given.found.examples),
+            lens.view(self.recalled.examples),
+            self.parent.head,
+            self.parent.again,
+        )
+        fit = extension.following(self.strategy_name, self.options)
+        return Solution.of(lens, self.recipe, fit, known, self.given.registry)
 
 
-def _remembering(old: Memory, solution: Solution) -> Memory:
-    learned = dict(zip(solution.found.hashes, solution.found.labels, strict=True))
-    return Memory(solution.total, {**old.ledger, **learned}, old.complete)
+def _plan(
+    config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
+) -> _Plan:
+    recipe = Recipe.of(config.solver, parent.recipe)
+    parents.require_projection(recipe, parent.lens)
+    images = given.learned
+    if config.old_data is not None:
+        images = (*images, *rounds.scan(config.old_data, progress).images)
+    wants_all = config.learning.strategy == "joint" or parents.turns(config.keeping, parent.memory)
+    with clock.phase("features"):
+        recalled = parents.recall(parent, images, wants_all, progress)
+        before = parents.moments_before(parent, recalled)
+    means = Means(
+        recipe,
+        grows=len(given.registry) > len(parent.round.classes) or not given.anything,
+        moments=before is not None,
+        old_images=recalled.extent,
+    )
+    strategy = extension.choose(config.learning.strategy, means)
+    if given.collected.ledger and strategy != "merge":
+        raise UsageError(
+            f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
+            "needs the images. Give them as DATA, or add --head lda."
+        )
+    options = Extension(
+        recipe,
+        tuple(entry.name for entry in given.registry),
+        config.learning,
+        parents.exemplars_per_class(config.keeping, parent.memory),
+    )
+    return _Plan(parent, given, recalled, before, recipe, strategy, options)
+
+
+def _examine(
+    config: ExtendConfig, plan: _Plan, solution: Solution, progress: Progress
+) -> tuple[Calibrated, Validation | None]:
+    """The temperature of the head, and how good it is."""
+    parent = plan.parent
+    if config.max_regression is not None and config.test is None and not plan.old_too:
+        raise UsageError(
+            "Expected images of the old classes with --max-regression. Received: a run that "
+            "cannot test them. Add --test DATA, or use a run with --memory features."
+        )
+    by_folds = plan.strategy.exact and plan.recipe.from_moments
+    held_out = solution.held_out(by_folds, plan.old_too)
+    if plan.strategy.keeps_temperature:
+        calibrated = solution.with_temperature(held_out, parent.head.temperature)
+    else:
+        carried = None
+        if not plan.old_too:
+            carried = parent.suggests(solution.head, solution.known.moments)
+        calibrated = solution.calibrated(held_out, carried)
+    answers = held_out
+    if config.test is not None:
+        answers = calibrated.solution.on_test(config.test, progress)
+    number = parent.round.number + 1
+    return calibrated, rounds.validated(answers, plan.given.registry, number)
+
+
+def _require_no_regression(limit: float | None, validation: Validation | None) -> None:
+    """Refuse a round that is worse on the old classes than its parent by more than the limit."""
+    if limit is None:
+        return
+    now = before = None
+    if validation is not None:
+        now, before = validation.old_accuracy, validation.old_accuracy_before
+    if now is None or before is None:
+        raise GateFailed(
+            "Expected images of every old class to hold --max-regression against. Received: some "
+            "have none. Complete --test; nothing was published."
+        )
+    if before - now > limit + 1e-9:
+        raise GateFailed(
+            f"Expected the accuracy on old classes to fall by at most {limit:g}. Received: "
+            f"{before:.4f} before, {now:.4f} after. Nothing was published; look at the new images, "
+            "or raise --max-regression."
+        )
+
+
+def _remember(config: ExtendConfig, plan: _Plan, progress: Progress) -> Memory:
+    """The memory after this round."""
+    parent, given, recalled = plan.parent, plan.given, plan.recalled
+    sources = recalled.files | {image.sha256: image for image in given.found.images}
+    pixels = parents.pixels_of(parent.lens, sources, parent.memory)
+    old = parent.memory
+    if parents.turns(config.keeping, old):
+        setting, per_class = parents.turned(config.keeping, old)
+        old = old.changed(setting, per_class, recalled.examples, pixels, plan.before)
+    total = None if old.setting == "none" else plan.total
+    remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
+    if given.collected.ledger:
+        if remembered.setting not in ("none", "moments"):
+            raise UsageError(
+                f"Expected a run with --memory moments for --moments. Received: memory="
+                f"{remembered.setting!r}, which needs the images. Add --memory moments."
+            )
+        remembered = replace(
+            remembered,
+            ledger={**remembered.ledger, **given.collected.ledger},
+            engines=remembered.engines | given.collected.engines,
+            exact=remembered.exact and given.collected.exact,
+        )
+    return remembered

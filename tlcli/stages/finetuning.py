@@ -1,34 +1,24 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import (
-    backbones,
-    evaluation,
-    extension,
-    files,
-    heads,
-    images,
-    memory,
-    moments,
-    runs,
-    training,
-)
+from tlcli import backbones, evaluation, extension, files, images, memory, moments, runs, training
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.features import Features
-from tlcli.heads import Fit, LinearHead
+from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import Listing
 from tlcli.memory import Memory
-from tlcli.moments import Moments
 from tlcli.runs import Round, Writer
-from tlcli.stages import rounds
-from tlcli.stages.rounds import Clock, Draft, Intake, Lens, RoundResult, Solution
+from tlcli.stages import parents, rounds
+from tlcli.stages.lenses import Lens
+from tlcli.stages.parents import Parent
+from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
 from tlcli.training import Trained
 
 log = logging.getLogger(__name__)
@@ -45,41 +35,42 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     """
     clock = Clock()
     with runs.extending(config.run, config.wait) as writer:
-        parent = writer.run.round()
+        parent = Parent.of(writer.run, config.engine)
+        before, recipe = parent.lens, parent.recipe
         listing = rounds.scan(config.data, progress)
-        _require_same_classes(listing, parent, config)
-        folder = writer.run.backbone_folder(parent.manifest.backbone_fingerprint)
-        before = Lens.of(backbones.load_stored(folder), config.engine)
+        _require_same_classes(listing, parent.round, config)
         with clock.phase("features"):
             found = before.features(listing.images, progress)
             skipped = rounds.readable(listing, found, (), config.images.max_bad)
         with clock.phase("training"):
-            model, trained = _train(config, parent.manifest.head, before, found, progress)
+            model, trained = _train(config, recipe, before, found, progress)
         after = _store(model, before, config.engine, writer, clock)
         with clock.phase("features"):
             rebuilt = after.features(found.images, progress)
         with clock.phase("head"):
-            fit = _head_on_new_features(parent.manifest.head, trained)
-            solution = Solution.of(
-                after,
-                parent.manifest.head,
-                fit,
-                rebuilt,
-                after.moments(rebuilt),
-                parent.manifest.classes,
-            )
+            fit = _head_on_new_features(recipe, trained)
+            known = _known(after, rebuilt)
+            solution = Solution.of(after, recipe, fit, known, parent.round.manifest.classes)
         with clock.phase("validation"):
-            validation = solution.validate(writer.next_number, config.test, False, progress)
-        remembered = _memory(memory.load(parent.file("memory.h5")), solution)
+            held_out = solution.held_out(by_folds=False, old_too=False)
+            calibrated = solution.calibrated(held_out, None)
+            answers = held_out
+            if config.test is not None:
+                answers = calibrated.solution.on_test(config.test, progress)
+        with clock.phase("memory"):
+            remembered = _memory(parent.memory, after, rebuilt, known)
         draft = Draft(
             command="finetune",
             strategy=None,
-            solution=solution,
+            solution=calibrated.solution,
             memory=remembered,
-            exact=remembered.complete and parent.manifest.head in heads.FROM_MOMENTS,
+            exact=remembered.exact and recipe.from_moments,
             config=config,
             intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-            validation=validation,
+            validation=rounds.validated(
+                answers, parent.round.manifest.classes, writer.next_number
+            ),
+            calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
 
@@ -95,19 +86,22 @@ def _require_same_classes(listing: Listing, parent: Round, config: FinetuneConfi
         )
 
 
+def _known(lens: Lens, found: Features) -> Known:
+    """All that the head is solved from: the images at hand."""
+    nothing = lens.view(lens.nothing())
+    return Known(lens.moments(found.examples), lens.view(found.examples), nothing)
+
+
 def _train(
-    config: FinetuneConfig, head: str, before: Lens, found: Features, progress: Progress
+    config: FinetuneConfig, recipe: Recipe, before: Lens, found: Features, progress: Progress
 ) -> tuple[Any, Trained]:
     """The fine-tuned model, from a head that has not seen the held-out images either."""
     model = backbones.load_model(before.stored)
     layers = training.layers_to_train(model, before.stored.name, config.unfreeze)
     held_out = images.holdout(found.hashes, found.labels, evaluation.HELD_OUT)
-    kept = found.where(~held_out)
-    start = extension.first(head)(before.moments(kept), kept)
+    start = _start(before, recipe, found, held_out)
     learned, tested = rounds.split(found.images, held_out)
-    resolve = None
-    if head in heads.FROM_MOMENTS:
-        resolve = _resolve(heads.FROM_MOMENTS[head], before, start.classes)
+    resolve = _resolve(recipe, before, start.classes) if recipe.from_moments else None
     trained = training.train(
         model, start, layers, learned, tested, config.training, progress, resolve
     )
@@ -122,15 +116,28 @@ def _train(
     return model, trained
 
 
-def _resolve(
-    solve: Callable[[Moments], LinearHead], before: Lens, classes: tuple[str, ...]
-) -> training.Resolve:
-    """The head that will be published, solved from the moments of the features of the moment."""
-    stored = before.stored
+def _start(
+    before: Lens, recipe: Recipe, found: Features, held_out: NDArray[np.bool_]
+) -> LinearHead:
+    """The head to train with, on the features themselves: gradients do not see a projection."""
+    if before.projection is not None:
+        before, recipe = replace(before, projection=None), Recipe()
+    kept = found.examples.where(~held_out)
+    known = Known(before.moments(kept), kept, before.nothing())
+    return extension.first(recipe)(known)
 
-    def resolve(vectors: NDArray[np.float32], columns: NDArray[np.int64]) -> LinearHead:
+
+def _resolve(recipe: Recipe, before: Lens, classes: tuple[str, ...]) -> training.Resolve:
+    """The head that will be published, solved from the moments of the features of the moment."""
+    bits = before.stored.fixed_point_bits
+
+    def seen(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors if before.projection is None else before.projection.of(vectors)
+
+    def resolve(vectors: NDArray[np.float32], columns: NDArray[np.int64]) -> training.Logits:
         labels = [classes[column] for column in columns]
-        return solve(moments.of(vectors, labels, "training", stored.fixed_point_bits))
+        head = recipe.solve(moments.of(seen(vectors), labels, "training", bits))
+        return lambda asked: head.logits(seen(asked))
 
     return resolve
 
@@ -140,23 +147,33 @@ def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) 
         old = before.stored
         stored = backbones.store(model, old.name, "fine-tuned", staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Lens.of(backbones.load_stored(folder), engine)
+    return Lens.of(backbones.load_stored(folder), engine, before.projection)
 
 
-def _head_on_new_features(head: str, trained: Trained) -> Fit:
+def _head_on_new_features(recipe: Recipe, trained: Trained) -> Fit:
     """Solved again where moments allow it, else the head that was trained with the backbone."""
-    if head in heads.FROM_MOMENTS:
-        return extension.first(head)
-    return lambda moments, features: trained.head
+    if recipe.from_moments:
+        return extension.first(recipe)
+    return lambda known: trained.head
 
 
-def _memory(old: Memory, solution: Solution) -> Memory:
-    """The ledger of the images that were given; what is not among them is no longer remembered."""
-    learned = dict(zip(solution.found.hashes, solution.found.labels, strict=True))
-    forgotten = set(old.ledger) - set(learned)
+def _memory(old: Memory, lens: Lens, rebuilt: Features, known: Known) -> Memory:
+    """The memory of the images that were given; the others are no longer remembered."""
+    forgotten = set(old.ledger) - set(rebuilt.hashes)
     if forgotten:
         log.warning(
             "%d images that the run had learned were not given: it no longer remembers them",
             len(forgotten),
         )
-    return Memory(solution.total, learned, old.complete and not forgotten)
+    keeps_moments = old.setting != "none"
+    start = memory.empty(
+        old.setting, old.exemplars_per_class, lens.empty_moments() if keeps_moments else None
+    )
+    sources = {image.sha256: image for image in rebuilt.images}
+    learned = start.learned(
+        rebuilt.examples,
+        known.moments if keeps_moments else None,
+        lens.engine,
+        parents.pixels_of(lens, sources, None),
+    )
+    return replace(learned, exact=old.exact and not forgotten)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, heads, images, runs
+from tlcli import heads, images, runs
 from tlcli.config import PredictConfig, Progress, no_progress
 from tlcli.errors import BadImage
 from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
-from tlcli.stages.rounds import Lens
+from tlcli.stages.lenses import Lens
 
 CHUNK = 1024
 """Images that are read before the first of them is answered."""
@@ -54,8 +54,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         TlcliError: the run cannot be used; see errors.py.
     """
     current = (run := runs.open_run(config.run)).round()
-    folder = run.backbone_folder(current.manifest.backbone_fingerprint)
-    lens = Lens.of(backbones.load_stored(folder), config.engine)
+    lens = Lens.of_round(run, current, config.engine)
     head = heads.load(current.file("head.h5"))
     paths = images.find_images(config.paths)
     while chunk := list(itertools.islice(paths, CHUNK)):
@@ -73,7 +72,7 @@ def _predict_chunk(
     }
     found = lens.features(list(distinct.values()), progress)
     unreadable = {entry.path: entry.reason for entry in found.skipped}
-    probabilities = head.probabilities(found.vectors)
+    probabilities = head.probabilities(lens.view(found.examples).vectors)
     row = {key: index for index, key in enumerate(found.hashes)}
     for path, sha256 in zip(paths, hashes, strict=True):
         if isinstance(sha256, BadImage):

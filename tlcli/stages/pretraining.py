@@ -1,7 +1,9 @@
 """pretrain: round 1."""
 
 import shutil
-from dataclasses import replace
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,20 @@ from tlcli import (
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.heads import LinearHead
+from tlcli.evaluation import Answers
+from tlcli.features import Examples, Projection
+from tlcli.heads import Known, LinearHead, Recipe
 from tlcli.images import Listing
-from tlcli.memory import Memory
-from tlcli.runs import Writer
-from tlcli.stages import rounds
-from tlcli.stages.rounds import Clock, Draft, Intake, Lens, RoundResult, Solution
+from tlcli.runs import RegisteredClass, Writer
+from tlcli.stages import parents, rounds
+from tlcli.stages.lenses import Lens
+from tlcli.stages.rounds import Candidate, Clock, Draft, Intake, RoundResult, Solution
+
+AUTO = "auto"
+"""The head that means: the best in cross-validation."""
+
+PROJECTION_WIDTH = 2048
+"""Of a head that needs a projection, where none was asked for."""
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -37,7 +47,8 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         TlcliError: see errors.py; nothing is left behind.
     """
     clock = Clock()
-    heads.require_known(config.head)
+    _require_head(config)
+    parents.require_memory(config.keeping)
     engines.require_known(config.engine)
     _require_known_precision(config)
     _require_matching_backbone(config)
@@ -51,6 +62,12 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         if writer.run.numbers():
             return _same_again(config, writer, listing, clock)
         return _first_round(config, writer, listing, clock, progress)
+
+
+def _require_head(config: PretrainConfig) -> None:
+    """Refuse, before any image is read, a head that does not exist or has no such option."""
+    if config.solver.head != AUTO:
+        Recipe.of(config.solver)
 
 
 def _require_known_precision(config: PretrainConfig) -> None:
@@ -91,7 +108,7 @@ def _same_again(
 ) -> RoundResult:
     """The run exists: fine if it began with these very options on these very images."""
     first = writer.run.round(1)
-    ledger = memory.load(first.file("memory.h5")).ledger
+    ledger = memory.load(first).ledger
     given = {image.sha256: image.label for image in listing.images}
     options = rounds.plain(config) | {"data": first.manifest.config["data"]}
     if first.manifest.config != options or ledger != given:
@@ -108,28 +125,117 @@ def _first_round(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
 ) -> RoundResult:
     stored = _store_backbone(config, writer, listing, clock, progress)
-    lens = Lens.of(stored, config.engine)
+    plain = Lens.of(stored, config.engine, None)
     with clock.phase("features"):
-        found = lens.features(listing.images, progress)
+        found = plain.features(listing.images, progress)
         skipped = rounds.readable(listing, found, (), config.images.max_bad)
+    registry = rounds.registered((), found.labels, 1)
+    by_folds = config.weights != "none"
     with clock.phase("head"):
-        registry = rounds.registered((), found.labels, 1)
-        fit = extension.first(config.head)
-        solution = Solution.of(lens, config.head, fit, found, lens.moments(found), registry)
-    by_folds = config.weights != "none" and config.head in heads.FROM_MOMENTS
+        if config.solver.head == AUTO:
+            trial, choice = _best(config, plain, found.examples, registry, progress)
+        else:
+            recipe = Recipe.of(config.solver)
+            lens = _projected(plain, recipe, config.projection)
+            trial = _Trial.of(lens, recipe, found.examples, registry)
+            choice = ()
     with clock.phase("validation"):
-        validation = solution.validate(1, config.test, by_folds, progress)
+        held_out = trial.held_out(by_folds and trial.solution.recipe.from_moments)
+        calibrated = trial.solution.calibrated(held_out, None)
+        answers = held_out
+        if config.test is not None:
+            answers = calibrated.solution.on_test(config.test, progress)
+    solution = calibrated.solution
+    sources = {image.sha256: image for image in found.images}
+    start = parents.nothing(solution.lens, config.keeping)
     draft = Draft(
         command="pretrain",
         strategy=None,
         solution=solution,
-        memory=Memory(solution.total, dict(zip(found.hashes, found.labels, strict=True))),
+        memory=start.learned(
+            found.examples,
+            None if start.moments is None else solution.known.moments,
+            solution.lens.engine,
+            parents.pixels_of(solution.lens, sources, None),
+        ),
         exact=True,
         config=config,
         intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-        validation=validation,
+        validation=rounds.validated(answers, registry, 1),
+        calibration=calibrated.figures,
+        choice=choice,
     )
     return rounds.publish(writer, draft, clock)
+
+
+@dataclass(eq=False)
+class _Trial:
+    """A head solved on the first images, asked at most once about those that are held out."""
+
+    solution: Solution
+    _answers: Answers | None = None
+
+    @staticmethod
+    def of(
+        lens: Lens, recipe: Recipe, found: Examples, registry: tuple[RegisteredClass, ...]
+    ) -> "_Trial":
+        seen = lens.view(found)
+        known = Known(lens.moments(found), seen, lens.view(lens.nothing()))
+        return _Trial(Solution.of(lens, recipe, extension.first(recipe), known, registry))
+
+    def held_out(self, by_folds: bool) -> Answers:
+        if self._answers is None:
+            self._answers = self.solution.held_out(by_folds, old_too=False)
+        return self._answers
+
+
+def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:
+    """The lens with the projection that was asked for, or that the head cannot do without."""
+    if width is None and heads.HEADS[recipe.head].projected:
+        width = PROJECTION_WIDTH
+    return plain if width is None else replace(plain, projection=Projection(width))
+
+
+def _best(
+    config: PretrainConfig,
+    plain: Lens,
+    found: Examples,
+    registry: tuple[RegisteredClass, ...],
+    progress: Progress,
+) -> tuple[_Trial, tuple[Candidate, ...]]:
+    """The head that is best in cross-validation, among those that the memory can extend."""
+    tried: list[tuple[Candidate, _Trial]] = []
+    names = _candidates(config, found)
+    for done, name in enumerate(names):
+        progress("choosing a head", done, len(names))
+        start = time.perf_counter()
+        recipe = Recipe.of(replace(config.solver, head=name))
+        trial = _Trial.of(_projected(plain, recipe, config.projection), recipe, found, registry)
+        answers = trial.held_out(by_folds=True)
+        seconds = round(time.perf_counter() - start, 3)
+        tried.append((Candidate(name, *evaluation.accuracies(answers), seconds), trial))
+    progress("choosing a head", len(names), len(names))
+    # The first of equals is the simpler one.
+    tried.sort(key=lambda pair: -pair[0].mean_class_accuracy)
+    return tried[0][1], tuple(candidate for candidate, _ in tried)
+
+
+def _candidates(config: PretrainConfig, found: Examples) -> list[str]:
+    """Heads to choose from, the simplest first."""
+    extendable = config.keeping.memory in ("features", "none")
+    fewest = min(Counter(found.labels).values())
+    asked = {name for name, value in asdict(config.solver).items() if value is not None} - {"head"}
+    names = [
+        name
+        for name, row in heads.HEADS.items()
+        if (row.solve or extendable) and row.least_images <= fewest and asked <= row.options
+    ]
+    if not names:
+        raise UsageError(
+            f"Expected options that a head has. Received: {', '.join(sorted(asked))}. "
+            "Leave them out with --head auto."
+        )
+    return names
 
 
 def _store_backbone(

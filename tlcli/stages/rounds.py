@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, engines, evaluation, features, files, heads, images, memory, moments
-from tlcli.backbones import StoredBackbone
+from tlcli import backbones, evaluation, files, heads, images, memory
 from tlcli.config import Progress
-from tlcli.engines import Choice
-from tlcli.errors import DataError, EngineUnavailable
-from tlcli.evaluation import Validation
-from tlcli.features import Features, Space, Store
-from tlcli.heads import Fit, LinearHead
+from tlcli.errors import DataError
+from tlcli.evaluation import Answers, Validation
+from tlcli.features import Features
+from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
 from tlcli.runs import Manifest, RegisteredClass, Round, Writer
+from tlcli.stages.lenses import Lens
 
 log = logging.getLogger(__name__)
-
-MOST_SATURATED = 1e-3
-"""Share of feature values off the fixed-point grid above which there is a warning."""
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
@@ -41,6 +37,34 @@ class Intake:
     already_learned: int
     duplicates: int
     skipped: tuple[Skipped, ...]
+    known_classes: tuple[str, ...] = ()
+    """Classes among the used images that an earlier round introduced."""
+    removed: int = 0
+    """Images that were learned before and are forgotten now."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature of a round, and the calibration error with and without it."""
+
+    temperature: float
+    ece_before: float | None
+    """Expected calibration error (0 to 1) of softmax(logits); None where nothing was held out."""
+    ece_after: float | None
+    """The same of softmax(logits / temperature)."""
+    images: int
+    """Held-out images of this round that it rests on; earlier rounds count beside them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head that `--head auto` tried."""
+
+    head: str
+    accuracy: float
+    """In cross-validation."""
+    mean_class_accuracy: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,9 @@ class RoundResult:
     intake: Intake
     validation: Validation | None
     seconds: dict[str, float]
+    calibration: Calibration | None = None
+    choice: tuple[Candidate, ...] = ()
+    """What `--head auto` chose from, the best first."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
 
@@ -65,6 +92,7 @@ class RoundResult:
             "command": manifest.command,
             "strategy": manifest.strategy,
             "head": manifest.head,
+            "head_options": manifest.head_options,
             "backbone": manifest.backbone,
             "backbone_fingerprint": manifest.backbone_fingerprint,
             "classes": list(manifest.class_names),
@@ -74,6 +102,9 @@ class RoundResult:
             "memory_sha256": manifest.memory_sha256,
             "exact": manifest.exact,
             "validation": asdict(self.validation) if self.validation else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
+            "head_choice": [asdict(candidate) for candidate in self.choice],
+            "changed": self.changed,
             "seconds": self.seconds,
         }
 
@@ -99,62 +130,6 @@ class Clock:
         phases = {name: self.seconds.get(name, 0.0) for name in ("features", "head", "save")}
         phases |= self.seconds | {"total": time.perf_counter() - self._start}
         return {name: round(value, 3) for name, value in phases.items()}
-
-
-@dataclass(frozen=True)
-class Lens:
-    """A stored backbone together with the engines that may run it, the best first."""
-
-    stored: StoredBackbone
-    engines: list[tuple[Choice, Store]]
-    """Each with the cache of its features; those that failed are dropped."""
-
-    @staticmethod
-    def of(stored: StoredBackbone, engine: str) -> "Lens":
-        """An engine is opened at the first image that is not in the cache, and once.
-
-        Raises:
-            UsageError: there is no such engine, or it cannot run this backbone.
-        """
-        facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
-        choices = engines.choices(stored, engine)
-        return Lens(stored, [(choice, Store(Space(*facts, choice.name))) for choice in choices])
-
-    def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
-        """The feature vectors of images.
-
-        Raises:
-            EngineUnavailable: no engine runs the backbone on this machine.
-        """
-        engine, store = self.engines[0]
-        try:
-            return features.extract(wanted, store, engine.open, progress)
-        except EngineUnavailable as error:
-            name = self.stored.name
-            if len(self.engines) == 1:
-                raise EngineUnavailable(
-                    f"Expected to run {name} with {engine.name}. Received: {error}. "
-                    "Use another --engine or another machine."
-                ) from error
-            log.warning("%s runs with Keras, which is slower: %s", name, error)
-            del self.engines[0]
-            return self.features(wanted, progress)
-
-    def moments(self, found: Features) -> moments.Moments:
-        """The moments of features that this backbone gave."""
-        stored = self.stored
-        result = moments.of(
-            found.vectors, found.labels, stored.fingerprint, stored.fixed_point_bits
-        )
-        values = len(found.images) * stored.width
-        if result.saturated > MOST_SATURATED * values:
-            log.warning(
-                "%d of %d feature values are beyond what the memory can hold and were cut; "
-                "check the accuracy, and try another backbone",
-                result.saturated,
-                values,
-            )
-        return result
 
 
 def scan(data: str, progress: Progress) -> Listing:
@@ -210,57 +185,93 @@ class Solution:
     """The head of a round, with all that it was solved from."""
 
     lens: Lens
-    head_name: str
+    recipe: Recipe
     fit: Fit
-    found: Features
-    total: moments.Moments
-    """Of all images so far, those in `found` included."""
+    known: Known
+    """As heads see it: features through the projection."""
     registry: tuple[RegisteredClass, ...]
     head: LinearHead
 
     @staticmethod
     def of(
         lens: Lens,
-        head_name: str,
+        recipe: Recipe,
         fit: Fit,
-        found: Features,
-        total: moments.Moments,
+        known: Known,
         registry: tuple[RegisteredClass, ...],
     ) -> "Solution":
         """Solve the head; its columns are in the order of the registry."""
         names = tuple(entry.name for entry in registry)
-        head = fit(total, found).ordered(names)
-        return Solution(lens, head_name, fit, found, total, registry, head)
+        return Solution(lens, recipe, fit, known, registry, fit(known).ordered(names))
 
-    def validate(
-        self, number: int, test: str | None, by_folds: bool, progress: Progress
-    ) -> Validation | None:
-        """How good the head is; None where no image can tell.
+    def held_out(self, by_folds: bool, old_too: bool) -> Answers:
+        """What the head says of images when it is solved without them.
 
         Args:
-            number: of the round; classes introduced before it are the old ones.
-            test: DATA set aside by the user; it goes before everything else.
             by_folds: k-fold subtraction; otherwise a share is held out by content hash.
-            progress: told the phases of reading the test images.
+            old_too: whether earlier images are held out too.
         """
-        classes = [entry.name for entry in self.registry]
-        old = [entry.name for entry in self.registry if entry.introduced_in_round < number]
-        if test is not None:
-            listing = scan(test, progress)
-            require_known_classes(listing, classes, "Leave them out of --test.")
-            tested = self.lens.features(listing.images, progress)
-            if left_out := (*listing.skipped, *tested.skipped):
-                first = left_out[0]
-                log.warning(
-                    "%d images of --test were left out, the first is %s (%s)",
-                    len(left_out),
-                    first.path,
-                    first.reason,
-                )
-            return evaluation.validate_on_test(self.head, tested, classes, old)
-        by = evaluation.validate_by_folds if by_folds else evaluation.validate_by_holdout
-        validation = by(self.fit, self.total, self.found, classes, old)
-        return validation if validation.images else None
+        by = evaluation.by_folds if by_folds else evaluation.by_holdout
+        return by(self.fit, self.known, self.head.classes, old_too)
+
+    def on_test(self, test: str, progress: Progress) -> Answers:
+        """What the head says of images that the user set aside.
+
+        Raises:
+            DataError: they are of a class that the run does not know.
+        """
+        listing = scan(test, progress)
+        require_known_classes(listing, self.head.classes, "Leave them out of --test.")
+        found = self.lens.features(listing.images, progress)
+        if left_out := (*listing.skipped, *found.skipped):
+            log.warning(
+                "%d images of --test were left out, the first is %s (%s)",
+                len(left_out),
+                left_out[0].path,
+                left_out[0].reason,
+            )
+        return evaluation.on_test(self.head, self.known.parent, self.lens.view(found.examples))
+
+    def calibrated(self, answers: Answers, carried: tuple[float, int] | None) -> "Calibrated":
+        """The same with a temperature.
+
+        Args:
+            answers: on held-out images.
+            carried: the temperature that the rounds before suggest for this head, and the number
+                of images behind it; None where there were none, or they are among the answers.
+        """
+        count = len(answers.true)
+        temperature = 1.0
+        if count:
+            temperature = heads.temperature(answers.logits, answers.columns)
+        if carried is not None:
+            temperature = heads.blend((temperature, count), carried)
+        return self.with_temperature(answers, temperature)
+
+    def with_temperature(self, answers: Answers, temperature: float) -> "Calibrated":
+        """The same with a temperature that is given."""
+        before, after = (
+            evaluation.calibration_error(answers, value) for value in (1.0, temperature)
+        )
+        head = replace(self.head, temperature=temperature)
+        figures = Calibration(temperature, before, after, len(answers.true))
+        return Calibrated(replace(self, head=head), figures)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A solution whose head has its temperature."""
+
+    solution: Solution
+    figures: Calibration
+
+
+def validated(
+    answers: Answers, registry: Sequence[RegisteredClass], number: int
+) -> Validation | None:
+    """The figures of a round; None where no image could tell."""
+    old = {entry.name for entry in registry if entry.introduced_in_round < number}
+    return answers.validation(old) if len(answers.true) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +286,9 @@ class Draft:
     config: Any
     intake: Intake
     validation: Validation | None
+    calibration: Calibration
+    choice: tuple[Candidate, ...] = ()
+    """What `--head auto` chose from."""
 
 
 def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
@@ -284,44 +298,58 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         StorageError: it cannot be saved; the run is as it was.
     """
     manifest = _manifest(writer, draft)
-    new = tuple(c.name for c in draft.solution.registry if c.introduced_in_round == manifest.round)
     result = RoundResult(
-        writer.run.path, manifest, new, draft.intake, draft.validation, clock.seconds
+        run=writer.run.path,
+        manifest=manifest,
+        new_classes=tuple(
+            entry.name
+            for entry in draft.solution.registry
+            if entry.introduced_in_round == manifest.round
+        ),
+        intake=draft.intake,
+        validation=draft.validation,
+        seconds=clock.seconds,
+        calibration=draft.calibration,
+        choice=draft.choice,
     )
-    target = writer.run.path
-    with clock.phase("save"), files.saving(target), writer.staging() as staged:
-        head = draft.solution.head
+    with clock.phase("save"), files.saving(writer.run.path), writer.staging() as staged:
+        head, lens = draft.solution.head, draft.solution.lens
         heads.save(head, staged / "head.h5")
-        memory.save(draft.memory, staged / "memory.h5")
+        memory.save(draft.memory, staged)
         if draft.config.keras_model:
-            backbones.write_classifier(
-                draft.solution.lens.stored,
-                head.weights,
-                head.bias,
-                head.classes,
-                staged / "model.keras",
-            )
+            write_model(lens, head, staged / "model.keras")
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
         files.write_json(staged / "report.json", report)
         committed = writer.commit(staged, manifest)
-    return RoundResult(
-        writer.run.path, committed.manifest, new, draft.intake, draft.validation, clock.total()
+    return replace(result, manifest=committed.manifest, seconds=clock.total())
+
+
+def write_model(lens: Lens, head: LinearHead, path: Path) -> None:
+    """Write backbone, projection and head as one Keras model."""
+    plain = head.calibrated()
+    projection = None
+    if lens.projection is not None:
+        projection = lens.projection.matrix(lens.stored.width)
+    backbones.write_classifier(
+        lens.stored, plain.weights, plain.bias, plain.classes, path, projection
     )
 
 
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
-    number = writer.next_number
+    number, lens = writer.next_number, draft.solution.lens
     return Manifest(
         round=number,
         parent=number - 1 if number > 1 else None,
         command=draft.command,
         strategy=draft.strategy,
-        head=draft.solution.head_name,
-        backbone=draft.solution.lens.stored.name,
-        backbone_fingerprint=draft.solution.lens.stored.fingerprint,
+        head=draft.solution.recipe.head,
+        head_options=draft.solution.recipe.options(),
+        backbone=lens.stored.name,
+        backbone_fingerprint=lens.stored.fingerprint,
+        projection=asdict(lens.projection) if lens.projection else None,
         classes=draft.solution.registry,
-        memory=memory.KIND,
-        memory_sha256=draft.memory.moments.digest,
+        memory=draft.memory.setting,
+        memory_sha256=draft.memory.digest,
         exact=draft.exact,
         config=plain(draft.config),
         versions=backbones.versions(_LIBRARIES),

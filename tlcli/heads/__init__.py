@@ -1,0 +1,34 @@
+"""Heads: every one is a linear softmax layer; solvers differ in how they find its weights.
+
+linear       LinearHead: logits, probabilities, files
+closed_form  solved from the moments: lda
+gradient     solved by optimisation on features: softmax, and some columns of a head
+recipes      the table of heads and their options
+known        what the head of a round may be solved from
+separation   the unit in which temperatures of rounds are compared
+
+SciPy and scikit-learn are imported by the solvers alone: a prediction needs neither.
+"""
+
+from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
+from tlcli.heads.known import Fit, Known
+from tlcli.heads.linear import LinearHead, load, save
+from tlcli.heads.recipes import HEADS, Recipe, require_known
+from tlcli.heads.separation import blend, separation
+
+__all__ = [
+    "HEADS",
+    "Distillation",
+    "Fit",
+    "Known",
+    "LinearHead",
+    "Recipe",
+    "Standardisation",
+    "Task",
+    "blend",
+    "fit_columns",
+    "load",
+    "require_known",
+    "save",
+    "separation",
+]

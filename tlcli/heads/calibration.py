@@ -1,0 +1,86 @@
+"""How far probabilities can be believed, and the temperature that makes them honest.
+
+Symbols: n images, C classes, z the logits of an image, T temperature.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.heads.linear import Float32, Float64
+
+ECE_BINS = 15
+MOST_ROWS = 20_000
+"""Of logits to fit a temperature to; more would not change it, and take seconds."""
+
+_REACH = 12.0
+"""T is sought from e^-_REACH to e^_REACH times the mean distance to the highest logit."""
+
+
+def temperature(logits: Float32 | Float64, columns: NDArray[np.integer]) -> float:
+    """T that gives softmax(z/T) the smallest mean cross-entropy on held-out images.
+
+    Targets are smoothed as by Platt: (n+1)/(n+2) on the true class, or else n images without a
+    mistake would promise that there is never one (T → 0). The other 1/(n+2) is on the best of
+    the other classes, the one that would be mistaken for it. Spread over all of them, which for
+    two classes is the same, it pays for the worst as well and costs many classes twice as much:
+    T was 8 % higher than without smoothing for 51 classes with 10 images each, and is now 4 %.
+
+    Multiplying all logits by a number multiplies T by it.
+
+    Args:
+        logits: (n, C) of images that the head was not solved from; of more than `MOST_ROWS`
+            that many are taken, evenly spaced.
+        columns: (n,) the column of each image's class.
+
+    Returns:
+        T > 0; 1 where there is nothing to fit: no image, one class, or logits that are all equal.
+
+    Sources: Guo et al. 2017, "On Calibration of Modern Neural Networks"; Platt 1999,
+    "Probabilistic Outputs for Support Vector Machines".
+    """
+    from scipy import optimize
+
+    chosen = np.linspace(0, len(logits) - 1, min(len(logits), MOST_ROWS)).astype(np.intp)
+    below = logits[chosen] - logits[chosen].max(axis=1, keepdims=True, initial=-np.inf)
+    spread = -float(below.mean(dtype=np.float64)) if below.size else 0.0
+    if spread == 0:
+        return 1.0
+    below = (below / spread).astype(np.float32)
+    target = _smoothed_target(below, columns[chosen])
+
+    def cross_entropy(log_temperature: float) -> float:
+        inverse = np.exp(-log_temperature)
+        powers = np.exp(below * np.float32(inverse))
+        return float(np.log(powers.sum(axis=1, dtype=np.float64)).mean() - target * inverse)
+
+    best = optimize.minimize_scalar(
+        cross_entropy, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-4}
+    )
+    return spread * float(np.exp(best.x))
+
+
+def _smoothed_target(logits: Float32, columns: NDArray[np.integer]) -> float:
+    """The mean of the logits (n, C) under the smoothed targets, C ≥ 2."""
+    rows = np.arange(len(logits))
+    others = logits.copy()
+    others[rows, columns] = -np.inf
+    mistake = others.max(axis=1).mean(dtype=np.float64)
+    truth = logits[rows, columns].mean(dtype=np.float64)
+    share = 1 / (len(logits) + 2)
+    return float((1 - share) * truth + share * mistake)
+
+
+def expected_calibration_error(confidence: Float64, correct: NDArray[np.bool_]) -> float:
+    """How far confidence is from accuracy, over 15 equal bins of the confidence, from 0 to 1.
+
+    Each bin weighs what share of the images it holds; 0 without images.
+
+    Args:
+        confidence: (n,) the probability of the class that was predicted.
+        correct: (n,) whether that is the true one.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+    """
+    bins = np.minimum((confidence * ECE_BINS).astype(np.intp), ECE_BINS - 1)
+    gaps = np.bincount(bins, correct - confidence, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))

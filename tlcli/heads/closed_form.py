@@ -1,0 +1,275 @@
+"""Heads solved from the moments: exact in any order of rounds, without the old images.
+
+Symbols: n images, D feature width, C classes, n_c and s_c the count and the sum of class c,
+μ_c = s_c/n_c its mean, m the mean of all images, G the Gram matrix of all images, W (D, C), b (C,).
+Every choice, of a shrinkage or a penalty, is a function of the moments alone: the head does not
+depend on how rounds were cut.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.errors import UsageError
+from tlcli.heads.linear import LinearHead
+from tlcli.moments import Moments
+
+Float64 = NDArray[np.float64]
+
+_NO_VARIATION = 1e-10
+"""A within-class variance below this share of the mean square is rounding, not variation."""
+
+_EPSILON = float(np.finfo(np.float64).eps)
+
+_PENALTIES = np.logspace(-6, 3, 91)
+"""Ridge penalties that are tried, in units of the mean eigenvalue tr(G_c)/D."""
+
+
+def require_shrinkage(value: str) -> None:
+    """Raise UsageError unless `value` is `auto`, `oas` or a number from 0 to 1."""
+    if value in ("auto", "oas"):
+        return
+    try:
+        amount = float(value)
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount <= 1:
+        raise UsageError(
+            f"Expected shrinkage: auto, oas, or a number from 0 to 1. "
+            f"Received: shrinkage={value!r}. Leave --shrinkage out."
+        )
+
+
+def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> LinearHead:
+    """Linear discriminant analysis with one shared, shrunken covariance.
+
+    With the within-class covariance S = (G − Σ_c s_c s_cᵀ/n_c)/n, shrunk to
+    Σ = (1−ε)S + ε(tr S/D)I: W = Σ⁻¹μ, b_c = −½ μ_cᵀΣ⁻¹μ_c + log π_c.
+    Where no class varies (S = 0) Σ is the identity: nearest class mean.
+
+    Args:
+        moments: of all images.
+        shrinkage: ε. `auto` is D/(D+n); `oas` see `oas`; or a number from 0 to 1 as text.
+        priors: π. `uniform` is 1/C, `frequency` n_c/n.
+
+    Raises:
+        UsageError: Σ cannot be inverted. `auto` can always.
+
+    Source: the streaming form is Hayes & Kanan 2020, "Lifelong Machine Learning with Deep
+    Streaming Linear Discriminant Analysis".
+    """
+    means = _means(moments)
+    covariance = _shrunken_covariance(moments, means, shrinkage)
+    weights = _solve(covariance, means.T, _rounding(moments))
+    if weights is None:
+        raise UsageError(
+            f"Expected a shrinkage with which the covariance can be inverted. Received: "
+            f"shrinkage={shrinkage} for {moments.images} images of {moments.width} features. "
+            "Leave --shrinkage out, or give a larger one."
+        )
+    bias = _log_priors(moments, priors) - 0.5 * (means.T * weights).sum(axis=0)
+    return _head(moments, weights, bias)
+
+
+def _means(moments: Moments) -> Float64:
+    """μ (C, D) in feature units."""
+    return moments.sums * (2.0**-moments.bits / moments.counts.astype(np.float64)[:, None])
+
+
+def _gram(moments: Moments) -> Float64:
+    """G (D, D) in feature units."""
+    return moments.gram * 4.0**-moments.bits
+
+
+def _mean_square(moments: Moments) -> float:
+    """Of one feature of one image, in feature units: the scale of what sums may lose."""
+    trace = float(np.trace(moments.gram, dtype=np.float64))
+    return trace * 4.0**-moments.bits / (moments.width * moments.images)
+
+
+def _rounding(moments: Moments) -> float:
+    """An eigenvalue of a covariance (D, D) that is no more than rounding."""
+    return moments.width * _EPSILON * _mean_square(moments)
+
+
+def _log_priors(moments: Moments, priors: str) -> Float64:
+    """Log π, (C,)."""
+    counts = moments.counts if priors == "frequency" else np.ones(len(moments.classes))
+    return np.asarray(np.log(counts / counts.sum()))
+
+
+def _head(moments: Moments, weights: Float64, bias: Float64) -> LinearHead:
+    return LinearHead(moments.classes, weights.astype(np.float32), bias.astype(np.float32))
+
+
+def _shrunken_covariance(moments: Moments, means: Float64, shrinkage: str) -> Float64:
+    """Σ (D, D); the identity where S is nothing but rounding."""
+    width, images = moments.width, moments.images
+    scaled = means * np.sqrt(moments.counts)[:, None]
+    covariance = _gram(moments)
+    covariance -= scaled.T @ scaled
+    covariance /= images
+    mean_variance = float(np.trace(covariance)) / width
+    if mean_variance <= _NO_VARIATION * _mean_square(moments):
+        return np.eye(width)
+    amount = _amount(shrinkage, covariance, images)
+    covariance *= 1 - amount
+    covariance[np.diag_indices(width)] += amount * mean_variance
+    return covariance
+
+
+def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
+    """ε, from 0 to 1."""
+    if shrinkage == "auto":
+        return len(covariance) / (len(covariance) + images)
+    return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
+
+
+def oas(covariance: Float64, images: int) -> float:
+    """How much to shrink a covariance S (D, D), from 0 to 1, if features are Gaussian.
+
+    (a + v²)/((n+1)(a − v²/D)) with v = tr S/D and a = tr S²/D², at most 1.
+
+    Source: Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for MMSE Covariance
+    Estimation", equation 23 for large D, as in scikit-learn.
+    """
+    width = len(covariance)
+    mean_variance = float(np.trace(covariance)) / width
+    square = float(np.vdot(covariance, covariance)) / width**2
+    spread = (images + 1) * (square - mean_variance**2 / width)
+    return 1.0 if spread <= 0 else min((square + mean_variance**2) / spread, 1.0)
+
+
+def _solve(matrix: Float64, right: Float64, rounding: float) -> Float64 | None:
+    """matrix⁻¹ right (D, C) by Cholesky; None where an eigenvalue does not exceed `rounding`.
+
+    The symmetric `matrix` (D, D) is overwritten. LAPACK estimates its smallest eigenvalue.
+    """
+    from scipy.linalg import lapack
+
+    factor, failed = lapack.dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
+    if failed or lapack.dpocon(factor, anorm=rounding, uplo="L")[0] <= 1:
+        return None
+    solution: Float64 = lapack.dpotrs(factor, right, lower=True)[0]
+    return solution
+
+
+def ncm(moments: Moments) -> LinearHead:
+    """The nearest class mean: W = μ, b_c = −½‖μ_c‖².
+
+    φᵀμ_c − ½‖μ_c‖² is largest where ‖φ − μ_c‖ is smallest.
+    """
+    means = _means(moments)
+    return _head(moments, means.T, -0.5 * (means**2).sum(axis=1))
+
+
+def ncm_cosine(moments: Moments) -> LinearHead:
+    """The class mean of the nearest direction: W_c = μ_c/‖μ_c‖, b = 0.
+
+    Logits are ‖φ‖ times a cosine; a class whose mean is 0 has the logit 0.
+    """
+    means = _means(moments)
+    norms = np.sqrt((means**2).sum(axis=1))
+    weights = means / np.where(norms > 0, norms, 1.0)[:, None]
+    return _head(moments, weights.T, np.zeros(len(norms)))
+
+
+def ridge(moments: Moments) -> LinearHead:
+    """Least squares on one-hot targets with a penalty on W, chosen by cross-validation.
+
+    With centred features G_c = G − n m mᵀ and Q_c = (n_c(μ_c − m))_c: W = (G_c + λI)⁻¹Q_c and
+    b = (n_c/n)_c − Wᵀm. λ is the one of `ridge_path` with the smallest error.
+
+    Source: analytic continual learning, Zhuang et al. 2022, "ACIL"; with a random projection
+    of the features McDonnell et al. 2023, "RanPAC".
+    """
+    problem = RidgeProblem.of(moments)
+    penalties, errors = ridge_path(problem)
+    weights = problem.weights(float(penalties[np.argmin(errors)]))
+    return _head(moments, weights, problem.shares - problem.mean @ weights)
+
+
+def ridge_path(problem: "RidgeProblem") -> tuple[Float64, Float64]:
+    """The penalties λ (k,) that are tried, rising, and the error (k,) of each.
+
+    The error is that of generalised cross-validation, n·RSS/(n − 1 − df)², where
+    df = Σ g_i/(g_i + λ) and the 1 is the intercept. With a_i = λ/(g_i + λ):
+    RSS = u + Σ a_i² r_i/g_i and n − 1 − df = n − 1 − rank + Σ a_i, sums of what is not negative.
+    Without the 1, as many features as images would always want λ → 0.
+
+    Source: Golub, Heath & Wahba 1979, "Generalized Cross-Validation as a Method for Choosing a
+    Good Ridge Parameter".
+    """
+    penalties = _PENALTIES * problem.mean_eigenvalue
+    if problem.images == 1:
+        return penalties, np.zeros_like(penalties)
+    left = penalties[:, None] / (problem.eigenvalues + penalties[:, None])
+    residual = problem.unexplained + left**2 @ problem.explained
+    freedom = problem.images - 1 - len(problem.eigenvalues) + left.sum(axis=1)
+    return penalties, problem.images * residual / freedom**2
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeProblem:
+    """Centred least squares in the basis in which G_c is diagonal, without its null space."""
+
+    images: int
+    mean: Float64
+    """m (D,)"""
+    shares: Float64
+    """(C,) n_c/n, the mean of the targets."""
+    basis: Float64
+    """(D, rank) eigenvectors of G_c."""
+    eigenvalues: Float64
+    """g (rank,), all positive."""
+    targets: Float64
+    """(rank, C) basisᵀ Q_c."""
+
+    @staticmethod
+    def of(moments: Moments) -> "RidgeProblem":
+        """From the moments of all images."""
+        counts, means = moments.counts, _means(moments)
+        shares = counts / moments.images
+        mean = shares @ means
+        gram = _gram(moments)
+        gram -= moments.images * np.outer(mean, mean)
+        eigenvalues, basis = _eigen(gram, moments.images, moments.images * _rounding(moments))
+        products = (means - mean).T * counts
+        return RidgeProblem(moments.images, mean, shares, basis, eigenvalues, basis.T @ products)
+
+    @property
+    def mean_eigenvalue(self) -> float:
+        """tr(G_c)/D, the unit of penalties."""
+        return float(self.eigenvalues.sum()) / len(self.basis)
+
+    @property
+    def explained(self) -> Float64:
+        """(rank,) r_i/g_i: how much of the targets each direction can explain."""
+        return np.einsum("rc,rc->r", self.targets, self.targets) / self.eigenvalues
+
+    @property
+    def unexplained(self) -> float:
+        """u: what no W explains of the centred targets' Σ_c n_c(1 − n_c/n)."""
+        if len(self.eigenvalues) == self.images - 1:
+            return 0.0
+        total = self.images * float((self.shares * (1 - self.shares)).sum())
+        return max(total - float(self.explained.sum()), 0.0)
+
+    def weights(self, penalty: float) -> Float64:
+        """W (D, C) for one λ."""
+        return np.asarray(self.basis @ (self.targets / (self.eigenvalues + penalty)[:, None]))
+
+
+def _eigen(gram: Float64, images: int, rounding: float) -> tuple[Float64, Float64]:
+    """The eigenvalues (rank,) of G_c (D, D) that exceed `rounding`, and their vectors (D, rank).
+
+    Centred, n images span at most n − 1 directions. `gram` is overwritten. LAPACK's divide and
+    conquer is as fast here as its other drivers, and gives the most orthogonal vectors.
+    """
+    from scipy import linalg
+
+    values, vectors = linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    rank = min(int((values > rounding).sum()), images - 1)
+    first = len(values) - rank
+    return values[first:], vectors[:, first:]

@@ -1,0 +1,219 @@
+"""Heads solved by optimisation on features: cross-entropy, to convergence.
+
+Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b (C,).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.heads.linear import Float32, Float64, LinearHead
+from tlcli.moments import Moments
+
+Mask = NDArray[np.bool_]
+
+
+def softmax(
+    features: Float32, labels: Sequence[str], class_weights: str = "none"
+) -> LinearHead:
+    """Multinomial logistic regression on features (n, D), solved to convergence.
+
+    Features are standardised; the loss is the mean cross-entropy + ‖W‖²/(2n), as in
+    scikit-learn's LogisticRegression with C = 1. L-BFGS finds the one minimum.
+    """
+    classes = tuple(sorted(set(labels)))
+    start = LinearHead(
+        classes,
+        np.zeros((features.shape[1], len(classes)), np.float32),
+        np.zeros(len(classes), np.float32),
+    )
+    task = Task(
+        features,
+        labels,
+        Standardisation.of_features(features),
+        free=np.ones(len(classes), bool),
+        balanced=class_weights == "balanced",
+    )
+    return fit_columns(start, task)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardisation:
+    """The frame z = (φ − mean)/scale in which a gradient-solved head is regularised."""
+
+    mean: Float64
+    scale: Float64
+
+    @staticmethod
+    def of_features(features: Float32) -> "Standardisation":
+        """From the features (n, D) themselves."""
+        return Standardisation(
+            features.mean(axis=0, dtype=np.float64),
+            _nonzero(features.std(axis=0, dtype=np.float64)),
+        )
+
+    @staticmethod
+    def of_moments(moments: Moments) -> "Standardisation":
+        """From all images that the moments have seen."""
+        unit = 2.0**-moments.bits
+        mean = moments.sums.sum(axis=0) * (unit / moments.images)
+        second = np.diag(moments.gram) * (unit**2 / moments.images)
+        return Standardisation(mean, _nonzero(np.sqrt(np.maximum(second - mean**2, 0.0))))
+
+
+def _nonzero(scale: Float64) -> Float64:
+    """A feature that never varies is left as it is."""
+    return np.where(scale > 1e-7, scale, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation:
+    """Keep the logits of old columns as they were on the images at hand.
+
+    Source: Li & Hoiem 2016, "Learning without Forgetting".
+    """
+
+    old: int
+    """The first columns are the old ones."""
+    weight: float
+    """λ, against the cross-entropy."""
+    temperature: float = 2.0
+    """By which logits are divided before they are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What columns are fitted to."""
+
+    features: Float32
+    """(n, D)"""
+    labels: Sequence[str]
+    """n class names, all known to the head."""
+    frame: Standardisation
+    """Where the columns are regularised."""
+    free: Mask
+    """(C,) which columns may move."""
+    balanced: bool = False
+    """Whether every class weighs the same, however many images it has."""
+    anchored: Mask | None = None
+    """(C,) which free columns are pulled to where they start; the others are pulled to zero."""
+    distillation: Distillation | None = None
+
+
+def fit_columns(start: LinearHead, task: Task) -> LinearHead:
+    """Fit the free columns of a head by cross-entropy over all classes; the others stay.
+
+    Columns that are not free keep their very bits, and the temperature stays. Free columns pay
+    ‖W − A‖²/(2n) in the standardised frame, where A is zero, or the start of an anchored column
+    (L2-SP, Li et al. 2018: what the images at hand say nothing about is not forgotten). The bias
+    pays where there are fixed or anchored columns: otherwise a column that has seen nothing but
+    its own class would win everywhere.
+    """
+    from scipy import optimize
+
+    problem = _Problem.of(start, task)
+    solution = optimize.minimize(
+        problem.loss_and_gradient,
+        problem.start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 500, "gtol": 1e-5, "ftol": 1e-12},
+    )
+    fitted = problem.unpack(solution.x) * start.temperature
+    frame, free = task.frame, task.free
+    weights, bias = start.weights.copy(), start.bias.copy()
+    weights[:, free] = fitted[:-1] / frame.scale[:, None]
+    bias[free] = fitted[-1] - (frame.mean / frame.scale) @ fitted[:-1]
+    return replace(start, weights=weights, bias=bias)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The convex problem behind `fit_columns`: the free columns, their bias as last row."""
+
+    inputs: Float64
+    """(n, D + 1) standardised features and a column of ones."""
+    logits: Float64
+    """(n, C) calibrated logits of the start; those of free columns are overwritten."""
+    targets: Float64
+    """(n, C) one-hot, times the weight of the image; all of them sum to 1."""
+    free: Mask
+    penalty: Float64
+    """(D + 1, 1) weight decay of each row."""
+    anchor: Float64
+    """(D + 1, free) where the decay pulls to."""
+    start: Float64
+    distillation: Distillation | None
+
+    @staticmethod
+    def of(head: LinearHead, task: Task) -> "_Problem":
+        count, free, frame = len(task.features), task.free, task.frame
+        inputs = np.hstack([(task.features - frame.mean) / frame.scale, np.ones((count, 1))])
+        anchored = np.zeros(len(free), bool) if task.anchored is None else task.anchored
+        penalty = np.full((inputs.shape[1], 1), 1.0 / count)
+        if free.all() and not anchored.any():
+            penalty[-1] = 0.0
+        calibrated = head.calibrated()
+        weights, bias = calibrated.weights[:, free], calibrated.bias[free]
+        start = np.vstack([weights * frame.scale[:, None], bias + frame.mean @ weights])
+        return _Problem(
+            inputs,
+            calibrated.logits(task.features).astype(np.float64),
+            _targets(head.classes, task),
+            free,
+            penalty,
+            np.where(anchored[free], start, 0.0),
+            start.ravel(),
+            task.distillation,
+        )
+
+    def unpack(self, flat: Float64) -> Float64:
+        return flat.reshape(self.inputs.shape[1], -1)
+
+    def loss_and_gradient(self, flat: Float64) -> tuple[float, Float64]:
+        columns = self.unpack(flat)
+        logits = self.logits.copy()
+        logits[:, self.free] = self.inputs @ columns
+        loss, residual = _cross_entropy(logits, self.targets)
+        if self.distillation is not None:
+            kept, pull = self._distilled(logits, self.distillation)
+            loss += kept
+            residual[:, : self.distillation.old] += pull
+        shift = columns - self.anchor
+        loss += 0.5 * float((self.penalty * shift**2).sum())
+        gradient = self.inputs.T @ residual[:, self.free] + self.penalty * shift
+        return loss, gradient.ravel()
+
+    def _distilled(self, logits: Float64, how: Distillation) -> tuple[float, Float64]:
+        """λT²·KL(softmax(start/T) ‖ softmax(now/T)) but for a constant, and its gradient."""
+        from scipy import special
+
+        old = slice(how.old)
+        targets = special.softmax(self.logits[:, old] / how.temperature, axis=1) / len(logits)
+        loss, residual = _cross_entropy(logits[:, old] / how.temperature, targets)
+        factor = how.weight * how.temperature
+        return factor * how.temperature * loss, factor * residual
+
+
+def _cross_entropy(logits: Float64, targets: Float64) -> tuple[float, Float64]:
+    """−Σ targets·log softmax(logits), and its gradient (n, C) with respect to the logits."""
+    from scipy import special
+
+    log_probabilities = special.log_softmax(logits, axis=1)
+    weights = targets.sum(axis=1, keepdims=True)
+    residual = np.exp(log_probabilities) * weights - targets
+    return -float((log_probabilities * targets).sum()), residual
+
+
+def _targets(classes: Sequence[str], task: Task) -> Float64:
+    column = {name: index for index, name in enumerate(classes)}
+    index = np.array([column[name] for name in task.labels])
+    weights = np.full(len(index), 1.0 / len(index))
+    if task.balanced:
+        counts = np.bincount(index, minlength=len(classes))
+        weights = 1.0 / (counts[index] * np.count_nonzero(counts))
+    targets = np.zeros((len(index), len(classes)))
+    targets[np.arange(len(index)), index] = weights
+    return targets

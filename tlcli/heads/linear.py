@@ -1,0 +1,130 @@
+"""What every head is: a linear softmax layer on feature vectors.
+
+Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b (C,), T temperature.
+A head answers softmax((φᵀW + b)/T).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import files
+from tlcli.moments import Rows
+
+FORMAT = 1
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_ROWS, _COLUMNS = 256, 64
+"""Logits are computed in blocks of this shape, see `LinearHead.logits`."""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """A softmax layer on feature vectors, classes in the order of the run's registry."""
+
+    classes: tuple[str, ...]
+    weights: Float32
+    """(D, C)"""
+    bias: Float32
+    """(C,)"""
+    temperature: float = 1.0
+    """T, by which logits are divided before they become probabilities."""
+
+    def logits(self, features: Rows) -> Float32:
+        """Logits (n, C) of features (n, D), which are read a block at a time.
+
+        Computed in blocks of one fixed shape, padded with zeros: a logit depends on its image and
+        its column alone, bit for bit, however many images or classes stand beside it.
+        """
+        result = np.empty((len(features), len(self.classes)), np.float32)
+        for rows, logits in self._blocks(features):
+            result[rows] = logits
+        return result
+
+    def probabilities(self, features: Rows) -> Float64:
+        """Class probabilities (n, C) of features (n, D)."""
+        logits = self.logits(features).astype(np.float64) / self.temperature
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    def predict(self, features: Rows) -> NDArray[np.object_]:
+        """The most probable class name (n,) for features (n, D)."""
+        best = np.zeros(len(features), np.intp)
+        for rows, logits in self._blocks(features):
+            best[rows] = logits.argmax(axis=1)
+        return np.asarray(np.array(self.classes, dtype=object)[best])
+
+    def _blocks(self, features: Rows) -> Iterator[tuple[slice, Float32]]:
+        """Yield the logits (k, C) of a slice of k rows after the other."""
+        count = len(self.classes)
+        weights = _padded(self.weights, 0, -count % _COLUMNS)
+        columns = [
+            np.ascontiguousarray(weights[:, left : left + _COLUMNS])
+            for left in range(0, count, _COLUMNS)
+        ]
+        for top in range(0, len(features), _ROWS):
+            rows = slice(top, top + _ROWS)
+            block = features[rows]
+            padded = _padded(block, _ROWS - len(block), 0)
+            logits = np.hstack([padded @ column for column in columns])
+            yield rows, logits[: len(block), :count] + self.bias
+
+    def calibrated(self) -> "LinearHead":
+        """The same probabilities from weights that need no temperature."""
+        if self.temperature == 1.0:
+            return self
+        scale = np.float32(1 / self.temperature)
+        return LinearHead(self.classes, self.weights * scale, self.bias * scale)
+
+    def ordered(self, classes: Sequence[str]) -> "LinearHead":
+        """The same head with the columns of `classes` alone, in their order."""
+        columns = [self.classes.index(name) for name in classes]
+        return replace(
+            self,
+            classes=tuple(classes),
+            weights=self.weights[:, columns],
+            bias=self.bias[columns],
+        )
+
+
+def _padded(matrix: Float32, rows: int, columns: int) -> Float32:
+    return np.ascontiguousarray(np.pad(matrix, ((0, rows), (0, columns))))
+
+
+def save(head: LinearHead, path: Path) -> None:
+    """Write `head.h5`: the same head gives the same bytes.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    arrays = {
+        "classes": files.text_array(head.classes),
+        "weights": head.weights,
+        "bias": head.bias,
+    }
+    files.save_arrays(path, arrays, {"format": FORMAT, "temperature": head.temperature})
+
+
+def load(path: Path) -> LinearHead:
+    """Read `head.h5`.
+
+    Raises:
+        RunError: the file is damaged, or newer than this program.
+    """
+    with files.parsing(path):
+        arrays, attributes = files.load_arrays(path, FORMAT)
+        head = LinearHead(
+            files.texts_of(arrays["classes"]),
+            arrays["weights"],
+            arrays["bias"],
+            float(attributes["temperature"]),
+        )
+        if head.weights.shape[1:] != (len(head.classes),) or head.bias.shape != (
+            len(head.classes),
+        ):
+            raise ValueError("classes and columns differ in number")
+        return head

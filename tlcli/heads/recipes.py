@@ -1,0 +1,134 @@
+"""The table of heads, and how one is asked for."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+
+from tlcli.config import HeadOptions
+from tlcli.errors import DataError, UsageError
+from tlcli.features import Examples
+from tlcli.heads import closed_form, gradient
+from tlcli.heads.linear import LinearHead
+from tlcli.moments import Moments
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A head's name with the options that it is solved with."""
+
+    head: str = "lda"
+    shrinkage: str = "auto"
+    """`auto`, `oas`, or a number from 0 to 1."""
+    priors: str = "uniform"
+    """`uniform`, or `frequency`: the share of each class among all images."""
+    class_weights: str = "none"
+    """`none`, or `balanced`: every class weighs the same, however many images it has."""
+
+    @staticmethod
+    def of(options: HeadOptions, parent: "Recipe | None" = None) -> "Recipe":
+        """What was asked for; what was left open is that of the parent with the same head.
+
+        Raises:
+            UsageError: the head is unknown, or has no such option.
+        """
+        asked = {name: value for name, value in asdict(options).items() if value is not None}
+        start = Recipe() if parent is None else parent
+        if asked.get("head", start.head) != start.head:
+            start = Recipe()
+        recipe = replace(start, **asked)
+        recipe._check(set(asked) - {"head"})
+        return recipe
+
+    def _check(self, asked: set[str]) -> None:
+        require_known(self.head)
+        if foreign := asked - HEADS[self.head].options:
+            name = sorted(foreign)[0]
+            takers = [head for head, row in HEADS.items() if name in row.options]
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"Expected an option of the head {self.head}. Received: "
+                f"{flag}={getattr(self, name)}, which is for {', '.join(takers)}. "
+                f"Leave --{flag} out, or choose another --head."
+            )
+        for name, choices in (("priors", PRIORS), ("class_weights", CLASS_WEIGHTS)):
+            if getattr(self, name) not in choices:
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    f"Expected {flag}: {' or '.join(choices)}. "
+                    f"Received: {flag}={getattr(self, name)!r}. Choose one of these."
+                )
+        closed_form.require_shrinkage(self.shrinkage)
+
+    @property
+    def from_moments(self) -> bool:
+        """Whether the head is solved from the moments alone."""
+        return HEADS[self.head].solve is not None
+
+    def solve(self, moments: Moments) -> LinearHead:
+        """The head from the moments of all images; classes in sorted order."""
+        solver = HEADS[self.head].solve
+        assert solver is not None, f"{self.head} is not solved from moments"
+        return solver(moments, self)
+
+    def fit(self, examples: Examples) -> LinearHead:
+        """The head from features of all images; classes in sorted order.
+
+        Raises:
+            DataError: a class has too few images for this head.
+        """
+        row = HEADS[self.head]
+        assert row.fit is not None, f"{self.head} is solved from moments"
+        _require_images(self.head, row.least_images, examples)
+        return row.fit(examples.by_hash(), self)
+
+    def options(self) -> dict[str, str]:
+        """The options that this head has, by name."""
+        named = {field.name for field in fields(self)} & HEADS[self.head].options
+        return {name: getattr(self, name) for name in sorted(named)}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A row of the table: what a head is solved from, one of the two."""
+
+    options: frozenset[str] = frozenset()
+    solve: Callable[[Moments, Recipe], LinearHead] | None = None
+    """From the moments: exact in any order of rounds, without old images."""
+    fit: Callable[[Examples, Recipe], LinearHead] | None = None
+    """From the features of the images at hand."""
+    least_images: int = 1
+    """Of a class."""
+
+
+PRIORS = ("uniform", "frequency")
+CLASS_WEIGHTS = ("none", "balanced")
+
+HEADS = {
+    "lda": Head(
+        frozenset({"shrinkage", "priors"}),
+        solve=lambda moments, recipe: closed_form.lda(moments, recipe.shrinkage, recipe.priors),
+    ),
+    "softmax": Head(
+        frozenset({"class_weights"}),
+        fit=lambda examples, recipe: gradient.softmax(
+            examples.vectors[:], examples.labels, recipe.class_weights
+        ),
+    ),
+}
+
+
+def require_known(name: str) -> None:
+    """Raise UsageError, listing the known heads, unless `name` is one of them."""
+    if name not in HEADS:
+        raise UsageError(
+            f"Expected a head: {', '.join(HEADS)}. Received: head={name!r}. Choose one of these."
+        )
+
+
+def _require_images(head: str, least: int, examples: Examples) -> None:
+    few = sorted(name for name in set(examples.labels) if examples.labels.count(name) < least)
+    if few:
+        others = [name for name, row in HEADS.items() if row.least_images == 1]
+        raise DataError(
+            f"Expected at least {least} images of every class for the head {head}. Received: fewer "
+            f"of {few[0]!r}. Add images, or choose --head {' or '.join(others)}."
+        )

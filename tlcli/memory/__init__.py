@@ -1,0 +1,26 @@
+"""What a run remembers between rounds, as `--memory` says.
+
+storage    memory.h5 in the folder of a round, and the moments file that travels alone
+state      Memory: the moments, the ledger of learned images, and what is kept of them
+parts      immutable files of kept rows: linked from round to round, or written
+herding    which images stand for a class
+"""
+
+from tlcli.memory.herding import herd
+from tlcli.memory.state import SETTINGS, Memory, Pixels, empty, require_known
+from tlcli.memory.storage import FORMAT, bytes_by_part, load, load_file, save, save_file
+
+__all__ = [
+    "FORMAT",
+    "SETTINGS",
+    "Memory",
+    "Pixels",
+    "bytes_by_part",
+    "empty",
+    "herd",
+    "load",
+    "load_file",
+    "require_known",
+    "save",
+    "save_file",
+]

@@ -1,0 +1,261 @@
+"""The images or features that a round keeps: immutable HDF5 files, shared between rounds.
+
+    features-0001.h5    with `features`     keys (n, 32) uint8, vectors (n, D) float32
+    exemplars-0001.h5   with `exemplars`    the same, and pixels (n, S, S, 3) uint8
+
+`memory.h5` says what the rows mean, and its format is theirs. A file all of whose rows are still
+kept is linked into the next round and never written again.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import cast
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import files
+from tlcli.features import Examples, Vectors, segments
+from tlcli.features.segments import Keys, Segment
+from tlcli.features.vectors import Float32, OnDisk
+from tlcli.runs import Round
+
+FILE_BYTES = 64 * 2**20
+"""A file is full with so many bytes of vectors and pixels."""
+
+MOST_FILES = 32
+"""With more files than these, those that are less than half full become one."""
+
+KINDS = ("features", "exemplars")
+
+_NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{4,}}\.h5")
+
+Images = NDArray[np.uint8]
+"""(n, S, S, 3), or one of them (S, S, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A file that was found intact, and is held open."""
+
+    path: Path
+    keys: Keys
+    vectors: OnDisk
+    pixels: OnDisk | None
+    """None with `features`."""
+    image_size: int
+    """S; 0 with `features`."""
+
+    @property
+    def segment(self) -> Segment:
+        """Keys and vectors."""
+        return Segment(self.path, self.keys, self.vectors)
+
+
+def byte_rows(keys: Keys) -> NDArray[np.uint8]:
+    """(n, 32) the bytes of keys, as files have them."""
+    return keys.view(np.uint8).reshape(-1, 32)
+
+
+def keys_from(rows: NDArray[np.uint8]) -> Keys:
+    """The inverse of `byte_rows`.
+
+    Raises:
+        ValueError: the array has another shape.
+    """
+    if rows.dtype != np.uint8 or rows.shape != (len(rows), 32):
+        raise ValueError("it has no hashes of 32 bytes")
+    return np.ascontiguousarray(rows).view("S32").reshape(-1)
+
+
+def hashes_of(rows: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Content hashes in hexadecimal, from (n, 32) bytes of them.
+
+    Raises:
+        ValueError: the array has another shape.
+    """
+    joined = keys_from(rows).tobytes().hex()
+    return tuple(joined[start : start + 64] for start in range(0, len(joined), 64))
+
+
+def kind_of(name: str) -> str | None:
+    """The setting whose rows a file holds, from its name; None for other files."""
+    found = _NAME.fullmatch(name)
+    return found and found[1]
+
+
+def opened(entry: Round, setting: str, width: int) -> tuple[Part, ...]:
+    """The files of a round, once all their bytes were compared with its manifest.
+
+    Raises:
+        RunError: one is damaged or missing.
+        ValueError: the files do not fit together, or belong to another setting.
+    """
+    names = [name for name in sorted(entry.manifest.files) if kind_of(name)]
+    other = [name for name in names if kind_of(name) != setting]
+    if other:
+        raise ValueError(f"{other[0]} does not belong to the memory {setting!r}")
+    found = tuple(_opened(entry.file(name), setting, width) for name in names)
+    if len({part.image_size for part in found}) > 1:
+        raise ValueError("its exemplars differ in size")
+    return found
+
+
+def _opened(path: Path, setting: str, width: int) -> Part:
+    with files.parsing(path), path.open("rb") as stream, files.unpacking(stream) as file:
+        keys = keys_from(files.own_dataset(file, "keys")[()])
+        count = len(keys)
+        vectors = _on_disk(path, files.own_dataset(file, "vectors"), "<f4", (count, width))
+        pixels, size = None, 0
+        if setting == "exemplars":
+            dataset = files.own_dataset(file, "pixels")
+            size = dataset.shape[1]
+            pixels = _on_disk(path, dataset, "|u1", (count, size, size, 3))
+    return Part(path, keys, vectors, pixels, size)
+
+
+def _on_disk(path: Path, dataset: h5py.Dataset, dtype: str, shape: tuple[int, ...]) -> OnDisk:
+    """The rows of a data set, unread."""
+    offset = dataset.id.get_offset()
+    if dataset.dtype != np.dtype(dtype) or dataset.shape != shape or offset is None:
+        raise ValueError(f"{dataset.name} is {dataset.dtype} of shape {dataset.shape}")
+    rows = OnDisk(path)
+    rows.offset = offset
+    return rows
+
+
+def united(parts: Sequence[Part], width: int) -> tuple[Keys, Vectors]:
+    """The vectors of all parts in the order of their keys, unread."""
+    if not parts:
+        return segments.keys_of([]), Vectors.of(np.empty((0, width), np.float32))
+    return segments.united([part.segment for part in parts], width)
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Where rows are before they are saved: the files of a round, and pixels in memory."""
+
+    parts: tuple[Part, ...] = ()
+    fresh: Mapping[str, Images] = field(default_factory=dict)
+    """Content hash → pixels (S, S, 3)."""
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[OnDisk, int, int]]:
+        """Content hash → the file with its pixels, the row, and S."""
+        return {
+            sha256: (part.pixels, row, part.image_size)
+            for part in self.parts
+            if part.pixels
+            for row, sha256 in enumerate(hashes_of(byte_rows(part.keys)))
+        }
+
+    def without_pixels(self, hashes: Sequence[str]) -> list[str]:
+        """Those of the images whose pixels are not here."""
+        return [name for name in hashes if name not in self.fresh and name not in self._places]
+
+    def adding(self, hashes: Sequence[str], images: Images) -> "Sources":
+        """These and more pixels (n, S, S, 3)."""
+        return replace(self, fresh={**self.fresh, **dict(zip(hashes, images, strict=True))})
+
+    def only(self, hashes: Sequence[str]) -> "Sources":
+        """These without pixels in memory but those of some images."""
+        return replace(
+            self, fresh={name: self.fresh[name] for name in hashes if name in self.fresh}
+        )
+
+    def images(self, hashes: Sequence[str]) -> Images:
+        """The pixels (n, S, S, 3) of images that are here.
+
+        Raises:
+            KeyError: one is not.
+            StorageError: a file cannot be read any more.
+        """
+        size = self._size(hashes[0]) if hashes else 0
+        images = np.empty((len(hashes), size, size, 3), np.uint8)
+        for place, sha256 in enumerate(hashes):
+            if sha256 in self.fresh:
+                images[place] = self.fresh[sha256]
+            else:
+                pixels, row, _ = self._places[sha256]
+                pixels.read(row, cast(Float32, images[place].reshape(1, -1)))
+        return images
+
+    def _size(self, sha256: str) -> int:
+        """S."""
+        return len(self.fresh[sha256]) if sha256 in self.fresh else self._places[sha256][2]
+
+
+def save(kept: Examples, sources: Sources, setting: str, staged: Path) -> None:
+    """Write the rows that are kept into the folder of a round, or link the files that have them.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
+    keys = segments.keys_of(kept.hashes)
+    pixels = sources.images if setting == "exemplars" else None
+    row_bytes = 4 * kept.vectors.shape[1] + (pixels(kept.hashes[:1]).nbytes if pixels else 0)
+    full = max(FILE_BYTES // row_bytes, 1)
+    linked = _worth_linking(_whole(sources.parts, kept, keys), len(keys), full)
+    for number, part in enumerate(linked, 1):
+        _link(part.path, staged / _name(setting, number))
+    rest = _rest(kept, keys, linked)
+    for number, start in enumerate(range(0, len(rest), full), len(linked) + 1):
+        rows = rest.take(range(start, min(start + full, len(rest))))
+        _write(rows, pixels, staged / _name(setting, number))
+
+
+def _name(setting: str, number: int) -> str:
+    return f"{setting}-{number:04d}.h5"
+
+
+def _whole(parts: Sequence[Part], kept: Examples, keys: Keys) -> list[Part]:
+    """The files all of whose rows are kept, as they are there."""
+    blocks = set(kept.vectors.blocks) if isinstance(kept.vectors, Vectors) else set()
+    ordered = np.sort(keys)
+    return [part for part in parts if part.vectors in blocks and _all_among(part.keys, ordered)]
+
+
+def _all_among(keys: Keys, ordered: Keys) -> bool:
+    if not len(ordered):
+        return False
+    place = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return bool((ordered[place] == keys).all())
+
+
+def _worth_linking(whole: list[Part], rows: int, full: int) -> list[Part]:
+    """The files to link: all, or only the large ones where there would be too many files."""
+    new = ceil((rows - sum(len(part.keys) for part in whole)) / full)
+    if len(whole) + new <= MOST_FILES:
+        return whole
+    return [part for part in whole if 2 * len(part.keys) >= full]
+
+
+def _rest(kept: Examples, keys: Keys, linked: Sequence[Part]) -> Examples:
+    """The rows that no linked file has, class by class, so that a class is in few files."""
+    if linked:
+        kept = kept.where(~np.isin(keys, np.concatenate([part.keys for part in linked])))
+    labels, hashes = kept.labels, kept.hashes
+    return kept.take(sorted(range(len(kept)), key=lambda row: (labels[row], hashes[row])))
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        with files.parsing(source), source.open("rb") as stream, files.written(target) as copy:
+            shutil.copyfileobj(stream, copy)
+
+
+def _write(rows: Examples, pixels: Callable[[Sequence[str]], Images] | None, path: Path) -> None:
+    keys = byte_rows(segments.keys_of(rows.hashes))
+    arrays: files.Arrays = {"keys": keys, "vectors": rows.vectors[:]}
+    if pixels:
+        arrays["pixels"] = pixels(rows.hashes)
+    files.save_arrays(path, arrays, {})

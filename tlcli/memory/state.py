@@ -1,0 +1,272 @@
+"""What a run remembers between rounds: the moments, and which images it has learned.
+
+The ledger is a set of content hashes with their class: it recognises an image that was learned
+before, and holds no pixels.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.errors import DataError, UsageError
+from tlcli.features import Examples, Vectors
+from tlcli.memory import herding
+from tlcli.memory.herding import Centres
+from tlcli.memory.parts import Sources
+from tlcli.moments import Moments
+
+SETTINGS = ("none", "moments", "features", "exemplars")
+
+Pixels = Callable[[Sequence[str]], NDArray[np.uint8]]
+"""From content hashes to the images (n, S, S, 3), as they are decoded for the backbone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """The state that an extension starts from."""
+
+    setting: str
+    """One of SETTINGS."""
+    ledger: Mapping[str, str]
+    """Content hash (hex SHA-256) of every learned image → its class; no pixels."""
+    moments: Moments | None
+    """None with the setting `none`."""
+    exact: bool = True
+    """Whether the moments are those of all learned images, bit for bit."""
+    engines: frozenset[str] = frozenset()
+    """The engines that gave the features: only one of them gives the same bits again."""
+    kept: Examples | None = None
+    """Backbone features (n, D) of all learned images in the order of their hashes (`features`), or
+    of the exemplars, class by class in herding order (`exemplars`); None otherwise."""
+    exemplars_per_class: int | None = None
+    """None unless the setting is `exemplars`."""
+    centres: Centres = field(default_factory=dict)
+    """With `exemplars`: what each class is herded towards."""
+    sources: Sources = field(default_factory=Sources)
+    """Where the kept rows are already, so that they are not written again."""
+
+    @property
+    def digest(self) -> str | None:
+        """Published as `memory_sha256`."""
+        return None if self.moments is None else self.moments.digest
+
+    def pixels_of(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
+        """The pixels (n, S, S, 3) of exemplars, as they were decoded.
+
+        Raises:
+            KeyError: an image is no exemplar.
+            StorageError: a file of the round cannot be read any more.
+        """
+        return self.sources.images(hashes)
+
+    def learned(self, new: Examples, total: Moments | None, engine: str, pixels: Pixels) -> Self:
+        """The memory after a round.
+
+        Args:
+            new: raw backbone features of the images that the round learned, none of them in the
+                ledger.
+            total: the moments with those of the new images; None with the setting `none`.
+            engine: what gave the features.
+            pixels: called at most once, with the hashes of the images that became exemplars.
+        """
+        assert (total is None) == (self.setting == "none")
+        grown = replace(
+            self,
+            ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
+            moments=total,
+            engines=self.engines | {engine},
+        )
+        if self.kept is None:
+            return grown
+        if self.setting == "features":
+            return replace(grown, kept=self.kept.joined(new).by_hash())
+        touched = _among(self.kept.labels, set(new.labels))
+        candidates = self.kept.where(touched).joined(new)
+        centres = herding.joined(self.centres, herding.centres_of(new))
+        grown = replace(grown, centres=centres)
+        return grown._herded(self.kept.where(~touched), candidates, pixels)
+
+    def forgetting(
+        self,
+        hashes: Collection[str],
+        total: Moments | None,
+        exact: bool,
+        features: Examples | None = None,
+    ) -> Self:
+        """The memory without some images; the exemplars that remain keep their order.
+
+        Args:
+            hashes: of the images; those that were never learned do not matter.
+            total: the moments without those of the images; None with the setting `none`.
+            exact: whether `total` is that of the remaining images, bit for bit.
+            features: those of the images that could be found, raw. What a class is herded towards
+                is rid of these and of its exemplars among the images; it stays as it is for others.
+        """
+        assert (total is None) == (self.setting == "none")
+        gone = self.ledger.keys() & set(hashes)
+        ledger = {key: name for key, name in self.ledger.items() if key not in gone}
+        smaller = replace(self, ledger=ledger, moments=total, exact=exact)
+        if self.kept is None:
+            return smaller
+        kept = self.kept.where(~_among(self.kept.hashes, gone))
+        smaller = replace(smaller, kept=kept, sources=self.sources.only(kept.hashes))
+        if self.setting == "features":
+            return smaller
+        lost = Counter(self.ledger[key] for key in gone)
+        return replace(
+            smaller, centres=herding.without(self.centres, lost, self._known(gone, features))
+        )
+
+    def changed(
+        self,
+        setting: str,
+        exemplars_per_class: int | None,
+        known: Examples,
+        pixels: Pixels,
+        total: Moments | None = None,
+    ) -> Self:
+        """The memory with another setting, or another number of exemplars.
+
+        Less is always possible: exemplars are dropped in the reverse order of their choice. More
+        needs the features of all learned images, among those that are kept and `known`.
+
+        Args:
+            setting: one of SETTINGS.
+            exemplars_per_class: used with the setting `exemplars` only.
+            known: raw features of the learned images that could be found.
+            pixels: called at most once, with the hashes of the images that became exemplars.
+            total: the moments of all learned images; used when there were none.
+
+        Raises:
+            UsageError: the setting is none, or there were no moments and `total` is None.
+            DataError: the features of a learned image are missing.
+        """
+        budget = _budget(setting, exemplars_per_class)
+        if (setting, budget) == (self.setting, self.exemplars_per_class):
+            return self
+        bare = replace(
+            self._with_moments(setting, total),
+            setting=setting,
+            kept=None,
+            exemplars_per_class=budget,
+            centres={},
+            sources=Sources(),
+        )
+        if setting == "features":
+            return replace(bare, kept=self._everything(known, setting))
+        if setting == "exemplars":
+            return self._with_exemplars(bare, known, pixels)
+        return bare
+
+    def _with_moments(self, setting: str, total: Moments | None) -> Self:
+        """With the moments that a setting needs."""
+        if setting == "none":
+            return replace(self, moments=None)
+        if self.moments is not None:
+            return self
+        if total is None:
+            raise UsageError(
+                "Expected the moments of the images learned so far. Received: a run with "
+                f"--memory none, which has none, and memory={setting!r}. "
+                "Give all its old images with --old-data DIR."
+            )
+        return replace(self, moments=total, exact=True)
+
+    def _with_exemplars(self, bare: Self, known: Examples, pixels: Pixels) -> Self:
+        """`bare` with the exemplars that its budget allows."""
+        old, new = self.exemplars_per_class, bare.exemplars_per_class
+        assert new is not None
+        bare = replace(bare, sources=self.sources if old else Sources())
+        if self.kept is not None and old and new < old:
+            kept = herding.truncated(self.kept, new)
+            sources = self.sources.only(kept.hashes)
+            return replace(bare, kept=kept, centres=self.centres, sources=sources)
+        everything = self._everything(known, bare.setting)
+        bare = replace(bare, centres=herding.centres_of(everything))
+        return bare._herded(everything.take([]), everything, pixels)
+
+    def _herded(self, others: Examples, candidates: Examples, pixels: Pixels) -> Self:
+        """With exemplars chosen anew among the candidates; those of other classes stay."""
+        assert self.exemplars_per_class is not None
+        chosen = herding.choose(candidates, self.centres, self.exemplars_per_class)
+        kept = _class_by_class(others.joined(chosen))
+        sources = self.sources.only(kept.hashes)
+        if missing := sources.without_pixels(kept.hashes):
+            sources = sources.adding(missing, pixels(missing))
+        return replace(self, kept=kept, sources=sources)
+
+    def _everything(self, known: Examples, setting: str) -> Examples:
+        """The features of all learned images in the order of their hashes."""
+        found = self._known(self.ledger.keys(), known)
+        missing = len(self.ledger) - len(found)
+        if missing:
+            raise DataError(
+                f"Expected the features of all {len(self.ledger)} learned images for "
+                f"memory={setting!r}. Received: {missing} of {len(self.ledger)} are missing. "
+                "Give these images with --old-data DIR."
+            )
+        return found.by_hash()
+
+    def _known(self, hashes: Collection[str], found: Examples | None) -> Examples:
+        """The features of learned images, as far as they are kept or found."""
+        first, *others = [examples for examples in (self.kept, found) if examples is not None]
+        known = first.where(_among(first.hashes, hashes))
+        for other in others:
+            new = set(hashes) - set(known.hashes)
+            known = known.joined(other.where(_among(other.hashes, new)))
+        return replace(known, labels=tuple(self.ledger[key] for key in known.hashes))
+
+
+def empty(setting: str, exemplars_per_class: int | None, moments: Moments | None) -> Memory:
+    """The memory of no image.
+
+    Args:
+        setting: one of SETTINGS.
+        exemplars_per_class: used with the setting `exemplars` only.
+        moments: those of no image; None with the setting `none`.
+
+    Raises:
+        UsageError: the setting is none.
+    """
+    budget = _budget(setting, exemplars_per_class)
+    assert (moments is None) == (setting == "none")
+    kept = None
+    if moments and setting in ("features", "exemplars"):
+        kept = Examples((), (), Vectors.of(np.empty((0, moments.width), np.float32)))
+    return Memory(setting, {}, moments, kept=kept, exemplars_per_class=budget)
+
+
+def require_known(setting: str) -> None:
+    """Raise UsageError unless `setting` is one of SETTINGS."""
+    if setting not in SETTINGS:
+        raise UsageError(
+            f"Expected a memory: {', '.join(SETTINGS)}. Received: memory={setting!r}. "
+            "Choose one of these."
+        )
+
+
+def _budget(setting: str, exemplars_per_class: int | None) -> int | None:
+    """How many exemplars a class has; None unless the setting is `exemplars`."""
+    require_known(setting)
+    if setting != "exemplars":
+        return None
+    if exemplars_per_class is None or exemplars_per_class < 1:
+        raise UsageError(
+            "Expected at least one exemplar per class. Received: "
+            f"exemplars_per_class={exemplars_per_class}. Give --exemplars-per-class 20, or so."
+        )
+    return exemplars_per_class
+
+
+def _among(values: Sequence[str], chosen: Collection[str]) -> NDArray[np.bool_]:
+    """(n,) which of the values are among the chosen ones."""
+    return np.fromiter((value in chosen for value in values), np.bool_, len(values))
+
+
+def _class_by_class(examples: Examples) -> Examples:
+    """Classes in the order of their names, each in the order that it had."""
+    return examples.take(sorted(range(len(examples)), key=examples.labels.__getitem__))

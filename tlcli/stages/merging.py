@@ -1,0 +1,131 @@
+"""merge: two runs on one backbone become one."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tlcli import backbones, extension, files, memory, moments, runs
+from tlcli.config import MergeConfig, Progress, no_progress
+from tlcli.errors import DataError, RunError, UsageError
+from tlcli.heads import Known, Recipe
+from tlcli.memory import Memory
+from tlcli.runs import RegisteredClass, Writer
+from tlcli.stages import parents, rounds
+from tlcli.stages.lenses import Lens
+from tlcli.stages.parents import Parent
+from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
+
+
+def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
+    """Commit round 1 of a new run that has learned the images of both runs.
+
+    Raises:
+        TlcliError: see errors.py; nothing is left behind.
+    """
+    clock = Clock()
+    first, second = (
+        Parent.of(runs.open_run(path), config.engine) for path in (config.run_a, config.run_b)
+    )
+    _require_same_space(config, first, second)
+    recipe = Recipe.of(config.solver, first.recipe)
+    parents.require_projection(recipe, first.lens)
+    with clock.phase("features"):
+        united = _united(config, first, second, progress)
+    if not recipe.from_moments and united.setting != "features":
+        raise UsageError(
+            f"Expected runs with --memory features for the head {recipe.head}. Received: memory="
+            f"{united.setting!r}. Add --head lda."
+        )
+    with runs.creating(config.out, config.wait) as writer:
+        _require_new(config, writer)
+        lens = _take_backbone(config, first, writer, clock)
+        with clock.phase("head"):
+            nothing = lens.view(lens.nothing())
+            old = nothing if united.kept is None else lens.view(united.kept)
+            known = Known(united.moments, nothing, old)
+            solution = Solution.of(
+                lens, recipe, extension.first(recipe), known, _registry(first, second)
+            )
+        with clock.phase("validation"):
+            answers = solution.held_out(recipe.from_moments, united.setting == "features")
+            carried = first.suggests(solution.head, united.moments)
+            calibrated = solution.calibrated(answers, None if len(answers.true) else carried)
+            if config.test is not None:
+                answers = calibrated.solution.on_test(config.test, progress)
+        draft = Draft(
+            command="merge",
+            strategy=None,
+            solution=calibrated.solution,
+            memory=united,
+            exact=united.exact or not recipe.from_moments,
+            config=config,
+            intake=Intake(len(united.ledger), len(united.ledger), 0, 0, ()),
+            validation=rounds.validated(answers, solution.registry, 1),
+            calibration=calibrated.figures,
+        )
+        return rounds.publish(writer, draft, clock)
+
+
+def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:
+    for path, parent in ((config.run_a, first), (config.run_b, second)):
+        if parent.memory.moments is None:
+            raise UsageError(
+                f"Expected runs with moments. Received: {path} with --memory none, which "
+                "remembers too little to be merged."
+            )
+    try:
+        moments.require_same_space(first.lens.empty_moments(), second.lens.empty_moments())
+    except RunError as error:
+        raise RunError(f"{config.run_b}: {error}") from error
+
+
+def _require_new(config: MergeConfig, writer: Writer) -> None:
+    if writer.run.numbers():
+        raise UsageError(
+            f"Expected a new folder for the run. Received: {config.out} is a run already. "
+            "Choose another --out."
+        )
+
+
+def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Clock) -> Lens:
+    stored = first.lens.stored
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+        stored.verify()
+        shutil.copytree(stored.folder, staged, dirs_exist_ok=True)
+        folder = writer.add_backbone(staged, stored.fingerprint)
+    return Lens.of(backbones.load_stored(folder), config.engine, first.lens.projection)
+
+
+def _registry(first: Parent, second: Parent) -> tuple[RegisteredClass, ...]:
+    """The classes of the first run, and behind them those that only the second knows."""
+    names = dict.fromkeys((*first.round.classes, *second.round.classes))
+    return tuple(RegisteredClass(name, 1) for name in names)
+
+
+def _united(config: MergeConfig, first: Parent, second: Parent, progress: Progress) -> Memory:
+    """What both runs remember; images that both have learned count once."""
+    a, b = first.memory, second.memory
+    common = a.ledger.keys() & b.ledger.keys()
+    for key in sorted(common):
+        if a.ledger[key] != b.ledger[key]:
+            raise DataError(
+                f"Expected one class for each image. Received: an image (content hash {key[:12]}…) "
+                f"that is {a.ledger[key]!r} in {config.run_a} and {b.ledger[key]!r} in "
+                f"{config.run_b}. Remove it from one of them with `tlcli remove-classes --images`."
+            )
+    if common:
+        b = _without(config, second, common, progress)
+    return a.merged(b)
+
+
+def _without(config: MergeConfig, second: Parent, common: set[str], progress: Progress) -> Memory:
+    known = parents.with_same_bits(second, parents.recall(second, (), True, progress, common))
+    if known.missing or second.memory.moments is None:
+        raise DataError(
+            f"Expected runs without common images, or known features of them. Received: "
+            f"{len(known.missing)} of {len(common)} common images are neither kept in "
+            f"{config.run_b} nor in the cache. Remove them from one run with "
+            "`tlcli remove-classes --images`."
+        )
+    rest = moments.subtract(second.memory.moments, second.lens.moments(known.examples))
+    return second.memory.forgetting(common, rest, second.memory.exact)

@@ -1,0 +1,216 @@
+"""remove-classes: the run as if classes, or images, had never been learned."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlcli import extension, images, moments, runs
+from tlcli.config import Progress, RemoveConfig, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.evaluation import Answers
+from tlcli.features import Examples
+from tlcli.heads import Fit, Known, LinearHead
+from tlcli.images import LabelledImage
+from tlcli.moments import Moments
+from tlcli.runs import RegisteredClass
+from tlcli.stages import parents, rounds
+from tlcli.stages.parents import Parent
+from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
+
+log = logging.getLogger(__name__)
+
+
+def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> RoundResult:
+    """Commit a round without some classes, or without some images.
+
+    Raises:
+        TlcliError: see errors.py; the run is as it was.
+    """
+    clock = Clock()
+    with runs.extending(config.run, config.wait) as writer:
+        parent = Parent.of(writer.run, config.engine)
+        _require_known(config, parent)
+        given = _given(config, progress)
+        doomed = _doomed(config, parent, given)
+        if not doomed:
+            nothing = Intake(0, 0, 0, 0, ())
+            return rounds.unchanged(config.run, parent.round, nothing, clock)
+        with clock.phase("features"):
+            left = _leave(config, parent, doomed, given, progress)
+        with clock.phase("head"):
+            solution = left.solve()
+        with clock.phase("validation"):
+            answers = left.held_out(solution)
+            calibrated = left.calibrated(solution, answers)
+            if config.test is not None:
+                answers = calibrated.solution.on_test(config.test, progress)
+        with clock.phase("memory"):
+            remembered = parent.memory.forgetting(doomed, left.total, left.exact)
+        draft = Draft(
+            command="remove-classes",
+            strategy=None if left.anew else parent.round.manifest.strategy,
+            solution=calibrated.solution,
+            memory=remembered,
+            exact=remembered.exact and left.anew,
+            config=config,
+            intake=Intake(0, 0, 0, 0, (), removed=len(doomed)),
+            validation=rounds.validated(answers, left.registry, writer.next_number),
+            calibration=calibrated.figures,
+        )
+        return rounds.publish(writer, draft, clock)
+
+
+def _require_known(config: RemoveConfig, parent: Parent) -> None:
+    known = set(parent.round.classes)
+    if unknown := set(config.names) - known:
+        raise UsageError(
+            f"Expected classes that the run knows. Received: {rounds.named(unknown)}. "
+            f"It knows {rounds.named(known)}."
+        )
+
+
+def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
+    """Images that the user has: those to forget, and those of --data."""
+    paths = list(images.find_images(config.images_of))
+    hashed = zip(paths, images.content_hashes(paths), strict=True)
+    named = [LabelledImage(path, "", key) for path, key in hashed if isinstance(key, str)]
+    if len(named) < len(paths):
+        log.warning("%d files of --images cannot be read", len(paths) - len(named))
+    if config.data is not None:
+        named += rounds.scan(config.data, progress).images
+    return named
+
+
+def _doomed(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) -> set[str]:
+    """Content hashes of the learned images that are to be forgotten."""
+    ledger = parent.memory.ledger
+    doomed = {key for key, name in ledger.items() if name in config.names}
+    return doomed | {image.sha256 for image in given if not image.label} & ledger.keys()
+
+
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """What remains of a run."""
+
+    parent: Parent
+    registry: tuple[RegisteredClass, ...]
+    total: Moments | None
+    exact: bool
+    """Whether the moments are those of the remaining images, bit for bit."""
+    examples: Examples
+    """Features of remaining images that the run keeps."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.registry)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run keeps the features of every image."""
+        return self.parent.memory.setting == "features"
+
+    @property
+    def anew(self) -> bool:
+        """Whether the head is solved again; otherwise it loses columns."""
+        manifest, recipe = self.parent.round.manifest, self.parent.recipe
+        if manifest.strategy not in (None, "merge", "joint"):
+            return False
+        return self.total is not None if recipe.from_moments else self.complete
+
+    @property
+    def fit(self) -> Fit:
+        """The head of what remains."""
+        if self.anew:
+            return extension.first(self.parent.recipe)
+        left: LinearHead = self.parent.head.ordered(self.classes)
+        return lambda known: left
+
+    def solve(self) -> Solution:
+        """The head, without a temperature."""
+        lens = self.parent.lens
+        nothing = lens.view(lens.nothing())
+        known = Known(self.total, nothing, lens.view(self.examples))
+        return Solution.of(lens, self.parent.recipe, self.fit, known, self.registry)
+
+    def held_out(self, solution: Solution) -> Answers:
+        """Answers about kept images, where the head can be solved without them."""
+        return solution.held_out(self.parent.recipe.from_moments, self.anew and self.complete)
+
+    def calibrated(self, solution: Solution, answers: Answers) -> Calibrated:
+        """With the temperature of the parent where the head lost columns alone."""
+        if not self.anew:
+            return solution.with_temperature(answers, self.parent.head.temperature)
+        carried = None
+        if not self.complete:
+            carried = self.parent.suggests(solution.head, self.total)
+        return solution.calibrated(answers, carried)
+
+
+def _leave(
+    config: RemoveConfig,
+    parent: Parent,
+    doomed: set[str],
+    given: list[LabelledImage],
+    progress: Progress,
+) -> _Left:
+    ledger = parent.memory.ledger
+    left = {key: name for key, name in ledger.items() if key not in doomed}
+    registry = tuple(
+        entry for entry in parent.round.manifest.classes if entry.name in set(left.values())
+    )
+    if len(registry) < 2:
+        raise DataError(
+            f"Expected at least two classes to remain. Received: {len(registry)}. "
+            "Make a new run instead."
+        )
+    kept = parents.recall(parent, (), False, progress, left).examples
+    before = parent.memory.moments
+    if before is None:
+        return _Left(parent, registry, None, True, kept)
+    known = parents.with_same_bits(
+        parent, parents.recall(parent, given, True, progress, doomed)
+    )
+    if known.missing and not config.approximate:
+        raise DataError(
+            f"Expected the features of the images to be removed. Received: those of "
+            f"{len(known.missing)} of {len(doomed)} images are neither kept nor in the cache"
+            f"{_engine_advice(parent)}. Give the images with --data DIR, or add --approximate."
+        )
+    total = moments.subtract(before, parent.lens.moments(known.examples))
+    if known.missing:
+        total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
+    exact = parent.memory.exact and not known.missing
+    return _Left(parent, registry, total, exact, kept)
+
+
+def _engine_advice(parent: Parent) -> str:
+    if parent.memory.engines <= {parent.lens.engine}:
+        return ""
+    return f" as they were computed by {' and '.join(sorted(parent.memory.engines))}"
+
+
+def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:
+    """The moments less an estimate of what images of unknown features added to them.
+
+    k of n_c images of a class are taken to have its mean μ_c and the covariance S that all classes
+    share: s_c loses kμ_c, and the Gram matrix k(S + μ_c μ_cᵀ).
+    """
+    counts = total.counts.astype(np.float64)
+    means = total.sums / counts[:, None]
+    gone = np.array([missing[name] for name in total.classes], np.float64)
+    scaled = total.sums / np.sqrt(counts)[:, None]
+    covariance = (total.gram.astype(np.float64) - scaled.T @ scaled) / counts.sum()
+    products = (means * gone[:, None]).T @ means
+    removed = Moments(
+        total.fingerprint,
+        total.bits,
+        total.classes,
+        gone.astype(np.int64),
+        np.where(gone[:, None] == counts[:, None], total.sums, np.rint(means * gone[:, None])).astype(
+            np.int64
+        ),
+        np.rint(gone.sum() * covariance + products).astype(np.int64),
+    )
+    return moments.subtract(total, removed)
