@@ -76,7 +76,7 @@ def test_too_many_bad_images_stop_before_anything_is_saved(
     ("options", "named"),
     [
         (["--backbone", "MobilNetV2"], "MobileNetV2"),
-        (["--head", "svn"], "lda, softmax"),
+        (["--head", "svn"], "lda, ridge, rp-ridge, ncm, ncm-cosine, softmax, svm"),
         (["--max-bad", "2"], "max-bad"),
         (["--image-size", "0"], "image-size"),
         (["--imagesize", "3"], "--image-size"),

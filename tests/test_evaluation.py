@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from tlcli import evaluation, extension, heads, moments
+from tlcli import evaluation, extension, moments
 from tlcli.evaluation import RoundHead
-from tlcli.features import Features, Vectors
-from tlcli.heads import LinearHead
-from tlcli.images import LabelledImage, Skipped, folds, holdout
+from tlcli.features import Examples, Vectors
+from tlcli.heads import Known, LinearHead, Recipe
+from tlcli.images import Skipped, folds, holdout
 from tlcli.runs import RegisteredClass
 
 BITS = 12
@@ -271,46 +271,51 @@ def features_of(labels, seed=0, width=6):
     rng = np.random.default_rng(seed)
     centres = {name: rng.normal(0, 1, width) for name in "abcdefgh"}
     vectors = [centres[name] + rng.normal(0, 1, width) for name in labels]
-    images = [
-        LabelledImage(Path(str(number)), name, sha(1000 * seed + number))
-        for number, name in enumerate(labels)
-    ]
-    return Features(tuple(images), Vectors.of(np.array(vectors, np.float32)), (), 0)
+    hashes = tuple(sha(1000 * seed + number) for number in range(len(labels)))
+    rows = np.array(vectors, np.float32).reshape(-1, width)
+    return Examples(hashes, tuple(labels), Vectors.of(rows))
 
 
-def moments_of(features):
-    return moments.of(features.vectors, features.labels, "backbone-a", BITS)
+def moments_of(examples):
+    return moments.of(examples.vectors, examples.labels, "backbone-a", BITS)
 
 
-LDA = extension.first("lda")
+def solved_by(name):
+    return extension.first(Recipe(name))
 
 
-def by_folds(total, features, classes, old=""):
-    return evaluation.validate_by_folds(LDA, total, features, list(classes), list(old))
+LDA, SOFTMAX = solved_by("lda"), solved_by("softmax")
 
 
-def by_holdout(features, classes, fit=LDA):
-    total = moments_of(features)
-    return evaluation.validate_by_holdout(fit, total, features, list(classes), [])
+def known_of(new, old=None, parent=None, again=None):
+    """What is known of new images when the features of `old` were kept."""
+    kept = new.take([]) if old is None else old
+    return Known(moments_of(kept.joined(new)), new, kept, parent, again)
+
+
+def by_folds(known, classes, old="", old_too=False):
+    return evaluation.by_folds(LDA, known, tuple(classes), old_too).validation(list(old))
+
+
+def by_holdout(known, classes, fit=LDA):
+    return evaluation.by_holdout(fit, known, tuple(classes), False).validation([])
 
 
 def on_test(labels, predicted):
     """Judge predictions for classes a, b (old) and c."""
     head, vectors = saying("abc", predicted)
-    images = tuple(LabelledImage(Path("x"), name, sha(0)) for name in labels)
-    test = Features(images, Vectors.of(vectors), (), 0)
-    return evaluation.validate_on_test(head, test, list("abc"), list("ab"))
+    test = Examples(tuple(map(sha, range(len(labels)))), tuple(labels), Vectors.of(vectors))
+    return evaluation.on_test(head, None, test).validation("ab")
 
 
 def test_subtracting_a_fold_equals_refitting_without_it():
-    features = features_of("abc" * 20)
-    total = moments_of(features)
-    found = by_folds(total, features, "abc")
-    assigned = folds(features.hashes, features.labels, evaluation.FOLDS)
+    examples = features_of("abc" * 20)
+    found = by_folds(known_of(examples), "abc")
+    assigned = folds(examples.hashes, examples.labels, evaluation.FOLDS)
     correct = np.zeros(60, bool)
     for fold in range(evaluation.FOLDS):
-        rest, tested = features.where(assigned != fold), features.where(assigned == fold)
-        predicted = heads.lda(moments_of(rest)).predict(tested.vectors)
+        rest, tested = examples.where(assigned != fold), examples.where(assigned == fold)
+        predicted = Recipe("lda").solve(moments_of(rest)).predict(tested.vectors)
         correct[assigned == fold] = predicted == np.array(tested.labels, object)
     assert found.accuracy == correct.mean()
     assert 0.4 < found.accuracy < 1
@@ -321,72 +326,81 @@ def test_subtracting_a_fold_equals_refitting_without_it():
 def test_an_image_is_never_validated_by_a_head_that_has_seen_it():
     """Labels that say nothing about the features cannot be predicted better than by chance."""
     rng = np.random.default_rng(0)
-    features = features_of(["a"] * 200, width=100)
-    images = [
-        LabelledImage(image.path, name, image.sha256)
-        for image, name in zip(features.images, rng.permutation(["a", "b"] * 100), strict=True)
-    ]
-    features = Features(tuple(images), features.vectors, (), 0)
-    total = moments_of(features)
-    assert by_folds(total, features, "ab").accuracy < 0.65
-    assert by_holdout(features, "ab").accuracy < 0.65
-    assert (LDA(total, features).predict(features.vectors) == features.labels).mean() > 0.8
+    examples = features_of(["a"] * 200, width=100)
+    examples = replace(examples, labels=tuple(rng.permutation(["a", "b"] * 100)))
+    known = known_of(examples)
+    assert by_folds(known, "ab").accuracy < 0.65
+    assert by_holdout(known, "ab").accuracy < 0.65
+    assert (LDA(known).predict(examples.vectors) == examples.labels).mean() > 0.8
 
 
 def test_a_round_without_old_images_says_nothing_about_old_classes():
     first, second = features_of("ab" * 20), features_of("c" * 20, seed=1)
-    total = moments.add(moments_of(first), moments_of(second))
-    found = by_folds(total, second, "abc", "ab")
+    known = replace(known_of(second), moments=moments_of(first.joined(second)))
+    found = by_folds(known, "abc", "ab")
     assert (found.accuracy, found.old_accuracy) == (None, None)
     assert found.new_accuracy is not None
     assert found.images == 20
 
 
+def test_kept_features_test_the_old_classes_before_and_after():
+    first, second = features_of("ab" * 20), features_of("c" * 20, seed=1)
+    parent = Recipe("lda").solve(moments_of(first))
+    known = known_of(second, first, parent, lambda total, old: Recipe("lda").solve(total))
+    found = by_folds(known, "abc", "ab", old_too=True)
+    assert found.images == 60
+    assert found.old_accuracy_before == by_folds(known_of(first), "ab").accuracy
+    assigned = folds(first.hashes, first.labels, evaluation.FOLDS)
+    new_folds = folds(second.hashes, second.labels, evaluation.FOLDS)
+    correct = np.zeros(40, bool)
+    for fold in range(evaluation.FOLDS):
+        rest = first.where(assigned != fold).joined(second.where(new_folds != fold))
+        tested = first.where(assigned == fold)
+        predicted = Recipe("lda").solve(moments_of(rest)).predict(tested.vectors)
+        correct[assigned == fold] = predicted == np.array(tested.labels, object)
+    assert found.old_accuracy == correct.mean()
+
+
 def test_old_accuracy_needs_every_old_class():
     first, second = features_of("ab" * 20), features_of("a" * 10 + "c" * 10, seed=1)
-    total = moments.add(moments_of(first), moments_of(second))
-    found = by_folds(total, second, "abc", "ab")
+    known = replace(known_of(second), moments=moments_of(first.joined(second)))
+    found = by_folds(known, "abc", "ab")
     assert (found.accuracy, found.old_accuracy) == (None, None)
     both = features_of("a" * 10 + "b" * 10 + "c" * 10, seed=1)
-    total = moments.add(moments_of(first), moments_of(both))
-    found = by_folds(total, both, "abc", "ab")
+    known = replace(known_of(both), moments=moments_of(first.joined(both)))
+    found = by_folds(known, "abc", "ab")
     assert None not in (found.accuracy, found.old_accuracy, found.new_accuracy)
 
 
 def test_a_class_of_one_image_is_left_out_of_cross_validation():
-    features = features_of("a" * 20 + "b" * 20 + "c")
-    found = by_folds(moments_of(features), features, "abc")
+    found = by_folds(known_of(features_of("a" * 20 + "b" * 20 + "c")), "abc")
     assert found.images == 40
     assert found.accuracy is not None
 
 
 def test_one_more_image_of_a_known_class_is_tested():
     first, second = features_of("ab" * 20), features_of("a", seed=1)
-    total = moments.add(moments_of(first), moments_of(second))
-    assert by_folds(total, second, "ab", "ab").images == 1
+    known = replace(known_of(second), moments=moments_of(first.joined(second)))
+    assert by_folds(known, "ab", "ab").images == 1
 
 
 def test_one_image_of_every_class_cannot_be_cross_validated():
-    features = features_of("abc")
-    found = by_folds(moments_of(features), features, "abc")
+    found = by_folds(known_of(features_of("abc")), "abc")
     assert (found.accuracy, found.images) == (None, 0)
 
 
 def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
-    features = features_of("abc" * 40)
-    fit = extension.first("softmax")
-    found = by_holdout(features, "abc", fit)
-    held = holdout(features.hashes, features.labels, evaluation.HELD_OUT)
-    rest, tested = features.where(~held), features.where(held)
-    predicted = heads.softmax(rest.vectors[:], rest.labels).predict(tested.vectors)
+    examples = features_of("abc" * 40)
+    found = by_holdout(known_of(examples), "abc", SOFTMAX)
+    held = holdout(examples.hashes, examples.labels, evaluation.HELD_OUT)
+    rest, tested = examples.where(~held), examples.where(held)
+    predicted = Recipe("softmax").fit(rest).predict(tested.vectors)
     assert found.accuracy == (predicted == np.array(tested.labels, object)).mean()
     assert (found.images, found.method) == (held.sum(), "holdout")
 
 
 def test_too_few_images_to_hold_one_out_leave_the_figures_unknown():
-    features = features_of("ab")
-    fit = extension.first("softmax")
-    found = by_holdout(features, "ab", fit)
+    found = by_holdout(known_of(features_of("ab")), "ab", SOFTMAX)
     assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (None, None, None)
     assert found.images == 0
 

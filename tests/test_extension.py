@@ -1,54 +1,77 @@
 """What each strategy promises: merge equals joint training, freeze-old moves no old column."""
 
+import functools
+import hashlib
 import itertools
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from tlcli import extension, heads, moments
+from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
-from tlcli.extension import STRATEGIES, choose
-from tlcli.features import Features, Vectors
-from tlcli.images import LabelledImage
+from tlcli.extension import STRATEGIES, Extension, Means, choose
+from tlcli.features import Examples, Vectors
+from tlcli.heads import Known, Recipe
 
 BITS = 12
 WIDTH = 10
 OLD = ("owl", "cat", "bee")
 NEW = ("ant", "dog")
 REGISTRY = (*OLD, *NEW)
+GRADIENT = ("freeze-old", "lwf", "replay", "naive")
+FROM_MOMENTS = [name for name, row in heads.HEADS.items() if row.solve]
+FROM_FEATURES = [name for name, row in heads.HEADS.items() if row.fit]
 
 
 def blobs(classes, count, seed=0):
     """Features of `count` images a class: Gaussians whose centres depend on the name alone."""
     rng = np.random.default_rng(seed)
-    vectors, images = [], []
+    vectors, labels, hashes = [], [], []
     for name in classes:
         centre = np.random.default_rng(list(name.encode())).normal(0, 2, WIDTH)
         for number in range(count):
             vectors.append(centre + rng.normal(0, 1, WIDTH))
-            images.append(LabelledImage(Path(f"{name}{number}"), name, f"{len(images):064x}"))
-    return Features(tuple(images), Vectors.of(np.array(vectors, np.float32)), (), 0)
+            labels.append(name)
+            hashes.append(hashlib.sha256(f"{name} {number} {seed}".encode()).hexdigest())
+    return Examples(tuple(hashes), tuple(labels), Vectors.of(np.array(vectors, np.float32)))
 
 
-def moments_of(features):
-    return moments.of(features.vectors, features.labels, "backbone-a", BITS)
+def moments_of(examples):
+    return moments.of(examples.vectors, examples.labels, "backbone-a", BITS)
 
 
 FIRST, SECOND, TEST = blobs(OLD, 40), blobs(NEW, 40, seed=1), blobs(REGISTRY, 60, seed=2)
 TOTAL = moments.add(moments_of(FIRST), moments_of(SECOND))
+NOTHING = FIRST.take([])
 
 
+def first(name, examples):
+    known = Known(moments_of(examples), examples, NOTHING)
+    return extension.first(Recipe(name))(known)
+
+
+@functools.cache
 def parent(name):
-    """The head of round 1, in registry order."""
-    return extension.first(name)(moments_of(FIRST), FIRST).ordered(OLD)
+    """The head of round 1 with its temperature, in registry order."""
+    head, held_out = first(name, FIRST).ordered(OLD), blobs(OLD, 40, seed=3)
+    columns = np.array([OLD.index(label) for label in held_out.labels])
+    return replace(head, temperature=heads.temperature(head.logits(held_out.vectors), columns))
 
 
-def extended(strategy, name="lda"):
-    fit = STRATEGIES[strategy].fit(name, parent(name), REGISTRY)
-    return fit(TOTAL, SECOND).ordered(REGISTRY)
+def following(strategy, name="lda", classes=REGISTRY, **options):
+    return extension.following(
+        STRATEGIES[strategy], Extension(Recipe(name), classes, StrategyOptions(**options), 10)
+    )
+
+
+def extended(strategy, name="lda", new=SECOND, old=FIRST, total=TOTAL, **options):
+    known = Known(total, new, old, parent(name))
+    return following(strategy, name, **options)(known)
 
 
 def accuracy(head, classes):
@@ -70,6 +93,7 @@ def test_freeze_old_keeps_the_bits_of_old_columns_and_old_logits(name, tmp_path)
         assert head.classes == REGISTRY
         assert head.weights[:, :3].tobytes() == before.weights.tobytes()
         assert head.bias[:3].tobytes() == before.bias.tobytes()
+        assert head.temperature == before.temperature
         logits = head.logits(TEST.vectors)[:, :3]
         assert logits.tobytes() == before.logits(TEST.vectors).tobytes()
 
@@ -89,87 +113,163 @@ def test_naive_learns_the_new_classes_and_forgets_old_ones(name):
     assert accuracy(head, OLD) < accuracy(extended("freeze-old", name), OLD) - 0.1
 
 
-@pytest.mark.parametrize("name", heads.FROM_MOMENTS)
+@pytest.mark.parametrize("strategy", ["lwf", "replay"])
+def test_distillation_and_replay_forget_less_than_naive(strategy):
+    head = extended(strategy, "softmax")
+    assert accuracy(head, NEW) > 0.85
+    assert accuracy(head, OLD) > accuracy(extended("naive", "softmax"), OLD) + 0.1
+
+
+def test_more_distillation_moves_the_old_logits_less():
+    def moved(weight):
+        head = extended("lwf", "softmax", distillation_weight=weight).calibrated()
+        old = special.softmax(head.logits(SECOND.vectors)[:, :3], axis=1)
+        before = parent("softmax").calibrated().logits(SECOND.vectors)
+        return float(np.abs(old - special.softmax(before, axis=1)).mean())
+
+    assert moved(0.0) > moved(1.0) > moved(30.0)
+
+
+@pytest.mark.parametrize("strategy", GRADIENT)
+def test_gradient_strategies_work_without_moments(strategy):
+    head = extended(strategy, "softmax", total=None)
+    assert head.classes == REGISTRY
+    assert np.isfinite(head.weights).all()
+    assert accuracy(head, NEW) > 0.85
+
+
+def test_replay_learns_from_no_more_exemplars_than_asked_for():
+    """With more than the budget at hand, those that herding chooses are rehearsed."""
+    few = extension._exemplars(FIRST, 10)
+    assert len(few) == 30
+    again = extended("replay", "softmax", old=few)
+    assert_same_bits(extended("replay", "softmax"), again)
+
+
+def test_weight_alignment_gives_new_columns_the_norm_of_old_ones():
+    plain = extended("replay", "softmax", bias_correction="none")
+    aligned = extended("replay", "softmax", bias_correction="wa")
+    assert aligned.weights[:, :3].tobytes() == plain.weights[:, :3].tobytes()
+    norms = np.linalg.norm(aligned.weights, axis=0)
+    assert norms[3:].mean() == pytest.approx(norms[:3].mean(), rel=1e-5)
+
+
+def test_the_bias_layer_scales_and_shifts_new_columns_alone():
+    """All of them by one scale and one shift, against the head of the same training images."""
+    examples = extension._exemplars(FIRST, 10).joined(SECOND)
+    held = extension._held_for_bias(examples)
+    assert held.sum() == 3 * 2 + 2 * 8
+    kept = examples.where(~held)
+    known = Known(TOTAL, kept.where(np.isin(kept.labels, NEW)), kept, parent("softmax"))
+    old = known.old.where(np.isin(known.old.labels, OLD))
+    fitted = extended("replay", "softmax", bias_correction="bic")
+    plain = extended("replay", "softmax", new=known.new, old=old, bias_correction="none")
+    np.testing.assert_allclose(fitted.weights[:, :3], plain.weights[:, :3], atol=1e-3)
+    change = np.polyfit(plain.weights[:, 3:].ravel(), fitted.weights[:, 3:].ravel(), 1)
+    np.testing.assert_allclose(
+        np.polyval(change, plain.weights[:, 3:]), fitted.weights[:, 3:], rtol=1e-2, atol=1e-2
+    )
+    assert change[0] != pytest.approx(1, abs=1e-2)
+    assert accuracy(fitted, REGISTRY) > 0.85
+
+
+def test_a_bias_layer_needs_ten_exemplars():
+    with pytest.raises(UsageError, match=r"at least 10.*--bias-correction wa"):
+        extended("replay", "softmax", old=blobs(OLD, 9), bias_correction="bic")
+
+
+@pytest.mark.parametrize("name", FROM_MOMENTS)
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(REGISTRY), st.lists(st.integers(0, 5), max_size=3))
 def test_merge_equals_joint_training_in_any_order_of_rounds(name, order, cuts):
     everything = blobs(REGISTRY, 12)
-    joint = extension.first(name)(moments_of(everything), everything)
+    joint = first(name, everything)
     edges = [0, *sorted(cuts), 5]
     total, head = moments.empty("backbone-a", BITS, WIDTH), None
     for start, end in itertools.pairwise(edges):
-        chosen = np.isin(np.array(everything.labels, object), list(order[start:end]))
-        features = everything.where(chosen)
-        if not features.images:
+        examples = everything.where(np.isin(np.array(everything.labels, object), order[start:end]))
+        if not len(examples):
             continue
-        total = moments.add(total, moments_of(features))
-        fit = (
-            STRATEGIES["merge"].fit(name, head, tuple(order[:end]))
-            if head
-            else extension.first(name)
-        )
-        head = fit(total, features).ordered(order[:end])
+        total = moments.add(total, moments_of(examples))
+        known = Known(total, examples, NOTHING, head)
+        classes = tuple(order[:end])
+        fit = following("merge", name, classes) if head else extension.first(Recipe(name))
+        head = fit(known).ordered(classes)
     assert total.digest == moments_of(everything).digest
     assert_same_bits(head, joint.ordered(order))
+
+
+@pytest.mark.parametrize("name", FROM_FEATURES)
+def test_joint_training_on_kept_features_leaves_no_trace_of_the_rounds(name):
+    everything = FIRST.joined(SECOND)
+    assert_same_bits(extended("joint", name), first(name, everything).ordered(REGISTRY))
 
 
 def test_merge_takes_more_images_of_a_known_class():
     more = blobs(OLD[:1], 30, seed=5)
     total = moments.add(moments_of(FIRST), moments_of(more))
-    head = STRATEGIES["merge"].fit("lda", parent("lda"), OLD)(total, more)
-    assert_same_bits(head, heads.lda(total))
+    head = following("merge", classes=OLD)(Known(total, more, NOTHING, parent("lda")))
+    assert_same_bits(head, Recipe("lda").solve(total).ordered(OLD))
 
 
-def test_only_merge_claims_to_equal_joint_training():
-    assert {name for name, strategy in STRATEGIES.items() if strategy.exact} == {"merge"}
+def test_only_merge_and_joint_claim_to_equal_joint_training():
+    exact = {name for name, strategy in STRATEGIES.items() if strategy.exact}
+    assert exact == {"merge", "joint"}
 
 
-def test_the_first_head_is_solved_from_all_images():
-    assert_same_bits(extension.first("lda")(moments_of(FIRST), FIRST), heads.lda(moments_of(FIRST)))
-    assert_same_bits(
-        extension.first("softmax")(moments_of(FIRST), FIRST),
-        heads.softmax(FIRST.vectors[:], FIRST.labels),
-    )
-
-
-def test_a_grown_head_keeps_its_old_columns_and_starts_new_ones_at_zero():
+def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
     before = parent("lda")
-    grown = extension.grow(before, REGISTRY)
+    grown = extension.grow(before, REGISTRY, SECOND)
     assert grown.classes == REGISTRY
     assert grown.weights[:, :3].tobytes() == before.weights.tobytes()
     assert grown.bias[:3].tobytes() == before.bias.tobytes()
-    assert not grown.weights[:, 3:].any()
-    assert grown.bias[3:].tolist() == [0, 0]
+    mean = SECOND.vectors[np.array(SECOND.labels) == "ant"].mean(axis=0)
+    column = grown.weights[:, 3]
+    assert np.dot(mean, column) == pytest.approx(
+        np.linalg.norm(mean) * np.linalg.norm(column), rel=1e-5
+    )
+    norm = np.linalg.norm(before.weights, axis=0).mean()
+    assert np.linalg.norm(column) == pytest.approx(norm, rel=1e-5)
+
+
+def means(name="lda", **given):
+    facts = {"grows": True, "moments": True, "old_images": "none"} | given
+    return Means(Recipe(name), **facts)
 
 
 @pytest.mark.parametrize("name", heads.HEADS)
 def test_without_a_wish_the_best_strategy_for_the_head_is_chosen(name):
-    expected = "merge" if name in heads.FROM_MOMENTS else "freeze-old"
-    assert choose(None, name, grows=True) == expected
+    solved = name in FROM_MOMENTS
+    assert choose(None, means(name)) == ("merge" if solved else "freeze-old")
+    kept = choose(None, means(name, old_images="all"))
+    assert kept == ("merge" if solved else "joint")
+    assert choose(None, means(name, moments=False)) == "freeze-old"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_strategy_that_can_do_it_is_taken_as_asked(strategy):
-    assert choose(strategy, "lda", grows=True) == strategy
+    assert choose(strategy, means(old_images="all")) == strategy
 
 
-@pytest.mark.parametrize("strategy", ["merge", "naive"])
+@pytest.mark.parametrize("strategy", ["merge", "naive", "lwf"])
 def test_more_images_of_known_classes_need_columns_that_move(strategy):
-    assert choose(strategy, "lda", grows=False) == strategy
+    assert choose(strategy, means(grows=False)) == strategy
 
 
-def test_an_unknown_strategy_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"merge, freeze-old, naive.*'distil'") as refused:
-        choose("distil", "lda", grows=True)
+@pytest.mark.parametrize(
+    ("strategy", "offered", "message"),
+    [
+        ("distil", {}, r"merge, joint, freeze-old, lwf, replay, naive.*'distil'"),
+        ("merge", {"name": "softmax"}, r"'softmax'.*--head lda.*freeze-old"),
+        ("merge", {"moments": False}, r"--memory none.*freeze-old"),
+        ("joint", {"name": "svm"}, r"all old images.*--old-data.*--memory features"),
+        ("joint", {"name": "svm", "old_images": "some"}, r"keeps some"),
+        ("replay", {}, r"--memory exemplars.*--old-data"),
+        ("freeze-old", {"grows": False}, r"new classes for freeze-old.*--strategy"),
+        (None, {"name": "softmax", "grows": False}, r"new classes for freeze-old"),
+    ],
+)
+def test_what_a_run_cannot_offer_is_refused_with_what_can(strategy, offered, message):
+    with pytest.raises(UsageError, match=message) as refused:
+        choose(strategy, means(**offered))
     assert refused.value.exit_code == 2
-
-
-def test_merge_of_a_head_that_is_not_solved_from_moments_is_refused_with_the_alternative():
-    with pytest.raises(UsageError, match=r"'softmax'.*--head lda.*freeze-old"):
-        choose("merge", "softmax", grows=True)
-
-
-@pytest.mark.parametrize(("strategy", "head"), [("freeze-old", "lda"), (None, "softmax")])
-def test_freeze_old_without_new_classes_is_refused(strategy, head):
-    with pytest.raises(UsageError, match=r"new classes for freeze-old.*--strategy"):
-        choose(strategy, head, grows=False)

@@ -72,7 +72,7 @@ def nothing_decoded(hashes):
 
 def nothing(setting, per_class=2):
     start = None if setting == "none" else moments.empty("f" * 64, 10, WIDTH)
-    return memory.empty(setting, per_class, start)
+    return memory.empty(setting, per_class, start, WIDTH)
 
 
 def learn(state, numbers, decode=pictures):
@@ -140,6 +140,7 @@ def test_the_ledger_and_the_moments_know_every_image(setting):
     state = learn(learn(nothing(setting), range(5)), range(5, 12))
     assert state.ledger == {key(number): label(number) for number in range(12)}
     assert state.engines == {"keras"}
+    assert state.learned(examples([]), state.moments, "other", nothing_decoded).engines == {"keras"}
     if setting != "none":
         assert state.digest == moments_of(examples(range(12))).digest
 
@@ -186,11 +187,12 @@ def test_a_class_that_returns_is_herded_towards_the_mean_of_all_its_images():
     assert_whole(after)
 
 
-def test_other_classes_keep_their_exemplars_unread(monkeypatch):
+def test_other_classes_keep_their_exemplars():
     before = learn(nothing("exemplars", 2), range(12))
     after = learn(before, [15])
     for name in CLASSES[1:]:
         assert by_class(after.kept)[name] == by_class(before.kept)[name]
+    assert list(by_class(after.kept)) == sorted(CLASSES)
     assert_whole(after)
 
 
@@ -294,6 +296,37 @@ def test_centres_do_not_depend_on_rounds():
     rounds = learn(learn(learn(nothing("exemplars"), range(20, 30)), range(7)), range(7, 20))
     for name in CLASSES:
         assert centre(rounds, name) == centre(joint, name)
+
+
+@pytest.mark.parametrize("setting", ["moments", *KEEPING])
+def test_two_runs_together_remember_what_both_have_learned(setting):
+    first, second = learn(nothing(setting), range(9)), learn(nothing(setting), range(9, 20))
+    both = first.merged(replace(second, exact=False, engines=frozenset({"openvino"})))
+    assert (both.exact, both.engines) == (False, {"keras", "openvino"})
+    is_like(both, second.merged(first))
+    joint = learn(nothing(setting), range(20))
+    assert (both.setting, both.ledger, both.digest) == (setting, joint.ledger, joint.digest)
+    for name in joint.centres:
+        assert centre(both, name) == centre(joint, name)
+    if setting == "features":
+        assert both.kept.hashes == joint.kept.hashes
+    if setting == "exemplars":
+        for name in CLASSES:
+            present = by_class(first.kept)[name] + by_class(second.kept)[name]
+            assert by_class(both.kept)[name] == herded(present, 2, members(range(20), name))
+
+
+def test_the_smaller_number_of_exemplars_is_that_of_both():
+    first, second = (learn(nothing("exemplars", k), rows) for k, rows in ((3, [0, 3]), (1, [1, 4])))
+    both = second.merged(first)
+    assert both.exemplars_per_class == 1
+    assert by_class(both.kept) == {"Cat": herded([1, 4], 1), "red panda": herded([0, 3], 1)}
+
+
+def test_runs_that_keep_different_things_have_their_moments_together():
+    for first, second in (("features", "exemplars"), ("moments", "features")):
+        both = learn(nothing(first), range(9)).merged(learn(nothing(second), range(9, 20)))
+        is_like(both, learn(nothing("moments"), range(20)))
 
 
 def change(state, setting, per_class=None, known=(), decode=nothing_decoded, total=None):

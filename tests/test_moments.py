@@ -91,6 +91,27 @@ def test_one_image_at_a_time_gives_the_same_bits(rows):
     assert state(reduce(moments.add, [of([row]) for row in rows], none())) == state(of(rows))
 
 
+@given(st.lists(ROW, min_size=1, max_size=12), st.data())
+def test_taking_an_image_away_is_never_having_seen_it(rows, data):
+    gone = data.draw(st.integers(0, len(rows) - 1))
+    left = rows[:gone] + rows[gone + 1 :]
+    assert state(moments.subtract(of(rows), of([rows[gone]]))) == state(of(left))
+
+
+@pytest.mark.parametrize("sizes", [(1, 3, 10), (10, 3, 1), (3, 10, 1)], ids=str)
+def test_rounds_of_classes_and_more_images_of_them_give_the_same_bits(sizes):
+    """Rounds of 1, 3 and 10 new classes, each also with an image of every earlier class."""
+    rng = np.random.default_rng(0)
+    total, rows = none(), []
+    for known in itertools.accumulate(sizes):
+        found = [(f"class {i}", rng.uniform(-70, 70, WIDTH).tolist()) for i in range(known)]
+        total, rows = moments.add(total, of(found)), rows + found
+        assert state(total) == state(of(rows))
+    assert len(total.classes) == 14
+    assert sorted(total.counts) == sorted([3] * sizes[0] + [2] * sizes[1] + [1] * sizes[2])
+    assert total.saturated > 0
+
+
 @given(ROWS)
 def test_moments_equal_exact_integer_arithmetic(rows):
     found = of(rows)
@@ -123,6 +144,43 @@ def test_a_hundred_thousand_large_features_are_summed_exactly():
         assert found.sums[row].tolist() == [sum(column) for column in members.T.tolist()]
     corner = sum(value * value for value in grid[:, 0].tolist())
     assert int(found.gram[0, 0]) == corner > 2**47
+
+
+class ReadInBlocks:
+    """Rows that cannot be had all at once."""
+
+    def __init__(self, rows, most):
+        self.rows, self.most = rows, most
+        self.shape = rows.shape
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, chosen):
+        block = self.rows[chosen]
+        assert len(block) <= self.most
+        return block
+
+
+@pytest.mark.parametrize("count", [0, 1, 2047, 2048, 2049, 4096, 100_000])
+def test_rows_are_read_a_block_at_a_time_and_none_is_lost(count):
+    rng = np.random.default_rng(count)
+    features = rng.uniform(-70, 70, (count, 2)).astype(np.float32)
+    labels = rng.choice(["a", "b", "c"], count).tolist()
+    found = moments.of(ReadInBlocks(features, 2048), labels, "backbone-a", BITS)
+    grid = np.clip(np.rint(features.astype(np.float64) * 2**BITS), -65535, 65535).astype(np.int64)
+    assert found.images == count
+    np.testing.assert_array_equal(found.gram, np.einsum("ni,nj->ij", grid, grid))
+    np.testing.assert_array_equal(found.sums.sum(axis=0), grid.sum(axis=0))
+    assert found.saturated == np.count_nonzero(np.abs(features.astype(float)) * 2**BITS > 65535.5)
+
+
+def test_a_block_of_the_largest_features_is_summed_without_rounding():
+    assert moments._BLOCK_ROWS * moments.LARGEST**2 < 2**53
+    rows = moments._BLOCK_ROWS - 1
+    found = moments.of(np.full((rows, 2), 1e9, np.float32), ["a"] * rows, "backbone-a", BITS)
+    assert found.gram.tolist() == [[rows * 65535**2] * 2] * 2
+    assert found.saturated == 2 * rows
 
 
 def test_more_images_of_a_known_class_join_it():
@@ -168,6 +226,11 @@ def test_moments_of_different_spaces_are_not_mixed(combine, other, named):
 def test_taking_away_more_than_was_learned_is_refused(name):
     with pytest.raises(DataError, match=name):
         moments.subtract(of([("cat", [1, 2, 3])]), of([(name, [1, 2, 3])] * 2))
+
+
+def test_taking_away_as_many_images_of_a_class_but_others_is_refused():
+    with pytest.raises(DataError, match="cat"):
+        moments.subtract(of([("cat", [1, 2, 3]), ("dog", [1, 2, 3])]), of([("cat", [3, 2, 1])]))
 
 
 BASE = [("a", [1, 2, 3]), ("b", [4, 5, 6])]

@@ -212,3 +212,32 @@ class PredictConfig:
     paths: tuple[str, ...]
     top: int = 5
     engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """The same rounds under several strategies, heads and backbones."""
+
+    data: str
+    rounds: str | None = None
+    """Classes a round, like `5+1+1` or `5+1...`. None: half of them, then up to five rounds."""
+    rounds_file: Path | None = None
+    """A CSV file with the columns class,round instead."""
+    class_order: int | None = None
+    """Seed of the order of the classes. None: sorted."""
+    strategies: tuple[str, ...] | None = None
+    """None: all."""
+    heads: tuple[str, ...] | None = None
+    """None: lda, ridge, ncm, softmax and svm."""
+    backbones: tuple[str, ...] | None = None
+    """None: that of `weights` when it is a run, else the default backbone."""
+    weights: str = "imagenet"
+    image_size: int | None = None
+    """None: the size each backbone was designed for."""
+    folds: int = 5
+    exemplars_per_class: int = 20
+    """Of replay."""
+    report: Path | None = None
+    """An HTML file."""
+    images: DataOptions = DataOptions()
+    engine: str = "auto"

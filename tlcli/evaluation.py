@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.features import Examples
-from tlcli.heads import Fit, Known, LinearHead
+from tlcli.heads import Fit, Known, LinearHead, expected_calibration_error
 from tlcli.images import Skipped, folds, holdout
 from tlcli.moments import Rows
 from tlcli.runs import RegisteredClass
@@ -17,7 +17,6 @@ from tlcli.runs import RegisteredClass
 FOLDS = 5
 HELD_OUT = 0.2
 """Share of the images that a gradient-trained head is tested on."""
-ECE_BINS = 15
 
 Names = NDArray[np.object_]
 Mask = NDArray[np.bool_]
@@ -49,6 +48,8 @@ class Answers:
     """(n, C)"""
     before: Names | None
     """(n,) what the parent round says; None where there is none."""
+    untestable: tuple[str, ...] = ()
+    """Classes that cannot be tested; the figures speak of the others."""
 
     @property
     def columns(self) -> NDArray[np.int64]:
@@ -56,7 +57,11 @@ class Answers:
         return _true_columns(self.classes, list(self.true))
 
     def validation(self, old: Collection[str]) -> Validation:
-        """The figures; None for a set of classes of which one has no image here."""
+        """The figures; None for a set of classes of which one has no image here.
+
+        Args:
+            old: classes that were introduced before the round.
+        """
         predicted = np.array(self.classes, object)[self.logits.argmax(axis=1)]
         here = set(self.true)
 
@@ -65,12 +70,13 @@ class Answers:
                 return None
             return _accuracy_of(said == self.true, self.true, wanted)
 
-        old = [name for name in self.classes if name in old]
+        tested = [name for name in self.classes if name not in self.untestable]
+        earlier = [name for name in tested if name in old]
         return Validation(
-            accuracy(predicted, self.classes),
-            accuracy(predicted, old),
-            accuracy(predicted, [name for name in self.classes if name not in old]),
-            accuracy(self.before, old),
+            accuracy(predicted, tested),
+            accuracy(predicted, earlier),
+            accuracy(predicted, [name for name in tested if name not in old]),
+            accuracy(self.before, earlier),
             len(self.true),
             self.method,
         )
@@ -97,7 +103,8 @@ def calibration_error(answers: Answers, temperature: float) -> float | None:
     logits = answers.logits.astype(np.float64) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     confidence = powers.max(axis=1) / powers.sum(axis=1)
-    return _calibration_error(confidence, logits.argmax(axis=1) == answers.columns)
+    correct = logits.argmax(axis=1) == answers.columns
+    return expected_calibration_error(confidence, correct)
 
 
 def by_folds(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
@@ -111,23 +118,26 @@ def by_folds(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) ->
         classes: its registry.
         old_too: whether earlier images are tested too.
     """
-    new, old = (
-        folds(part.hashes, part.labels, FOLDS) for part in (known.new, known.old)
-    )
+    new, old = (folds(part.hashes, part.labels, FOLDS) for part in (known.new, known.old))
     if not old_too:
         old[:] = -1
     single = _single_classes(known)
     for part, assigned in ((known.new, new), (known.old, old)):
         assigned[np.isin(np.array(part.labels, object), single)] = -1
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
-    return _held_out("cross-validation", fit, known, classes, masks)
+    answers = _held_out("cross-validation", fit, known, classes, masks)
+    return replace(answers, untestable=tuple(single))
 
 
 def by_holdout(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
-    """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = (
-        holdout(part.hashes, part.labels, HELD_OUT) for part in (known.new, known.old)
-    )
+    """Fit without a share of the images that their content hash chooses, ask about them.
+
+    Where that leaves a class untested, every image is tested in turn, by folds.
+    """
+    new, old = (holdout(part.hashes, part.labels, HELD_OUT) for part in (known.new, known.old))
+    parts = ((known.new, new), (known.old, old))[: 1 + old_too]
+    if any(set(part.where(mask).labels) != set(part.labels) for part, mask in parts):
+        return by_folds(fit, known, classes, old_too)
     return _held_out("holdout", fit, known, classes, [(new, old & old_too)])
 
 
@@ -288,7 +298,7 @@ def evaluate(
         top5_accuracy=_top_accuracy(probabilities, current.head.classes, labels, 5),
         old_accuracy=_accuracy_of(correct, true, {c for c, k in introduced.items() if k < last}),
         new_accuracy=_accuracy_of(correct, true, {c for c, k in introduced.items() if k == last}),
-        ece=_calibration_error(probabilities.max(axis=1), correct),
+        ece=expected_calibration_error(probabilities.max(axis=1), correct),
         log_loss=_log_loss(probabilities, current.head.classes, labels),
         per_class=per_class,
         rounds=matrix,
@@ -369,17 +379,6 @@ def _log_loss(
 ) -> float:
     given = probabilities[np.arange(len(labels)), _true_columns(classes, labels)]
     return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
-
-
-def _calibration_error(confidence: NDArray[np.float64], correct: Mask) -> float:
-    """Expected calibration error over 15 equal bins of the confidence (Guo et al. 2017)."""
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [
-        abs(correct[bins == number].mean() - confidence[bins == number].mean()) * share
-        for number in range(ECE_BINS)
-        if (share := float((bins == number).mean())) > 0
-    ]
-    return float(sum(gaps))
 
 
 def with_gates(

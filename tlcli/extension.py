@@ -26,7 +26,7 @@ class Extension:
     recipe: Recipe
     classes: tuple[str, ...]
     """The registry of the new round; the parent's classes come first."""
-    options: StrategyOptions
+    options: StrategyOptions = StrategyOptions()
     exemplars_per_class: int = DEFAULT_EXEMPLARS
 
 
@@ -55,10 +55,9 @@ def first(recipe: Recipe) -> Fit:
     return fit
 
 
-def following(strategy: str, extension: Extension) -> Fit:
+def following(strategy: Strategy, extension: Extension) -> Fit:
     """The head of a later round; columns in the order of the registry."""
-    row = STRATEGIES[strategy]
-    return lambda known: row.fit(extension, known).ordered(extension.classes)
+    return lambda known: strategy.fit(extension, known).ordered(extension.classes)
 
 
 def _anew(extension: Extension, known: Known) -> LinearHead:
@@ -219,6 +218,14 @@ def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> Line
     return replace(head, classes=classes, weights=np.hstack(columns), bias=bias)
 
 
+def _as_it_is(extension: Extension, known: Known) -> LinearHead:
+    assert known.parent is not None
+    return known.parent
+
+
+UNCHANGED = Strategy(_as_it_is, keeps_temperature=True)
+"""The head of the parent, for a round that changes nothing but the memory."""
+
 STRATEGIES = {
     "merge": Strategy(_anew, exact=True),
     "joint": Strategy(_anew, exact=True, old_images="all"),
@@ -248,16 +255,21 @@ def choose(strategy: str | None, means: Means) -> str:
     Raises:
         UsageError: the strategy is unknown, or the run cannot offer what it needs.
     """
+    require_known(strategy)
     if strategy is None:
         strategy = _default(means)
-    if strategy not in STRATEGIES:
+    if problem := _problem(strategy, means):
+        raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
+    return strategy
+
+
+def require_known(strategy: str | None) -> None:
+    """Raise UsageError, listing the known ones, unless `strategy` is one of them or None."""
+    if strategy not in (None, *STRATEGIES):
         raise UsageError(
             f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
             "Choose one of these."
         )
-    if problem := _problem(strategy, means):
-        raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
-    return strategy
 
 
 def _default(means: Means) -> str:

@@ -13,6 +13,7 @@ import click
 
 import tlcli
 from tlcli.cli import console
+from tlcli.cli.comparing import compare
 from tlcli.cli.configuration import load_config
 from tlcli.cli.housekeeping import cache
 from tlcli.cli.inspecting import backbones, data, rounds
@@ -65,6 +66,7 @@ for command in (
     moments,
     evaluate,
     predict,
+    compare,
     export,
     rounds,
     backbones,

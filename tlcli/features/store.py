@@ -75,6 +75,8 @@ class Index:
 
         Where a vector is known already, the new place replaces the old one.
         """
+        if not len(self._keys):
+            return False
         place = np.searchsorted(self._keys, keys, sorter=self._order)
         place = self._order[np.minimum(place, len(self._keys) - 1)]
         wanted = np.flatnonzero(self._keys[place] == keys)

@@ -1,8 +1,10 @@
 """Heads: every one is a linear softmax layer; solvers differ in how they find its weights.
 
 linear       LinearHead: logits, probabilities, files
-closed_form  solved from the moments: lda
+closed_form  solved from the moments: lda, ridge, nearest class mean
 gradient     solved by optimisation on features: softmax, and some columns of a head
+svm          solved by optimisation on the directions of features
+calibration  the temperature of a head, and how far its probabilities can be believed
 recipes      the table of heads and their options
 known        what the head of a round may be solved from
 separation   the unit in which temperatures of rounds are compared
@@ -10,6 +12,7 @@ separation   the unit in which temperatures of rounds are compared
 SciPy and scikit-learn are imported by the solvers alone: a prediction needs neither.
 """
 
+from tlcli.heads.calibration import expected_calibration_error, temperature
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.known import Fit, Known
 from tlcli.heads.linear import LinearHead, load, save
@@ -26,9 +29,11 @@ __all__ = [
     "Standardisation",
     "Task",
     "blend",
+    "expected_calibration_error",
     "fit_columns",
     "load",
     "require_known",
     "save",
     "separation",
+    "temperature",
 ]

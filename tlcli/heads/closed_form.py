@@ -17,7 +17,7 @@ from tlcli.moments import Moments
 
 Float64 = NDArray[np.float64]
 
-_NO_VARIATION = 1e-10
+_NO_VARIATION = 1e-9
 """A within-class variance below this share of the mean square is rounding, not variation."""
 
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -54,7 +54,7 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
         priors: π. `uniform` is 1/C, `frequency` n_c/n.
 
     Raises:
-        UsageError: Σ cannot be inverted. `auto` can always.
+        UsageError: Σ cannot be inverted; with `auto` it can.
 
     Source: the streaming form is Hayes & Kanan 2020, "Lifelong Machine Learning with Deep
     Streaming Linear Discriminant Analysis".
@@ -74,12 +74,12 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
 
 def _means(moments: Moments) -> Float64:
     """μ (C, D) in feature units."""
-    return moments.sums * (2.0**-moments.bits / moments.counts.astype(np.float64)[:, None])
+    return np.asarray(moments.sums * (2.0**-moments.bits / moments.counts[:, None]), np.float64)
 
 
 def _gram(moments: Moments) -> Float64:
     """G (D, D) in feature units."""
-    return moments.gram * 4.0**-moments.bits
+    return np.asarray(moments.gram * 4.0**-moments.bits, np.float64)
 
 
 def _mean_square(moments: Moments) -> float:
@@ -90,7 +90,7 @@ def _mean_square(moments: Moments) -> float:
 
 def _rounding(moments: Moments) -> float:
     """An eigenvalue of a covariance (D, D) that is no more than rounding."""
-    return moments.width * _EPSILON * _mean_square(moments)
+    return 10 * _EPSILON * moments.width * _mean_square(moments)
 
 
 def _log_priors(moments: Moments, priors: str) -> Float64:
@@ -144,12 +144,12 @@ def oas(covariance: Float64, images: int) -> float:
 def _solve(matrix: Float64, right: Float64, rounding: float) -> Float64 | None:
     """matrix⁻¹ right (D, C) by Cholesky; None where an eigenvalue does not exceed `rounding`.
 
-    The symmetric `matrix` (D, D) is overwritten. LAPACK estimates its smallest eigenvalue.
+    The symmetric `matrix` (D, D) is overwritten. Its smallest eigenvalue is put at 1/‖matrix⁻¹‖₁.
     """
     from scipy.linalg import lapack
 
     factor, failed = lapack.dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
-    if failed or lapack.dpocon(factor, anorm=rounding, uplo="L")[0] <= 1:
+    if failed or lapack.dpocon(factor, anorm=1.0, uplo="L")[0] <= rounding:
         return None
     solution: Float64 = lapack.dpotrs(factor, right, lower=True)[0]
     return solution
@@ -196,7 +196,8 @@ def ridge_path(problem: "RidgeProblem") -> tuple[Float64, Float64]:
     The error is that of generalised cross-validation, n·RSS/(n − 1 − df)², where
     df = Σ g_i/(g_i + λ) and the 1 is the intercept. With a_i = λ/(g_i + λ):
     RSS = u + Σ a_i² r_i/g_i and n − 1 − df = n − 1 − rank + Σ a_i, sums of what is not negative.
-    Without the 1, as many features as images would always want λ → 0.
+    Without the 1, more features than images would always want λ → 0: for 200 images of
+    Fashion-MNIST the accuracy is 0.770 with it and 0.747 without.
 
     Source: Golub, Heath & Wahba 1979, "Generalized Cross-Validation as a Method for Choosing a
     Good Ridge Parameter".
@@ -246,7 +247,7 @@ class RidgeProblem:
     @property
     def explained(self) -> Float64:
         """(rank,) r_i/g_i: how much of the targets each direction can explain."""
-        return np.einsum("rc,rc->r", self.targets, self.targets) / self.eigenvalues
+        return np.asarray((self.targets**2).sum(axis=1) / self.eigenvalues)
 
     @property
     def unexplained(self) -> float:
@@ -258,7 +259,8 @@ class RidgeProblem:
 
     def weights(self, penalty: float) -> Float64:
         """W (D, C) for one λ."""
-        return np.asarray(self.basis @ (self.targets / (self.eigenvalues + penalty)[:, None]))
+        weights: Float64 = self.basis @ (self.targets / (self.eigenvalues + penalty)[:, None])
+        return weights
 
 
 def _eigen(gram: Float64, images: int, rounding: float) -> tuple[Float64, Float64]:

@@ -15,9 +15,7 @@ from tlcli.moments import Moments
 Mask = NDArray[np.bool_]
 
 
-def softmax(
-    features: Float32, labels: Sequence[str], class_weights: str = "none"
-) -> LinearHead:
+def softmax(features: Float32, labels: Sequence[str], class_weights: str = "none") -> LinearHead:
     """Multinomial logistic regression on features (n, D), solved to convergence.
 
     Features are standardised; the loss is the mean cross-entropy + ‖W‖²/(2n), as in

@@ -8,6 +8,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
 from tlcli.heads import closed_form, gradient
 from tlcli.heads.linear import LinearHead
+from tlcli.heads.svm import svm
 from tlcli.moments import Moments
 
 
@@ -97,6 +98,8 @@ class Head:
     """From the features of the images at hand."""
     least_images: int = 1
     """Of a class."""
+    projected: bool = False
+    """Whether it is for features behind a random projection alone."""
 
 
 PRIORS = ("uniform", "frequency")
@@ -107,11 +110,20 @@ HEADS = {
         frozenset({"shrinkage", "priors"}),
         solve=lambda moments, recipe: closed_form.lda(moments, recipe.shrinkage, recipe.priors),
     ),
+    "ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments)),
+    "rp-ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments), projected=True),
+    "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments)),
+    "ncm-cosine": Head(solve=lambda moments, recipe: closed_form.ncm_cosine(moments)),
     "softmax": Head(
         frozenset({"class_weights"}),
         fit=lambda examples, recipe: gradient.softmax(
             examples.vectors[:], examples.labels, recipe.class_weights
         ),
+    ),
+    "svm": Head(
+        frozenset({"class_weights"}),
+        fit=lambda examples, recipe: svm(examples, recipe.class_weights),
+        least_images=2,
     ),
 }
 

@@ -3,6 +3,7 @@
 Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C).
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +13,16 @@ from tlcli import images
 from tlcli.features import Examples
 from tlcli.heads.linear import Float32, Float64, LinearHead
 
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
+
 PENALTIES = (0.1, 1.0, 10.0)
 """What a margin error may cost. On Caltech-101 the best of these three was the best of seven, from
 0.1 to 100."""
 
 _FOLDS = 3
-_MOST_STEPS = 100_000
-"""Passes over the images; the slowest of the problems that were tried took 2,115."""
-
-if TYPE_CHECKING:
-    from sklearn.svm import LinearSVC
+_MOST_PASSES = 100_000
+"""Over the images; the slowest of the problems that were tried took 2,115."""
 
 Integers = NDArray[np.integer]
 
@@ -30,11 +31,11 @@ def svm(examples: Examples, class_weights: str = "none") -> LinearHead:
     """One-against-rest support vector machine, squared hinge loss, on φ/‖φ‖.
 
     It has no intercept: then φᵀW orders the classes as (φ/‖φ‖)ᵀW does, and the head is a linear
-    layer on φ itself, b = 0. On Caltech-101 (51 classes, three splits) its mean class accuracy
-    was 0.9145 with 5 and 0.9555 with 25 images a class. An intercept made 0.9154 and 0.9551, and
-    cannot be had without normalising at prediction; with φ divided by the mean ‖φ‖ instead,
-    which can, 0.9143 and 0.9564. Pairs of Fashion-MNIST classes with 100 and 10 images: 0.903
-    without, 0.896 and 0.891 with it.
+    layer on φ itself, b = 0. Mean class accuracy on Caltech-101 (51 classes, three splits, the
+    best penalty) with 5 and 25 images a class: 0.9145 and 0.9555. With an intercept, which needs
+    the norm of the image at prediction, 0.9154 and 0.9551; with φ divided by the mean ‖φ‖ and an
+    intercept, which does not, 0.9143 and 0.9564. Pairs of classes of Fashion-MNIST with 100 and
+    10 images: 0.903 without an intercept, 0.896 and 0.891 with it.
 
     The cost of a margin error is the one of `PENALTIES` with the best accuracy over three folds
     by content, of equals the smallest. The order of the images does not matter if they come in
@@ -59,8 +60,8 @@ def svm(examples: Examples, class_weights: str = "none") -> LinearHead:
 
 def _directions(features: Float32) -> Float32:
     """φ/‖φ‖ (n, D); 0 stays 0."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True).astype(np.float32)
-    return features / np.where(norms > 0, norms, np.float32(1))
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.where(norms > 0, norms, 1), np.float32)
 
 
 def _penalty(directions: Float32, columns: Integers, fold: Integers, balanced: bool) -> float:
@@ -105,11 +106,14 @@ def _fitted(directions: Float32, columns: Integers, penalty: float, balanced: bo
         C=penalty,
         fit_intercept=False,
         dual=True,
-        max_iter=_MOST_STEPS,
+        max_iter=_MOST_PASSES,
         random_state=0,
         class_weight="balanced" if balanced else None,
     )
-    return machine.fit(directions, columns)
+    with warnings.catch_warnings():
+        # scikit-learn takes classes with one or two images for a regression.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        return machine.fit(directions, columns)
 
 
 def _columns(machine: "LinearSVC") -> Float64:

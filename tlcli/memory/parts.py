@@ -163,6 +163,10 @@ class Sources:
         """These and more pixels (n, S, S, 3)."""
         return replace(self, fresh={**self.fresh, **dict(zip(hashes, images, strict=True))})
 
+    def joined(self, other: "Sources") -> "Sources":
+        """These and those of another run."""
+        return Sources(self.parts + other.parts, {**self.fresh, **other.fresh})
+
     def only(self, hashes: Sequence[str]) -> "Sources":
         """These without pixels in memory but those of some images."""
         return replace(

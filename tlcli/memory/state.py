@@ -17,7 +17,7 @@ from tlcli.features import Examples, Vectors
 from tlcli.memory import herding
 from tlcli.memory.herding import Centres
 from tlcli.memory.parts import Sources
-from tlcli.moments import Moments
+from tlcli.moments import Moments, add
 
 SETTINGS = ("none", "moments", "features", "exemplars")
 
@@ -78,7 +78,7 @@ class Memory:
             self,
             ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
             moments=total,
-            engines=self.engines | {engine},
+            engines=self.engines | ({engine} if len(new) else set()),
         )
         if self.kept is None:
             return grown
@@ -89,6 +89,40 @@ class Memory:
         centres = herding.joined(self.centres, herding.centres_of(new))
         grown = replace(grown, centres=centres)
         return grown._herded(self.kept.where(~touched), candidates, pixels)
+
+    def merged(self, other: Self) -> Self:
+        """What two runs without common images remember together, as far as both do.
+
+        Args:
+            other: of a run with moments in the same space.
+        """
+        assert self.moments is not None and other.moments is not None
+        setting = self.setting if self.setting == other.setting else "moments"
+        both = replace(
+            self,
+            setting=setting,
+            ledger={**self.ledger, **other.ledger},
+            moments=add(self.moments, other.moments),
+            exact=self.exact and other.exact,
+            engines=self.engines | other.engines,
+            kept=None,
+            exemplars_per_class=None,
+            centres={},
+            sources=Sources(),
+        )
+        if self.kept is None or other.kept is None or setting == "moments":
+            return both
+        kept, sources = self.kept.joined(other.kept), self.sources.joined(other.sources)
+        if setting == "features":
+            return replace(both, kept=kept.by_hash(), sources=sources)
+        budgets = [m.exemplars_per_class for m in (self, other) if m.exemplars_per_class]
+        both = replace(
+            both,
+            exemplars_per_class=min(budgets),
+            centres=herding.joined(self.centres, other.centres),
+            sources=sources,
+        )
+        return both._herded(kept.take([]), kept, sources.images)
 
     def forgetting(
         self,
@@ -221,13 +255,16 @@ class Memory:
         return replace(known, labels=tuple(self.ledger[key] for key in known.hashes))
 
 
-def empty(setting: str, exemplars_per_class: int | None, moments: Moments | None) -> Memory:
+def empty(
+    setting: str, exemplars_per_class: int | None, moments: Moments | None, width: int
+) -> Memory:
     """The memory of no image.
 
     Args:
         setting: one of SETTINGS.
         exemplars_per_class: used with the setting `exemplars` only.
         moments: those of no image; None with the setting `none`.
+        width: D of the backbone's features, whatever the moments are of.
 
     Raises:
         UsageError: the setting is none.
@@ -235,8 +272,8 @@ def empty(setting: str, exemplars_per_class: int | None, moments: Moments | None
     budget = _budget(setting, exemplars_per_class)
     assert (moments is None) == (setting == "none")
     kept = None
-    if moments and setting in ("features", "exemplars"):
-        kept = Examples((), (), Vectors.of(np.empty((0, moments.width), np.float32)))
+    if setting in ("features", "exemplars"):
+        kept = Examples((), (), Vectors.of(np.empty((0, width), np.float32)))
     return Memory(setting, {}, moments, kept=kept, exemplars_per_class=budget)
 
 

@@ -43,9 +43,20 @@ def save(memory: Memory, staged: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
+    _assert_whole(memory)
     files.save_arrays(staged / NAME, *_content(memory))
     if memory.kept is not None:
         parts.save(memory.kept, memory.sources, memory.setting, staged)
+
+
+def _assert_whole(memory: Memory) -> None:
+    """A memory that could not be loaded again is a bug, and must not become a round."""
+    assert (memory.moments is None) == (memory.setting == "none")
+    assert (memory.kept is None) == (memory.setting not in parts.KINDS)
+    if memory.kept is not None:
+        kept = set(memory.kept.hashes)
+        assert kept <= memory.ledger.keys()
+        assert memory.setting == "exemplars" or len(kept) == len(memory.ledger)
 
 
 def load(entry: Round) -> Memory:
@@ -58,9 +69,10 @@ def load(entry: Round) -> Memory:
     with files.parsing(path):
         arrays, attributes = files.load_arrays(path, FORMAT)
         memory = _memory_from(arrays, attributes)
-        width = memory.moments.width if memory.moments else 0
+        keeps = memory.setting in parts.KINDS
+        width = int(attributes["feature_width"]) if keeps else 0
         found = parts.opened(entry, memory.setting, width)
-        if memory.setting not in parts.KINDS:
+        if not keeps:
             return memory
         memory = _with_kept(memory, arrays, found, width)
         if memory.setting == "exemplars":
@@ -132,6 +144,8 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     if memory.moments is not None:
         arrays |= _moments_arrays(memory.moments)
         attributes |= _moments_attributes(memory.moments)
+    if memory.kept is not None:
+        attributes["feature_width"] = memory.kept.vectors.shape[1]
     if memory.setting == "exemplars":
         arrays |= _exemplars_arrays(memory)
         attributes["exemplars_per_class"] = memory.exemplars_per_class
@@ -219,6 +233,8 @@ def _with_kept(memory: Memory, arrays: files.Arrays, found: tuple[Part, ...], wi
         hashes = tuple(sorted(memory.ledger))
     else:
         hashes = parts.hashes_of(arrays["exemplars"])
+    if not memory.ledger.keys() >= set(hashes):
+        raise ValueError("an exemplar is not in the ledger")
     keys, vectors = parts.united(found, width)
     labels = tuple(memory.ledger[key] for key in hashes)
     kept = Examples(hashes, labels, vectors.take(_places(hashes, keys)))

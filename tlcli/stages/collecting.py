@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import memory, moments, runs
-from tlcli.config import MomentsConfig, Progress, no_progress
+from tlcli.config import MemoryOptions, MomentsConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, StorageError, UsageError
 from tlcli.images import Listing
 from tlcli.memory import Memory
@@ -52,7 +52,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         found = parent.lens.features(listing.images, progress)
         skipped = rounds.readable(listing, found, (), config.images.max_bad)
         total = parent.lens.moments(found.examples)
-    start = memory.empty("moments", None, parent.lens.empty_moments())
+    start = parents.nothing(parent.lens, MemoryOptions("moments"))
     pixels = parents.pixels_of(parent.lens, {}, None)
     content = start.learned(found.examples, total, parent.lens.engine, pixels)
     with clock.phase("save"):
@@ -125,15 +125,15 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
     part, exact = content.moments, content.exact
     if again:
         _require_same_labels(again, learned, path)
-        part = moments.subtract(part, _moments_of(parent, content, again, path)) if new else (
-            parent.lens.empty_moments()
+        part = (
+            moments.subtract(part, _moments_of(parent, content, again, path))
+            if new
+            else (parent.lens.empty_moments())
         )
     return Collected(part, new, content.engines, exact, len(again))
 
 
-def _moments_of(
-    parent: Parent, content: Memory, again: Mapping[str, str], path: Path
-) -> Moments:
+def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:
     """The moments of images of a file that the run has learned, to be taken away from it."""
     recalled = parents.recall(parent, (), True, no_progress, again)
     recalled = parents.with_same_bits(parent, recalled)

@@ -14,7 +14,8 @@ from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.stages import collecting, parents, rounds
+from tlcli.stages import choosing, collecting, parents, rounds
+from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.collecting import Collected
 from tlcli.stages.parents import Parent, Recalled
 from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
@@ -31,22 +32,25 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     """
     clock = Clock()
     parents.require_memory(config.keeping)
+    extension.require_known(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
+        same_recipe = _same_recipe(config, parent)
         given = _take_in(config, writer, parent, clock, progress)
-        if not given.anything and not parents.turns(config.keeping, parent.memory):
+        idle = same_recipe and not given.anything
+        if idle and not parents.turns(config.keeping, parent.memory):
             return rounds.unchanged(config.run, parent.round, given.intake, clock)
-        plan = _plan(config, parent, given, clock, progress)
-        with clock.phase("head"):
-            solution = plan.solve()
+        state = _state(config, parent, given, clock, progress)
+        plan, choice = _as_it_is(state) if idle else _choose(config, state, clock, progress)
         with clock.phase("validation"):
-            calibrated, validation = _examine(config, plan, solution, progress)
+            calibrated, validation = _examine(config, plan, choice, progress)
         _require_no_regression(config.max_regression, validation)
         with clock.phase("memory"):
-            remembered = _remember(config, plan, progress)
+            remembered = _remember(config, state)
         draft = Draft(
             command="extend-classes",
             strategy=plan.strategy_name,
+            choice=choice.table,
             solution=calibrated.solution,
             memory=remembered,
             exact=plan.exact,
@@ -119,8 +123,8 @@ def _fresh(
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
-    """How the next head is solved, and from what."""
+class _State:
+    """All that the next head may be solved from."""
 
     parent: Parent
     given: _Given
@@ -128,66 +132,104 @@ class _Plan:
     """Of all learned images, those whose features are at hand."""
     before: Moments | None
     """Of all images that the run has learned so far."""
-    recipe: Recipe
-    strategy_name: str
-    options: Extension
+    total: Moments | None
+    """With the new ones."""
 
     @property
-    def strategy(self) -> Strategy:
-        """The row of the table."""
-        return extension.STRATEGIES[self.strategy_name]
-
-    @property
-    def total(self) -> Moments | None:
-        """Of all images, the new ones included."""
-        if self.before is None:
-            return None
-        total = moments.add(self.before, self.parent.lens.moments(self.given.found.examples))
-        return moments.add(total, self.given.collected.moments)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the round equals joint training on all images."""
-        complete = self.parent.memory.exact and self.given.collected.exact
-        return self.strategy.exact and (complete or not self.recipe.from_moments)
-
-    @property
-    def old_too(self) -> bool:
-        """Whether the head can be solved without some of the old images."""
-        again = self.strategy.exact or self.parent.again is not None
-        return again and self.recalled.extent == "all"
-
-    def solve(self) -> Solution:
-        """The head, without a temperature."""
-        lens = self.parent.lens
-        known = Known(
-            self.total,
-            lens.view(self.given.found.examples),
-            lens.view(self.recalled.examples),
-            self.parent.head,
-            self.parent.again,
-        )
-        fit = extension.following(self.strategy_name, self.options)
-        return Solution.of(lens, self.recipe, fit, known, self.given.registry)
+    def complete(self) -> bool:
+        """Whether the features of every learned image are at hand."""
+        return self.recalled.extent == "all"
 
 
-def _plan(
+def _state(
     config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
-) -> _Plan:
-    recipe = Recipe.of(config.solver, parent.recipe)
-    parents.require_projection(recipe, parent.lens)
+) -> _State:
     images = given.learned
     if config.old_data is not None:
         images = (*images, *rounds.scan(config.old_data, progress).images)
     wants_all = config.learning.strategy == "joint" or parents.turns(config.keeping, parent.memory)
     with clock.phase("features"):
         recalled = parents.recall(parent, images, wants_all, progress)
-        before = parents.moments_before(parent, recalled)
+        before = total = parents.moments_before(parent, recalled)
+        if before is not None:
+            total = moments.add(before, parent.lens.moments(given.found.examples))
+            total = moments.add(total, given.collected.moments)
+    return _State(parent, given, recalled, before, total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How the next head is solved."""
+
+    state: _State
+    strategy_name: str | None
+    strategy: Strategy
+    extension: Extension
+
+    @property
+    def exact(self) -> bool:
+        """Whether the round equals joint training on all images."""
+        state = self.state
+        complete = state.parent.memory.exact and state.given.collected.exact
+        return self.strategy.exact and (complete or not self.extension.recipe.from_moments)
+
+    @property
+    def by_folds(self) -> bool:
+        """Whether the head is solved fast enough to be solved once a fold."""
+        return self.strategy.exact and self.extension.recipe.from_moments
+
+    @property
+    def old_too(self) -> bool:
+        """Whether the head can be solved without some of the old images."""
+        again = self.strategy.exact or self.state.parent.again is not None
+        return again and self.state.complete
+
+    def solve(self) -> Solution:
+        """The head, without a temperature."""
+        state, lens = self.state, self.state.parent.lens
+        known = Known(
+            state.total,
+            lens.view(state.given.found.examples),
+            lens.view(state.recalled.examples),
+            state.parent.head,
+            state.parent.again,
+        )
+        fit = extension.following(self.strategy, self.extension)
+        return Solution.of(lens, self.extension.recipe, fit, known, state.given.registry)
+
+
+def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
+    """Of the head with this name; None: the one that was asked for, or that of the run."""
+    asked = config.solver
+    if asked.head == AUTO or name is not None:
+        asked = replace(asked, head=name)
+    recipe = Recipe.of(asked, parent.recipe)
+    parents.require_projection(recipe, parent.lens)
+    return recipe
+
+
+def _same_recipe(config: ExtendConfig, parent: Parent) -> bool:
+    return config.solver.head != AUTO and _recipe(config, parent, None) == parent.recipe
+
+
+def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
+    """The head of the parent, where nothing but the memory changes."""
+    parent = state.parent
+    manifest = parent.round.manifest
+    how = replace(extension.UNCHANGED, exact=manifest.exact)
+    plan = _Plan(state, manifest.strategy, how, Extension(parent.recipe, parent.round.classes))
+    solution = plan.solve()
+    return plan, Choice(solution, solution.held_out(by_folds=True, old_too=False))
+
+
+def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
+    parent, given = state.parent, state.given
+    recipe = _recipe(config, parent, head)
     means = Means(
         recipe,
-        grows=len(given.registry) > len(parent.round.classes) or not given.anything,
-        moments=before is not None,
-        old_images=recalled.extent,
+        grows=len(given.registry) > len(parent.round.classes),
+        moments=state.before is not None,
+        old_images=state.recalled.extent,
     )
     strategy = extension.choose(config.learning.strategy, means)
     if given.collected.ledger and strategy != "merge":
@@ -195,39 +237,66 @@ def _plan(
             f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
             "needs the images. Give them as DATA, or add --head lda."
         )
-    options = Extension(
-        recipe,
-        tuple(entry.name for entry in given.registry),
-        config.learning,
-        parents.exemplars_per_class(config.keeping, parent.memory),
+    per_class = parents.exemplars_per_class(config.keeping, parent.memory)
+    classes = tuple(entry.name for entry in given.registry)
+    how = Extension(recipe, classes, config.learning, per_class)
+    return _Plan(state, strategy, extension.STRATEGIES[strategy], how)
+
+
+def _choose(
+    config: ExtendConfig, state: _State, clock: Clock, progress: Progress
+) -> tuple[_Plan, Choice]:
+    """How the head is solved, and what it says of images that are held out."""
+    if config.solver.head == AUTO:
+        with clock.phase("validation"):
+            return _best(config, state, progress)
+    plan = _plan(config, state)
+    with clock.phase("head"):
+        solution = plan.solve()
+    with clock.phase("validation"):
+        return plan, Choice(solution, solution.held_out(plan.by_folds, plan.old_too))
+
+
+def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
+    if not state.complete:
+        raise UsageError(
+            "Expected the features of all old images with --head auto. Received: a run that keeps "
+            f"{state.recalled.extent} of them. Name a head, or give the images with --old-data."
+        )
+    parent = state.parent
+    names = choosing.candidates(
+        config.solver,
+        (*state.given.found.labels, *state.recalled.examples.labels),
+        parents.turned(config.keeping, parent.memory)[0] == "features",
+        parent.lens.projection is not None,
     )
-    return _Plan(parent, given, recalled, before, recipe, strategy, options)
+    plans = {name: _plan(config, state, name) for name in names}
+    choice = choosing.best(names, lambda name: plans[name].solve(), True, progress)
+    return plans[choice.solution.recipe.head], choice
 
 
 def _examine(
-    config: ExtendConfig, plan: _Plan, solution: Solution, progress: Progress
+    config: ExtendConfig, plan: _Plan, choice: Choice, progress: Progress
 ) -> tuple[Calibrated, Validation | None]:
     """The temperature of the head, and how good it is."""
-    parent = plan.parent
+    parent, solution = plan.state.parent, choice.solution
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
             "Expected images of the old classes with --max-regression. Received: a run that "
             "cannot test them. Add --test DATA, or use a run with --memory features."
         )
-    by_folds = plan.strategy.exact and plan.recipe.from_moments
-    held_out = solution.held_out(by_folds, plan.old_too)
     if plan.strategy.keeps_temperature:
-        calibrated = solution.with_temperature(held_out, parent.head.temperature)
+        calibrated = solution.with_temperature(choice.answers, parent.head.temperature)
     else:
         carried = None
         if not plan.old_too:
             carried = parent.suggests(solution.head, solution.known.moments)
-        calibrated = solution.calibrated(held_out, carried)
-    answers = held_out
+        calibrated = solution.calibrated(choice.answers, carried)
+    answers = choice.answers
     if config.test is not None:
         answers = calibrated.solution.on_test(config.test, progress)
     number = parent.round.number + 1
-    return calibrated, rounds.validated(answers, plan.given.registry, number)
+    return calibrated, rounds.validated(answers, plan.state.given.registry, number)
 
 
 def _require_no_regression(limit: float | None, validation: Validation | None) -> None:
@@ -250,16 +319,16 @@ def _require_no_regression(limit: float | None, validation: Validation | None) -
         )
 
 
-def _remember(config: ExtendConfig, plan: _Plan, progress: Progress) -> Memory:
+def _remember(config: ExtendConfig, state: _State) -> Memory:
     """The memory after this round."""
-    parent, given, recalled = plan.parent, plan.given, plan.recalled
+    parent, given, recalled = state.parent, state.given, state.recalled
     sources = recalled.files | {image.sha256: image for image in given.found.images}
     pixels = parents.pixels_of(parent.lens, sources, parent.memory)
     old = parent.memory
     if parents.turns(config.keeping, old):
         setting, per_class = parents.turned(config.keeping, old)
-        old = old.changed(setting, per_class, recalled.examples, pixels, plan.before)
-    total = None if old.setting == "none" else plan.total
+        old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
+    total = None if old.setting == "none" else state.total
     remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
     if given.collected.ledger:
         if remembered.setting not in ("none", "moments"):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, evaluation, extension, files, images, memory, moments, runs, training
-from tlcli.config import FinetuneConfig, Progress, no_progress
+from tlcli import backbones, evaluation, extension, files, images, moments, runs, training
+from tlcli.config import FinetuneConfig, MemoryOptions, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.features import Features
 from tlcli.heads import Fit, Known, LinearHead, Recipe
@@ -67,9 +67,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             exact=remembered.exact and recipe.from_moments,
             config=config,
             intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-            validation=rounds.validated(
-                answers, parent.round.manifest.classes, writer.next_number
-            ),
+            validation=rounds.validated(answers, parent.round.manifest.classes, writer.next_number),
             calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
@@ -165,14 +163,11 @@ def _memory(old: Memory, lens: Lens, rebuilt: Features, known: Known) -> Memory:
             "%d images that the run had learned were not given: it no longer remembers them",
             len(forgotten),
         )
-    keeps_moments = old.setting != "none"
-    start = memory.empty(
-        old.setting, old.exemplars_per_class, lens.empty_moments() if keeps_moments else None
-    )
+    start = parents.nothing(lens, MemoryOptions(old.setting, old.exemplars_per_class))
     sources = {image.sha256: image for image in rebuilt.images}
     learned = start.learned(
         rebuilt.examples,
-        known.moments if keeps_moments else None,
+        known.moments if start.moments is not None else None,
         lens.engine,
         parents.pixels_of(lens, sources, None),
     )

@@ -1,10 +1,8 @@
 """merge: two runs on one backbone become one."""
 
 import shutil
-from dataclasses import replace
-from pathlib import Path
 
-from tlcli import backbones, extension, files, memory, moments, runs
+from tlcli import backbones, extension, files, moments, runs
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.heads import Known, Recipe

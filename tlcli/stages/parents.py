@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import extension, heads, images, memory, moments
+from tlcli import extension, heads, images, memory
 from tlcli.config import MemoryOptions, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
@@ -112,7 +112,9 @@ def recall(
     files = {image.sha256: image for image in given if image.sha256 in asked}
     unknown = asked - set(found.hashes)
     needed = [
-        LabelledImage(image.path, ledger[key], key) for key, image in files.items() if key in unknown
+        LabelledImage(image.path, ledger[key], key)
+        for key, image in files.items()
+        if key in unknown
     ]
     if needed:
         found = found.joined(parent.lens.features(needed, progress).examples)
@@ -150,7 +152,8 @@ def nothing(lens: Lens, asked: MemoryOptions) -> Memory:
     setting = asked.memory or ("moments" if per_class is None else "exemplars")
     if setting == "exemplars" and per_class is None:
         per_class = extension.DEFAULT_EXEMPLARS
-    return memory.empty(setting, per_class, lens.empty_moments() if setting != "none" else None)
+    start = None if setting == "none" else lens.empty_moments()
+    return memory.empty(setting, per_class, start, lens.stored.width)
 
 
 def turns(asked: MemoryOptions, current: Memory) -> bool:

@@ -1,9 +1,7 @@
 """pretrain: round 1."""
 
 import shutil
-import time
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +22,14 @@ from tlcli import (
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.evaluation import Answers
 from tlcli.features import Examples, Projection
 from tlcli.heads import Known, LinearHead, Recipe
 from tlcli.images import Listing
-from tlcli.runs import RegisteredClass, Writer
-from tlcli.stages import parents, rounds
+from tlcli.runs import Writer
+from tlcli.stages import choosing, parents, rounds
+from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.lenses import Lens
-from tlcli.stages.rounds import Candidate, Clock, Draft, Intake, RoundResult, Solution
-
-AUTO = "auto"
-"""The head that means: the best in cross-validation."""
+from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
 
 PROJECTION_WIDTH = 2048
 """Of a head that needs a projection, where none was asked for."""
@@ -129,20 +124,10 @@ def _first_round(
     with clock.phase("features"):
         found = plain.features(listing.images, progress)
         skipped = rounds.readable(listing, found, (), config.images.max_bad)
-    registry = rounds.registered((), found.labels, 1)
-    by_folds = config.weights != "none"
-    with clock.phase("head"):
-        if config.solver.head == AUTO:
-            trial, choice = _best(config, plain, found.examples, registry, progress)
-        else:
-            recipe = Recipe.of(config.solver)
-            lens = _projected(plain, recipe, config.projection)
-            trial = _Trial.of(lens, recipe, found.examples, registry)
-            choice = ()
+    choice = _choose(config, plain, found.examples, clock, progress)
     with clock.phase("validation"):
-        held_out = trial.held_out(by_folds and trial.solution.recipe.from_moments)
-        calibrated = trial.solution.calibrated(held_out, None)
-        answers = held_out
+        calibrated = choice.solution.calibrated(choice.answers, None)
+        answers = choice.answers
         if config.test is not None:
             answers = calibrated.solution.on_test(config.test, progress)
     solution = calibrated.solution
@@ -161,32 +146,36 @@ def _first_round(
         exact=True,
         config=config,
         intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-        validation=rounds.validated(answers, registry, 1),
+        validation=rounds.validated(answers, solution.registry, 1),
         calibration=calibrated.figures,
-        choice=choice,
+        choice=choice.table,
     )
     return rounds.publish(writer, draft, clock)
 
 
-@dataclass(eq=False)
-class _Trial:
-    """A head solved on the first images, asked at most once about those that are held out."""
+def _choose(
+    config: PretrainConfig, plain: Lens, found: Examples, clock: Clock, progress: Progress
+) -> Choice:
+    """The head that was asked for, or the best, and its answers about held-out images."""
+    registry = rounds.registered((), found.labels, 1)
 
-    solution: Solution
-    _answers: Answers | None = None
+    def solve(name: str | None) -> Solution:
+        recipe = Recipe.of(replace(config.solver, head=name))
+        lens = _projected(plain, recipe, config.projection)
+        known = Known(lens.moments(found), lens.view(found), lens.view(lens.nothing()))
+        return Solution.of(lens, recipe, extension.first(recipe), known, registry)
 
-    @staticmethod
-    def of(
-        lens: Lens, recipe: Recipe, found: Examples, registry: tuple[RegisteredClass, ...]
-    ) -> "_Trial":
-        seen = lens.view(found)
-        known = Known(lens.moments(found), seen, lens.view(lens.nothing()))
-        return _Trial(Solution.of(lens, recipe, extension.first(recipe), known, registry))
-
-    def held_out(self, by_folds: bool) -> Answers:
-        if self._answers is None:
-            self._answers = self.solution.held_out(by_folds, old_too=False)
-        return self._answers
+    if config.solver.head == AUTO:
+        extendable = config.keeping.memory in ("features", "none")
+        projected = None if config.projection is None else True
+        names = choosing.candidates(config.solver, found.labels, extendable, projected)
+        with clock.phase("validation"):
+            return choosing.best(names, solve, False, progress)
+    with clock.phase("head"):
+        solution = solve(config.solver.head)
+    by_folds = config.weights != "none" and solution.recipe.from_moments
+    with clock.phase("validation"):
+        return Choice(solution, solution.held_out(by_folds, old_too=False))
 
 
 def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:
@@ -194,48 +183,6 @@ def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:
     if width is None and heads.HEADS[recipe.head].projected:
         width = PROJECTION_WIDTH
     return plain if width is None else replace(plain, projection=Projection(width))
-
-
-def _best(
-    config: PretrainConfig,
-    plain: Lens,
-    found: Examples,
-    registry: tuple[RegisteredClass, ...],
-    progress: Progress,
-) -> tuple[_Trial, tuple[Candidate, ...]]:
-    """The head that is best in cross-validation, among those that the memory can extend."""
-    tried: list[tuple[Candidate, _Trial]] = []
-    names = _candidates(config, found)
-    for done, name in enumerate(names):
-        progress("choosing a head", done, len(names))
-        start = time.perf_counter()
-        recipe = Recipe.of(replace(config.solver, head=name))
-        trial = _Trial.of(_projected(plain, recipe, config.projection), recipe, found, registry)
-        answers = trial.held_out(by_folds=True)
-        seconds = round(time.perf_counter() - start, 3)
-        tried.append((Candidate(name, *evaluation.accuracies(answers), seconds), trial))
-    progress("choosing a head", len(names), len(names))
-    # The first of equals is the simpler one.
-    tried.sort(key=lambda pair: -pair[0].mean_class_accuracy)
-    return tried[0][1], tuple(candidate for candidate, _ in tried)
-
-
-def _candidates(config: PretrainConfig, found: Examples) -> list[str]:
-    """Heads to choose from, the simplest first."""
-    extendable = config.keeping.memory in ("features", "none")
-    fewest = min(Counter(found.labels).values())
-    asked = {name for name, value in asdict(config.solver).items() if value is not None} - {"head"}
-    names = [
-        name
-        for name, row in heads.HEADS.items()
-        if (row.solve or extendable) and row.least_images <= fewest and asked <= row.options
-    ]
-    if not names:
-        raise UsageError(
-            f"Expected options that a head has. Received: {', '.join(sorted(asked))}. "
-            "Leave them out with --head auto."
-        )
-    return names
 
 
 def _store_backbone(

@@ -169,9 +169,7 @@ def _leave(
     before = parent.memory.moments
     if before is None:
         return _Left(parent, registry, None, True, kept)
-    known = parents.with_same_bits(
-        parent, parents.recall(parent, given, True, progress, doomed)
-    )
+    known = parents.with_same_bits(parent, parents.recall(parent, given, True, progress, doomed))
     if known.missing and not config.approximate:
         raise DataError(
             f"Expected the features of the images to be removed. Received: those of "
@@ -208,9 +206,9 @@ def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:
         total.bits,
         total.classes,
         gone.astype(np.int64),
-        np.where(gone[:, None] == counts[:, None], total.sums, np.rint(means * gone[:, None])).astype(
-            np.int64
-        ),
+        np.where(
+            gone[:, None] == counts[:, None], total.sums, np.rint(means * gone[:, None])
+        ).astype(np.int64),
         np.rint(gone.sum() * covariance + products).astype(np.int64),
     )
     return moments.subtract(total, removed)

@@ -1,5 +1,6 @@
 """What the commands that publish a round have in common: features in, a committed round out."""
 
+import json
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -57,17 +58,6 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A head that `--head auto` tried."""
-
-    head: str
-    accuracy: float
-    """In cross-validation."""
-    mean_class_accuracy: float
-    seconds: float
-
-
-@dataclass(frozen=True)
 class RoundResult:
     """What pretrain, extend-classes and finetune answer."""
 
@@ -78,7 +68,7 @@ class RoundResult:
     validation: Validation | None
     seconds: dict[str, float]
     calibration: Calibration | None = None
-    choice: tuple[Candidate, ...] = ()
+    choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
@@ -103,7 +93,7 @@ class RoundResult:
             "exact": manifest.exact,
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,
-            "head_choice": [asdict(candidate) for candidate in self.choice],
+            "head_choice": list(self.choice),
             "changed": self.changed,
             "seconds": self.seconds,
         }
@@ -287,8 +277,8 @@ class Draft:
     intake: Intake
     validation: Validation | None
     calibration: Calibration
-    choice: tuple[Candidate, ...] = ()
-    """What `--head auto` chose from."""
+    choice: tuple[dict[str, Any], ...] = ()
+    """What `--head auto` chose from, the best first."""
 
 
 def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
@@ -359,11 +349,10 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
 
 def plain(config: Any) -> dict[str, Any]:
     """A config as JSON values, without what says only where the run is and when it may start."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(config).items()
-        if name not in ("run", "out", "wait")
+    values = {
+        name: value for name, value in asdict(config).items() if name not in ("run", "out", "wait")
     }
+    return dict(json.loads(json.dumps(values, default=str)))
 
 
 def registered(

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlcli.images import DataReport
+from tlcli.memory import bytes_by_part
 from tlcli.runs import Round
 
 Json = dict[str, Any]
@@ -86,14 +87,12 @@ def _calibration(calibration: Json) -> str:
 
 def _memory(content: Json) -> str:
     digest = content["memory_sha256"]
-    return content["memory"] + (f", sha256 {digest[:16]}…" if digest else "")
+    return f"{content['memory']}, sha256 {digest[:16]}…" if digest else "none"
 
 
 def _choice(candidates: Sequence[Json]) -> str:
     keys = ("head", "mean_class_accuracy", "accuracy")
-    rows = [
-        (*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates
-    ]
+    rows = [(*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates]
     title = "heads in cross-validation, the best first:"
     return table(("head", "mean class accuracy", "accuracy", "seconds"), rows, title)
 
@@ -219,6 +218,7 @@ def round_summary(entry: Round) -> Json:
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,
         "bytes": sum(path.stat().st_size for path in entry.folder.iterdir()),
+        "bytes_by_part": bytes_by_part(entry),
     }
 
 
@@ -235,19 +235,26 @@ def rounds_text(summaries: Sequence[Json]) -> str:
             entry["classes"],
             _new(entry["new_classes"], most=2),
             "yes" if entry["exact"] else "no",
-            f"{entry['bytes'] / 1e6:.1f} MB",
+            entry["memory"],
+            _parts(entry["bytes_by_part"]),
+            _size(entry["bytes"]),
         )
         for entry in summaries
     ]
     columns = ("round", "created", "command", "strategy", "head", "backbone", "classes", "new")
-    return table((*columns, "exact", "size"), rows)
+    return table((*columns, "exact", "memory", "of this", "size"), rows)
+
+
+def _parts(bytes_by_part: Json) -> str:
+    return ", ".join(f"{name} {_size(count)}" for name, count in bytes_by_part.items() if count)
 
 
 def round_details(entry: Round) -> Json:
     """What `rounds show` says of a round: its manifest, and its report."""
     manifest = asdict(entry.manifest)
     report = json.loads(entry.file("report.json").read_text("utf-8"))
-    return {**manifest, "images": report["images"], "validation": report["validation"]}
+    measured = {name: report[name] for name in ("images", "validation", "calibration")}
+    return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}
 
 
 def details_text(details: Json) -> str:
@@ -256,7 +263,10 @@ def details_text(details: Json) -> str:
         name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
     }
     lines = [f"{name:22}{value}" for name, value in simple.items()]
-    for name in ("config", "versions", "images", "validation"):
+    for name in (
+        *("config", "versions", "images", "validation", "calibration"),
+        *("head_options", "projection", "bytes_by_part"),
+    ):
         lines += [name, *(f"  {key:20}{value}" for key, value in (details[name] or {}).items())]
     rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]
     return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)

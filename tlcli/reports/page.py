@@ -1,0 +1,6 @@
+"""stub."""
+from pathlib import Path
+from typing import Any
+
+def require_report(path: Path) -> None: ...
+def write_comparison(content: dict[str, Any], path: Path) -> None: ...

@@ -1,0 +1,244 @@
+"""compare: the same rounds under several strategies, heads and backbones."""
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, engines, images, reports, runs
+from tlcli.backbones import StoredBackbone
+from tlcli.config import CompareConfig, Progress, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.features import Examples
+from tlcli.images import Listing, Skipped
+from tlcli.stages import rounds
+from tlcli.stages.comparing import division, methods, trials
+from tlcli.stages.comparing.division import Division
+from tlcli.stages.comparing.figures import Comparison, MethodFigures
+from tlcli.stages.comparing.methods import LeftOut, Method
+from tlcli.stages.comparing.trials import Result, Solved, Split
+from tlcli.stages.lenses import Lens
+from tlcli.stages.rounds import Clock
+
+log = logging.getLogger(__name__)
+
+TRAINED_ONLY = -1
+"""The fold of an image that is in no test set."""
+
+
+def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparison:
+    """Learn the classes of DATA in rounds, with every method, by cross-validation.
+
+    Nothing is written but the report that was asked for.
+
+    Raises:
+        TlcliError: see errors.py.
+    """
+    clock = Clock()
+    _require_possible(config)
+    listing = rounds.scan(config.data, progress)
+    planned = division.divide(_classes(listing, config.data), config)
+    with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
+        seen = [
+            _see(config, name, Path(scratch) / str(number), listing, progress)
+            for number, name in enumerate(_backbones(config))
+        ]
+    with clock.phase("head"):
+        trial = _Trial.of(config, planned, seen)
+        found = trial.run(seen, progress)
+    comparison = Comparison(
+        config.data,
+        len(seen[0].examples),
+        seen[0].skipped,
+        planned,
+        config.folds,
+        config.exemplars_per_class,
+        tuple(sorted(found, key=lambda entry: entry.rank)),
+        trial.left_out,
+        clock.total(),
+    )
+    if config.report is not None:
+        reports.write_comparison(comparison.to_json(), config.report)
+    return comparison
+
+
+def _require_possible(config: CompareConfig) -> None:
+    """Refuse, before any image is read, what cannot be meant."""
+    if config.folds < 2:
+        raise UsageError(
+            f"Expected at least two folds. Received: folds={config.folds}. Use 5, say."
+        )
+    engines.require_known(config.engine)
+    if config.report is not None:
+        reports.require_report(config.report)
+    for name in config.backbones or ():
+        backbones.architecture(name)
+    methods.choose(config, (2**63, ""))
+    if config.weights == "none":
+        raise UsageError(
+            "Expected pretrained weights. Received: weights=none, with which nothing is learned "
+            "here. Leave --weights out, or name a file or a run."
+        )
+    if config.weights != "imagenet" and len(config.backbones or ()) > 1:
+        raise UsageError(
+            f"Expected one backbone for the weights {config.weights}. Received: backbones="
+            f"{','.join(config.backbones or ())}. Name one, or leave --weights out."
+        )
+
+
+def _classes(listing: Listing, data: str) -> tuple[str, ...]:
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: {rounds.named(listing.classes)} alone in "
+            f"{data}. Add a folder with images of something else."
+        )
+    return listing.classes
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The images of DATA as one backbone sees them."""
+
+    lens: Lens
+    examples: Examples
+    skipped: tuple[Skipped, ...]
+
+
+def _backbones(config: CompareConfig) -> tuple[str, ...]:
+    if Path(config.weights).is_dir():
+        return (config.weights,)
+    return tuple(dict.fromkeys(config.backbones or (backbones.DEFAULT_BACKBONE,)))
+
+
+def _see(
+    config: CompareConfig, name: str, scratch: Path, listing: Listing, progress: Progress
+) -> _Seen:
+    """The features of all images; the engine is not needed afterwards."""
+    lens = Lens.of(_stored(config, name, scratch), config.engine, None)
+    found = lens.features(listing.images, progress)
+    skipped = rounds.readable(listing, found, (), config.images.max_bad)
+    return _Seen(lens, found.examples, skipped)
+
+
+def _stored(config: CompareConfig, name: str, scratch: Path) -> StoredBackbone:
+    """The backbone of the run that the weights are of, or one that is prepared in `scratch`."""
+    if Path(config.weights).is_dir():
+        run = runs.open_run(Path(config.weights))
+        stored = Lens.of_round(run, run.round(), config.engine).stored
+        _require_same(config, stored)
+        return stored
+    scratch.mkdir()
+    return backbones.prepare(
+        name,
+        config.image_size,
+        config.weights,
+        "f32",
+        scratch,
+        lambda: backbones.build(name, config.image_size, config.weights),
+    )
+
+
+def _require_same(config: CompareConfig, stored: StoredBackbone) -> None:
+    for option, asked, given in (
+        ("backbones", config.backbones, (stored.name,)),
+        ("image-size", config.image_size, stored.image_size),
+    ):
+        if asked not in (None, given):
+            raise UsageError(
+                f"Expected the backbone of the run {config.weights}: {stored.name} at "
+                f"{stored.image_size} pixels. Received: {option}={asked}. Leave --{option} out."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """What is tried, and on which images."""
+
+    planned: Division
+    exemplars_per_class: int
+    fold: NDArray[np.int64]
+    """(n,) of each image."""
+    methods: tuple[Method, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @staticmethod
+    def of(config: CompareConfig, planned: Division, seen: Sequence[_Seen]) -> "_Trial":
+        examples = seen[0].examples
+        fold = folds_of(examples, config.folds)
+        chosen, left_out = methods.choose(config, _fewest(examples.labels, fold))
+        for entry in left_out:
+            log.warning("%s %s is left out: %s", entry.strategy, entry.head, entry.reason)
+        return _Trial(planned, config.exemplars_per_class, fold, chosen, left_out)
+
+    def run(self, seen: Sequence[_Seen], progress: Progress) -> list[MethodFigures]:
+        """The figures of every method with every backbone."""
+        held = [int(number) for number in np.unique(self.fold) if number != TRAINED_ONLY]
+        solved = _counter(
+            progress, len(seen) * len(held) * len(self.planned) * len(self.methods)
+        )
+        figures = []
+        for view in seen:
+            results = [self._fold(view, number, solved) for number in held]
+            figures += [
+                MethodFigures.of(
+                    view.lens.stored.name,
+                    method,
+                    [result[method] for result in results],
+                    [result[method.reference] for result in results],
+                )
+                for method in self.methods
+            ]
+        return figures
+
+    def _fold(self, view: _Seen, number: int, solved: Solved) -> dict[Method, Result]:
+        held = self.fold == number
+        split = Split(view.examples.where(~held), view.examples.where(held))
+        return trials.run(
+            view.lens, self.planned, split, self.methods, self.exemplars_per_class, solved
+        )
+
+
+def folds_of(examples: Examples, count: int) -> NDArray[np.int64]:
+    """The fold (n,) of each image, by content; a class with one image is never tested.
+
+    Raises:
+        DataError: there is no class with two images.
+    """
+    fold = images.folds(examples.hashes, examples.labels, count)
+    counts = Counter(examples.labels)
+    fold[[counts[name] == 1 for name in examples.labels]] = TRAINED_ONLY
+    if (fold == TRAINED_ONLY).all():
+        raise DataError(
+            "Expected at least two images of a class, to learn from one and test on the other. "
+            "Received: one image of every class. Add images."
+        )
+    return fold
+
+
+def _fewest(labels: Sequence[str], fold: NDArray[np.int64]) -> tuple[int, str]:
+    """The smallest number of images of a class that are left to learn in a fold, and the class."""
+    names = np.array(labels, object)
+    least = []
+    for name, count in Counter(labels).items():
+        tested = fold[names == name]
+        most = np.bincount(tested[tested != TRAINED_ONLY], minlength=1).max()
+        least.append((count - int(most), name))
+    return min(least)
+
+
+def _counter(progress: Progress, total: int) -> Solved:
+    """Reports one more head each time it is called."""
+    done = 0
+
+    def solved() -> None:
+        nonlocal done
+        done += 1
+        progress("comparing", done, total)
+
+    progress("comparing", 0, total)
+    return solved
