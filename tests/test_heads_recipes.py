@@ -97,7 +97,7 @@ def test_a_support_vector_machine_needs_two_images_of_every_class():
     assert [name for name, row in HEADS.items() if row.least_images > 1] == ["svm"]
     assert Recipe("svm").fit(examples_of(CLOUD[:4], "aabb")).classes == ("a", "b")
     with pytest.raises(DataError, match=r"at least 2 images.*svm.*'b'.*--head lda"):
-        Recipe("svm").fit(examples_of(CLOUD[:3], "aab"))
+        Recipe("svm").require_images("aab")
 
 
 def test_rp_ridge_alone_is_for_projected_features():

@@ -136,8 +136,15 @@ def test_the_dial_can_be_turned_later(
     turn("--memory", "features", code=3)
     assert "24 of 24" in tlcli.err
     assert "--old-data" in tlcli.err
-    tlcli("extend-classes", run, pictures / "second", "--memory", "features", "--old-data",
-          pictures / "first")
+    tlcli(
+        "extend-classes",
+        run,
+        pictures / "second",
+        "--memory",
+        "features",
+        "--old-data",
+        pictures / "first",
+    )
     forget_cache(tmp_path)
     assert kept_in(run).setting == "features"
     turned = tlcli.json("extend-classes", run, pictures / "second", "--memory", "moments")
@@ -160,9 +167,10 @@ def test_rounds_show_what_is_kept_and_what_it_costs(
     (entry,) = tlcli.json("rounds", "list", run)["rounds"]
     assert entry["memory"] == "features"
     assert set(entry["bytes_by_part"]) >= {"moments", "features", "model"}
-    assert entry["bytes_by_part"]["features"] == (
-        run / "rounds" / "0001" / "features-0001.h5"
-    ).stat().st_size
+    assert (
+        entry["bytes_by_part"]["features"]
+        == (run / "rounds" / "0001" / "features-0001.h5").stat().st_size
+    )
     assert "features" in tlcli("rounds", "list", run)
 
 
@@ -252,8 +260,6 @@ def test_a_round_that_hurts_the_old_classes_is_not_published(
 ) -> None:
     before = sorted(path.name for path in (run / "rounds").iterdir())
     naive = ("extend-classes", run, pictures / "second", "--strategy", "naive")
-    error = tlcli.error(4, *naive, "--max-regression", "0.05", "--test", pictures / "test" / "..",
-                        "--max-bad", "1") if False else ""
     test = tiny.draw(run.parent / "test", ["apple", "leaf", "sky", "sun"], count=4, seed=7)
     error = tlcli.error(4, *naive, "--max-regression", "0.05", "--test", test)
     assert "0.05" in error
@@ -282,8 +288,9 @@ def test_a_known_class_gets_more_images_and_the_report_names_it(
     answer = tlcli.json("extend-classes", run, more)
     assert answer["new_classes"] == ["plum"]
     assert answer["images"]["known_classes"] == ["sky"]
-    assert "more of     sky" in tlcli("extend-classes", run, tiny.draw(
-        tmp_path / "again", ["sky"], count=3, seed=10))
+    assert "more of     sky" in tlcli(
+        "extend-classes", run, tiny.draw(tmp_path / "again", ["sky"], count=3, seed=10)
+    )
 
 
 def test_the_temperature_is_reported_and_lowers_the_calibration_error(

@@ -26,7 +26,7 @@ class Extension:
     recipe: Recipe
     classes: tuple[str, ...]
     """The registry of the new round; the parent's classes come first."""
-    options: StrategyOptions = StrategyOptions()
+    options: StrategyOptions
     exemplars_per_class: int = DEFAULT_EXEMPLARS
 
 

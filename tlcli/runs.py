@@ -3,6 +3,7 @@
     RUN/
       backbones/<fingerprint>/   the backbone, its formats and backbone.json
       rounds/0001/               round.json  model.keras  head.h5  memory.h5  report.json
+                                 features-*.h5 or exemplars-*.h5 where the memory keeps them
       lock
 
 A round is built in a hidden folder beside the others, every file is flushed, `round.json` with the

@@ -1,6 +1,7 @@
 """The table of heads, and how one is asked for."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from tlcli.config import HeadOptions
@@ -71,15 +72,25 @@ class Recipe:
         return solver(moments, self)
 
     def fit(self, examples: Examples) -> LinearHead:
-        """The head from features of all images; classes in sorted order.
+        """The head from features of all images; classes in sorted order."""
+        fit = HEADS[self.head].fit
+        assert fit is not None, f"{self.head} is solved from moments"
+        return fit(examples.by_hash(), self)
 
-        Raises:
-            DataError: a class has too few images for this head.
-        """
-        row = HEADS[self.head]
-        assert row.fit is not None, f"{self.head} is solved from moments"
-        _require_images(self.head, row.least_images, examples)
-        return row.fit(examples.by_hash(), self)
+    def require_images(self, labels: Sequence[str]) -> None:
+        """Raise DataError, naming heads that can do it, if a class has too few images."""
+        least = HEADS[self.head].least_images
+        few = sorted(name for name, count in Counter(labels).items() if count < least)
+        if few:
+            able = (
+                name
+                for name, row in HEADS.items()
+                if row.least_images < least and not row.projected
+            )
+            raise DataError(
+                f"Expected at least {least} images of every class for the head {self.head}. "
+                f"Received: fewer of {few[0]!r}. Add images, or choose --head {' or '.join(able)}."
+            )
 
     def options(self) -> dict[str, str]:
         """The options that this head has, by name."""
@@ -133,14 +144,4 @@ def require_known(name: str) -> None:
     if name not in HEADS:
         raise UsageError(
             f"Expected a head: {', '.join(HEADS)}. Received: head={name!r}. Choose one of these."
-        )
-
-
-def _require_images(head: str, least: int, examples: Examples) -> None:
-    few = sorted(name for name in set(examples.labels) if examples.labels.count(name) < least)
-    if few:
-        others = [name for name, row in HEADS.items() if row.least_images == 1]
-        raise DataError(
-            f"Expected at least {least} images of every class for the head {head}. Received: fewer "
-            f"of {few[0]!r}. Add images, or choose --head {' or '.join(others)}."
         )

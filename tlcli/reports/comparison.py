@@ -1,17 +1,25 @@
 """The table of `compare`, and which method to take; drawn from the JSON object."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tlcli.reports.text import table
 
 Json = dict[str, Any]
 
-COLUMNS = (
+LEGEND = (
+    "Accuracies and forgetting in %, ± the standard deviation over the folds. all rounds: average "
+    "incremental accuracy, the mean of the accuracies after each round. beyond joint: forgetting "
+    "minus that of joint training of the same head. seconds: to solve all heads. kept: between "
+    "rounds."
+)
+MOST_SIZES = 12
+"""Of rounds that are listed."""
+
+_COLUMNS = (
     "strategy",
     "head",
-    "over all rounds",
-    "after the last",
+    "all rounds",
+    "last round",
     "mean of classes",
     "forgetting",
     "beyond joint",
@@ -20,31 +28,31 @@ COLUMNS = (
     "exact",
     "old images",
 )
-LEGEND = (
-    "over all rounds: average incremental accuracy, the mean of the accuracies after each round. "
-    "beyond joint: forgetting minus that of joint training of the same head. "
-    "kept: between rounds. All ± the standard deviation over the folds."
+_FIGURES = (
+    "average_incremental_accuracy",
+    "accuracy",
+    "mean_class_accuracy",
+    "forgetting",
+    "excess_forgetting",
 )
 
 
 def comparison_text(content: Json) -> str:
     """The table, what was left out, and which method to take."""
-    rows = table_rows(content)
-    several = len(backbones_of(content)) > 1
-    columns = ("backbone", *COLUMNS) if several else COLUMNS
-    parts = [headline(content), table(columns, rows), LEGEND]
-    parts += left_out(content)
-    return "\n\n".join((*parts, "\n".join(advice(content))))
+    parts = [headline(content), table(columns(content), table_rows(content)), LEGEND]
+    if lines := left_out(content):
+        parts.append("\n".join(lines))
+    commands_shown = (f"  {line}" for line in commands(content))
+    return "\n\n".join((*parts, "\n".join((*advice(content), *commands_shown))))
 
 
 def headline(content: Json) -> str:
     """What was compared, in one line."""
     sizes = [len(names) for names in content["rounds"]]
-    shown = "+".join(map(str, sizes if len(sizes) <= 12 else sizes[:12]))
-    more = "+…" if len(sizes) > 12 else ""
+    shown = "+".join(map(str, sizes[:MOST_SIZES])) + ("+…" if len(sizes) > MOST_SIZES else "")
     return (
         f"{content['data']}: {content['images']} images, {sum(sizes)} classes in rounds of "
-        f"{shown}{more}, {content['folds']} folds, {' and '.join(backbones_of(content))}"
+        f"{shown}, {content['folds']} folds, {' and '.join(backbones_of(content))}"
     )
 
 
@@ -53,27 +61,24 @@ def backbones_of(content: Json) -> list[str]:
     return sorted({entry["backbone"] for entry in content["methods"]})
 
 
+def columns(content: Json) -> tuple[str, ...]:
+    """The names of the table's columns; the backbone leads where there are several."""
+    return ("backbone", *_COLUMNS) if len(backbones_of(content)) > 1 else _COLUMNS
+
+
 def table_rows(content: Json) -> list[tuple[str, ...]]:
-    """A row of text for each method, the best first; `backbone` leads where there are several."""
+    """A row of text for each method, the best first."""
     several = len(backbones_of(content)) > 1
     return [
-        (*((entry["backbone"],) if several else ()), *_row(entry))
-        for entry in content["methods"]
+        (*((entry["backbone"],) if several else ()), *_row(entry)) for entry in content["methods"]
     ]
 
 
 def _row(entry: Json) -> tuple[str, ...]:
-    figures = (
-        "average_incremental_accuracy",
-        "accuracy",
-        "mean_class_accuracy",
-        "forgetting",
-        "excess_forgetting",
-    )
     return (
         entry["strategy"],
         entry["head"],
-        *(spread_text(entry[name]) for name in figures),
+        *(spread_text(entry[name]) for name in _FIGURES),
         f"{entry['seconds']:6.1f}",
         f"{entry['bytes_kept'] / 1e6:6.1f} MB",
         "yes" if entry["exact"] else "no",
@@ -82,10 +87,11 @@ def _row(entry: Json) -> tuple[str, ...]:
 
 
 def spread_text(spread: Json | None) -> str:
-    """Mean ± standard deviation, as per cent."""
+    """Mean ± standard deviation in per cent, without its sign."""
     if spread is None:
         return "    –"
-    return f"{100 * spread['mean'] + 0.0:5.1f} ± {100 * spread['sd']:.1f} %"
+    # A mean of −0.04 is shown as 0.0.
+    return f"{round(100 * spread['mean'], 1) + 0.0:5.1f} ± {100 * spread['sd']:.1f}"
 
 
 def left_out(content: Json) -> list[str]:
@@ -97,16 +103,31 @@ def left_out(content: Json) -> list[str]:
 
 
 def advice(content: Json) -> list[str]:
-    """Which method to take, and the commands for it."""
+    """Which method to take, in a sentence or two."""
     best, free = content["best"], content["best_without_old_images"]
-    if free is None or free == best:
-        lines = [f"Take {_named(best)}: {_figure(best)}, the best of all. {_needs(best, content)}"]
-    else:
-        lines = [
-            f"The best is {_named(best)}: {_figure(best)}. {_needs(best, content)}",
-            f"Without old images take {_named(free)}: {_figure(free)}, {_behind(free)}.",
-        ]
-    return lines + _commands(best if free is None else free, content)
+    if free is None:
+        return [f"The best is {_named(best)}: {_figure(best)}. {_needs(best, content)}"]
+    if _place(free, content) == _place(best, content):
+        return [f"Take {_named(best)}: {_figure(best)}, the best of all. {_needs(best, content)}"]
+    return [
+        f"The best is {_named(best)}: {_figure(best)}. {_needs(best, content)}",
+        f"Without old images take {_named(free)}: {_figure(free)}, {_behind(free)}.",
+    ]
+
+
+def commands(content: Json) -> list[str]:
+    """How to use what `advice` says: the best method without old images, where there is one."""
+    choice = content["best_without_old_images"] or content["best"]
+    strategy = choice["strategy"]
+    keeps = {
+        "joint": " --memory features",
+        "replay": f" --memory exemplars --exemplars-per-class {content['exemplars_per_class']}",
+    }.get(strategy, "")
+    return [
+        f"tlcli pretrain FIRST --out RUN --backbone {choice['backbone']} --head {choice['head']}"
+        f"{keeps}",
+        f"tlcli extend-classes RUN MORE{'' if strategy == 'merge' else f' --strategy {strategy}'}",
+    ]
 
 
 def _named(choice: Json) -> str:
@@ -114,7 +135,7 @@ def _named(choice: Json) -> str:
 
 
 def _figure(choice: Json) -> str:
-    return f"{spread_text(choice['average_incremental_accuracy']).strip()} over all rounds"
+    return f"{spread_text(choice['average_incremental_accuracy']).strip()} % over all rounds"
 
 
 def _needs(choice: Json, content: Json) -> str:
@@ -122,7 +143,7 @@ def _needs(choice: Json, content: Json) -> str:
         "none": "It needs no old image.",
         "some": f"It needs {content['exemplars_per_class']} old images of every class.",
         "all": "It needs every old image in every round.",
-    }[_entry(choice, content)["needs_old_images"]]
+    }[content["methods"][_place(choice, content)]["needs_old_images"]]
 
 
 def _behind(choice: Json) -> str:
@@ -133,21 +154,8 @@ def _behind(choice: Json) -> str:
     return text
 
 
-def _entry(choice: Json, content: Json) -> Json:
+def _place(choice: Json, content: Json) -> int:
+    """Which of the methods a choice is."""
     keys = ("backbone", "strategy", "head")
-    found: Sequence[Json] = content["methods"]
-    return next(entry for entry in found if all(entry[key] == choice[key] for key in keys))
-
-
-def _commands(choice: Json, content: Json) -> list[str]:
-    strategy = choice["strategy"]
-    keeps = {
-        "joint": " --memory features",
-        "replay": f" --memory exemplars --exemplars-per-class {content['exemplars_per_class']}",
-    }.get(strategy, "")
-    extend = "" if strategy == "merge" else f" --strategy {strategy}"
-    return [
-        f"  tlcli pretrain FIRST --out RUN --backbone {choice['backbone']} "
-        f"--head {choice['head']}{keeps}",
-        f"  tlcli extend-classes RUN MORE{extend}",
-    ]
+    wanted = [choice[key] for key in keys]
+    return [[entry[key] for key in keys] for entry in content["methods"]].index(wanted)

@@ -123,7 +123,7 @@ def _images(images: Json) -> str:
 
 def _validation(validation: Json | None) -> str:
     if validation is None:
-        return "none: too few images"
+        return "none: there was no image to hold out (--test DATA measures it)"
     accuracy, old, new = (validation[name] for name in ("accuracy", "old_accuracy", "new_accuracy"))
     figures = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
     if old is not None:
@@ -236,17 +236,12 @@ def rounds_text(summaries: Sequence[Json]) -> str:
             _new(entry["new_classes"], most=2),
             "yes" if entry["exact"] else "no",
             entry["memory"],
-            _parts(entry["bytes_by_part"]),
             _size(entry["bytes"]),
         )
         for entry in summaries
     ]
     columns = ("round", "created", "command", "strategy", "head", "backbone", "classes", "new")
-    return table((*columns, "exact", "memory", "of this", "size"), rows)
-
-
-def _parts(bytes_by_part: Json) -> str:
-    return ", ".join(f"{name} {_size(count)}" for name, count in bytes_by_part.items() if count)
+    return table((*columns, "exact", "memory", "size"), rows)
 
 
 def round_details(entry: Round) -> Json:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tlcli import extension, moments, runs
-from tlcli.config import ExtendConfig, Progress, no_progress
+from tlcli.config import ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.evaluation import Validation
 from tlcli.extension import Extension, Means, Strategy
@@ -185,8 +185,15 @@ class _Plan:
         return again and self.state.complete
 
     def solve(self) -> Solution:
-        """The head, without a temperature."""
+        """The head, without a temperature.
+
+        Raises:
+            DataError: a class has too few images for the head.
+        """
         state, lens = self.state, self.state.parent.lens
+        if self.strategy.exact and not self.by_folds:
+            labels = (*state.recalled.examples.labels, *state.given.found.labels)
+            self.extension.recipe.require_images(labels)
         known = Known(
             state.total,
             lens.view(state.given.found.examples),
@@ -217,7 +224,8 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
     parent = state.parent
     manifest = parent.round.manifest
     how = replace(extension.UNCHANGED, exact=manifest.exact)
-    plan = _Plan(state, manifest.strategy, how, Extension(parent.recipe, parent.round.classes))
+    told = Extension(parent.recipe, parent.round.classes, StrategyOptions())
+    plan = _Plan(state, manifest.strategy, how, told)
     solution = plan.solve()
     return plan, Choice(solution, solution.held_out(by_folds=True, old_too=False))
 
@@ -327,7 +335,10 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     old = parent.memory
     if parents.turns(config.keeping, old):
         setting, per_class = parents.turned(config.keeping, old)
+        had_moments = old.moments is not None
         old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
+        if not had_moments:
+            old = replace(old, engines=frozenset({parent.lens.engine}))
     total = None if old.setting == "none" else state.total
     remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
     if given.collected.ledger:

@@ -126,4 +126,4 @@ def _without(config: MergeConfig, second: Parent, common: set[str], progress: Pr
             "`tlcli remove-classes --images`."
         )
     rest = moments.subtract(second.memory.moments, second.lens.moments(known.examples))
-    return second.memory.forgetting(common, rest, second.memory.exact)
+    return second.memory.forgetting(common, rest, second.memory.exact, known.examples)

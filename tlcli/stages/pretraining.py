@@ -161,6 +161,7 @@ def _choose(
 
     def solve(name: str | None) -> Solution:
         recipe = Recipe.of(replace(config.solver, head=name))
+        recipe.require_images(found.labels)
         lens = _projected(plain, recipe, config.projection)
         known = Known(lens.moments(found), lens.view(found), lens.view(lens.nothing()))
         return Solution.of(lens, recipe, extension.first(recipe), known, registry)

@@ -47,7 +47,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             if config.test is not None:
                 answers = calibrated.solution.on_test(config.test, progress)
         with clock.phase("memory"):
-            remembered = parent.memory.forgetting(doomed, left.total, left.exact)
+            remembered = parent.memory.forgetting(doomed, left.total, left.exact, left.removed)
         draft = Draft(
             command="remove-classes",
             strategy=None if left.anew else parent.round.manifest.strategy,
@@ -101,6 +101,8 @@ class _Left:
     """Whether the moments are those of the remaining images, bit for bit."""
     examples: Examples
     """Features of remaining images that the run keeps."""
+    removed: Examples | None = None
+    """Features of the images that are removed, as far as they are known."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -180,7 +182,7 @@ def _leave(
     if known.missing:
         total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
-    return _Left(parent, registry, total, exact, kept)
+    return _Left(parent, registry, total, exact, kept, known.examples)
 
 
 def _engine_advice(parent: Parent) -> str:

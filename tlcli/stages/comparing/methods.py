@@ -121,13 +121,13 @@ def _too_few(head: str, fewest: tuple[int, str]) -> str:
     )
 
 
-def _nothing(
-    strategies: Sequence[str], names: Sequence[str], few: Sequence[LeftOut]
-) -> UsageError:
-    reason = few[0].reason if few else (
+def _nothing(strategies: Sequence[str], names: Sequence[str], few: Sequence[LeftOut]) -> UsageError:
+    reason = (
         "merge is for heads that are solved from moments, joint for the others (for these it is "
-        f"the same as merge), the rest for {GRADIENT_HEAD}"
+        f"the same as merge), every other strategy for {GRADIENT_HEAD}"
     )
+    if few:
+        reason = few[0].reason
     return UsageError(
         f"Expected strategies and heads that go together: {reason}. Received: strategies="
         f"{','.join(strategies)}, heads={','.join(names)}. Name others."

@@ -178,9 +178,7 @@ class _Trial:
     def run(self, seen: Sequence[_Seen], progress: Progress) -> list[MethodFigures]:
         """The figures of every method with every backbone."""
         held = [int(number) for number in np.unique(self.fold) if number != TRAINED_ONLY]
-        solved = _counter(
-            progress, len(seen) * len(held) * len(self.planned) * len(self.methods)
-        )
+        solved = _counter(progress, len(seen) * len(held) * len(self.planned) * len(self.methods))
         figures = []
         for view in seen:
             results = [self._fold(view, number, solved) for number in held]

@@ -179,13 +179,9 @@ def _solve_round(
         solved()
 
 
-def _report(
-    course: _Course, division: Division, vectors: Rows, labels: Sequence[str]
-) -> Report:
+def _report(course: _Course, division: Division, vectors: Rows, labels: Sequence[str]) -> Report:
     registry = [
-        RegisteredClass(name, number)
-        for number, names in enumerate(division, 1)
-        for name in names
+        RegisteredClass(name, number) for number, names in enumerate(division, 1) for name in names
     ]
     history = [RoundHead(number, head, vectors) for number, head in enumerate(course.heads, 1)]
     return evaluation.evaluate(str(course.method), registry, history, labels, ())
