@@ -176,7 +176,7 @@ def test_labels_and_hashes_are_those_of_the_images(draw):
     found, _ = extract(wanted)
     assert found.labels == ("a", "b")
     assert found.hashes == tuple(image.sha256 for image in wanted)
-    second = found.where(np.array([False, True]))
+    second = found.examples.where(np.array([False, True]))
     assert second.labels == ("b",)
     np.testing.assert_array_equal(second.vectors[:], found.vectors[1:])
 

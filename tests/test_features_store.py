@@ -20,6 +20,7 @@ from tlcli.config import no_progress
 from tlcli.errors import UsageError
 from tlcli.features import Space, segments, store
 from tlcli.features.store import Index, Store
+from tlcli.heads import Known, Recipe
 from tlcli.images import LabelledImage
 
 WIDTH = 4
@@ -355,9 +356,11 @@ def peak_bytes(wanted):
     tracemalloc.start()
     found = features.extract(wanted, Store(WIDE), Wide, no_progress)
     total = moments.of(found.vectors, found.labels, WIDE.fingerprint, 8)
-    classes = sorted(set(found.labels))
-    fit = extension.first("lda")
-    assert evaluation.validate_by_folds(fit, total, found, classes, []).images == len(wanted)
+    classes = tuple(sorted(set(found.labels)))
+    fit = extension.first(Recipe())
+    examples = found.examples
+    known = Known(total, examples, examples.take([]))
+    assert len(evaluation.by_folds(fit, known, classes, False).true) == len(wanted)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak, found.vectors.size * 4

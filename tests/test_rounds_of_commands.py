@@ -180,12 +180,13 @@ def test_naive_forgets_and_merge_does_not(
     assert forgot["old_accuracy"] <= 0.3
 
 
-def test_softmax_head_is_measured_on_held_out_images_and_grows_by_freeze_old(
+def test_softmax_head_is_measured_in_every_class_and_grows_by_freeze_old(
     tlcli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "softmax"
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, "--head", "softmax")
-    assert answer["validation"]["method"] == "holdout"
+    assert answer["validation"]["method"] == "cross-validation"
+    assert answer["validation"]["images"] == 24
     assert tlcli.json("extend-classes", run, pictures / "second")["strategy"] == "freeze-old"
     answer = tlcli.json("extend-classes", run, pictures / "third", "--head", "lda")
     assert (answer["strategy"], answer["exact"]) == ("merge", True)

@@ -22,10 +22,9 @@ pre { overflow-x: auto; margin: .5rem 0 }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; font-variant-numeric: tabular-nums }
-.plots { display: grid; gap: 1.5rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
-figure { margin: 0; min-width: 0 } figcaption { font-weight: 600; font-size: .95rem }
-svg { width: 100%; max-width: 36rem; height: auto; display: block }
+.plots { display: flex; flex-wrap: wrap; gap: 1.5rem }
+figure { margin: 0; min-width: 0; flex: 0 1 36rem } figcaption { font-weight: 600; font-size: .95rem }
+svg { width: 100%; height: auto; display: block }
 .small { font-size: .85rem; color: #444 }
 """
 

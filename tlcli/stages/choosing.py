@@ -90,7 +90,7 @@ def best(
         progress("choosing a head", done, len(names))
         start = time.perf_counter()
         solution = solve(name)
-        answers = solution.held_out(by_folds=True, old_too=old_too)
+        answers = solution.held_out(evaluation.by_folds, old_too)
         seconds = round(time.perf_counter() - start, 3)
         figures = evaluation.accuracies(answers)
         tried.append(Choice(solution, answers, (Candidate(name, *figures, seconds),)))

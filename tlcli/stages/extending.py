@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tlcli import extension, moments, runs
+from tlcli import evaluation, extension, moments, runs
 from tlcli.config import ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
-from tlcli.evaluation import Validation
+from tlcli.evaluation import Ask, Validation
 from tlcli.extension import Extension, Means, Strategy
 from tlcli.features import Features
 from tlcli.heads import Known, Recipe
@@ -174,9 +174,10 @@ class _Plan:
         return self.strategy.exact and (complete or not self.extension.recipe.from_moments)
 
     @property
-    def by_folds(self) -> bool:
-        """Whether the head is solved fast enough to be solved once a fold."""
-        return self.strategy.exact and self.extension.recipe.from_moments
+    def ask(self) -> Ask:
+        """How the head is asked about images that it has not learned."""
+        anew = self.strategy.exact and self.extension.recipe.from_moments
+        return evaluation.by_folds if anew else evaluation.by_fewest_fits
 
     @property
     def old_too(self) -> bool:
@@ -191,7 +192,7 @@ class _Plan:
             DataError: a class has too few images for the head.
         """
         state, lens = self.state, self.state.parent.lens
-        if self.strategy.exact and not self.by_folds:
+        if self.strategy.exact and not self.extension.recipe.from_moments:
             labels = (*state.recalled.examples.labels, *state.given.found.labels)
             self.extension.recipe.require_images(labels)
         known = Known(
@@ -227,7 +228,7 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
     told = Extension(parent.recipe, parent.round.classes, StrategyOptions())
     plan = _Plan(state, manifest.strategy, how, told)
     solution = plan.solve()
-    return plan, Choice(solution, solution.held_out(by_folds=True, old_too=False))
+    return plan, Choice(solution, solution.held_out(evaluation.by_folds, old_too=False))
 
 
 def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
@@ -262,7 +263,7 @@ def _choose(
     with clock.phase("head"):
         solution = plan.solve()
     with clock.phase("validation"):
-        return plan, Choice(solution, solution.held_out(plan.by_folds, plan.old_too))
+        return plan, Choice(solution, solution.held_out(plan.ask, plan.old_too))
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:

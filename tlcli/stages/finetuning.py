@@ -52,7 +52,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             known = _known(after, rebuilt)
             solution = Solution.of(after, recipe, fit, known, parent.round.manifest.classes)
         with clock.phase("validation"):
-            held_out = solution.held_out(by_folds=False, old_too=False)
+            held_out = solution.held_out(evaluation.by_holdout, old_too=False)
             calibrated = solution.calibrated(held_out, None)
             answers = held_out
             if config.test is not None:

@@ -2,7 +2,7 @@
 
 import shutil
 
-from tlcli import backbones, extension, files, moments, runs
+from tlcli import backbones, evaluation, extension, files, moments, runs
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.heads import Known, Recipe
@@ -45,7 +45,8 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
                 lens, recipe, extension.first(recipe), known, _registry(first, second)
             )
         with clock.phase("validation"):
-            answers = solution.held_out(recipe.from_moments, united.setting == "features")
+            ask = evaluation.ask_for(recipe)
+            answers = solution.held_out(ask, united.setting == "features")
             carried = first.suggests(solution.head, united.moments)
             calibrated = solution.calibrated(answers, None if len(answers.true) else carried)
             if config.test is not None:

@@ -174,9 +174,11 @@ def _choose(
             return choosing.best(names, solve, False, progress)
     with clock.phase("head"):
         solution = solve(config.solver.head)
-    by_folds = config.weights != "none" and solution.recipe.from_moments
+    # A network trained from random weights has learned all images but those that were held out.
+    trained = config.weights == "none"
+    ask = evaluation.by_holdout if trained else evaluation.ask_for(solution.recipe)
     with clock.phase("validation"):
-        return Choice(solution, solution.held_out(by_folds, old_too=False))
+        return Choice(solution, solution.held_out(ask, old_too=False))
 
 
 def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlcli import extension, images, moments, runs
+from tlcli import evaluation, extension, images, moments, runs
 from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Answers
@@ -138,7 +138,8 @@ class _Left:
 
     def held_out(self, solution: Solution) -> Answers:
         """Answers about kept images, where the head can be solved without them."""
-        return solution.held_out(self.parent.recipe.from_moments, self.anew and self.complete)
+        ask = evaluation.ask_for(self.parent.recipe)
+        return solution.held_out(ask, self.anew and self.complete)
 
     def calibrated(self, solution: Solution, answers: Answers) -> Calibrated:
         """With the temperature of the parent where the head lost columns alone."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tlcli import backbones, evaluation, files, heads, images, memory
 from tlcli.config import Progress
 from tlcli.errors import DataError
-from tlcli.evaluation import Answers, Validation
+from tlcli.evaluation import Answers, Ask, Validation
 from tlcli.features import Features
 from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
@@ -194,15 +194,14 @@ class Solution:
         names = tuple(entry.name for entry in registry)
         return Solution(lens, recipe, fit, known, registry, fit(known).ordered(names))
 
-    def held_out(self, by_folds: bool, old_too: bool) -> Answers:
+    def held_out(self, ask: Ask, old_too: bool) -> Answers:
         """What the head says of images when it is solved without them.
 
         Args:
-            by_folds: k-fold subtraction; otherwise a share is held out by content hash.
+            ask: how images are held out.
             old_too: whether earlier images are held out too.
         """
-        by = evaluation.by_folds if by_folds else evaluation.by_holdout
-        return by(self.fit, self.known, self.head.classes, old_too)
+        return ask(self.fit, self.known, self.head.classes, old_too)
 
     def on_test(self, test: str, progress: Progress) -> Answers:
         """What the head says of images that the user set aside.
