@@ -2,6 +2,7 @@
 
 import csv
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
-from tlcli import images, moments
+from tlcli import extension, images
 from tlcli.config import CompareConfig
 from tlcli.errors import Stopped, UsageError
-from tlcli.heads import Recipe
-from tlcli.stages.comparing import compare
+from tlcli.extension import Extension, Strategy
+from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.heads.known import moments_like
+from tlcli.stages.comparing import compare, trials
 from tlcli.stages.lenses import Lens
 
 NAMES = sorted(tiny.COLOURS)
@@ -179,12 +182,52 @@ def test_bytes_kept(tlcli: CommandLine, pictures: Path) -> None:
 
 
 def test_heads_behind_a_projection_are_tried_when_asked_for(
-    tlcli: CommandLine, photos: Path
+    tlcli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trials, "PROJECTION_WIDTH", 64)
     content = tlcli.json("compare", photos, *ROUNDS, "--folds", 2, "--heads", "rp-ridge,ncm")
     assert pairs(content) == {("merge", "rp-ridge"), ("merge", "ncm")}
     wide, plain = (entry_of(content, "merge", head) for head in ("rp-ridge", "ncm"))
-    assert wide["bytes_kept"] > 8 * 2048 * 2049 / 2 > plain["bytes_kept"]
+    assert wide["bytes_kept"] > 8 * 64 * 65 / 2 > plain["bytes_kept"]
+
+
+def test_what_each_strategy_is_given(
+    tlcli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old images as it needs them, moments of all, and the head of the round before."""
+    given: dict[str, list[Known]] = {}
+    following = extension.following
+
+    def spy(strategy: Strategy, told: Extension) -> Fit:
+        fit = following(strategy, told)
+
+        def recorded(known: Known) -> LinearHead:
+            given.setdefault(str(told.options.strategy), []).append(known)
+            return fit(known)
+
+        return recorded
+
+    monkeypatch.setattr(extension, "following", spy)
+    options = ("--folds", 2, "--heads", "lda,softmax", "--exemplars-per-class", 2)
+    tlcli("compare", photos, "--rounds", "2+2+1", *options)
+    for strategy, (second, third, *_) in given.items():
+        old = Counter(third.old.labels)
+        if strategy == "replay":
+            assert set(old) == set(NAMES[:4]) and set(old.values()) == {2}
+        elif strategy == "joint":
+            assert third.old.hashes == (*second.old.hashes, *second.new.hashes)
+            assert set(old) == set(NAMES[:4])
+        else:
+            assert not old
+        assert set(third.new.labels) == set(NAMES[4:])
+        assert third.parent is not None and third.parent.classes == tuple(NAMES[:4])
+        assert third.moments is not None and third.moments.classes == tuple(NAMES)
+    assert set(given) == {"merge", "joint", "freeze-old", "lwf", "replay", "naive"}
+    joint = given["joint"][1]
+    seen = joint.old.joined(joint.new)
+    space = given["merge"][1].moments
+    assert space is not None
+    assert moments_like(space, seen).digest == space.digest
 
 
 def test_several_backbones(tlcli: CommandLine, photos: Path) -> None:
@@ -241,7 +284,10 @@ def test_the_same_twice(tlcli: CommandLine, photos: Path) -> None:
     def figures() -> list[dict]:
         content = tlcli.json("compare", photos, *ROUNDS, "--folds", 2, "--heads", "ridge,softmax")
         return sorted(
-            ({key: value for key, value in e.items() if key != "seconds"} for e in content["methods"]),
+            (
+                {key: value for key, value in e.items() if key != "seconds"}
+                for e in content["methods"]
+            ),
             key=str,
         )
 

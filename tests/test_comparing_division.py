@@ -37,9 +37,6 @@ def test_what_is_not_of_the_form(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["5+1", "5+3", "8...", "5+3..."])
 def test_numbers_that_do_not_add_up(text: str) -> None:
-    if text == "5+3...":
-        assert sizes_of(text, 7) == [5, 2 + 0] or pytest.fail("unreachable")
-        return
     with pytest.raises(UsageError, match="7 classes together"):
         sizes_of(text, 7)
 
@@ -57,8 +54,8 @@ def test_the_default_uses_every_class_once(count: int) -> None:
 
 def test_a_seed_shuffles_the_classes_once_and_for_all() -> None:
     names = list("abcdefgh")
-    shuffled = divide(names, CompareConfig("data", rounds="4+4", class_order=3))
-    assert shuffled == divide(names, CompareConfig("data", rounds="4+4", class_order=3))
-    assert shuffled != divide(names, CompareConfig("data", rounds="4+4", class_order=4))
-    assert shuffled == (("a", "d", "f", "g"), ("b", "c", "e", "h"))
+    shuffled = divide(names, CompareConfig("data", rounds="4+4", class_order=5))
+    assert shuffled == divide(names, CompareConfig("data", rounds="4+4", class_order=5))
+    assert shuffled != divide(names, CompareConfig("data", rounds="4+4", class_order=6))
+    assert shuffled == (tuple("bceh"), tuple("adfg"))
     assert divide(names, CompareConfig("data", rounds="4+4")) == (tuple("abcd"), tuple("efgh"))

@@ -19,9 +19,13 @@ def result(*said: str) -> Result:
     """A fold in which the heads of three rounds gave these answers."""
     rounds = [
         RoundHead(number, _identity(classes), _scores(classes, answers))
-        for number, (classes, answers) in enumerate(zip(("ab", "abc", "abcd"), said, strict=True), 1)
+        for number, (classes, answers) in enumerate(
+            zip(("ab", "abc", "abcd"), said, strict=True), 1
+        )
     ]
-    registry = [RegisteredClass(name, number) for name, number in zip("abcd", (1, 1, 2, 3))]
+    registry = [
+        RegisteredClass(name, number) for name, number in zip("abcd", (1, 1, 2, 3), strict=True)
+    ]
     return Result(evaluation.evaluate("", registry, rounds, list(TRUE), ()), 2.0, 1000)
 
 

@@ -85,9 +85,7 @@ def test_without_matplotlib_nothing_is_begun(
     assert "pip install 'tlcli[report]'" in message
 
 
-def test_a_report_that_cannot_be_written(
-    tlcli: CommandLine, photos: Path, tmp_path: Path
-) -> None:
+def test_a_report_that_cannot_be_written(tlcli: CommandLine, photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "report.html"
     assert "nowhere" in tlcli.error(6, "compare", photos, "--report", path)
     assert "is a folder" in tlcli.error(2, "compare", "no-such-data", "--report", tmp_path)

@@ -13,8 +13,9 @@ import pytest
 
 from tlcli import backbones, evaluation, extension, heads, images, memory, runs
 from tlcli.config import no_progress
+from tlcli.heads import Known, Recipe
 from tlcli.images import LabelledImage
-from tlcli.stages.rounds import Lens
+from tlcli.stages.lenses import Lens
 
 HERE = Path(__file__).parent.parent
 SHARED = HERE.parent / "shared"
@@ -68,8 +69,39 @@ def test_three_rounds_without_old_images_equal_joint_training(
     assert [entry["class"] for entry in report["per_class"]][-1] == "yin_yang"
     assert len(report["per_class"]) == 51
     assert report["accuracy"] == tlcli("evaluate", joint, splits / "test.csv")["accuracy"]
-    state = memory.load(runs.open_run(rounds).round().file("memory.h5"))
+    state = memory.load(runs.open_run(rounds).round())
+    assert state.moments is not None
     assert state.moments.saturated == 0
+    assert report["log_loss"] < 0.25
+    assert report["ece"] < 0.03
+    joint_loss = tlcli("evaluate", joint, splits / "test.csv")["log_loss"]
+    assert report["log_loss"] == pytest.approx(joint_loss, rel=0.1)
+
+
+def test_removed_classes_and_moments_of_two_processes(splits: Path, tmp_path: Path) -> None:
+    run, joint = tmp_path / "run", tmp_path / "joint"
+    first = tlcli("pretrain", splits / "round1.csv", "--out", run, "--no-keras-model")
+    whole = tlcli("pretrain", splits / "joint.csv", "--out", joint, "--no-keras-model")
+    parts = [tmp_path / "1.h5", tmp_path / "2.h5"]
+    for number, part in enumerate(parts, 1):
+        tlcli("moments", run, splits / "joint.csv", "--shard", f"{number}/2", "--out", part)
+    grown = tlcli("extend-classes", run, "--moments", parts[0], "--moments", parts[1])
+    assert grown["memory_sha256"] == whole["memory_sha256"]
+    assert grown["images"]["already_learned"] == 1000
+    names = [name for name in whole["classes"] if name not in first["classes"]]
+    left = tlcli("remove-classes", joint, *names)
+    assert left["memory_sha256"] == first["memory_sha256"]
+
+
+def test_the_head_is_chosen_and_old_classes_are_held_by_a_gate(
+    splits: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = ("--memory", "features", "--no-keras-model")
+    tlcli("pretrain", splits / "round2.csv", "--out", run, "--head", "auto", *options)
+    answer = tlcli("extend-classes", run, splits / "round3.csv", "--max-regression", "0.05")
+    assert answer["validation"]["old_accuracy"] >= 0.9
+    assert answer["exact"] is True
 
 
 def test_freeze_old_on_real_features(splits: Path, tmp_path: Path) -> None:
@@ -137,16 +169,12 @@ def test_finetune_raises_the_validation_accuracy_and_leaves_batch_normalization(
 def head_only_accuracy(run: Path, data: Path) -> float:
     """Of the head of round 1, on the images that fine-tuning holds out too."""
     opened = runs.open_run(run)
-    lens = Lens.of(
-        backbones.load_stored(
-            opened.backbone_folder(opened.round(1).manifest.backbone_fingerprint)
-        ),
-        "auto",
-    )
-    found = lens.features(images.scan(data).images, no_progress)
-    figures = evaluation.validate_by_holdout(
-        extension.first("lda"), lens.moments(found), found, opened.round(1).classes, ()
-    )
+    lens = Lens.of_round(opened, opened.round(1), "auto")
+    examples = lens.features(images.scan(data).images, no_progress).examples
+    known = Known(lens.moments(examples), examples, lens.nothing())
+    fit = extension.first(Recipe())
+    answers = evaluation.by_holdout(fit, known, opened.round(1).classes, False)
+    figures = answers.validation(())
     assert figures.accuracy is not None
     return figures.accuracy
 
@@ -173,7 +201,7 @@ def test_openvino_agrees_with_keras_on_photographs(tmp_path: Path, name: str) ->
     weights = MOBILENET if name == "MobileNetV2" else "imagenet"
     stored = backbones.store(backbones.build(name, None, weights), name, "", tmp_path / name)
     keras, openvino = (
-        Lens.of(stored, engine).features(photos, no_progress).vectors[:]
+        Lens.of(stored, engine, None).features(photos, no_progress).vectors[:]
         for engine in ("keras", "openvino")
     )
     spread = np.sqrt(keras.var(axis=0).mean())

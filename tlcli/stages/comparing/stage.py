@@ -45,8 +45,8 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     planned = division.divide(_classes(listing, config.data), config)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
         seen = [
-            _see(config, name, Path(scratch) / str(number), listing, progress)
-            for number, name in enumerate(_backbones(config))
+            see(config, name, Path(scratch) / str(number), listing, progress)
+            for number, name in enumerate(backbones_of(config))
         ]
     with clock.phase("head"):
         trial = _Trial.of(config, planned, seen)
@@ -101,7 +101,7 @@ def _classes(listing: Listing, data: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """The images of DATA as one backbone sees them."""
 
     lens: Lens
@@ -109,20 +109,21 @@ class _Seen:
     skipped: tuple[Skipped, ...]
 
 
-def _backbones(config: CompareConfig) -> tuple[str, ...]:
+def backbones_of(config: CompareConfig) -> tuple[str, ...]:
+    """The backbones to try; the run, where the weights are those of one."""
     if Path(config.weights).is_dir():
         return (config.weights,)
     return tuple(dict.fromkeys(config.backbones or (backbones.DEFAULT_BACKBONE,)))
 
 
-def _see(
+def see(
     config: CompareConfig, name: str, scratch: Path, listing: Listing, progress: Progress
-) -> _Seen:
+) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
     lens = Lens.of(_stored(config, name, scratch), config.engine, None)
     found = lens.features(listing.images, progress)
     skipped = rounds.readable(listing, found, (), config.images.max_bad)
-    return _Seen(lens, found.examples, skipped)
+    return Seen(lens, found.examples, skipped)
 
 
 def _stored(config: CompareConfig, name: str, scratch: Path) -> StoredBackbone:
@@ -167,7 +168,7 @@ class _Trial:
     left_out: tuple[LeftOut, ...]
 
     @staticmethod
-    def of(config: CompareConfig, planned: Division, seen: Sequence[_Seen]) -> "_Trial":
+    def of(config: CompareConfig, planned: Division, seen: Sequence[Seen]) -> "_Trial":
         examples = seen[0].examples
         fold = folds_of(examples, config.folds)
         chosen, left_out = methods.choose(config, _fewest(examples.labels, fold))
@@ -175,7 +176,7 @@ class _Trial:
             log.warning("%s %s is left out: %s", entry.strategy, entry.head, entry.reason)
         return _Trial(planned, config.exemplars_per_class, fold, chosen, left_out)
 
-    def run(self, seen: Sequence[_Seen], progress: Progress) -> list[MethodFigures]:
+    def run(self, seen: Sequence[Seen], progress: Progress) -> list[MethodFigures]:
         """The figures of every method with every backbone."""
         held = [int(number) for number in np.unique(self.fold) if number != TRAINED_ONLY]
         solved = _counter(progress, len(seen) * len(held) * len(self.planned) * len(self.methods))
@@ -193,7 +194,7 @@ class _Trial:
             ]
         return figures
 
-    def _fold(self, view: _Seen, number: int, solved: Solved) -> dict[Method, Result]:
+    def _fold(self, view: Seen, number: int, solved: Solved) -> dict[Method, Result]:
         held = self.fold == number
         split = Split(view.examples.where(~held), view.examples.where(held))
         return trials.run(

@@ -127,7 +127,7 @@ def run(
     from threadpoolctl import threadpool_limits
 
     courses = [_Course(method) for method in methods]
-    memories = {name: _Memory.of(_seen(lens, name)) for name in {m.projected for m in methods}}
+    memories = {name: _Memory.of(space(lens, name)) for name in {m.projected for m in methods}}
     labels = np.array(split.train.labels, object)
     classes: tuple[str, ...] = ()
     # The thread pools of NumPy and SciPy wait for each other: with one thread for both, softmax
@@ -152,7 +152,8 @@ def run(
     }
 
 
-def _seen(lens: Lens, projected: bool) -> Lens:
+def space(lens: Lens, projected: bool) -> Lens:
+    """The lens with the projection of the heads that need one, or as it is."""
     return replace(lens, projection=Projection(PROJECTION_WIDTH)) if projected else lens
 
 

@@ -1,0 +1,258 @@
+"""Compare classes learned in rounds with training a classifier on all images at once.
+
+    python scripts/bench/incremental.py caltech51 --rounds 10+10+10+10+10+1 --train 30 --seeds 3
+    python scripts/bench/incremental.py flowers128 --rounds 3+1+1 --train 100 --image-size 128
+    python scripts/bench/incremental.py fashion/train --test-data fashion/test --rounds 5+1... \
+        --image-size 96 --seeds 1
+
+For each seed, `--train` random images of every class are learned and all others are tested, at
+most `--test` of a class. With --test-data these are tested instead, and without --train all of
+DATA is learned. The rounds run in memory with the code of `tlcli compare`; "auto" is the head that
+cross-validation on the images of round 1 alone prefers, as `tlcli pretrain --head auto`. The two
+references see all images of all rounds so far:
+
+    logistic regression   scikit-learn's, to convergence, on standardised features, C = 1
+    linear SVM            scikit-learn's LinearSVC on features of length 1, C = 1
+
+The table has the mean ± the standard deviation over the seeds: the mean of the classes' accuracies
+after the last round, its difference to logistic regression on the same images, the average
+incremental accuracy, and the seconds to solve the heads of all rounds on one thread.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tlcli import evaluation, extension
+from tlcli.config import CompareConfig, HeadOptions, no_progress
+from tlcli.evaluation import Report, RoundHead
+from tlcli.features import Examples
+from tlcli.heads import HEADS, Known, LinearHead, Recipe
+from tlcli.runs import RegisteredClass
+from tlcli.stages import choosing, rounds
+from tlcli.stages.comparing import division, stage, trials
+from tlcli.stages.comparing.division import Division
+from tlcli.stages.comparing.methods import Method
+from tlcli.stages.comparing.trials import Split
+from tlcli.stages.lenses import Lens
+from tlcli.stages.rounds import Solution
+
+FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
+STRATEGIES = ("freeze-old", "lwf", "replay", "naive")
+EXEMPLARS = 20
+SHOWN = {
+    **{Method("merge", name): f"merge, {name}" for name in ("lda", "ridge", "rp-ridge")},
+    **{Method(name, "softmax"): name for name in STRATEGIES},
+    Method("replay", "softmax"): f"replay, {EXEMPLARS} images a class",
+}
+LOGISTIC = "joint logistic regression"
+AUTO = "merge, auto"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one method fared with one seed."""
+
+    mean_class_accuracy: float
+    average_incremental_accuracy: float
+    seconds: float
+
+    @staticmethod
+    def of(report: Report, seconds: float) -> "Row":
+        """From the report of its rounds."""
+        assert report.average_incremental_accuracy is not None
+        return Row(report.mean_class_accuracy, report.average_incremental_accuracy, seconds)
+
+
+def main() -> None:
+    """Print the table."""
+    options = _options()
+    config = CompareConfig(options.data, options.rounds, image_size=options.image_size)
+    with tempfile.TemporaryDirectory() as scratch:
+        lens, learned = _features(config, Path(scratch) / "a")
+        tested = None
+        if options.test_data:
+            test_config = CompareConfig(options.test_data, image_size=options.image_size)
+            tested = _features(test_config, Path(scratch) / "b")[1]
+    planned = division.divide(sorted(set(learned.labels)), config)
+    found: list[dict[str, Row]] = []
+    chosen = []
+    for seed in range(options.seeds):
+        split = _split(learned, tested, options.train, options.test, seed)
+        rows, head = _measured(lens, planned, split)
+        found.append(rows)
+        chosen.append(head)
+    sizes = f"{len(split.train)} images learned, {len(split.test)} tested"
+    print(f"{options.data}: {sizes}, {options.seeds} seeds; auto chose {', '.join(chosen)}\n")
+    _print(found)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("--rounds", help="classes a round, as for tlcli compare")
+    parser.add_argument("--train", type=int, help="images a class; all others are tested")
+    parser.add_argument("--test", type=int, help="most images a class that are tested")
+    parser.add_argument("--test-data", metavar="DIR")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--image-size", type=int)
+    options = parser.parse_args()
+    if not options.train and not options.test_data:
+        parser.error("give --train, or --test-data")
+    return options
+
+
+def _features(config: CompareConfig, scratch: Path) -> tuple[Lens, Examples]:
+    listing = rounds.scan(config.data, no_progress)
+    (name,) = stage.backbones_of(config)
+    seen = stage.see(config, name, scratch, listing, no_progress)
+    return seen.lens, seen.examples
+
+
+def _split(
+    learned: Examples, tested: Examples | None, train: int | None, test: int | None, seed: int
+) -> Split:
+    """Choose images at random, the same number of every class that has enough of them."""
+    generator = np.random.default_rng(seed)
+    order = _shuffled_by_class(learned, generator)
+    if tested is None:
+        assert train is not None
+        first = [row for rows in order for row in rows[:train]]
+        others = [row for rows in order for row in rows[train:][:test]]
+        return Split(learned.take(first), learned.take(others))
+    first = [row for rows in order for row in rows[:train]]
+    others = [row for rows in _shuffled_by_class(tested, generator) for row in rows[:test]]
+    return Split(learned.take(first), tested.take(others))
+
+
+def _shuffled_by_class(
+    examples: Examples, generator: np.random.Generator
+) -> list[NDArray[np.integer]]:
+    labels = np.array(examples.labels, object)
+    order = np.argsort(examples.hashes)
+    return [
+        generator.permutation(order[labels[order] == name]) for name in sorted(set(examples.labels))
+    ]
+
+
+def _measured(lens: Lens, planned: Division, split: Split) -> tuple[dict[str, Row], str]:
+    """Measure every row of the table for one seed; also the head that auto chose."""
+    merged = {name: Method("merge", name) for name in FROM_MOMENTS}
+    methods = [*merged.values(), *(Method(name, "softmax") for name in STRATEGIES)]
+    results = trials.run(lens, planned, split, methods, EXEMPLARS)
+    found = {method: Row.of(result.report, result.seconds) for method, result in results.items()}
+    rows = {name: found[method] for method, name in SHOWN.items()}
+    start = time.perf_counter()
+    with threadpool_limits(limits=1):
+        head = _auto(lens, split.train.where(np.isin(split.train.labels, planned[0])))
+        choosing_seconds = time.perf_counter() - start
+        references = _references(planned, split)
+    best = found[merged[head]]
+    rows[AUTO] = Row(
+        best.mean_class_accuracy,
+        best.average_incremental_accuracy,
+        best.seconds + choosing_seconds,
+    )
+    return rows | references, head
+
+
+def _auto(plain: Lens, first: Examples) -> str:
+    """Return the head that `pretrain --head auto` takes for the images of round 1."""
+
+    def solve(name: str) -> Solution:
+        recipe = Recipe(name)
+        lens = trials.space(plain, HEADS[name].projected)
+        known = Known(lens.moments(first), lens.view(first), lens.view(lens.nothing()))
+        registry = rounds.registered((), first.labels, 1)
+        return Solution.of(lens, recipe, extension.first(recipe), known, registry)
+
+    names = choosing.candidates(HeadOptions(), first.labels, all_features=False, projected=None)
+    return choosing.best(names, solve, old_too=False, progress=no_progress).solution.recipe.head
+
+
+def _references(planned: Division, split: Split) -> dict[str, Row]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import Normalizer, StandardScaler
+    from sklearn.svm import LinearSVC
+
+    return {
+        LOGISTIC: _joint(
+            planned,
+            split,
+            StandardScaler,
+            lambda: LogisticRegression(C=1.0, tol=1e-6, max_iter=10_000),
+        ),
+        "joint linear SVM": _joint(
+            planned,
+            split,
+            Normalizer,
+            lambda: LinearSVC(C=1.0, max_iter=100_000, random_state=0),
+        ),
+    }
+
+
+def _joint(
+    planned: Division, split: Split, scaler: Callable[[], Any], machine: Callable[[], Any]
+) -> Row:
+    """Fit all images so far in every round."""
+    labels = np.array(split.train.labels, object)
+    classes: tuple[str, ...] = ()
+    history, seconds = [], 0.0
+    for number, names in enumerate(planned, 1):
+        classes = (*classes, *names)
+        mask = np.isin(labels, classes)
+        vectors = split.train.vectors[mask]
+        start = time.perf_counter()
+        scaling = scaler().fit(vectors)
+        fitted = machine().fit(scaling.transform(vectors), labels[mask].astype(str))
+        seconds += time.perf_counter() - start
+        scaled = scaling.transform(split.test.vectors[:]).astype(np.float32)
+        history.append(RoundHead(number, _linear(fitted), scaled))
+    registry = [
+        RegisteredClass(name, number) for number, names in enumerate(planned, 1) for name in names
+    ]
+    return Row.of(evaluation.evaluate("", registry, history, split.test.labels, ()), seconds)
+
+
+def _linear(fitted: Any) -> LinearHead:
+    weights, bias = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        weights, bias = np.vstack([-weights, weights]), np.concatenate([-bias, bias])
+    names = tuple(map(str, fitted.classes_))
+    return LinearHead(names, weights.T.astype(np.float32), bias.astype(np.float32))
+
+
+def _print(found: Sequence[dict[str, Row]]) -> None:
+    joint = np.array([rows[LOGISTIC].mean_class_accuracy for rows in found])
+    print(
+        "| | mean class accuracy | to logistic regression | average incremental accuracy "
+        "| seconds |\n|---|---|---|---|---|"
+    )
+    best_first = sorted(
+        found[0], key=lambda name: -sum(rows[name].mean_class_accuracy for rows in found)
+    )
+    for name in best_first:
+        accuracy = np.array([rows[name].mean_class_accuracy for rows in found])
+        incremental = np.array([rows[name].average_incremental_accuracy for rows in found])
+        seconds = np.mean([rows[name].seconds for rows in found])
+        print(
+            f"| {name} | {_spread(accuracy)} % | {_spread(accuracy - joint, '+')} "
+            f"| {_spread(incremental)} % | {seconds:.1f} |"
+        )
+
+
+def _spread(shares: NDArray[np.float64], sign: str = "") -> str:
+    deviation = shares.std(ddof=1) if len(shares) > 1 else 0.0
+    return f"{100 * shares.mean():{sign}.1f} ± {100 * deviation:.1f}"
+
+
+if __name__ == "__main__":
+    main()
