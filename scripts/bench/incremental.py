@@ -11,8 +11,11 @@ DATA is learned. The rounds run in memory with the code of `tlcli compare`; "aut
 cross-validation on the images of round 1 alone prefers, as `tlcli pretrain --head auto`. The two
 references see all images of all rounds so far:
 
-    logistic regression   scikit-learn's, to convergence, on standardised features, C = 1
-    linear SVM            scikit-learn's LinearSVC on features of length 1, C = 1
+    logistic regression   scikit-learn's, to convergence, on standardised features
+    linear SVM            scikit-learn's LinearSVC on features of length 1
+
+both with the best C of three or four powers of ten in threefold cross-validation; at C = 1
+logistic regression has 4 points less on all of Fashion-MNIST.
 
 The table has the mean ± the standard deviation over the seeds: the mean of the classes' accuracies
 after the last round, its difference to logistic regression on the same images, the average
@@ -22,7 +25,7 @@ incremental accuracy, and the seconds to solve the heads of all rounds on one th
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +94,7 @@ def main() -> None:
         found.append(rows)
         chosen.append(head)
     sizes = f"{len(split.train)} images learned, {len(split.test)} tested"
-    print(f"{options.data}: {sizes}, {options.seeds} seeds; auto chose {', '.join(chosen)}\n")
+    print(f"{options.data}: {sizes}, seeds {options.seeds}, auto chose {', '.join(chosen)}\n")
     _print(found)
 
 
@@ -183,26 +186,20 @@ def _references(planned: Division, split: Split) -> dict[str, Row]:
     from sklearn.preprocessing import Normalizer, StandardScaler
     from sklearn.svm import LinearSVC
 
+    logistic = LogisticRegression(max_iter=10_000)
+    machine = LinearSVC(max_iter=100_000, random_state=0)
     return {
-        LOGISTIC: _joint(
-            planned,
-            split,
-            StandardScaler,
-            lambda: LogisticRegression(C=1.0, tol=1e-6, max_iter=10_000),
-        ),
-        "joint linear SVM": _joint(
-            planned,
-            split,
-            Normalizer,
-            lambda: LinearSVC(C=1.0, max_iter=100_000, random_state=0),
-        ),
+        LOGISTIC: _joint(planned, split, StandardScaler(), logistic, (0.001, 0.01, 0.1, 1)),
+        "joint linear SVM": _joint(planned, split, Normalizer(), machine, (0.1, 1, 10)),
     }
 
 
 def _joint(
-    planned: Division, split: Split, scaler: Callable[[], Any], machine: Callable[[], Any]
+    planned: Division, split: Split, scaler: Any, machine: Any, grid: Sequence[float]
 ) -> Row:
     """Fit all images so far in every round."""
+    from sklearn.model_selection import GridSearchCV
+
     labels = np.array(split.train.labels, object)
     classes: tuple[str, ...] = ()
     history, seconds = [], 0.0
@@ -211,11 +208,12 @@ def _joint(
         mask = np.isin(labels, classes)
         vectors = split.train.vectors[mask]
         start = time.perf_counter()
-        scaling = scaler().fit(vectors)
-        fitted = machine().fit(scaling.transform(vectors), labels[mask].astype(str))
+        scaler.fit(vectors)
+        search = GridSearchCV(machine, {"C": list(grid)}, cv=3)
+        search.fit(scaler.transform(vectors), labels[mask].astype(str))
         seconds += time.perf_counter() - start
-        scaled = scaling.transform(split.test.vectors[:]).astype(np.float32)
-        history.append(RoundHead(number, _linear(fitted), scaled))
+        scaled = scaler.transform(split.test.vectors[:]).astype(np.float32)
+        history.append(RoundHead(number, _linear(search.best_estimator_), scaled))
     registry = [
         RegisteredClass(name, number) for number, names in enumerate(planned, 1) for name in names
     ]
@@ -250,8 +248,8 @@ def _print(found: Sequence[dict[str, Row]]) -> None:
 
 
 def _spread(shares: NDArray[np.float64], sign: str = "") -> str:
-    deviation = shares.std(ddof=1) if len(shares) > 1 else 0.0
-    return f"{100 * shares.mean():{sign}.1f} ± {100 * deviation:.1f}"
+    mean = f"{round(100 * shares.mean(), 1) + 0.0:{sign}.1f}"
+    return f"{mean} ± {100 * shares.std(ddof=1):.1f}" if len(shares) > 1 else mean
 
 
 if __name__ == "__main__":

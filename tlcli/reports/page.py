@@ -1,5 +1,6 @@
 """A comparison as one HTML file that opens offline, with its plots inside."""
 
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -23,7 +24,8 @@ table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap; font-variant-numeric: tabular-nums }
 .plots { display: flex; flex-wrap: wrap; gap: 1.5rem }
-figure { margin: 0; min-width: 0; flex: 0 1 36rem } figcaption { font-weight: 600; font-size: .95rem }
+figure { margin: 0; min-width: 0; flex: 0 1 36rem }
+figcaption { font-weight: 600; font-size: .95rem }
 svg { width: 100%; height: auto; display: block }
 .small { font-size: .85rem; color: #444 }
 """
@@ -34,7 +36,7 @@ def require_report(path: Path) -> None:
 
     Raises:
         UsageError: matplotlib is not installed, or the path is a folder.
-        StorageError: there is no folder for it.
+        StorageError: there is no folder for it, or it may not be written to.
     """
     plots.require()
     if path.is_dir():
@@ -45,6 +47,11 @@ def require_report(path: Path) -> None:
         raise StorageError(
             f"Expected a folder for the report. Received: {path.parent} is none. "
             "Make it, or choose another --report."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(
+            f"Expected to be able to write {path}. Received: its folder is read-only. "
+            "Choose another --report."
         )
 
 

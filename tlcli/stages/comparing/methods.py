@@ -1,6 +1,6 @@
 """Which strategies are tried with which heads: what makes sense, and what the images allow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlcli import heads
@@ -51,39 +51,63 @@ class LeftOut:
     reason: str
 
 
-def choose(
-    config: CompareConfig, fewest: tuple[int, str]
-) -> tuple[tuple[Method, ...], tuple[LeftOut, ...]]:
-    """The methods to compare, and those that the images do not allow.
-
-    Args:
-        config: `strategies` and `heads`.
-        fewest: the smallest number of training images that a class has in any fold, and that
-            class.
+def asked_for(config: CompareConfig) -> tuple[Method, ...]:
+    """The methods that the options ask for and that make sense, with their references.
 
     Raises:
-        UsageError: a name is unknown, or nothing can be tried.
+        UsageError: a name is unknown, or none of them makes sense.
     """
     strategies = _known_strategies(config.strategies or tuple(STRATEGIES))
     names = tuple(dict.fromkeys(config.heads or DEFAULT_HEADS))
     for name in names:
         heads.require_known(name)
-    methods = _with_references(
+    chosen = [
         Method(strategy, head)
         for strategy in strategies
         for head in names
         if _makes_sense(strategy, head)
-    )
-    few = tuple(
-        LeftOut(method.strategy, method.head, _too_few(method.head, fewest))
+    ]
+    if not chosen:
+        raise UsageError(
+            "Expected strategies and heads that go together: merge is for heads that are solved "
+            "from moments, joint for the others (for these it is the same as merge), every other "
+            f"strategy for {GRADIENT_HEAD}. Received: strategies={','.join(strategies)}, "
+            f"heads={','.join(names)}. Name others."
+        )
+    return tuple(dict.fromkeys((*chosen, *(method.reference for method in chosen))))
+
+
+def possible(
+    methods: Sequence[Method], fewest: int, name: str
+) -> tuple[tuple[Method, ...], tuple[LeftOut, ...]]:
+    """The methods that the images allow, and the others.
+
+    Args:
+        methods: what is to be compared.
+        fewest: the smallest number of training images that a class has in any fold.
+        name: that class.
+
+    Raises:
+        UsageError: the images allow none.
+    """
+    left_out = tuple(
+        LeftOut(
+            method.strategy,
+            method.head,
+            f"{method.head} needs {HEADS[method.head].least_images} training images of every "
+            f"class, and {name!r} has {fewest} in a fold",
+        )
         for method in methods
-        if HEADS[method.head].least_images > fewest[0]
+        if HEADS[method.head].least_images > fewest
     )
-    left_out = {(entry.strategy, entry.head) for entry in few}
-    kept = tuple(entry for entry in methods if (entry.strategy, entry.head) not in left_out)
+    kept = tuple(method for method in methods if HEADS[method.head].least_images <= fewest)
     if not kept:
-        raise _nothing(strategies, names, few)
-    return kept, few
+        raise UsageError(
+            f"Expected a head that the images allow: {left_out[0].reason}. Received: heads="
+            f"{','.join(dict.fromkeys(entry.head for entry in left_out))}. Name others, or add "
+            "images."
+        )
+    return kept, left_out
 
 
 def _known_strategies(names: Sequence[str]) -> tuple[str, ...]:
@@ -105,30 +129,3 @@ def _makes_sense(strategy: str, head: str) -> bool:
         # For heads from moments it equals merge.
         return not from_moments
     return head == GRADIENT_HEAD
-
-
-def _with_references(methods: Iterable[Method]) -> tuple[Method, ...]:
-    """The methods, and the joint training that their forgetting is compared with."""
-    asked = tuple(methods)
-    return tuple(dict.fromkeys((*asked, *(method.reference for method in asked))))
-
-
-def _too_few(head: str, fewest: tuple[int, str]) -> str:
-    count, name = fewest
-    return (
-        f"{head} needs {HEADS[head].least_images} training images of every class, and "
-        f"{name!r} has {count} in a fold"
-    )
-
-
-def _nothing(strategies: Sequence[str], names: Sequence[str], few: Sequence[LeftOut]) -> UsageError:
-    reason = (
-        "merge is for heads that are solved from moments, joint for the others (for these it is "
-        f"the same as merge), every other strategy for {GRADIENT_HEAD}"
-    )
-    if few:
-        reason = few[0].reason
-    return UsageError(
-        f"Expected strategies and heads that go together: {reason}. Received: strategies="
-        f"{','.join(strategies)}, heads={','.join(names)}. Name others."
-    )

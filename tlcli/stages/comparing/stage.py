@@ -49,7 +49,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
             for number, name in enumerate(backbones_of(config))
         ]
     with clock.phase("head"):
-        trial = _Trial.of(config, planned, seen)
+        trial = _Trial.of(config, planned, seen[0].examples)
         found = trial.run(seen, progress)
     comparison = Comparison(
         config.data,
@@ -78,7 +78,7 @@ def _require_possible(config: CompareConfig) -> None:
         reports.require_report(config.report)
     for name in config.backbones or ():
         backbones.architecture(name)
-    methods.choose(config, (2**63, ""))
+    methods.asked_for(config)
     if config.weights == "none":
         raise UsageError(
             "Expected pretrained weights. Received: weights=none, with which nothing is learned "
@@ -158,48 +158,52 @@ def _require_same(config: CompareConfig, stored: StoredBackbone) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """What is tried, and on which images."""
+    """What is tried."""
 
     planned: Division
+    folds: int
     exemplars_per_class: int
-    fold: NDArray[np.int64]
-    """(n,) of each image."""
     methods: tuple[Method, ...]
     left_out: tuple[LeftOut, ...]
 
     @staticmethod
-    def of(config: CompareConfig, planned: Division, seen: Sequence[Seen]) -> "_Trial":
-        examples = seen[0].examples
+    def of(config: CompareConfig, planned: Division, examples: Examples) -> "_Trial":
         fold = folds_of(examples, config.folds)
-        chosen, left_out = methods.choose(config, _fewest(examples.labels, fold))
+        fewest, name = _fewest(examples.labels, fold)
+        chosen, left_out = methods.possible(methods.asked_for(config), fewest, name)
         for entry in left_out:
             log.warning("%s %s is left out: %s", entry.strategy, entry.head, entry.reason)
-        return _Trial(planned, config.exemplars_per_class, fold, chosen, left_out)
+        return _Trial(planned, config.folds, config.exemplars_per_class, chosen, left_out)
 
     def run(self, seen: Sequence[Seen], progress: Progress) -> list[MethodFigures]:
         """The figures of every method with every backbone."""
-        held = [int(number) for number in np.unique(self.fold) if number != TRAINED_ONLY]
-        solved = _counter(progress, len(seen) * len(held) * len(self.planned) * len(self.methods))
-        figures = []
-        for view in seen:
-            results = [self._fold(view, number, solved) for number in held]
-            figures += [
-                MethodFigures.of(
-                    view.lens.stored.name,
-                    method,
-                    [result[method] for result in results],
-                    [result[method.reference] for result in results],
-                )
-                for method in self.methods
-            ]
-        return figures
+        held = len(_held(folds_of(seen[0].examples, self.folds)))
+        solved = _counter(progress, len(seen) * held * len(self.planned) * len(self.methods))
+        return [entry for view in seen for entry in self._figures(view, solved)]
 
-    def _fold(self, view: Seen, number: int, solved: Solved) -> dict[Method, Result]:
-        held = self.fold == number
+    def _figures(self, view: Seen, solved: Solved) -> list[MethodFigures]:
+        fold = folds_of(view.examples, self.folds)
+        results = [self._results(view, fold == number, solved) for number in _held(fold)]
+        return [
+            MethodFigures.of(
+                view.lens.stored.name,
+                method,
+                [result[method] for result in results],
+                [result[method.reference] for result in results],
+            )
+            for method in self.methods
+        ]
+
+    def _results(self, view: Seen, held: NDArray[np.bool_], solved: Solved) -> dict[Method, Result]:
         split = Split(view.examples.where(~held), view.examples.where(held))
         return trials.run(
             view.lens, self.planned, split, self.methods, self.exemplars_per_class, solved
         )
+
+
+def _held(fold: NDArray[np.int64]) -> list[int]:
+    """The folds that have images."""
+    return [int(number) for number in np.unique(fold) if number != TRAINED_ONLY]
 
 
 def folds_of(examples: Examples, count: int) -> NDArray[np.int64]:
