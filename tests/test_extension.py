@@ -233,7 +233,7 @@ def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
 
 
 def means(name="lda", **given):
-    facts = {"grows": True, "moments": True, "old_images": "none"} | given
+    facts = {"grows": True, "learns": True, "moments": True, "old_images": "none"} | given
     return Means(Recipe(name), **facts)
 
 
@@ -264,6 +264,7 @@ def test_more_images_of_known_classes_need_columns_that_move(strategy):
         ("merge", {"moments": False}, r"--memory none.*freeze-old"),
         ("joint", {"name": "svm"}, r"all old images.*--old-data.*--memory features"),
         ("joint", {"name": "svm", "old_images": "some"}, r"keeps some"),
+        ("lwf", {"learns": False}, r"new images for lwf.*--strategy merge"),
         ("replay", {}, r"--memory exemplars.*--old-data"),
         ("freeze-old", {"grows": False}, r"new classes for freeze-old.*--strategy"),
         (None, {"name": "softmax", "grows": False}, r"new classes for freeze-old"),

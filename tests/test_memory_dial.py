@@ -100,9 +100,10 @@ def test_exemplars_are_kept_in_herding_order_with_their_pixels(
     assert kept.kept is not None
     assert kept.kept.labels == ("apple",) * 3 + ("leaf",) * 3 + ("sky",) * 3
     assert kept.pixels_of(kept.kept.hashes).shape == (9, tiny.IMAGE_SIZE, tiny.IMAGE_SIZE, 3)
+    fresh = tiny.draw(tmp_path / "fresh", ["apple", "leaf", "sky"], count=4, seed=7)
     answer = tlcli.json(
         *("extend-classes", run, pictures / "second", "--strategy", "replay"),
-        *("--test", pictures / "first"),
+        *("--test", fresh),
     )
     assert answer["exact"] is False
     assert answer["validation"]["old_accuracy"] >= 0.8
@@ -207,7 +208,7 @@ def test_rp_ridge_lives_behind_a_projection(
     answer = tlcli.json("pretrain", pictures / "all", "--out", joint, *options)
     shown = tlcli.json("rounds", "show", projected)
     assert shown["memory_sha256"] == answer["memory_sha256"]
-    assert shown["projection"] == {"width": 64, "seed": 0}
+    assert shown["projection"]["width"] == 64
     assert tlcli.json("evaluate", projected, pictures / "test")["accuracy"] >= 0.9
     plain = start(tlcli, pictures, tmp_path / "plain")
     assert "backbone" in tlcli.error(5, "merge", projected, plain, "--out", tmp_path / "both")
@@ -230,7 +231,7 @@ def test_the_exported_model_holds_projection_and_temperature(
     features = np.asarray(backbones.load_model(lens.stored)(batch, training=False))
     assert lens.projection is not None
     expected = head.probabilities(Vectors.of(lens.projection.of(features)))
-    np.testing.assert_allclose(model.predict(batch, verbose=0), expected, atol=1e-5)
+    np.testing.assert_allclose(model.predict(batch, verbose=0), expected, atol=1e-4)
     assert not model.get_layer("projection").trainable
 
 
@@ -303,3 +304,108 @@ def test_the_temperature_is_reported_and_lowers_the_calibration_error(
     assert calibration["ece_after"] < calibration["ece_before"]
     shown = tlcli.json("rounds", "show", run)
     assert shown["calibration"] == calibration
+
+
+def test_a_class_of_one_old_image_gets_more(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(pictures / "first", tmp_path / "data"))
+    later = tmp_path / "later" / "leaf"
+    later.mkdir(parents=True)
+    for path in sorted((data / "leaf").iterdir())[1:]:
+        path.rename(later / path.name)
+    run, joint = tmp_path / "run", tmp_path / "joint"
+    whole = tlcli.json("pretrain", pictures / "first", "--out", joint)
+    for options in (("--memory", "features"), ("--memory", "features", "--head", "softmax")):
+        shutil.rmtree(run, ignore_errors=True)
+        tlcli("pretrain", data, "--out", run, *options)
+        answer = tlcli.json("extend-classes", run, later.parent)
+        assert answer["memory_sha256"] == whole["memory_sha256"]
+        assert answer["exact"] is True
+
+
+@pytest.mark.parametrize("strategy", ["lwf", "naive"])
+def test_one_new_image_is_enough_for_gradients_and_none_is_refused(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, strategy: str
+) -> None:
+    one = tiny.draw(tmp_path / "one", ["sky"], count=1, seed=11)
+    answer = tlcli.json("extend-classes", run, one, "--strategy", strategy)
+    assert answer["images"]["used"] == 1
+    again = ("extend-classes", run, one, "--strategy", strategy, "--head", "ridge")
+    assert "new images" in tlcli.error(2, *again)
+
+
+def test_an_explicit_merge_solves_the_head_anew(
+    tlcli: CommandLine, run: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", run, pictures / "second", "--strategy", "freeze-old")
+    answer = tlcli.json("extend-classes", run, pictures / "second", "--strategy", "merge")
+    assert (answer["changed"], answer["exact"]) == (True, True)
+    again = tlcli.json("extend-classes", run, pictures / "second", "--strategy", "merge")
+    assert again["changed"] is False
+
+
+def test_exemplars_need_the_files_of_old_images(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    run = start(tlcli, pictures, tmp_path / "run", "--memory", "features")
+    error = tlcli.error(3, "extend-classes", run, pictures / "second", "--memory", "exemplars")
+    assert "--old-data" in error
+    rehearsed = tlcli.json(
+        *("extend-classes", run, pictures / "second", "--strategy", "replay"),
+        *("--exemplars-per-class", "3"),
+    )
+    assert rehearsed["memory"] == "features"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--distillation-weight", "nan"], "finite"),
+        (["--distillation-weight", "5"], "--strategy lwf"),
+        (["--bias-correction", "bic"], "--strategy replay"),
+        (["--head", "auto", "--strategy", "lwf"], "merge or joint"),
+    ],
+)
+def test_options_of_another_strategy_are_refused(
+    tlcli: CommandLine, run: Path, pictures: Path, options: list[str], named: str
+) -> None:
+    assert named in tlcli.error(2, "extend-classes", run, pictures / "second", *options)
+
+
+def test_images_that_are_learned_do_not_test(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    options = ("pretrain", pictures / "first", "--out", tmp_path / "run")
+    tlcli(*options, "--test", pictures / "first", code=3)
+    assert "set other images aside" in tlcli.err.lower()
+
+
+def test_a_gate_is_closed_by_a_parent_that_has_learned_the_images(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    """Its accuracy on them is not what it would be on others."""
+    run = start(tlcli, pictures, tmp_path / "run", "--memory", "features")
+    tlcli("extend-classes", run, pictures / "second", "--strategy", "freeze-old")
+    answer = tlcli.json("extend-classes", run, pictures / "third", "--strategy", "merge")
+    assert answer["validation"]["old_accuracy"] is not None
+    assert answer["validation"]["old_accuracy_before"] is None
+
+
+def test_heads_cannot_be_compared_on_one_image_a_class(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    data = tiny.draw(tmp_path / "one", ["apple", "leaf", "sky"], count=1)
+    error = tlcli.error(3, "pretrain", data, "--out", tmp_path / "run", "--head", "auto")
+    assert "Name a head" in error
+    tlcli("pretrain", data, "--out", tmp_path / "run")
+    head = head_of(tmp_path / "run")
+    assert 0.01 < head.temperature != 1.0
+
+
+def test_a_projected_run_can_be_fine_tuned(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    run = start(tlcli, pictures, tmp_path / "run", "--head", "softmax", "--projection", "32")
+    tlcli("finetune", run, pictures / "first", "--epochs", "1")
+    assert tlcli.json("evaluate", run, pictures / "test", "--ignore-unknown")["accuracy"] > 0.5

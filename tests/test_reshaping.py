@@ -102,8 +102,8 @@ def test_removing_images_is_never_having_seen_them(
     assert tlcli.json("pretrain", data, "--out", never)["memory_sha256"] == answer["memory_sha256"]
     assert answer["images"]["removed"] == 2
     assert answer["classes"] == ["apple", "leaf", "sky"]
-    unchanged = tlcli.json("remove-classes", run, "--images", pictures / "test")
-    assert unchanged["changed"] is False
+    tlcli("remove-classes", run, "--images", pictures / "test")
+    assert "never learned" in tlcli.err
 
 
 def test_a_class_without_images_left_is_gone(tlcli: CommandLine, run: Path, pictures: Path) -> None:
@@ -113,9 +113,23 @@ def test_a_class_without_images_left_is_gone(tlcli: CommandLine, run: Path, pict
     assert "two classes" in error
 
 
-def test_bad_removals(tlcli: CommandLine, run: Path) -> None:
+def test_bad_removals(tlcli: CommandLine, run: Path, joint: Path) -> None:
     assert "'sky'" in tlcli.error(2, "remove-classes", run, "clouds")
     assert "--images" in tlcli.error(2, "remove-classes", run)
+    assert "typo.jpg" in tlcli.error(3, "remove-classes", run, "--images", "typo.jpg")
+    tlcli("remove-classes", joint, "plum")
+    assert tlcli.json("remove-classes", joint, "plum")["changed"] is False
+
+
+def test_images_are_not_forgotten_by_columns_that_were_fitted_to_them(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    run, image = tmp_path / "run", pictures / "first" / "sky" / "001.png"
+    tlcli("pretrain", pictures / "first", "--out", run, "--head", "softmax")
+    error = tlcli.error(3, "remove-classes", run, "--images", image)
+    assert "--head lda" in error
+    answer = tlcli.json("remove-classes", run, "--images", image, "--approximate")
+    assert answer["exact"] is False
 
 
 def test_columns_are_dropped_from_a_head_that_cannot_be_solved_again(
@@ -154,12 +168,34 @@ def test_images_that_both_runs_learned_count_once(
     assert answer["memory_sha256"] == sha256_of(tlcli, joint)
 
 
-def test_common_images_of_unknown_features_are_refused(
-    tlcli: CommandLine, run: Path, joint: Path, tmp_path: Path, empty_cache: None
+def test_runs_that_share_some_images_need_their_features(
+    tlcli: CommandLine, run: Path, joint: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    error = tlcli.error(3, "merge", joint, run, "--out", tmp_path / "both")
-    assert "24 of 24" in error
-    assert not (tmp_path / "both").exists()
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    tlcli("extend-classes", run, pictures / "second")
+    tlcli("extend-classes", other, pictures / "third")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "empty-cache"))
+        error = tlcli.error(3, "merge", run, other, "--out", tmp_path / "both")
+        assert "24 of 24" in error
+        assert not (tmp_path / "both").exists()
+    answer = tlcli.json("merge", run, other, "--out", tmp_path / "both")
+    assert answer["memory_sha256"] == sha256_of(tlcli, joint)
+    assert answer["exact"] is True
+
+
+def test_the_order_of_two_runs_does_not_matter_but_for_the_order_of_classes(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(pictures / "second", tmp_path / "rest")
+    shutil.copytree(pictures / "third", tmp_path / "rest", dirs_exist_ok=True)
+    tlcli("pretrain", tmp_path / "rest", "--out", other)
+    tlcli("merge", run, other, "--out", tmp_path / "ab")
+    tlcli("merge", other, run, "--out", tmp_path / "ba")
+    assert_same_head(tmp_path / "ab", tmp_path / "ba")
+    temperatures = [head_of(tmp_path / name).temperature for name in ("ab", "ba")]
+    assert temperatures[0] == pytest.approx(temperatures[1])
 
 
 def test_runs_on_other_backbones_are_not_merged(

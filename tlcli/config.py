@@ -38,10 +38,10 @@ class StrategyOptions:
     """None: merge where the head can be solved from moments, else joint or freeze-old."""
     distillation_weight: float | None = None
     """Of lwf. None: the share of old classes among all."""
-    distillation_temperature: float = 2.0
-    """Of lwf."""
-    bias_correction: str = "wa"
-    """Of replay: `none`, `wa` or `bic`."""
+    distillation_temperature: float | None = None
+    """Of lwf. None: 2."""
+    bias_correction: str | None = None
+    """Of replay: `none`, `wa` or `bic`. None: wa."""
 
 
 @dataclass(frozen=True)

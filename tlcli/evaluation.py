@@ -1,5 +1,6 @@
 """How good a head is: predictions → figures. What was not measured is None, never a guess."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli.errors import TlcliError
 from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe, expected_calibration_error
 from tlcli.images import Skipped, folds, holdout
 from tlcli.moments import Rows
 from tlcli.runs import RegisteredClass
+
+log = logging.getLogger(__name__)
 
 FOLDS = 5
 HELD_OUT = 0.2
@@ -133,6 +137,9 @@ def by_folds(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) ->
     single = _single_classes(known)
     for part, assigned in ((known.new, new), (known.old, old)):
         assigned[np.isin(np.array(part.labels, object), single)] = -1
+    # The parent's head is solved again without a fold: no class may vanish from it.
+    alone = [name for name, count in Counter(known.old.labels).items() if count == 1]
+    old[np.isin(np.array(known.old.labels, object), alone)] = -1
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
     answers = _held_out("cross-validation", fit, known, classes, masks)
     return replace(answers, untestable=tuple(single))
@@ -171,11 +178,18 @@ def _held_out(
     true: list[str] = []
     logits = [np.zeros((0, len(classes)), np.float32)]
     before: list[Names] = []
+    comparable = True
     for new, old in masks:
         if not (new.any() or old.any()):
             continue
         rest = known.without(new, old)
-        head = fit(rest).ordered(classes)
+        try:
+            head = fit(rest).ordered(classes)
+        except TlcliError as error:
+            log.warning("the round could not be validated: %s", error)
+            return _nothing_asked(method, classes)
+        # A parent that has learned the images would look better than it is.
+        comparable &= rest.parent is not None and (rest.again is not None or not old.any())
         for part, mask in ((known.new, new), (known.old, old)):
             asked = part.where(mask)
             true += asked.labels
@@ -187,8 +201,13 @@ def _held_out(
         classes,
         np.array(true, object),
         np.concatenate(logits),
-        np.concatenate(before) if before else None,
+        np.concatenate(before) if before and comparable else None,
     )
+
+
+def _nothing_asked(method: str, classes: tuple[str, ...]) -> Answers:
+    nothing = np.zeros((0, len(classes)), np.float32)
+    return Answers(method, classes, np.zeros(0, object), nothing, None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from tlcli.features import Examples
 from tlcli.heads import Distillation, Fit, Known, LinearHead, Recipe, Standardisation, Task
 
 DEFAULT_EXEMPLARS = 20
+DISTILLATION_TEMPERATURE = 2.0
 HELD_FOR_BIAS = 0.2
 """Share of the exemplars on which the bias layer of BiC is fitted."""
 LEAST_FOR_BIAS = 10
@@ -80,7 +81,8 @@ def _lwf(extension: Extension, known: Known) -> LinearHead:
     weight = options.distillation_weight
     if weight is None:
         weight = float(old.sum()) / len(old)
-    how = Distillation(int(old.sum()), weight, options.distillation_temperature)
+    temperature = options.distillation_temperature or DISTILLATION_TEMPERATURE
+    how = Distillation(int(old.sum()), weight, temperature)
     task = replace(_task(extension, known, known.new), anchored=old, distillation=how)
     return heads.fit_columns(start, task)
 
@@ -88,10 +90,11 @@ def _lwf(extension: Extension, known: Known) -> LinearHead:
 def _replay(extension: Extension, known: Known) -> LinearHead:
     rehearsed = _exemplars(known.old, extension.exemplars_per_class).joined(known.new)
     start, old = _start(extension, known), _old(extension, known)
-    if extension.options.bias_correction == "bic":
+    correction = extension.options.bias_correction or "wa"
+    if correction == "bic":
         return _with_bias_layer(extension, known, start, rehearsed)
     head = _rehearse(extension, known, start, rehearsed)
-    return _aligned(head, old) if extension.options.bias_correction == "wa" else head
+    return _aligned(head, old) if correction == "wa" else head
 
 
 def _rehearse(
@@ -243,6 +246,8 @@ class Means:
     recipe: Recipe
     grows: bool
     """Whether the round adds classes."""
+    learns: bool
+    """Whether the features of a new image are at hand."""
     moments: bool
     """Whether the run keeps moments."""
     old_images: str
@@ -270,6 +275,22 @@ def require_known(strategy: str | None) -> None:
             f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
             "Choose one of these."
         )
+
+
+def require_options(strategy: str, options: StrategyOptions) -> None:
+    """Raise UsageError for an option that this strategy does not have."""
+    owners = {
+        "distillation_weight": "lwf",
+        "distillation_temperature": "lwf",
+        "bias_correction": "replay",
+    }
+    for name, owner in owners.items():
+        if getattr(options, name) is not None and strategy != owner:
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"Expected --{flag} with --strategy {owner} alone. Received: "
+                f"strategy={strategy!r}. Leave --{flag} out."
+            )
 
 
 def _default(means: Means) -> str:
@@ -302,6 +323,12 @@ def _problem(strategy: str, means: Means) -> tuple[str, str, str] | None:
             f"a run that keeps {means.old_images} of them",
             "Give the old images with --old-data, keep them with --memory features, or use "
             "--strategy merge with --head lda.",
+        )
+    if not anew and not means.learns:
+        return (
+            f"Expected new images for {strategy}.",
+            "none",
+            "Use --strategy merge, or joint with the old images.",
         )
     if strategy == "replay" and means.old_images == "none":
         return (

@@ -11,6 +11,7 @@ from tlcli.cli.options import (
     config_of,
     data_argument,
     engine_option,
+    finite,
     head_options,
     json_option,
     keras_model_option,
@@ -115,6 +116,7 @@ def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
     StrategyOptions,
     "--distillation-weight",
     type=click.FloatRange(min=0),
+    callback=finite,
     metavar="λ",
     help="Of lwf, against the loss on the new images.  [default: share of old classes]",
 )
@@ -122,14 +124,15 @@ def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
     StrategyOptions,
     "--distillation-temperature",
     type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
     metavar="T",
-    help="Of lwf.",
+    help="Of lwf: by which logits are divided before they are compared.  [default: 2]",
 )
 @option(
     StrategyOptions,
     "--bias-correction",
     type=click.Choice(["none", "wa", "bic"]),
-    help="Of replay: `wa` aligns the norms of new columns, `bic` fits a bias layer.",
+    help="Of replay: `wa` aligns the norms of new columns, `bic` fits a bias layer.  [default: wa]",
 )
 @head_options
 @memory_options

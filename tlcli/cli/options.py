@@ -1,6 +1,7 @@
 """Options that several commands share; defaults come from the config dataclasses alone."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,13 @@ class Share(click.ParamType[float]):
         if not 0 <= share <= 1:
             self.fail(f"{value!r} is not a share from 0 to 1, or 0% to 100%", param, ctx)
         return share
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A callback that refuses nan and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number", context, parameter)
+    return value
 
 
 def option(config: type, *flags: str, **attributes: Any) -> Decorator:

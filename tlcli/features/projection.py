@@ -9,19 +9,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli.features.vectors import Float32, Selection, Vectors
 
-_ROWS = 256
-"""Vectors are projected in blocks of this many, padded: a row depends on its image alone."""
+LARGEST = 2**16 - 1
+"""Features are cut at ± LARGEST units of their grid, as they are in moments."""
+
+_MATRIX_BITS = 20
+"""Entries of P are multiples of 2^-20."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """h = ReLU(φP) with P (D, M) of independent normal numbers of variance 1/D."""
+    """h = ReLU(φP) with P (D, M) of independent normal numbers of variance 1/D.
+
+    Features and P are put on fixed-point grids, so that every sum is of integers below 2^53 and
+    exact in float64: the same bits on every processor, in any order.
+    """
 
     width: int
     """M"""
+    bits: int
+    """Of the grid of the features: one unit is 2^-bits."""
     seed: int = 0
 
     def fingerprint(self, backbone: str) -> str:
@@ -31,25 +41,23 @@ class Projection:
 
     def matrix(self, width: int) -> Float32:
         """P (D, M) for features of a width D."""
-        return _matrix(width, self.width, self.seed)
+        return np.asarray(_units(width, self.width, self.seed) * 2.0**-_MATRIX_BITS, np.float32)
 
     def of(self, rows: Float32) -> Float32:
         """Projected features (n, M) of features (n, D)."""
-        matrix = self.matrix(rows.shape[1])
-        result = np.empty((len(rows), self.width), np.float32)
-        for start in range(0, len(rows), _ROWS):
-            block = rows[start : start + _ROWS]
-            padded = np.zeros((_ROWS, rows.shape[1]), np.float32)
-            padded[: len(block)] = block
-            result[start : start + _ROWS] = np.maximum(padded @ matrix, 0)[: len(block)]
-        return result
+        grid = np.clip(np.rint(rows.astype(np.float64) * 2.0**self.bits), -LARGEST, LARGEST)
+        sums = grid @ _units(rows.shape[1], self.width, self.seed)
+        np.maximum(sums, 0.0, out=sums)
+        sums *= 2.0 ** -(self.bits + _MATRIX_BITS)
+        return sums.astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _matrix(rows: int, columns: int, seed: int) -> Float32:
+def _units(rows: int, columns: int, seed: int) -> NDArray[np.float64]:
+    """P (D, M) in units of its grid."""
     # The stream of RandomState never changes (NEP 19); that of Generator may.
     normal = np.random.RandomState(seed).standard_normal((rows, columns))
-    return np.asarray(normal / np.sqrt(rows), np.float32)
+    return np.asarray(np.rint(normal * (2.0**_MATRIX_BITS / np.sqrt(rows))), np.float64)
 
 
 @dataclass(frozen=True, eq=False)

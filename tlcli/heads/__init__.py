@@ -17,7 +17,7 @@ from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_column
 from tlcli.heads.known import Fit, Known
 from tlcli.heads.linear import LinearHead, load, save
 from tlcli.heads.recipes import HEADS, Recipe, require_known
-from tlcli.heads.separation import blend, separation
+from tlcli.heads.separation import blend, sensible, separation, usual_temperature
 
 __all__ = [
     "HEADS",
@@ -34,6 +34,8 @@ __all__ = [
     "load",
     "require_known",
     "save",
+    "sensible",
     "separation",
     "temperature",
+    "usual_temperature",
 ]

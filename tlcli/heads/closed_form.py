@@ -62,6 +62,9 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
     means = _means(moments)
     covariance = _shrunken_covariance(moments, means, shrinkage)
     weights = _solve(covariance, means.T, _rounding(moments))
+    if weights is None and shrinkage == "auto":
+        covariance = _made_positive(_shrunken_covariance(moments, means, shrinkage))
+        weights = _solve(covariance, means.T, _rounding(moments))
     if weights is None:
         raise UsageError(
             f"Expected a shrinkage with which the covariance can be inverted. Received: "
@@ -70,6 +73,16 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
         )
     bias = _log_priors(moments, priors) - 0.5 * (means.T * weights).sum(axis=0)
     return _head(moments, weights, bias)
+
+
+def _made_positive(covariance: Float64) -> Float64:
+    """Σ (D, D) with eigenvalues of at least a thousandth of their mean.
+
+    Moments from which estimates were taken away may have directions of negative variance.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    least = 1e-3 * max(float(values.mean()), float(np.abs(values).max()) * 1e-3)
+    return np.asarray((vectors * np.maximum(values, least)) @ vectors.T, np.float64)
 
 
 def _means(moments: Moments) -> Float64:

@@ -111,6 +111,8 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     """
     from scipy import optimize
 
+    if not len(task.labels):
+        return start
     problem = _Problem.of(start, task)
     solution = optimize.minimize(
         problem.loss_and_gradient,

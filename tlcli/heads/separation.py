@@ -25,6 +25,27 @@ def separation(head: LinearHead, moments: Moments) -> float:
     return float((own - others).mean())
 
 
+USUAL = 0.08
+"""Temperature of most heads on most features, as a share of the separation."""
+
+_SENSIBLE = (0.005, 1.0)
+"""The same of any head: beyond, a temperature says how few images it was fitted to."""
+
+
+def usual_temperature(head: LinearHead, moments: Moments | None) -> float:
+    """The temperature of a head that no image has tested; 1 without moments."""
+    unit = 0.0 if moments is None else separation(head, moments)
+    return USUAL * unit if unit > 0 else 1.0
+
+
+def sensible(temperature: float, head: LinearHead, moments: Moments | None) -> float:
+    """A measured temperature, held within what is to be believed where moments can tell."""
+    unit = 0.0 if moments is None else separation(head, moments)
+    if unit <= 0:
+        return temperature
+    return min(max(temperature, _SENSIBLE[0] * unit), _SENSIBLE[1] * unit)
+
+
 def blend(measured: tuple[float, int], carried: tuple[float, int]) -> float:
     """The mean of two temperatures in proportion to the images behind them, as logarithms.
 

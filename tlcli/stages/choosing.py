@@ -8,8 +8,8 @@ from typing import Any
 
 from tlcli import evaluation, heads
 from tlcli.config import HeadOptions, Progress
-from tlcli.errors import UsageError
-from tlcli.evaluation import Answers
+from tlcli.errors import DataError, UsageError
+from tlcli.evaluation import Answers, Ask
 from tlcli.stages.rounds import Solution
 
 AUTO = "auto"
@@ -75,22 +75,35 @@ def candidates(
 
 
 def best(
-    names: Sequence[str], solve: Callable[[str], Solution], old_too: bool, progress: Progress
+    names: Sequence[str],
+    solve: Callable[[str], Solution],
+    ask: Ask,
+    old_too: bool,
+    progress: Progress,
 ) -> Choice:
     """The head with the highest mean class accuracy; among equals the simplest.
 
     Args:
         names: of the heads, the simplest first.
         solve: a head of this name on all images.
+        ask: how images are held out.
         old_too: whether images of earlier rounds are held out too.
         progress: told the phase "choosing a head".
+
+    Raises:
+        DataError: no image can be held out.
     """
     tried: list[Choice] = []
     for done, name in enumerate(names):
         progress("choosing a head", done, len(names))
         start = time.perf_counter()
         solution = solve(name)
-        answers = solution.held_out(evaluation.by_folds, old_too)
+        answers = solution.held_out(ask, old_too)
+        if not len(answers.true):
+            raise DataError(
+                "Expected at least two images of a class with --head auto. Received: one of each, "
+                "which leaves none to compare heads on. Name a head: ncm, or lda."
+            )
         seconds = round(time.perf_counter() - start, 3)
         figures = evaluation.accuracies(answers)
         tried.append(Choice(solution, answers, (Candidate(name, *figures, seconds),)))

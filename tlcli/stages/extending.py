@@ -1,6 +1,6 @@
 """extend-classes: the next round."""
 
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass, replace
 
 from tlcli import evaluation, extension, moments, runs
@@ -10,7 +10,7 @@ from tlcli.evaluation import Ask, Validation
 from tlcli.extension import Extension, Means, Strategy
 from tlcli.features import Features
 from tlcli.heads import Known, Recipe
-from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.runs import RegisteredClass, Writer
@@ -19,6 +19,8 @@ from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.collecting import Collected
 from tlcli.stages.parents import Parent, Recalled
 from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
+
+log = logging.getLogger(__name__)
 
 
 def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> RoundResult:
@@ -35,16 +37,17 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     extension.require_known(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
-        same_recipe = _same_recipe(config, parent)
+        same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, clock, progress)
-        idle = same_recipe and not given.anything
+        idle = same_head and not given.anything
         if idle and not parents.turns(config.keeping, parent.memory):
             return rounds.unchanged(config.run, parent.round, given.intake, clock)
         state = _state(config, parent, given, clock, progress)
         plan, choice = _as_it_is(state) if idle else _choose(config, state, clock, progress)
         with clock.phase("validation"):
             calibrated, validation = _examine(config, plan, choice, progress)
-        _require_no_regression(config.max_regression, validation)
+        if not idle:
+            _require_no_regression(config.max_regression, validation)
         with clock.phase("memory"):
             remembered = _remember(config, state)
         draft = Draft(
@@ -72,6 +75,8 @@ class _Given:
     """From files of moments."""
     learned: tuple[LabelledImage, ...]
     """Images of DATA that the run has learned before."""
+    old: tuple[LabelledImage, ...]
+    """Images of --old-data."""
     registry: tuple[RegisteredClass, ...]
     intake: Intake
 
@@ -87,7 +92,7 @@ def _take_in(
     collected = collecting.read(parent, config.moments)
     ledger = {**parent.memory.ledger, **collected.ledger}
     listing = Listing(()) if config.data is None else rounds.scan(config.data, progress)
-    fresh, refused = _fresh(listing, ledger)
+    fresh, refused = rounds.fresh(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     with clock.phase("features"):
         found = parent.lens.features(fresh, progress)
@@ -106,20 +111,8 @@ def _take_in(
         skipped=skipped,
         known_classes=tuple(sorted(known)),
     )
-    return _Given(found, collected, learned, registry, intake)
-
-
-def _fresh(
-    listing: Listing, ledger: Mapping[str, str]
-) -> tuple[list[LabelledImage], list[Skipped]]:
-    """The images that the run has not learned, and those it learned under another label."""
-    fresh = [image for image in listing.images if image.sha256 not in ledger]
-    refused = [
-        Skipped(str(image.path), f"it was learned before as {ledger[image.sha256]!r}")
-        for image in listing.images
-        if ledger.get(image.sha256, image.label) != image.label
-    ]
-    return fresh, refused
+    old = () if config.old_data is None else rounds.scan(config.old_data, progress).images
+    return _Given(found, collected, learned, old, registry, intake)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +127,8 @@ class _State:
     """Of all images that the run has learned so far."""
     total: Moments | None
     """With the new ones."""
+    exact: bool
+    """Whether the moments are those of all images, bit for bit."""
 
     @property
     def complete(self) -> bool:
@@ -144,9 +139,7 @@ class _State:
 def _state(
     config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
 ) -> _State:
-    images = given.learned
-    if config.old_data is not None:
-        images = (*images, *rounds.scan(config.old_data, progress).images)
+    images = (*given.learned, *given.old)
     wants_all = config.learning.strategy == "joint" or parents.turns(config.keeping, parent.memory)
     with clock.phase("features"):
         recalled = parents.recall(parent, images, wants_all, progress)
@@ -154,7 +147,8 @@ def _state(
         if before is not None:
             total = moments.add(before, parent.lens.moments(given.found.examples))
             total = moments.add(total, given.collected.moments)
-    return _State(parent, given, recalled, before, total)
+        exact = parent.memory.exact or parents.rebuilds(parent, recalled)
+    return _State(parent, given, recalled, before, total, exact and given.collected.exact)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +163,7 @@ class _Plan:
     @property
     def exact(self) -> bool:
         """Whether the round equals joint training on all images."""
-        state = self.state
-        complete = state.parent.memory.exact and state.given.collected.exact
-        return self.strategy.exact and (complete or not self.extension.recipe.from_moments)
+        return self.strategy.exact and self.state.exact
 
     @property
     def ask(self) -> Ask:
@@ -216,8 +208,12 @@ def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
     return recipe
 
 
-def _same_recipe(config: ExtendConfig, parent: Parent) -> bool:
-    return config.solver.head != AUTO and _recipe(config, parent, None) == parent.recipe
+def _same_head(config: ExtendConfig, parent: Parent) -> bool:
+    """Whether the head stays as it is when there is no new image."""
+    anew = config.learning.strategy in ("merge", "joint")
+    if config.solver.head == AUTO or (anew and not parent.solved):
+        return False
+    return _recipe(config, parent, None) == parent.recipe
 
 
 def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
@@ -237,14 +233,23 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     means = Means(
         recipe,
         grows=len(given.registry) > len(parent.round.classes),
+        learns=bool(given.found.images),
         moments=state.before is not None,
         old_images=state.recalled.extent,
     )
     strategy = extension.choose(config.learning.strategy, means)
+    extension.require_options(strategy, config.learning)
+    if not extension.STRATEGIES[strategy].exact and config.solver.head is not None:
+        log.warning(
+            "--head %s is for the next merge or joint round: %s fits the columns by gradients",
+            recipe.head,
+            strategy,
+        )
     if given.collected.ledger and strategy != "merge":
         raise UsageError(
             f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
-            "needs the images. Give them as DATA, or add --head lda."
+            "needs the images. Give them as DATA, or use a run with moments and a head solved from "
+            "them, like --head lda."
         )
     per_class = parents.exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
@@ -263,10 +268,18 @@ def _choose(
     with clock.phase("head"):
         solution = plan.solve()
     with clock.phase("validation"):
-        return plan, Choice(solution, solution.held_out(plan.ask, plan.old_too))
+        # The backbone may have learned the old images, but never the new ones.
+        ask = rounds.ask_for(state.parent.lens, plan.ask) if plan.old_too else plan.ask
+        return plan, Choice(solution, solution.held_out(ask, plan.old_too))
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
+    if config.learning.strategy not in (None, "merge", "joint"):
+        raise UsageError(
+            "Expected --strategy merge or joint with --head auto. Received: "
+            f"strategy={config.learning.strategy!r}, for which the head makes no difference. "
+            "Leave one of them out."
+        )
     if not state.complete:
         raise UsageError(
             "Expected the features of all old images with --head auto. Received: a run that keeps "
@@ -280,7 +293,8 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
         parent.lens.projection is not None,
     )
     plans = {name: _plan(config, state, name) for name in names}
-    choice = choosing.best(names, lambda name: plans[name].solve(), True, progress)
+    ask = rounds.ask_for(parent.lens, evaluation.by_folds)
+    choice = choosing.best(names, lambda name: plans[name].solve(), ask, True, progress)
     return plans[choice.solution.recipe.head], choice
 
 
@@ -303,7 +317,8 @@ def _examine(
         calibrated = solution.calibrated(choice.answers, carried)
     answers = choice.answers
     if config.test is not None:
-        answers = calibrated.solution.on_test(config.test, progress)
+        learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
+        answers = calibrated.solution.on_test(config.test, learned, progress)
     number = parent.round.number + 1
     return calibrated, rounds.validated(answers, plan.state.given.registry, number)
 
@@ -334,12 +349,17 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     sources = recalled.files | {image.sha256: image for image in given.found.images}
     pixels = parents.pixels_of(parent.lens, sources, parent.memory)
     old = parent.memory
+    if parents.rebuilds(parent, recalled):
+        anew = {parent.lens.engine} if recalled.kept < len(recalled.examples) else frozenset()
+        engines = frozenset(anew) | (old.engines if recalled.kept else frozenset())
+        if old.moments is not None:
+            old = replace(old, moments=state.before, exact=True)
+        old = replace(old, engines=engines)
+    else:
+        recalled = parents.with_same_bits(parent, recalled)
     if parents.turns(config.keeping, old):
         setting, per_class = parents.turned(config.keeping, old)
-        had_moments = old.moments is not None
         old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
-        if not had_moments:
-            old = replace(old, engines=frozenset({parent.lens.engine}))
     total = None if old.setting == "none" else state.total
     remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
     if given.collected.ledger:

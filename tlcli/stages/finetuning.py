@@ -39,16 +39,19 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         before, recipe = parent.lens, parent.recipe
         listing = rounds.scan(config.data, progress)
         _require_same_classes(listing, parent.round, config)
+        _, refused = rounds.fresh(listing, parent.memory.ledger)
+        relabelled = {entry.path for entry in refused}
+        usable = [image for image in listing.images if str(image.path) not in relabelled]
         with clock.phase("features"):
-            found = before.features(listing.images, progress)
-            skipped = rounds.readable(listing, found, (), config.images.max_bad)
+            found = before.features(usable, progress)
+            skipped = rounds.readable(listing, found, refused, config.images.max_bad)
         with clock.phase("training"):
             model, trained = _train(config, recipe, before, found, progress)
         after = _store(model, before, config.engine, writer, clock)
         with clock.phase("features"):
             rebuilt = after.features(found.images, progress)
         with clock.phase("head"):
-            fit = _head_on_new_features(recipe, trained)
+            fit = _head_on_new_features(recipe, after, trained)
             known = _known(after, rebuilt)
             solution = Solution.of(after, recipe, fit, known, parent.round.manifest.classes)
         with clock.phase("validation"):
@@ -56,7 +59,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             calibrated = solution.calibrated(held_out, None)
             answers = held_out
             if config.test is not None:
-                answers = calibrated.solution.on_test(config.test, progress)
+                answers = calibrated.solution.on_test(config.test, (), progress)
         with clock.phase("memory"):
             remembered = _memory(parent.memory, after, rebuilt, known)
         draft = Draft(
@@ -148,9 +151,12 @@ def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) 
     return Lens.of(backbones.load_stored(folder), engine, before.projection)
 
 
-def _head_on_new_features(recipe: Recipe, trained: Trained) -> Fit:
-    """Solved again where moments allow it, else the head that was trained with the backbone."""
-    if recipe.from_moments:
+def _head_on_new_features(recipe: Recipe, lens: Lens, trained: Trained) -> Fit:
+    """Solved again, or else the head that was trained with the backbone.
+
+    That head sees the backbone's features: behind a projection it would be of no use.
+    """
+    if recipe.from_moments or lens.projection is not None:
         return extension.first(recipe)
     return lambda known: trained.head
 

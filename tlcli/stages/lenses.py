@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,10 @@ class Lens:
         stored = backbones.load_stored(run.backbone_folder(manifest.backbone_fingerprint))
         projection = Projection(**manifest.projection) if manifest.projection else None
         return Lens.of(stored, engine, projection)
+
+    def through(self, width: int) -> "Lens":
+        """The same behind a projection to this width."""
+        return replace(self, projection=Projection(width, self.stored.fixed_point_bits))
 
     @property
     def fingerprint(self) -> str:

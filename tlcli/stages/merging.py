@@ -2,7 +2,7 @@
 
 import shutil
 
-from tlcli import backbones, evaluation, extension, files, moments, runs
+from tlcli import backbones, evaluation, extension, files, heads, moments, runs
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.heads import Known, Recipe
@@ -45,18 +45,18 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
                 lens, recipe, extension.first(recipe), known, _registry(first, second)
             )
         with clock.phase("validation"):
-            ask = evaluation.ask_for(recipe)
+            ask = rounds.ask_for(lens, evaluation.ask_for(recipe))
             answers = solution.held_out(ask, united.setting == "features")
-            carried = first.suggests(solution.head, united.moments)
-            calibrated = solution.calibrated(answers, None if len(answers.true) else carried)
+            carried = None if len(answers.true) else _carried(first, second, solution)
+            calibrated = solution.calibrated(answers, carried)
             if config.test is not None:
-                answers = calibrated.solution.on_test(config.test, progress)
+                answers = calibrated.solution.on_test(config.test, united.ledger, progress)
         draft = Draft(
             command="merge",
             strategy=None,
             solution=calibrated.solution,
             memory=united,
-            exact=united.exact or not recipe.from_moments,
+            exact=united.exact,
             config=config,
             intake=Intake(len(united.ledger), len(united.ledger), 0, 0, ()),
             validation=rounds.validated(answers, solution.registry, 1),
@@ -95,6 +95,15 @@ def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Cl
     return Lens.of(backbones.load_stored(folder), config.engine, first.lens.projection)
 
 
+def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:
+    """The temperature that both runs suggest, in proportion to their images."""
+    suggested = [run.suggests(solution.head, solution.known.moments) for run in (first, second)]
+    known = [entry for entry in suggested if entry is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    return heads.blend(known[0], known[1]), known[0][1] + known[1][1]
+
+
 def _registry(first: Parent, second: Parent) -> tuple[RegisteredClass, ...]:
     """The classes of the first run, and behind them those that only the second knows."""
     names = dict.fromkeys((*first.round.classes, *second.round.classes))
@@ -112,6 +121,9 @@ def _united(config: MergeConfig, first: Parent, second: Parent, progress: Progre
                 f"that is {a.ledger[key]!r} in {config.run_a} and {b.ledger[key]!r} in "
                 f"{config.run_b}. Remove it from one of them with `tlcli remove-classes --images`."
             )
+    for whole, part in ((a, b), (b, a)):
+        if common == part.ledger.keys():
+            return whole
     if common:
         b = _without(config, second, common, progress)
     return a.merged(b)

@@ -47,6 +47,11 @@ class Parent:
         )
 
     @property
+    def solved(self) -> bool:
+        """Whether the head was solved from all images, and not by a strategy of gradients."""
+        return self.round.manifest.strategy in (None, "merge", "joint")
+
+    @property
     def again(self) -> Again | None:
         """Solves the head again without some images; None where the round's path matters."""
         if not self.round.manifest.exact:
@@ -57,10 +62,11 @@ class Parent:
     def suggests(self, head: LinearHead, total: Moments | None) -> tuple[float, int] | None:
         """The temperature for the next head, and how many images are behind it.
 
-        None where the run keeps no moments to compare the two heads by.
+        Without moments to compare the two heads by it is that of this head; None where they
+        cannot be compared.
         """
         if total is None or self.memory.moments is None:
-            return None
+            return self.head.temperature, len(self.memory.ledger)
         before = heads.separation(self.head, self.memory.moments)
         if before <= 0:
             return None
@@ -139,9 +145,9 @@ def require_memory(asked: MemoryOptions) -> None:
     """
     if asked.memory is not None:
         memory.require_known(asked.memory)
-    if asked.exemplars_per_class is not None and asked.memory not in (None, "exemplars"):
+    if asked.exemplars_per_class is not None and asked.memory in ("none", "moments"):
         raise UsageError(
-            f"Expected --memory exemplars with --exemplars-per-class. "
+            f"Expected --memory exemplars or features with --exemplars-per-class. "
             f"Received: memory={asked.memory!r}. Leave one of them out."
         )
 
@@ -165,7 +171,8 @@ def turned(asked: MemoryOptions, current: Memory) -> tuple[str, int | None]:
     """Setting and exemplars per class of the next round."""
     setting = asked.memory
     if setting is None:
-        setting = current.setting if asked.exemplars_per_class is None else "exemplars"
+        kept = asked.exemplars_per_class is None or current.setting == "features"
+        setting = current.setting if kept else "exemplars"
     if setting != "exemplars":
         return setting, None
     return setting, exemplars_per_class(asked, current)
@@ -178,12 +185,21 @@ def exemplars_per_class(asked: MemoryOptions, current: Memory) -> int:
 
 
 def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:
-    """The moments of all learned images; from their features where the run keeps none."""
-    if parent.memory.moments is not None:
-        return parent.memory.moments
-    if recalled.extent == "all" and parent.memory.ledger:
+    """The moments of all learned images.
+
+    From their features where the run keeps none, or estimates, and the features are at hand.
+    """
+    memory = parent.memory
+    if rebuilds(parent, recalled):
         return parent.lens.moments(recalled.examples)
-    return None
+    return memory.moments
+
+
+def rebuilds(parent: Parent, recalled: Recalled) -> bool:
+    """Whether the moments are made anew from the features of all learned images."""
+    memory = parent.memory
+    usable = memory.moments is not None and memory.exact
+    return not usable and recalled.extent == "all" and bool(memory.ledger)
 
 
 def require_projection(recipe: Recipe, lens: Lens) -> None:
@@ -224,11 +240,13 @@ def pixels_of(
         size = lens.stored.image_size
         files = [sources[key] for key in hashes if key in sources]
         pictures = dict(zip(files, images.decode_many(files, size), strict=True))
-        kept = [key for key in hashes if key not in sources]
-        rows = iter(old.pixels_of(kept)) if old is not None and kept else iter(())
+        others = [key for key in hashes if key not in sources]
+        gone = others if old is None else old.sources.without_pixels(others)
+        kept = [key for key in others if key not in set(gone)]
+        rows = dict(zip(kept, old.pixels_of(kept), strict=True)) if old and kept else {}
         result = np.empty((len(hashes), size, size, 3), np.uint8)
         for row, key in enumerate(hashes):
-            picture = pictures[sources[key]] if key in sources else next(rows, None)
+            picture = pictures[sources[key]] if key in sources else rows.get(key)
             if not isinstance(picture, np.ndarray):
                 raise DataError(
                     f"Expected the image with the content hash {key[:12]}… as an exemplar. "

@@ -22,7 +22,7 @@ from tlcli import (
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.features import Examples, Projection
+from tlcli.features import Examples
 from tlcli.heads import Known, LinearHead, Recipe
 from tlcli.images import Listing
 from tlcli.runs import Writer
@@ -104,7 +104,10 @@ def _same_again(
     """The run exists: fine if it began with these very options on these very images."""
     first = writer.run.round(1)
     ledger = memory.load(first).ledger
-    given = {image.sha256: image.label for image in listing.images}
+    skipped = {entry["path"] for entry in rounds.report_of(first)["images"]["skipped"]}
+    given = {
+        image.sha256: image.label for image in listing.images if str(image.path) not in skipped
+    }
     options = rounds.plain(config) | {"data": first.manifest.config["data"]}
     if first.manifest.config != options or ledger != given:
         raise UsageError(
@@ -129,7 +132,7 @@ def _first_round(
         calibrated = choice.solution.calibrated(choice.answers, None)
         answers = choice.answers
         if config.test is not None:
-            answers = calibrated.solution.on_test(config.test, progress)
+            answers = calibrated.solution.on_test(config.test, (), progress)
     solution = calibrated.solution
     sources = {image.sha256: image for image in found.images}
     start = parents.nothing(solution.lens, config.keeping)
@@ -171,12 +174,11 @@ def _choose(
         projected = None if config.projection is None else True
         names = choosing.candidates(config.solver, found.labels, extendable, projected)
         with clock.phase("validation"):
-            return choosing.best(names, solve, False, progress)
+            ask = rounds.ask_for(plain, evaluation.by_folds)
+            return choosing.best(names, solve, ask, False, progress)
     with clock.phase("head"):
         solution = solve(config.solver.head)
-    # A network trained from random weights has learned all images but those that were held out.
-    trained = config.weights == "none"
-    ask = evaluation.by_holdout if trained else evaluation.ask_for(solution.recipe)
+    ask = rounds.ask_for(plain, evaluation.ask_for(solution.recipe))
     with clock.phase("validation"):
         return Choice(solution, solution.held_out(ask, old_too=False))
 
@@ -185,7 +187,7 @@ def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:
     """The lens with the projection that was asked for, or that the head cannot do without."""
     if width is None and heads.HEADS[recipe.head].projected:
         width = PROJECTION_WIDTH
-    return plain if width is None else replace(plain, projection=Projection(width))
+    return plain if width is None else plain.through(width)
 
 
 def _store_backbone(

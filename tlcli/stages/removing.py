@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead
 from tlcli.images import LabelledImage
 from tlcli.moments import Moments
-from tlcli.runs import RegisteredClass
+from tlcli.runs import RegisteredClass, Round
 from tlcli.stages import parents, rounds
 from tlcli.stages.parents import Parent
 from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
@@ -31,7 +32,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
     clock = Clock()
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
-        _require_known(config, parent)
+        _require_known(config, parent, writer.run.rounds())
         given = _given(config, progress)
         doomed = _doomed(config, parent, given)
         if not doomed:
@@ -39,13 +40,15 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             return rounds.unchanged(config.run, parent.round, nothing, clock)
         with clock.phase("features"):
             left = _leave(config, parent, doomed, given, progress)
+        _require_forgetting_head(config, left, doomed)
         with clock.phase("head"):
             solution = left.solve()
         with clock.phase("validation"):
             answers = left.held_out(solution)
             calibrated = left.calibrated(solution, answers)
             if config.test is not None:
-                answers = calibrated.solution.on_test(config.test, progress)
+                learned = parent.memory.ledger.keys() - doomed
+                answers = calibrated.solution.on_test(config.test, learned, progress)
         with clock.phase("memory"):
             remembered = parent.memory.forgetting(doomed, left.total, left.exact, left.removed)
         draft = Draft(
@@ -62,9 +65,11 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         return rounds.publish(writer, draft, clock)
 
 
-def _require_known(config: RemoveConfig, parent: Parent) -> None:
+def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
+    """Refuse names that the run never knew; what it has forgotten before is not asked for again."""
     known = set(parent.round.classes)
-    if unknown := set(config.names) - known:
+    forgotten = {name for entry in history for name in entry.classes} - known
+    if unknown := set(config.names) - known - forgotten:
         raise UsageError(
             f"Expected classes that the run knows. Received: {rounds.named(unknown)}. "
             f"It knows {rounds.named(known)}."
@@ -74,10 +79,14 @@ def _require_known(config: RemoveConfig, parent: Parent) -> None:
 def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
     """Images that the user has: those to forget, and those of --data."""
     paths = list(images.find_images(config.images_of))
-    hashed = zip(paths, images.content_hashes(paths), strict=True)
+    hashed = list(zip(paths, images.content_hashes(paths), strict=True))
     named = [LabelledImage(path, "", key) for path, key in hashed if isinstance(key, str)]
-    if len(named) < len(paths):
-        log.warning("%d files of --images cannot be read", len(paths) - len(named))
+    if len(named) < len(paths) or (config.images_of and not paths):
+        bad = [str(path) for path, key in hashed if not isinstance(key, str)] or config.images_of
+        raise DataError(
+            f"Expected images to forget. Received: {bad[0]}, which cannot be read as one. "
+            "Correct --images."
+        )
     if config.data is not None:
         named += rounds.scan(config.data, progress).images
     return named
@@ -87,7 +96,23 @@ def _doomed(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) ->
     """Content hashes of the learned images that are to be forgotten."""
     ledger = parent.memory.ledger
     doomed = {key for key, name in ledger.items() if name in config.names}
-    return doomed | {image.sha256 for image in given if not image.label} & ledger.keys()
+    asked = {image.sha256 for image in given if not image.label}
+    if strange := len(asked - ledger.keys()):
+        log.warning("%d of %d images of --images were never learned", strange, len(asked))
+    return doomed | asked & ledger.keys()
+
+
+def _require_forgetting_head(config: RemoveConfig, left: "_Left", doomed: set[str]) -> None:
+    """Refuse to forget images of a class that stays, where its column would stay as it is."""
+    ledger = left.parent.memory.ledger
+    stay = {ledger[key] for key in doomed} & set(left.classes)
+    if stay and not left.anew and not config.approximate:
+        raise DataError(
+            "Expected a head that can be solved again without the images. Received: the columns of "
+            f"{rounds.named(stay)} were fitted to them, and cannot be. Solve the head anew first "
+            "with `tlcli extend-classes RUN DATA --strategy merge --head lda`, or add "
+            "--approximate to keep the columns."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +141,8 @@ class _Left:
     @property
     def anew(self) -> bool:
         """Whether the head is solved again; otherwise it loses columns."""
-        manifest, recipe = self.parent.round.manifest, self.parent.recipe
-        if manifest.strategy not in (None, "merge", "joint"):
+        recipe = self.parent.recipe
+        if not self.parent.solved:
             return False
         return self.total is not None if recipe.from_moments else self.complete
 
@@ -138,7 +163,7 @@ class _Left:
 
     def held_out(self, solution: Solution) -> Answers:
         """Answers about kept images, where the head can be solved without them."""
-        ask = evaluation.ask_for(self.parent.recipe)
+        ask = rounds.ask_for(self.parent.lens, evaluation.ask_for(self.parent.recipe))
         return solution.held_out(ask, self.anew and self.complete)
 
     def calibrated(self, solution: Solution, answers: Answers) -> Calibrated:
@@ -177,7 +202,7 @@ def _leave(
         raise DataError(
             f"Expected the features of the images to be removed. Received: those of "
             f"{len(known.missing)} of {len(doomed)} images are neither kept nor in the cache"
-            f"{_engine_advice(parent)}. Give the images with --data DIR, or add --approximate."
+            f"{_engine_advice(parent)}, or add --approximate."
         )
     total = moments.subtract(before, parent.lens.moments(known.examples))
     if known.missing:
@@ -187,9 +212,12 @@ def _leave(
 
 
 def _engine_advice(parent: Parent) -> str:
-    if parent.memory.engines <= {parent.lens.engine}:
-        return ""
-    return f" as they were computed by {' and '.join(sorted(parent.memory.engines))}"
+    engines = sorted(parent.memory.engines)
+    if engines == [parent.lens.engine]:
+        return ". Give the images with --data DIR"
+    if len(engines) == 1:
+        return f" as {engines[0]} computed them. Use --engine {engines[0]}"
+    return f", as they came from {' and '.join(engines)}. Make a new run"
 
 
 def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -137,6 +137,17 @@ def scan(data: str, progress: Progress) -> Listing:
     return listing
 
 
+def fresh(listing: Listing, ledger: Mapping[str, str]) -> tuple[list[LabelledImage], list[Skipped]]:
+    """The images that the run has not learned, and those it learned under another label."""
+    unknown = [image for image in listing.images if image.sha256 not in ledger]
+    refused = [
+        Skipped(str(image.path), f"it was learned before as {ledger[image.sha256]!r}")
+        for image in listing.images
+        if ledger.get(image.sha256, image.label) != image.label
+    ]
+    return unknown, refused
+
+
 def named(names: Collection[str], most: int = 10) -> str:
     """Class names for a message, shortened when there are many."""
     shown = ", ".join(repr(name) for name in sorted(names)[:most])
@@ -203,15 +214,33 @@ class Solution:
         """
         return ask(self.fit, self.known, self.head.classes, old_too)
 
-    def on_test(self, test: str, progress: Progress) -> Answers:
+    def on_test(self, test: str, learned: Collection[str], progress: Progress) -> Answers:
         """What the head says of images that the user set aside.
 
+        Args:
+            test: DATA.
+            learned: content hashes of images that earlier rounds have learned.
+            progress: told the phases of reading them.
+
         Raises:
-            DataError: they are of a class that the run does not know.
+            DataError: they are of a class that the run does not know, or all of them are learned.
         """
         listing = scan(test, progress)
         require_known_classes(listing, self.head.classes, "Leave them out of --test.")
-        found = self.lens.features(listing.images, progress)
+        taken = {*learned, *self.known.new.hashes}
+        aside = [image for image in listing.images if image.sha256 not in taken]
+        if len(aside) < len(listing.images):
+            log.warning(
+                "%d of %d images of --test are learned by the run and were left out",
+                len(listing.images) - len(aside),
+                len(listing.images),
+            )
+        if not aside:
+            raise DataError(
+                f"Expected images in --test that the run does not learn. Received: {test}, all of "
+                "whose images it learns. Set other images aside."
+            )
+        found = self.lens.features(aside, progress)
         if left_out := (*listing.skipped, *found.skipped):
             log.warning(
                 "%d images of --test were left out, the first is %s (%s)",
@@ -230,12 +259,14 @@ class Solution:
                 of images behind it; None where there were none, or they are among the answers.
         """
         count = len(answers.true)
-        temperature = 1.0
-        if count:
-            temperature = heads.temperature(answers.logits, answers.columns)
+        if not count:
+            usual = heads.usual_temperature(self.head, self.known.moments)
+            return self.with_temperature(answers, usual if carried is None else carried[0])
+        measured = heads.temperature(answers.logits, answers.columns)
+        measured = heads.sensible(measured, self.head, self.known.moments)
         if carried is not None:
-            temperature = heads.blend((temperature, count), carried)
-        return self.with_temperature(answers, temperature)
+            measured = heads.blend((measured, count), carried)
+        return self.with_temperature(answers, measured)
 
     def with_temperature(self, answers: Answers, temperature: float) -> "Calibrated":
         """The same with a temperature that is given."""
@@ -245,6 +276,15 @@ class Solution:
         head = replace(self.head, temperature=temperature)
         figures = Calibration(temperature, before, after, len(answers.true))
         return Calibrated(replace(self, head=head), figures)
+
+
+def ask_for(lens: Lens, ask: Ask) -> Ask:
+    """How images are held out from heads on this backbone.
+
+    A backbone that was trained here has learned all images but those that a content hash holds out.
+    """
+    trained = lens.stored.weights in ("none", "fine-tuned")
+    return evaluation.by_holdout if trained else ask
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,6 +392,11 @@ def plain(config: Any) -> dict[str, Any]:
         name: value for name, value in asdict(config).items() if name not in ("run", "out", "wait")
     }
     return dict(json.loads(json.dumps(values, default=str)))
+
+
+def report_of(entry: Round) -> dict[str, Any]:
+    """What the command that made a round answered."""
+    return dict(json.loads(entry.file("report.json").read_text("utf-8")))
 
 
 def registered(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from tlcli import evaluation, extension, memory, moments
 from tlcli.config import StrategyOptions
 from tlcli.evaluation import Report, RoundHead
 from tlcli.extension import Extension
-from tlcli.features import Examples, Projection
+from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.moments import Moments, Rows
 from tlcli.runs import RegisteredClass
@@ -154,7 +154,7 @@ def run(
 
 def space(lens: Lens, projected: bool) -> Lens:
     """The lens with the projection of the heads that need one, or as it is."""
-    return replace(lens, projection=Projection(PROJECTION_WIDTH)) if projected else lens
+    return lens.through(PROJECTION_WIDTH) if projected else lens
 
 
 def _solve_round(
