@@ -271,7 +271,8 @@ def test_the_ridge_path_is_generalised_cross_validation(features, labels):
     exact = penalties > 1e-4 * problem.mean_eigenvalue
     np.testing.assert_allclose(errors[exact], direct[exact], rtol=1e-9)
     np.testing.assert_allclose(errors, direct, rtol=1e-4)
-    assert errors.argmin() == direct.argmin()
+    chosen = [closed_form.chosen_penalty(penalties, path) for path in (errors, direct)]
+    assert chosen[0] == chosen[1]
     assert penalties[-1] / penalties[0] == pytest.approx(1e9)
 
 
@@ -280,11 +281,27 @@ def test_ridge_is_that_of_scikit_learn_with_the_best_penalty(features, labels):
     found = moments_of(features, labels)
     penalties, errors = closed_form.ridge_path(closed_form.RidgeProblem.of(found))
     inputs = features.astype(np.float64)
-    oracle = Ridge(alpha=penalties[errors.argmin()], solver="svd").fit(inputs, one_hot(labels))
+    penalty = closed_form.chosen_penalty(penalties, errors)
+    oracle = Ridge(alpha=penalty, solver="svd").fit(inputs, one_hot(labels))
     head = closed_form.ridge(found)
     assert head.classes == tuple(np.unique(labels))
     np.testing.assert_allclose(head.weights, oracle.coef_.T, atol=1e-6)
     np.testing.assert_allclose(head.bias, oracle.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("errors", "chosen"),
+    [
+        ([3, 1, 2, 4], 1),
+        ([0.1, 0.2, 0.5, 0.3, 0.4], 3),
+        ([1, 2, 3], 0),
+        ([3, 2, 1], 2),
+        ([0, 0, 0], 0),
+    ],
+)
+def test_a_fall_towards_no_penalty_at_all_is_not_taken_for_a_good_fit(errors, chosen):
+    penalties = 10.0 ** np.arange(len(errors))
+    assert closed_form.chosen_penalty(penalties, np.array(errors, float)) == 10.0**chosen
 
 
 def test_fewer_images_than_features_do_not_ask_for_no_penalty():

@@ -349,8 +349,8 @@ def test_exemplars_need_the_files_of_old_images(
     tlcli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:
     run = start(tlcli, pictures, tmp_path / "run", "--memory", "features")
-    error = tlcli.error(3, "extend-classes", run, pictures / "second", "--memory", "exemplars")
-    assert "--old-data" in error
+    tlcli("extend-classes", run, pictures / "second", "--memory", "exemplars", code=3)
+    assert "--old-data" in tlcli.err
     rehearsed = tlcli.json(
         *("extend-classes", run, pictures / "second", "--strategy", "replay"),
         *("--exemplars-per-class", "3"),

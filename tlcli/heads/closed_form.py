@@ -192,15 +192,31 @@ def ridge(moments: Moments) -> LinearHead:
     """Least squares on one-hot targets with a penalty on W, chosen by cross-validation.
 
     With centred features G_c = G − n m mᵀ and Q_c = (n_c(μ_c − m))_c: W = (G_c + λI)⁻¹Q_c and
-    b = (n_c/n)_c − Wᵀm. λ is the one of `ridge_path` with the smallest error.
+    b = (n_c/n)_c − Wᵀm. λ is `chosen_penalty` of `ridge_path`.
 
     Source: analytic continual learning, Zhuang et al. 2022, "ACIL"; with a random projection
     of the features McDonnell et al. 2023, "RanPAC".
     """
     problem = RidgeProblem.of(moments)
     penalties, errors = ridge_path(problem)
-    weights = problem.weights(float(penalties[np.argmin(errors)]))
+    weights = problem.weights(chosen_penalty(penalties, errors))
     return _head(moments, weights, problem.shares - problem.mean @ weights)
+
+
+def chosen_penalty(penalties: Float64, errors: Float64) -> float:
+    """The largest λ at which the error is smaller than at its neighbours; else the smallest error.
+
+    With fewer images than features, and images that are nearly the same, the error also falls
+    towards λ = 0, where it compares nothing with nothing: on 1,200 images of Caltech-101 the
+    smallest error of all meant an accuracy of 0.82 in place of 0.98.
+
+    Args:
+        penalties: (k,) rising.
+        errors: (k,) of `ridge_path`.
+    """
+    inner = errors[1:-1]
+    low = np.flatnonzero((inner < errors[:-2]) & (inner < errors[2:])) + 1
+    return float(penalties[low[-1] if len(low) else np.argmin(errors)])
 
 
 def ridge_path(problem: "RidgeProblem") -> tuple[Float64, Float64]:

@@ -110,18 +110,22 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     its own class would win everywhere.
     """
     from scipy import optimize
+    from threadpoolctl import threadpool_limits
 
     if not len(task.labels):
         return start
-    problem = _Problem.of(start, task)
-    solution = optimize.minimize(
-        problem.loss_and_gradient,
-        problem.start,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 500, "gtol": 1e-5, "ftol": 1e-12},
-    )
-    fitted = problem.unpack(solution.x) * start.temperature
+    # The thread pools of NumPy and SciPy wait for each other: one thread is two to six times as
+    # fast as two, and the head does not depend on the number of processors.
+    with threadpool_limits(limits=1):
+        problem = _Problem.of(start, task)
+        solution = optimize.minimize(
+            problem.loss_and_gradient,
+            problem.start,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 500, "gtol": 1e-5, "ftol": 1e-12},
+        )
+        fitted = problem.columns(solution.x) * start.temperature
     frame, free = task.frame, task.free
     weights, bias = start.weights.copy(), start.bias.copy()
     weights[:, free] = fitted[:-1] / frame.scale[:, None]
@@ -131,59 +135,81 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The convex problem behind `fit_columns`: the free columns, their bias as last row."""
+    """The convex problem behind `fit_columns`: how far the free columns move from their anchor.
+
+    The solution moves within the span of the n inputs alone: in every other direction there is
+    nothing but the penalty. With fewer images than features it is sought in that span.
+    """
 
     inputs: Float64
-    """(n, D + 1) standardised features and a column of ones."""
+    """(n, r + 1) standardised features in the basis, and a column of ones."""
+    basis: Float64 | None
+    """(D, r) orthonormal; None where r is D."""
     logits: Float64
     """(n, C) calibrated logits of the start; those of free columns are overwritten."""
+    offset: Float64
+    """(n, free) logits of the anchor."""
     targets: Float64
     """(n, C) one-hot, times the weight of the image; all of them sum to 1."""
     free: Mask
     penalty: Float64
-    """(D + 1, 1) weight decay of each row."""
+    """(r + 1, 1) weight decay of each row."""
     anchor: Float64
-    """(D + 1, free) where the decay pulls to."""
+    """(D + 1, free) where the decay pulls to; the bias is the last row."""
     start: Float64
     distillation: Distillation | None
 
     @staticmethod
     def of(head: LinearHead, task: Task) -> "_Problem":
         count, free, frame = len(task.features), task.free, task.frame
-        inputs = np.hstack([(task.features - frame.mean) / frame.scale, np.ones((count, 1))])
+        standard = (task.features - frame.mean) / frame.scale
         anchored = np.zeros(len(free), bool) if task.anchored is None else task.anchored
-        penalty = np.full((inputs.shape[1], 1), 1.0 / count)
-        if free.all() and not anchored.any():
-            penalty[-1] = 0.0
         calibrated = head.calibrated()
         weights, bias = calibrated.weights[:, free], calibrated.bias[free]
         start = np.vstack([weights * frame.scale[:, None], bias + frame.mean @ weights])
+        anchor = np.where(anchored[free], start, 0.0)
+        basis, reduced = _span(standard)
+        inputs = np.hstack([reduced, np.ones((count, 1))])
+        penalty = np.full((inputs.shape[1], 1), 1.0 / count)
+        if free.all() and not anchored.any():
+            penalty[-1] = 0.0
+        moved = start - anchor
+        if basis is not None:
+            moved = np.vstack([basis.T @ moved[:-1], moved[-1:]])
         return _Problem(
             inputs,
+            basis,
             calibrated.logits(task.features).astype(np.float64),
+            standard @ anchor[:-1] + anchor[-1],
             _targets(head.classes, task),
             free,
             penalty,
-            np.where(anchored[free], start, 0.0),
-            start.ravel(),
+            anchor,
+            moved.ravel(),
             task.distillation,
         )
 
-    def unpack(self, flat: Float64) -> Float64:
+    def columns(self, flat: Float64) -> Float64:
+        """The free columns (D + 1, free) in the standardised frame."""
+        moved = self._unpack(flat)
+        if self.basis is not None:
+            moved = np.vstack([self.basis @ moved[:-1], moved[-1:]])
+        return self.anchor + moved
+
+    def _unpack(self, flat: Float64) -> Float64:
         return flat.reshape(self.inputs.shape[1], -1)
 
     def loss_and_gradient(self, flat: Float64) -> tuple[float, Float64]:
-        columns = self.unpack(flat)
+        moved = self._unpack(flat)
         logits = self.logits.copy()
-        logits[:, self.free] = self.inputs @ columns
+        logits[:, self.free] = self.offset + self.inputs @ moved
         loss, residual = _cross_entropy(logits, self.targets)
         if self.distillation is not None:
             kept, pull = self._distilled(logits, self.distillation)
             loss += kept
             residual[:, : self.distillation.old] += pull
-        shift = columns - self.anchor
-        loss += 0.5 * float((self.penalty * shift**2).sum())
-        gradient = self.inputs.T @ residual[:, self.free] + self.penalty * shift
+        loss += 0.5 * float((self.penalty * moved**2).sum())
+        gradient = self.inputs.T @ residual[:, self.free] + self.penalty * moved
         return loss, gradient.ravel()
 
     def _distilled(self, logits: Float64, how: Distillation) -> tuple[float, Float64]:
@@ -195,6 +221,17 @@ class _Problem:
         loss, residual = _cross_entropy(logits[:, old] / how.temperature, targets)
         factor = how.weight * how.temperature
         return factor * how.temperature * loss, factor * residual
+
+
+def _span(inputs: Float64) -> tuple[Float64 | None, Float64]:
+    """An orthonormal basis (D, r) of the rows of inputs (n, D), and the rows in it (n, r).
+
+    None and the inputs themselves where there are as many images as features.
+    """
+    if len(inputs) >= inputs.shape[1]:
+        return None, inputs
+    basis, rows = np.linalg.qr(inputs.T)
+    return basis, np.ascontiguousarray(rows.T)
 
 
 def _cross_entropy(logits: Float64, targets: Float64) -> tuple[float, Float64]:
