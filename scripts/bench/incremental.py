@@ -178,7 +178,7 @@ def _auto(plain: Lens, first: Examples) -> str:
         return Solution.of(lens, recipe, extension.first(recipe), known, registry)
 
     names = choosing.candidates(HeadOptions(), first.labels, all_features=False, projected=None)
-    return choosing.best(names, solve, old_too=False, progress=no_progress).solution.recipe.head
+    return choosing.best(names, solve, evaluation.by_folds, False, no_progress).solution.recipe.head
 
 
 def _references(planned: Division, split: Split) -> dict[str, Row]:
