@@ -236,8 +236,13 @@ def test_the_exported_model_holds_projection_and_temperature(
 
 
 def test_the_best_head_is_chosen_in_cross_validation(
-    tlcli: CommandLine, pictures: Path, tmp_path: Path, empty_cache: None
+    tlcli: CommandLine,
+    pictures: Path,
+    tmp_path: Path,
+    empty_cache: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tlcli.stages.pretraining.PROJECTION_WIDTH", 32)
     run = tmp_path / "run"
     options = ("--head", "auto", "--memory", "features")
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, *options)
