@@ -1,8 +1,10 @@
 """Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
 
+from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.network import Block, blocks, build, fingerprint
 from tlcli.backbones.openvino_ir import PRECISIONS, compiled
 from tlcli.backbones.prepared import prepare
+from tlcli.backbones.probing import probe_images
 from tlcli.backbones.runtime import keras_module, openvino_module, silenced, versions
 from tlcli.backbones.stored import (
     MODEL,
@@ -10,9 +12,7 @@ from tlcli.backbones.stored import (
     StoredBackbone,
     load_model,
     load_stored,
-    probe_images,
     store,
-    write_classifier,
 )
 from tlcli.backbones.table import (
     BACKBONES,

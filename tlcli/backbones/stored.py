@@ -3,9 +3,8 @@
 import hashlib
 import json
 import logging
-import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import files
-from tlcli.backbones import archives, openvino_ir
+from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.runtime import keras_module, versions
-from tlcli.errors import EngineUnavailable, RunError, UsageError
+from tlcli.errors import EngineUnavailable, RunError
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +30,6 @@ OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
-
-_FIXED_POINT_LIMIT = 2**16
-_HEADROOM = 2.0
-_FIXED_POINT_RANGE = (-16, 40)
-_PROBE_BATCH_PIXELS = 2 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -124,9 +118,9 @@ def store(
         EngineUnavailable: the precision is bf16 and OpenVINO cannot compute it here.
         StorageError: nothing could be saved.
     """
-    images = probe_images(int(model.input_shape[1]))
-    features = _features_of(model, images)
-    bits = fixed_point_bits(model.name, features)
+    images = probing.probe_images(int(model.input_shape[1]))
+    features = probing.features_of(model, images)
+    bits = probing.fixed_point_bits(model.name, features)
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
     with files.written(folder / CLASSIFIER) as stream:
@@ -306,156 +300,3 @@ def load_model(stored: StoredBackbone) -> Any:
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
             f"({str(error).splitlines()[0]}). Restore the run from a copy."
         ) from error
-
-
-def write_classifier(
-    stored: StoredBackbone,
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    classes: Sequence[str],
-    path: Path,
-    projection: NDArray[np.float32] | None = None,
-) -> None:
-    """Write backbone and head as an ordinary Keras model, without importing Keras.
-
-    Raw RGB in 0..255 goes in, probabilities (None, C) come out; the class names are in the
-    archive's metadata.json under "classes". The same arguments give the same bytes.
-
-    Args:
-        stored: the backbone, of a width D.
-        weights: (D, C), or (M, C) behind a projection, float32.
-        bias: (C,), float32.
-        classes: the C names, in the order of the columns.
-        path: ends in `.keras`.
-        projection: (D, M), float32; a frozen layer ReLU(φP) between backbone and head.
-
-    Raises:
-        ValueError: shapes do not fit together, or a value is not finite.
-        RunError: a file of the backbone is missing or damaged.
-        StorageError: nothing could be saved.
-    """
-    layers: Layers = {HEAD_NAME: (np.asarray(weights, np.float32), np.asarray(bias, np.float32))}
-    if projection is not None:
-        layers = {PROJECTION_NAME: (projection,), **layers}
-    _check_layers(stored, layers, classes)
-    try:
-        templates = json.loads((stored.folder / CLASSIFIER).read_bytes())
-        template = templates["plain" if projection is None else "projected"]
-        content = archives.with_layers(
-            archives.read_weights(stored.file(MODEL)),
-            {template["groups"][name]: (name, values) for name, values in layers.items()},
-        )
-        config = _with_widths(template["config"], layers)
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
-            f"Restore the run from a copy."
-        ) from error
-    metadata = {"keras_version": stored.versions["keras"], "classes": list(classes)}
-    archives.write_archive(path, metadata, config, content)
-
-
-Layers = dict[str, tuple[NDArray[np.float32], ...]]
-"""Name of a dense layer → its weights (inputs, units), and its bias (units,) where it has one; in
-the order in which they follow each other."""
-
-
-def _check_layers(stored: StoredBackbone, layers: Layers, classes: Sequence[str]) -> None:
-    width = stored.width
-    for name, values in layers.items():
-        units = values[0].shape[1] if name == PROJECTION_NAME else len(classes)
-        expected = [(width, units), (units,)][: len(values)]
-        if [value.shape for value in values] != expected:
-            raise ValueError(
-                f"Expected {name} of shapes {expected}. "
-                f"Received: {[value.shape for value in values]}."
-            )
-        if not all(np.isfinite(value).all() for value in values):
-            raise ValueError(f"Expected a finite {name}. Received: NaN or infinite values.")
-        width = units
-
-
-def _with_widths(config: dict[str, Any], layers: Layers) -> dict[str, Any]:
-    """Return the classifier's config with layers of these widths; changes the argument."""
-    by_name = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
-    for name, (weights, *_) in layers.items():
-        by_name[name]["config"]["units"] = weights.shape[1]
-        by_name[name]["build_config"]["input_shape"] = [None, weights.shape[0]]
-    return config
-
-
-def _features_of(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Keras' features (n, D) of images, in small batches: what a large one took stays taken."""
-    pixels = images.shape[0] * images.shape[1] * images.shape[2]
-    count = min(len(images), math.ceil(pixels / _PROBE_BATCH_PIXELS))
-    batches = np.array_split(images, count)
-    features = [np.asarray(model(batch, training=False), np.float32) for batch in batches]
-    return np.concatenate(features)
-
-
-def fixed_point_bits(name: str, features: NDArray[np.float32]) -> int:
-    """Return the b with which features are rounded to q = round(φ·2^b), |q| < 2^16.
-
-    A function of the backbone alone: the largest b that leaves a factor of 2 to 4 between
-    the largest feature of the probe images and the limit. Photographs reach about as high
-    as the probe images (5.9 and 5.9 with EfficientNetLite0, 5.7 and 5.6 with MobileNetV2),
-    and the spread of a feature over photographs is then 10 to 11 bits.
-
-    Args:
-        name: of the backbone, for the message.
-        features: (n, D), those of the probe images.
-
-    Raises:
-        UsageError: the features are not finite, or all zero.
-    """
-    largest = float(np.max(np.abs(features)))
-    if not math.isfinite(largest) or largest == 0.0:
-        raise UsageError(
-            f"Expected a backbone with finite features other than zero. Received: "
-            f"largest={largest} for {name} on test images. Use other weights."
-        )
-    bits = math.floor(math.log2(_FIXED_POINT_LIMIT / (_HEADROOM * largest)))
-    return int(np.clip(bits, *_FIXED_POINT_RANGE))
-
-
-def probe_images(size: int, count: int = 16) -> NDArray[np.uint8]:
-    """Return (count, size, size, 3) images, the same everywhere and forever.
-
-    In turn: colour noise enlarged from grids of 2 to 16 cells, gradients, and noise of
-    single pixels. The noise comes from SHAKE-256, which no library version changes.
-    """
-    return np.stack([_probe_image(size, index) for index in range(count)])
-
-
-def _probe_image(size: int, index: int) -> NDArray[np.uint8]:
-    cells = (2, 4, 8, 16, 3, 6, 12, size)[index % 8]
-    grid = _noise(cells, index)
-    if index % 8 == 4:
-        image = _gradient(grid[0, 0], grid[1, 1], size)
-    else:
-        image = _enlarged(_enlarged(grid, size, 0), size, 1)
-    rounded: NDArray[np.uint8] = np.rint(image).astype(np.uint8)
-    return rounded
-
-
-def _gradient(
-    first: NDArray[np.float64], last: NDArray[np.float64], size: int
-) -> NDArray[np.float64]:
-    """Return (size, size, 3) that goes from one colour to another, corner to corner."""
-    along = np.linspace(0.0, 1.0, size)
-    share = ((along[:, None] + along[None, :]) / 2)[..., None]
-    return np.asarray(first * (1 - share) + last * share)
-
-
-def _noise(cells: int, index: int) -> NDArray[np.float64]:
-    stream = hashlib.shake_256(f"probe {index}".encode()).digest(cells * cells * 3)
-    return np.frombuffer(stream, np.uint8).reshape(cells, cells, 3).astype(np.float64)
-
-
-def _enlarged(grid: NDArray[np.float64], size: int, axis: int) -> NDArray[np.float64]:
-    """Interpolate linearly along one axis, from corner to corner."""
-    position = np.linspace(0.0, grid.shape[axis] - 1.0, size)
-    lower = np.minimum(position.astype(np.int64), grid.shape[axis] - 2)
-    shape = [-1 if dimension == axis else 1 for dimension in range(3)]
-    share = (position - lower).reshape(shape)
-    return np.asarray(grid.take(lower, axis) * (1 - share) + grid.take(lower + 1, axis) * share)
