@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from tlcli import extension, heads, moments
+from tlcli import extension, heads, memory, moments
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.extension import STRATEGIES, Extension, Means, choose
@@ -140,7 +140,7 @@ def test_gradient_strategies_work_without_moments(strategy):
 
 def test_replay_learns_from_no_more_exemplars_than_asked_for():
     """With more than the budget at hand, those that herding chooses are rehearsed."""
-    few = extension._exemplars(FIRST, 10)
+    few = memory.herded(FIRST, 10)
     assert len(few) == 30
     again = extended("replay", "softmax", old=few)
     assert_same_bits(extended("replay", "softmax"), again)
@@ -156,7 +156,7 @@ def test_weight_alignment_gives_new_columns_the_norm_of_old_ones():
 
 def test_the_bias_layer_scales_and_shifts_new_columns_alone():
     """All of them by one scale and one shift, against the head of the same training images."""
-    examples = extension._exemplars(FIRST, 10).joined(SECOND)
+    examples = memory.herded(FIRST, 10).joined(SECOND).by_hash()
     held = extension._held_for_bias(examples)
     assert held.sum() == 3 * 2 + 2 * 8
     kept = examples.where(~held)

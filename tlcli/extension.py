@@ -88,7 +88,8 @@ def _lwf(extension: Extension, known: Known) -> LinearHead:
 
 
 def _replay(extension: Extension, known: Known) -> LinearHead:
-    rehearsed = _exemplars(known.old, extension.exemplars_per_class).joined(known.new)
+    exemplars = memory.herded(known.old, extension.exemplars_per_class)
+    rehearsed = exemplars.joined(known.new).by_hash()
     start, old = _start(extension, known), _old(extension, known)
     correction = extension.options.bias_correction or "wa"
     if correction == "bic":
@@ -152,21 +153,6 @@ def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
         rows.sort(key=examples.hashes.__getitem__)
         held[rows[: round(HELD_FOR_BIAS * len(rows))]] = True
     return held
-
-
-def _exemplars(old: Examples, per_class: int) -> Examples:
-    """At most so many images of each class by herding; fewer stay in the order they are in."""
-    by_class: dict[str, list[int]] = {}
-    for row, label in enumerate(old.labels):
-        by_class.setdefault(label, []).append(row)
-    chosen: list[int] = []
-    for rows in by_class.values():
-        if len(rows) > per_class:
-            rows.sort(key=old.hashes.__getitem__)
-            order = memory.herd(old.vectors[np.array(rows)], None, per_class)
-            rows = [rows[place] for place in order]
-        chosen += rows
-    return old.take(chosen)
 
 
 def _task(

@@ -7,6 +7,7 @@ from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
 from tlcli.backbones.runtime import keras_module, openvino_module, silenced, versions
 from tlcli.backbones.stored import (
+    FINE_TUNED,
     MODEL,
     OPENVINO_FILES,
     StoredBackbone,
@@ -25,6 +26,7 @@ from tlcli.backbones.table import (
 __all__ = [
     "BACKBONES",
     "DEFAULT_BACKBONE",
+    "FINE_TUNED",
     "MODEL",
     "OPENVINO_FILES",
     "PRECISIONS",

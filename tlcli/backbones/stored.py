@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,10 @@ MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
+RANDOM = "none"
+FINE_TUNED = "fine-tuned"
+"""Where weights can come from beside "imagenet" and files."""
+
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
 
@@ -42,7 +47,7 @@ class StoredBackbone:
         image_size: side of its images in pixels.
         width: length D of its feature vectors.
         parameters: number of its weights.
-        weights: where they came from: "imagenet", "none" or the name of a file.
+        weights: where they came from: "imagenet", "none" (random), "fine-tuned", or a file.
         precision: in which its features are computed, "f32" or "bf16".
         fingerprint: SHA-256 over its function and precision, see `fingerprint`.
         fixed_point_bits: features are rounded to multiples of 2**-bits.
@@ -65,6 +70,11 @@ class StoredBackbone:
     versions: Mapping[str, str]
     files: Mapping[str, str]
 
+    @property
+    def trained(self) -> bool:
+        """Whether it has learned the images of a run: from random weights, or fine-tuned."""
+        return self.weights in (RANDOM, FINE_TUNED)
+
     def verify(self) -> None:
         """Compare every file with its checksum.
 
@@ -73,6 +83,15 @@ class StoredBackbone:
         """
         for name in self.files:
             self.file(name)
+
+    def copy_into(self, folder: Path) -> None:
+        """Copy every file into a folder that is there.
+
+        Raises:
+            RunError: a file is missing or was changed.
+        """
+        self.verify()
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.

@@ -6,7 +6,7 @@ parts      immutable files of kept rows: linked from round to round, or written
 herding    which images stand for a class
 """
 
-from tlcli.memory.herding import herd
+from tlcli.memory.herding import herd, herded
 from tlcli.memory.state import SETTINGS, Memory, Pixels, empty, require_known
 from tlcli.memory.storage import FORMAT, bytes_by_part, load, load_file, save, save_file
 
@@ -18,6 +18,7 @@ __all__ = [
     "bytes_by_part",
     "empty",
     "herd",
+    "herded",
     "load",
     "load_file",
     "require_known",

@@ -5,6 +5,7 @@ all images of the class that were ever learned, also those that are gone.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -143,22 +144,32 @@ def choose(candidates: Examples, centres: Centres, per_class: int) -> Examples:
     A class with fewer candidates than `per_class` keeps all of them, with one warning for all
     such classes.
     """
-    chosen: list[int] = []
-    short = classes = 0
-    for name, rows in _by_class(candidates):
-        vectors = candidates.vectors[np.array(rows, np.intp)]
-        chosen += [rows[row] for row in herd(vectors, centres[name].mean, per_class)]
-        short += len(rows) < per_class
-        classes += 1
-    if short:
+    counts = Counter(candidates.labels)
+    if short := sum(count < per_class for count in counts.values()):
         log.warning(
             "%d of %d classes have fewer than %d images to choose exemplars from: all of these "
             "images are kept",
             short,
-            classes,
+            len(counts),
             per_class,
         )
-    return candidates.take(chosen)
+    return herded(candidates, per_class, centres)
+
+
+def herded(examples: Examples, per_class: int, centres: Centres | None = None) -> Examples:
+    """At most so many images of each class, class by class in the order of the names.
+
+    Args:
+        examples: raw features.
+        per_class: how many.
+        centres: what each class is herded towards; None for the mean of its own images here.
+    """
+    chosen: list[int] = []
+    for name, rows in _by_class(examples):
+        vectors = examples.vectors[np.array(rows, np.intp)]
+        target = None if centres is None else centres[name].mean
+        chosen += [rows[row] for row in herd(vectors, target, per_class)]
+    return examples.take(chosen)
 
 
 def truncated(exemplars: Examples, per_class: int) -> Examples:

@@ -37,6 +37,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     extension.require_known(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
+        _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, clock, progress)
         idle = same_head and not given.anything
@@ -63,6 +64,16 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
+
+
+def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
+    """Refuse files of moments where the memory is to hold more of every image."""
+    setting, _ = parents.turned(config.keeping, parent.memory)
+    if config.moments and setting not in ("none", "moments"):
+        raise UsageError(
+            f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
+            "which needs the images. Add --memory moments."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +265,13 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     per_class = parents.exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
     how = Extension(recipe, classes, config.learning, per_class)
-    return _Plan(state, strategy, extension.STRATEGIES[strategy], how)
+    plan = _Plan(state, strategy, extension.STRATEGIES[strategy], how)
+    if config.max_regression is not None and config.test is None and not plan.old_too:
+        raise UsageError(
+            "Expected images of the old classes with --max-regression. Received: a run that "
+            "cannot test them. Add --test DATA, or use a run with --memory features."
+        )
+    return plan
 
 
 def _choose(
@@ -303,11 +320,6 @@ def _examine(
 ) -> tuple[Calibrated, Validation | None]:
     """The temperature of the head, and how good it is."""
     parent, solution = plan.state.parent, choice.solution
-    if config.max_regression is not None and config.test is None and not plan.old_too:
-        raise UsageError(
-            "Expected images of the old classes with --max-regression. Received: a run that "
-            "cannot test them. Add --test DATA, or use a run with --memory features."
-        )
     if plan.strategy.keeps_temperature:
         calibrated = solution.with_temperature(choice.answers, parent.head.temperature)
     else:
@@ -315,12 +327,10 @@ def _examine(
         if not plan.old_too:
             carried = parent.suggests(solution.head, solution.known.moments)
         calibrated = solution.calibrated(choice.answers, carried)
-    answers = choice.answers
-    if config.test is not None:
-        learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
-        answers = calibrated.solution.on_test(config.test, learned, progress)
+    learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
     number = parent.round.number + 1
-    return calibrated, rounds.validated(answers, plan.state.given.registry, number)
+    validation = calibrated.validation(choice.answers, config.test, learned, number, progress)
+    return calibrated, validation
 
 
 def _require_no_regression(limit: float | None, validation: Validation | None) -> None:
@@ -348,30 +358,14 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     parent, given, recalled = state.parent, state.given, state.recalled
     sources = recalled.files | {image.sha256: image for image in given.found.images}
     pixels = parents.pixels_of(parent.lens, sources, parent.memory)
-    old = parent.memory
-    if parents.rebuilds(parent, recalled):
-        anew = {parent.lens.engine} if recalled.kept < len(recalled.examples) else frozenset()
-        engines = frozenset(anew) | (old.engines if recalled.kept else frozenset())
-        if old.moments is not None:
-            old = replace(old, moments=state.before, exact=True)
-        old = replace(old, engines=engines)
-    else:
-        recalled = parents.with_same_bits(parent, recalled)
-    if parents.turns(config.keeping, old):
-        setting, per_class = parents.turned(config.keeping, old)
-        old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
+    old, recalled = parents.settled(parent, recalled, state.before)
+    setting, per_class = parents.turned(config.keeping, old)
+    old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = None if old.setting == "none" else state.total
     remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
-    if given.collected.ledger:
-        if remembered.setting not in ("none", "moments"):
-            raise UsageError(
-                f"Expected a run with --memory moments for --moments. Received: memory="
-                f"{remembered.setting!r}, which needs the images. Add --memory moments."
-            )
-        remembered = replace(
-            remembered,
-            ledger={**remembered.ledger, **given.collected.ledger},
-            engines=remembered.engines | given.collected.engines,
-            exact=remembered.exact and given.collected.exact,
-        )
-    return remembered
+    return replace(
+        remembered,
+        ledger={**remembered.ledger, **given.collected.ledger},
+        engines=remembered.engines | given.collected.engines,
+        exact=remembered.exact and given.collected.exact,
+    )

@@ -57,9 +57,9 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         with clock.phase("validation"):
             held_out = solution.held_out(evaluation.by_holdout, old_too=False)
             calibrated = solution.calibrated(held_out, None)
-            answers = held_out
-            if config.test is not None:
-                answers = calibrated.solution.on_test(config.test, (), progress)
+            validation = calibrated.validation(
+                held_out, config.test, (), writer.next_number, progress
+            )
         with clock.phase("memory"):
             remembered = _memory(parent.memory, after, rebuilt, known)
         draft = Draft(
@@ -70,7 +70,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             exact=remembered.exact and recipe.from_moments,
             config=config,
             intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-            validation=rounds.validated(answers, parent.round.manifest.classes, writer.next_number),
+            validation=validation,
             calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
@@ -146,7 +146,7 @@ def _resolve(recipe: Recipe, before: Lens, classes: tuple[str, ...]) -> training
 def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) -> Lens:
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
-        stored = backbones.store(model, old.name, "fine-tuned", staged, old.precision)
+        stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)
     return Lens.of(backbones.load_stored(folder), engine, before.projection)
 

@@ -17,6 +17,9 @@ from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
+PROJECTION_WIDTH = 2048
+"""Of a head that needs a projection, where none was asked for."""
+
 MOST_SATURATED = 1e-3
 """Share of feature values off the fixed-point grid above which there is a warning."""
 

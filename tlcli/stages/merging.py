@@ -1,7 +1,5 @@
 """merge: two runs on one backbone become one."""
 
-import shutil
-
 from tlcli import backbones, evaluation, extension, files, heads, moments, runs
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
@@ -49,8 +47,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
             answers = solution.held_out(ask, united.setting == "features")
             carried = None if len(answers.true) else _carried(first, second, solution)
             calibrated = solution.calibrated(answers, carried)
-            if config.test is not None:
-                answers = calibrated.solution.on_test(config.test, united.ledger, progress)
+            validation = calibrated.validation(answers, config.test, united.ledger, 1, progress)
         draft = Draft(
             command="merge",
             strategy=None,
@@ -59,7 +56,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
             exact=united.exact,
             config=config,
             intake=Intake(len(united.ledger), len(united.ledger), 0, 0, ()),
-            validation=rounds.validated(answers, solution.registry, 1),
+            validation=validation,
             calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)
@@ -89,8 +86,7 @@ def _require_new(config: MergeConfig, writer: Writer) -> None:
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Clock) -> Lens:
     stored = first.lens.stored
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
-        stored.verify()
-        shutil.copytree(stored.folder, staged, dirs_exist_ok=True)
+        stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
     return Lens.of(backbones.load_stored(folder), config.engine, first.lens.projection)
 

@@ -202,6 +202,18 @@ def rebuilds(parent: Parent, recalled: Recalled) -> bool:
     return not usable and recalled.extent == "all" and bool(memory.ledger)
 
 
+def settled(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple[Memory, Recalled]:
+    """The memory with moments that were made anew, and the features that belong to its moments."""
+    old = parent.memory
+    if not rebuilds(parent, recalled):
+        return old, with_same_bits(parent, recalled)
+    engines = old.engines if recalled.kept else frozenset()
+    if recalled.kept < len(recalled.examples):
+        engines |= {parent.lens.engine}
+    moments = None if old.moments is None else before
+    return replace(old, moments=moments, exact=True, engines=engines), recalled
+
+
 def require_projection(recipe: Recipe, lens: Lens) -> None:
     """Refuse a head that needs a projection in a run that has none."""
     if heads.HEADS[recipe.head].projected and lens.projection is None:

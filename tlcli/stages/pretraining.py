@@ -1,6 +1,5 @@
 """pretrain: round 1."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,8 @@ from tlcli.images import Listing
 from tlcli.runs import Writer
 from tlcli.stages import choosing, parents, rounds
 from tlcli.stages.choosing import AUTO, Choice
-from tlcli.stages.lenses import Lens
+from tlcli.stages.lenses import PROJECTION_WIDTH, Lens
 from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
-
-PROJECTION_WIDTH = 2048
-"""Of a head that needs a projection, where none was asked for."""
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -130,9 +126,7 @@ def _first_round(
     choice = _choose(config, plain, found.examples, clock, progress)
     with clock.phase("validation"):
         calibrated = choice.solution.calibrated(choice.answers, None)
-        answers = choice.answers
-        if config.test is not None:
-            answers = calibrated.solution.on_test(config.test, (), progress)
+        validation = calibrated.validation(choice.answers, config.test, (), 1, progress)
     solution = calibrated.solution
     sources = {image.sha256: image for image in found.images}
     start = parents.nothing(solution.lens, config.keeping)
@@ -149,7 +143,7 @@ def _first_round(
         exact=True,
         config=config,
         intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-        validation=rounds.validated(answers, solution.registry, 1),
+        validation=validation,
         calibration=calibrated.figures,
         choice=choice.table,
     )
@@ -196,10 +190,8 @@ def _store_backbone(
     """Put the backbone of the new run in its place."""
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         if Path(config.weights).is_dir():
-            source = _backbone_of_run(Path(config.weights))
-            source.verify()
-            shutil.copytree(source.folder, staged, dirs_exist_ok=True)
-            stored = source
+            stored = _backbone_of_run(Path(config.weights))
+            stored.copy_into(staged)
         else:
             stored = _prepare(config, staged, listing, progress)
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))

@@ -46,9 +46,10 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         with clock.phase("validation"):
             answers = left.held_out(solution)
             calibrated = left.calibrated(solution, answers)
-            if config.test is not None:
-                learned = parent.memory.ledger.keys() - doomed
-                answers = calibrated.solution.on_test(config.test, learned, progress)
+            learned = parent.memory.ledger.keys() - doomed
+            validation = calibrated.validation(
+                answers, config.test, learned, writer.next_number, progress
+            )
         with clock.phase("memory"):
             remembered = parent.memory.forgetting(doomed, left.total, left.exact, left.removed)
         draft = Draft(
@@ -59,7 +60,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             exact=remembered.exact and left.anew,
             config=config,
             intake=Intake(0, 0, 0, 0, (), removed=len(doomed)),
-            validation=rounds.validated(answers, left.registry, writer.next_number),
+            validation=validation,
             calibration=calibrated.figures,
         )
         return rounds.publish(writer, draft, clock)

@@ -283,8 +283,7 @@ def ask_for(lens: Lens, ask: Ask) -> Ask:
 
     A backbone that was trained here has learned all images but those that a content hash holds out.
     """
-    trained = lens.stored.weights in ("none", "fine-tuned")
-    return evaluation.by_holdout if trained else ask
+    return evaluation.by_holdout if lens.stored.trained else ask
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,13 +293,27 @@ class Calibrated:
     solution: Solution
     figures: Calibration
 
+    def validation(
+        self,
+        held_out: Answers,
+        test: str | None,
+        learned: Collection[str],
+        number: int,
+        progress: Progress,
+    ) -> Validation | None:
+        """How good the head is, on images set aside or else on those held out; None without any.
 
-def validated(
-    answers: Answers, registry: Sequence[RegisteredClass], number: int
-) -> Validation | None:
-    """The figures of a round; None where no image could tell."""
-    old = {entry.name for entry in registry if entry.introduced_in_round < number}
-    return answers.validation(old) if len(answers.true) else None
+        Args:
+            held_out: what the head says of images that are held out.
+            test: DATA that the user set aside.
+            learned: content hashes of images that earlier rounds have learned.
+            number: of the round; classes introduced before it are the old ones.
+            progress: told the phases of reading the test images.
+        """
+        solution = self.solution
+        answers = held_out if test is None else solution.on_test(test, learned, progress)
+        old = {entry.name for entry in solution.registry if entry.introduced_in_round < number}
+        return answers.validation(old) if len(answers.true) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ from tlcli.moments import Moments, Rows
 from tlcli.runs import RegisteredClass
 from tlcli.stages.comparing.division import Division
 from tlcli.stages.comparing.methods import Method
-from tlcli.stages.lenses import Lens
-from tlcli.stages.pretraining import PROJECTION_WIDTH
+from tlcli.stages.lenses import PROJECTION_WIDTH, Lens
 
 Solved = Callable[[], None]
 """Called after each head."""
@@ -88,19 +87,7 @@ class _Memory:
 
     def add_images(self, new: Examples, exemplars_per_class: int) -> None:
         self.learned = self.learned.joined(new)
-        self.exemplars = self.exemplars.joined(herded(new, exemplars_per_class))
-
-
-def herded(examples: Examples, per_class: int) -> Examples:
-    """At most so many images of each class, by herding."""
-    labels = np.array(examples.labels, object)
-    chosen: list[int] = []
-    for name in sorted(set(examples.labels)):
-        rows = np.flatnonzero(labels == name)
-        rows = rows[np.argsort([examples.hashes[row] for row in rows])]
-        order = memory.herd(examples.vectors[rows], None, per_class)
-        chosen += rows[order].tolist()
-    return examples.take(chosen)
+        self.exemplars = self.exemplars.joined(memory.herded(new, exemplars_per_class))
 
 
 def run(
@@ -124,23 +111,18 @@ def run(
         exemplars_per_class: of replay.
         solved: called after each head.
     """
-    from threadpoolctl import threadpool_limits
-
     courses = [_Course(method) for method in methods]
     memories = {name: _Memory.of(space(lens, name)) for name in {m.projected for m in methods}}
     labels = np.array(split.train.labels, object)
     classes: tuple[str, ...] = ()
-    # The thread pools of NumPy and SciPy wait for each other: with one thread for both, softmax
-    # heads of a thousand images took a half to a tenth of the time on two cores.
-    with threadpool_limits(limits=1):
-        for names in division:
-            classes = (*classes, *names)
-            new = split.train.where(np.isin(labels, names))
-            for kept in memories.values():
-                kept.add_moments(new)
-            _solve_round(courses, memories, new, classes, exemplars_per_class, solved)
-            for kept in memories.values():
-                kept.add_images(new, exemplars_per_class)
+    for names in division:
+        classes = (*classes, *names)
+        new = split.train.where(np.isin(labels, names))
+        for kept in memories.values():
+            kept.add_moments(new)
+        _solve_round(courses, memories, new, classes, exemplars_per_class, solved)
+        for kept in memories.values():
+            kept.add_images(new, exemplars_per_class)
     tests = {name: kept.lens.view(split.test).vectors[:] for name, kept in memories.items()}
     return {
         course.method: Result(
