@@ -54,17 +54,35 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Gradient training of a backbone together with a softmax head."""
+    """Gradient training of a backbone: all that decides its result, but for the data."""
 
     epochs: int = 10
-    lr: float = 1e-3
-    """Learning rate of the head (Adam)."""
+    lr: float | None = 1e-3
+    """Largest learning rate of the head (AdamW). None: found by a search."""
     backbone_lr_factor: float = 0.1
-    """The backbone learns with lr × this factor."""
-    batch_size: int = 32
-    patience: int = 3
+    """The block next to the output learns with lr × this factor."""
+    layer_decay: float = 0.9
+    """Each block below learns with this share of the rate of the block above it."""
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0
+    """Largest norm of all gradients together."""
+    augment: str = "standard"
+    """A preset, see `training.PRESETS`."""
+    batch_size: int | None = None
+    """None: 32, or 128 without labels; fewer where there are fewer images."""
+    patience: int = 5
     """Epochs without a better validation accuracy after which training ends."""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """How a training is continued and watched; its result does not depend on it."""
+
+    resume: bool = False
+    tensorboard: Path | None = None
+    """Folder for TensorBoard's event files."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +106,11 @@ class PretrainConfig:
     keeping: MemoryOptions = MemoryOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
+    objective: str = "supervised"
+    """`supervised`, or `simclr` on images without labels."""
     training: TrainingOptions = TrainingOptions()
-    """Used with `weights` none alone."""
+    """Used with `weights` none or the objective simclr alone."""
+    watching: WatchOptions = WatchOptions()
     engine: str = "auto"
     keras_model: bool = True
     """Whether the round holds `model.keras`."""
@@ -183,9 +204,18 @@ class FinetuneConfig:
     data: str
     unfreeze: str = "3"
     """A number of blocks counted from the output, `all`, or a layer-name prefix."""
+    train_batch_norm: bool = False
+    """Whether BatchNormalization layers that learn move their statistics."""
+    old_data: str | None = None
+    """Images that were learned before and are not in `data`."""
+    require_exact: bool = False
+    """Refuse where images that were learned before are not given."""
+    distillation_weight: float | None = None
+    """Of the old answers, where classes have no images. None: the share of these classes."""
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
+    watching: WatchOptions = WatchOptions()
     engine: str = "auto"
     keras_model: bool = True
     wait: float = 0.0

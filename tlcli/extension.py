@@ -238,6 +238,8 @@ class Means:
     """Whether the run keeps moments."""
     old_images: str
     """Old images whose features will be at hand: `none`, `some` or `all`."""
+    begun: bool = True
+    """Whether the run knows classes."""
 
 
 def choose(strategy: str | None, means: Means) -> str:
@@ -321,6 +323,12 @@ def _problem(strategy: str, means: Means) -> tuple[str, str, str] | None:
             "Expected old images for replay.",
             "a run that keeps none",
             "Use a run with --memory exemplars or features, or give them with --old-data.",
+        )
+    if not anew and not means.begun:
+        return (
+            f"Expected a run that knows classes for {strategy}.",
+            "one that knows none",
+            "Use --strategy merge or joint.",
         )
     if strategy == "freeze-old" and not means.grows:
         return (

@@ -4,6 +4,7 @@
       backbones/<fingerprint>/   the backbone, its formats and backbone.json
       rounds/0001/               round.json  model.keras  head.h5  memory.h5  report.json
                                  features-*.h5 or exemplars-*.h5 where the memory keeps them
+      training/                  the state of a training that goes on or was interrupted
       lock
 
 A round is built in a hidden folder beside the others, every file is flushed, `round.json` with the
@@ -33,6 +34,7 @@ MANIFEST = "round.json"
 _ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _BUILDING = ".building-"
+_TRAINING = "training"
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class Run:
     def rounds(self) -> list[Round]:
         """Every committed round, oldest first."""
         return [self.round(number) for number in self.numbers()]
+
+    @property
+    def training_folder(self) -> Path:
+        """Where the state of a training that goes on is kept."""
+        return self.path / _TRAINING
 
     def backbone_folder(self, fingerprint: str) -> Path:
         """Where the backbone with this fingerprint is kept."""
@@ -322,8 +329,9 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
 def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     """Lock a folder in which the first round will be committed.
 
-    The folder is made when missing and removed again when no round was committed. A folder that
-    is a run already is allowed: the caller decides what that means.
+    The folder is made when missing and removed again when no round was committed, unless it holds
+    the state of a training. A folder that is a run already is allowed: the caller decides what
+    that means.
 
     Raises:
         UsageError: something else is there.
@@ -338,7 +346,7 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
         try:
             yield Writer(Run(path))
         finally:
-            if not is_run(path):
+            if not is_run(path) and not Run(path).training_folder.exists():
                 _remove_unborn(path, keep_folder=existed)
 
 
@@ -357,7 +365,7 @@ def _is_unborn(path: Path) -> bool:
     backbones = _backbones_folder(path)
     return not entries or (
         "lock" in entries
-        and set(entries) <= {"lock", "rounds", "backbones"}
+        and set(entries) <= {"lock", "rounds", "backbones", _TRAINING}
         and not any(_rounds_folder(path).glob("*"))
         and all(_FINGERPRINT.fullmatch(entry.name) for entry in backbones.glob("*"))
     )

@@ -1,7 +1,7 @@
 """Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
 
 from tlcli.backbones.classifier import write_classifier
-from tlcli.backbones.network import Block, blocks, build, fingerprint
+from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
 from tlcli.backbones.openvino_ir import PRECISIONS, compiled
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
@@ -10,6 +10,8 @@ from tlcli.backbones.stored import (
     FINE_TUNED,
     MODEL,
     OPENVINO_FILES,
+    RANDOM,
+    UNLABELLED,
     StoredBackbone,
     load_model,
     load_stored,
@@ -30,6 +32,8 @@ __all__ = [
     "MODEL",
     "OPENVINO_FILES",
     "PRECISIONS",
+    "RANDOM",
+    "UNLABELLED",
     "Architecture",
     "Block",
     "StoredBackbone",
@@ -45,6 +49,7 @@ __all__ = [
     "prepare",
     "probe_images",
     "silenced",
+    "statistics",
     "store",
     "versions",
     "weights_here",

@@ -186,6 +186,15 @@ def _carried(labels: Any, first: str) -> Iterator[str]:
         yield current
 
 
+def statistics(model: Any) -> str:
+    """Return a SHA-256 (hex) of the statistics of all BatchNormalization layers."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        if role(variable) in ("moving_mean", "moving_variance"):
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
+
+
 def fingerprint(model: Any, name: str) -> str:
     """Return a SHA-256 (hex) that is equal exactly for backbones of equal function.
 

@@ -31,6 +31,7 @@ OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
 RANDOM = "none"
 FINE_TUNED = "fine-tuned"
+UNLABELLED = "simclr"
 """Where weights can come from beside "imagenet" and files."""
 
 HEAD_NAME = "head"
@@ -47,7 +48,8 @@ class StoredBackbone:
         image_size: side of its images in pixels.
         width: length D of its feature vectors.
         parameters: number of its weights.
-        weights: where they came from: "imagenet", "none" (random), "fine-tuned", or a file.
+        weights: where they came from: "imagenet", "none" (random), "fine-tuned", "simclr", or a
+            file.
         precision: in which its features are computed, "f32" or "bf16".
         fingerprint: SHA-256 over its function and precision, see `fingerprint`.
         fixed_point_bits: features are rounded to multiples of 2**-bits.
@@ -72,7 +74,7 @@ class StoredBackbone:
 
     @property
     def trained(self) -> bool:
-        """Whether it has learned the images of a run: from random weights, or fine-tuned."""
+        """Whether it has learned the images of a run with their labels."""
         return self.weights in (RANDOM, FINE_TUNED)
 
     def verify(self) -> None:

@@ -22,6 +22,7 @@ from tlcli.cli.options import (
     test_option,
     training_options,
     wait_option,
+    watch_options,
 )
 from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig, StrategyOptions
 
@@ -70,7 +71,15 @@ from tlcli.config import ExtendConfig, FinetuneConfig, PretrainConfig, StrategyO
 @memory_options
 @test_option
 @max_bad_option
+@option(
+    PretrainConfig,
+    "--objective",
+    metavar="NAME",
+    help="`supervised`, or `simclr`: images without labels teach the backbone, and classes come "
+    "later with `extend-classes`.",
+)
 @training_options
+@watch_options
 @engine_option(PretrainConfig)
 @keras_model_option
 @wait_option
@@ -80,12 +89,15 @@ def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """Make a run: round 1, a classifier for the classes in DATA.
 
     Takes a pretrained backbone, cuts its top, computes the features of every image once, and
-    solves a softmax head on them. With --weights none the whole network is trained instead, with
-    the options of gradient training.
+    solves a softmax head on them. With --weights none the whole network is trained instead, and
+    with --objective simclr the whole network without labels, starting from --weights; the options
+    from --epochs to --resume are for these two.
 
     \b
     Examples:
       tlcli pretrain photos --out run
+      tlcli pretrain photos --out run --weights none --image-size 64 --epochs 30
+      tlcli pretrain unlabelled --out run --objective simclr --weights none --image-size 64
       tlcli pretrain photos --out run --backbone MobileNetV2 --weights mobilenet_v2.weights.h5
     """
     from tlcli.stages.pretraining import pretrain as stage
@@ -184,26 +196,57 @@ def extend_classes(verbosity: int, /, as_json: bool, **options: Any) -> None:
     FinetuneConfig,
     "--unfreeze",
     metavar="WHAT",
-    help="Number of blocks from the output, `all`, or the beginning of a layer's name.",
+    help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
+    "backbones --blocks NAME` lists them.",
+)
+@option(
+    FinetuneConfig,
+    "--old-data",
+    metavar="DATA",
+    help="Images that were learned before and are not in DATA.",
+)
+@option(
+    FinetuneConfig,
+    "--require-exact",
+    is_flag=True,
+    help="Refuse (exit 3) where learned images are missing, rather than carry over what the run "
+    "remembers of them by an estimate.",
+)
+@option(
+    FinetuneConfig,
+    "--distillation-weight",
+    type=click.FloatRange(min=0),
+    callback=finite,
+    metavar="λ",
+    help="How much the old answers are held.  [default: share of the classes without images]",
+)
+@option(
+    FinetuneConfig,
+    "--train-batch-norm",
+    is_flag=True,
+    help="Let BatchNormalization move in the layers that learn.",
 )
 @test_option
 @max_bad_option
 @training_options
+@watch_options
 @engine_option(FinetuneConfig)
 @keras_model_option
 @wait_option
 @json_option
 @click.pass_obj
 def finetune(verbosity: int, /, as_json: bool, **options: Any) -> None:
-    """Train the top of the backbone on DATA, which holds images of every class.
+    """Train the top of the backbone, then rebuild what depended on it.
 
-    The head learns with --lr, the backbone ten times slower. BatchNormalization keeps its
-    statistics. Features, moments and head are rebuilt from DATA afterwards.
+    DATA is best all images learned so far. Where some are missing, exemplars and --old-data stand
+    in; old answers are held by distillation, and what the run remembers of images that are gone is
+    carried over by an estimate. The head learns with --lr, the backbone ten times slower, and
+    BatchNormalization stays as it is. Stopped by a signal, the same command with --resume goes on.
 
     \b
     Examples:
-      tlcli finetune run photos
-      tlcli finetune run photos --unfreeze 5 --epochs 20 --lr 0.0005
+      tlcli finetune run photos --unfreeze all --epochs 20
+      tlcli finetune run photos --unfreeze 5 --lr auto --augment strong --resume
     """
     from tlcli.stages.finetuning import finetune as stage
 

@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from tlcli.config import DataOptions, HeadOptions, MemoryOptions, TrainingOptions
+from tlcli.config import (
+    DataOptions,
+    HeadOptions,
+    MemoryOptions,
+    TrainingOptions,
+    WatchOptions,
+)
 
 C = TypeVar("C")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -35,7 +41,7 @@ class Share(click.ParamType[float]):
 
 def finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """A callback that refuses nan and infinity."""
-    if value is not None and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number", context, parameter)
     return value
 
@@ -152,17 +158,70 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+class LearningRate(click.ParamType[float | None]):
+    """A positive number, or `auto`."""
+
+    name = "learning rate"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """The number; None where it is to be found."""
+        if value == "auto":
+            return None
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < math.inf:
+            self.fail(f"{value!r} is neither a positive number nor `auto`", param, ctx)
+        return rate
+
+
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of gradient training."""
     positive = click.IntRange(min=1)
     above_zero = click.FloatRange(min=0, min_open=True)
-    for flag, kind, text in (
-        ("--seed", click.INT, "Seed of the order of images and of random weights."),
-        ("--patience", positive, "Epochs without progress on held-out images before it ends."),
-        ("--batch-size", positive, "Images a step."),
-        ("--backbone-lr-factor", above_zero, "The backbone learns with this share of --lr."),
-        ("--lr", above_zero, "Learning rate of the head."),
-        ("--epochs", positive, "Most times every image is seen."),
-    ):
-        command = option(TrainingOptions, flag, type=kind, help=text)(command)
+    share = click.FloatRange(min=0, max=1, max_open=True)
+    rows: tuple[tuple[str, Any, str | None, str], ...] = (
+        ("--seed", click.IntRange(min=0), None, "Seed of the order of images, of their random "
+         "changes, and of random weights."),
+        ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
+        ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
+         "simclr]"),
+        ("--augment", click.STRING, "PRESET", "Random changes of training images: `none`, `light`, "
+         "`standard`, `strong`; `tlcli data check DATA --augment PRESET --sheet FILE.png` shows "
+         "them."),
+        ("--clip-norm", above_zero, None, "Largest norm of all gradients together."),
+        ("--label-smoothing", share, None, "Share of the label that goes to all classes alike."),
+        ("--weight-decay", click.FloatRange(min=0), None, "Of AdamW."),
+        ("--layer-decay", click.FloatRange(min=0, max=1, min_open=True), None, "Each block learns "
+         "with this share of the rate of the block above it."),
+        ("--backbone-lr-factor", above_zero, None, "The last block learns with this share of "
+         "--lr."),
+        ("--lr", LearningRate(), "RATE", "Learning rate of the head, or `auto`: found by a range "
+         "test of 100 steps."),
+        ("--epochs", positive, None, "Most times every image is seen."),
+    )  # fmt: skip
+    for flag, kind, metavar, text in rows:
+        command = option(
+            TrainingOptions, flag, type=kind, metavar=metavar, callback=finite, help=text
+        )(command)
     return command
+
+
+def watch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a training is continued and watched."""
+    command = option(
+        WatchOptions,
+        "--tensorboard",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Write the figures of every epoch for TensorBoard.",
+    )(command)
+    return option(
+        WatchOptions,
+        "--resume",
+        is_flag=True,
+        help="Continue where this command was interrupted, bit for bit; --epochs may be raised.",
+    )(command)

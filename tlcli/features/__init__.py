@@ -13,7 +13,7 @@ and results never depend on it. Memory does not grow with the number of vectors.
 """
 
 from tlcli.features.examples import Examples, Matrix
-from tlcli.features.extraction import Features, extract, recall
+from tlcli.features.extraction import Features, extract, extract_pixels, recall
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
 from tlcli.features.store import DESCRIPTION, Space, Store
@@ -30,6 +30,7 @@ __all__ = [
     "Store",
     "Vectors",
     "extract",
+    "extract_pixels",
     "images_in",
     "recall",
 ]

@@ -18,6 +18,9 @@ from tlcli.features.store import Index, Store
 from tlcli.features.vectors import Float32
 from tlcli.images import LabelledImage, Skipped
 
+_CHUNK = 128
+"""Images that are loaded at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -74,6 +77,37 @@ def extract(
         cache.evict()
     found = tuple(compress(wanted, index.known))
     return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
+
+
+def extract_pixels(
+    hashes: Sequence[str],
+    load: Callable[[Sequence[str]], NDArray[np.uint8]],
+    store: Store,
+    open_engine: Callable[[], Engine],
+    progress: Progress,
+) -> Matrix:
+    """The feature vectors (n, D) of images that are named by their content hashes.
+
+    Args:
+        hashes: distinct.
+        load: gives the pixels (k, S, S, 3) of some of them, as they are decoded.
+        store: the cache of the backbone's space.
+        open_engine: called only when an image is not in the cache.
+        progress: told the phase "features".
+    """
+    index = Index(list(hashes), store.space.width)
+    store.load(index)
+    missing = list(compress(hashes, ~index.known))
+    if missing:
+        chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
+        with (
+            closing(images.map_ahead(load, chunks, workers=1, ahead=2)) as loaded,
+            closing(open_engine().features(row for rows in loaded for row in rows)) as vectors,
+        ):
+            pairs = zip(missing, vectors, strict=True)
+            store.store(index, _counted(pairs, progress, len(missing)))
+        cache.evict()
+    return index.vectors()
 
 
 def recall(labels: Mapping[str, str], store: Store) -> Examples:

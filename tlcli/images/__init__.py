@@ -11,7 +11,7 @@ reading    regular files only, hashed in blocks, mapped over by threads
 from tlcli.images.checking import DataReport, Extent, check
 from tlcli.images.decoding import FORMATS, decode, decode_many
 from tlcli.images.hashing import content_hashes
-from tlcli.images.reading import PROCESSORS
+from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
     LabelledImage,
@@ -39,6 +39,7 @@ __all__ = [
     "find_images",
     "folds",
     "holdout",
+    "map_ahead",
     "reject_bad",
     "scan",
 ]

@@ -68,6 +68,11 @@ class Listing:
     """Every class that is named, sorted; also those without an image or with skipped ones only."""
 
     @property
+    def unlabelled(self) -> bool:
+        """Whether the images have no classes."""
+        return not any(self.labels)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes that have images, sorted."""
         return tuple(sorted(set(self.labels)))

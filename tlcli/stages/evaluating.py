@@ -23,7 +23,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
         TlcliError: see errors.py.
     """
     run = runs.open_run(config.run)
-    history = run.rounds()
+    rounds.require_classes(run.round())
+    history = [entry for entry in run.rounds() if entry.classes]
     listing = _known_images(config, history[-1], progress)
     by_backbone = _features(run, history, listing, config.engine, progress)
     current = by_backbone[history[-1].manifest.backbone_fingerprint]

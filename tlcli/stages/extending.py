@@ -202,7 +202,7 @@ class _Plan:
             state.total,
             lens.view(state.given.found.examples),
             lens.view(state.recalled.examples),
-            state.parent.head,
+            state.parent.head if state.parent.head.classes else None,
             state.parent.again,
         )
         fit = extension.following(self.strategy, self.extension)
@@ -247,6 +247,7 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
         learns=bool(given.found.images),
         moments=state.before is not None,
         old_images=state.recalled.extent,
+        begun=bool(parent.round.classes),
     )
     strategy = extension.choose(config.learning.strategy, means)
     extension.require_options(strategy, config.learning)

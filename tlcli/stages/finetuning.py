@@ -1,25 +1,25 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, evaluation, extension, files, images, moments, runs, training
-from tlcli.config import FinetuneConfig, MemoryOptions, Progress, no_progress
+from tlcli import backbones, evaluation, extension, files, images, memory, moments, runs, training
+from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
-from tlcli.features import Features
+from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe
-from tlcli.images import Listing
-from tlcli.memory import Memory
-from tlcli.runs import Round, Writer
-from tlcli.stages import parents, rounds
+from tlcli.images import LabelledImage, Listing
+from tlcli.runs import Writer
+from tlcli.stages import moving, parents, rounds, trainings
 from tlcli.stages.lenses import Lens
+from tlcli.stages.moving import Moved
 from tlcli.stages.parents import Parent
 from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
-from tlcli.training import Trained
+from tlcli.training import Course, Teacher
 
 log = logging.getLogger(__name__)
 
@@ -27,33 +27,34 @@ log = logging.getLogger(__name__)
 def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundResult:
     """Unfreeze the top of the backbone, train it with the head, and commit the next round.
 
-    DATA must hold images of every class of the run: features, moments and head are rebuilt from
-    them, because those of the old backbone mean nothing to the new one.
+    Features, moments and head are rebuilt on the new backbone from the images at hand; what the
+    run remembers of others is carried over by an estimate, or refused with `require_exact`.
 
     Raises:
         TlcliError: see errors.py; the run is as it was.
+        Stopped: a signal came; the training state is kept beside the rounds.
     """
     clock = Clock()
+    trainings.require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
-        before, recipe = parent.lens, parent.recipe
-        listing = rounds.scan(config.data, progress)
-        _require_same_classes(listing, parent.round, config)
-        _, refused = rounds.fresh(listing, parent.memory.ledger)
-        relabelled = {entry.path for entry in refused}
-        usable = [image for image in listing.images if str(image.path) not in relabelled]
+        listing = _scan(config, parent, progress)
+        keeper = trainings.keeper(writer, {})
+        if _same_again(config, parent, listing):
+            keeper.discard()
+            intake = Intake(0, 0, len(listing.images), listing.duplicates, listing.skipped)
+            return rounds.unchanged(config.run, parent.round, intake, clock)
         with clock.phase("features"):
-            found = before.features(usable, progress)
-            skipped = rounds.readable(listing, found, refused, config.images.max_bad)
+            at_hand = _at_hand(config, parent, listing, progress)
         with clock.phase("training"):
-            model, trained = _train(config, recipe, before, found, progress)
-        after = _store(model, before, config.engine, writer, clock)
+            tuned = _train(config, parent, at_hand, writer, progress)
+        after = _store(tuned.model, parent.lens, config.engine, writer, clock)
         with clock.phase("features"):
-            rebuilt = after.features(found.images, progress)
+            moved = moving.moved(parent, after, at_hand.examples, at_hand.load, progress)
         with clock.phase("head"):
-            fit = _head_on_new_features(recipe, after, trained)
-            known = _known(after, rebuilt)
-            solution = Solution.of(after, recipe, fit, known, parent.round.manifest.classes)
+            registry = parent.round.manifest.classes
+            fit = _fit(parent, after, moved, tuned.head)
+            solution = Solution.of(after, parent.recipe, fit, moved.known(after), registry)
         with clock.phase("validation"):
             held_out = solution.held_out(evaluation.by_holdout, old_too=False)
             calibrated = solution.calibrated(held_out, None)
@@ -61,86 +62,193 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
                 held_out, config.test, (), writer.next_number, progress
             )
         with clock.phase("memory"):
-            remembered = _memory(parent.memory, after, rebuilt, known)
+            remembered = moved.memory(parent.memory, after, at_hand.load)
         draft = Draft(
             command="finetune",
             strategy=None,
             solution=calibrated.solution,
             memory=remembered,
-            exact=remembered.exact and recipe.from_moments,
+            exact=remembered.exact and parent.recipe.from_moments,
             config=config,
-            intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
+            intake=at_hand.intake,
             validation=validation,
             calibration=calibrated.figures,
+            training=trainings.summary(tuned.course, keeper, moved.drift),
         )
-        return rounds.publish(writer, draft, clock)
+        result = rounds.publish(writer, draft, clock)
+        keeper.discard()
+        return result
 
 
-def _require_same_classes(listing: Listing, parent: Round, config: FinetuneConfig) -> None:
+def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:
+    listing = rounds.scan(config.data, progress)
     rounds.require_known_classes(
-        listing, parent.classes, "Add them first with `tlcli extend-classes`."
+        listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
     )
-    if missing := set(parent.classes) - set(listing.classes):
+    single = sorted(name for name in listing.classes if listing.labels.count(name) == 1)
+    if single:
+        log.warning(
+            "%s has one image, which is learned: nothing tells how well", rounds.named(single)
+        )
+    return listing
+
+
+def _same_again(config: FinetuneConfig, parent: Parent, listing: Listing) -> bool:
+    """Whether the current round is this very command's."""
+    manifest = parent.round.manifest
+    options = rounds.plain(config) | {"data": manifest.config.get("data")}
+    given = {image.sha256 for image in listing.images}
+    return manifest.config == options and given <= parent.memory.ledger.keys()
+
+
+@dataclass(frozen=True, eq=False)
+class _AtHand:
+    """The images whose pixels can be had, on the old backbone."""
+
+    examples: Examples
+    """Raw features of the old backbone."""
+    new: NDArray[np.bool_]
+    """(n,) which of them the run has not learned."""
+    load: memory.Pixels
+    intake: Intake
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """(n,) which of them the training is validated on."""
+        return images.holdout(self.examples.hashes, self.examples.labels, evaluation.HELD_OUT)
+
+
+def _at_hand(
+    config: FinetuneConfig, parent: Parent, listing: Listing, progress: Progress
+) -> _AtHand:
+    """DATA, learned images among --old-data, and the exemplars of the run."""
+    ledger, lens = parent.memory.ledger, parent.lens
+    _, refused = rounds.fresh(listing, ledger)
+    relabelled = {entry.path for entry in refused}
+    usable = [image for image in listing.images if str(image.path) not in relabelled]
+    wanted = {image.sha256: image for image in usable}
+    wanted = {image.sha256: image for image in _old_images(config, ledger, progress)} | wanted
+    found = lens.features(tuple(wanted.values()), progress)
+    skipped = rounds.readable(listing, found, refused, config.images.max_bad)
+    examples = found.examples
+    if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
+        there = set(examples.hashes)
+        examples = examples.joined(kept.where(np.array([h not in there for h in kept.hashes])))
+    _require_exact(config, parent, examples)
+    sources = {image.sha256: image for image in found.images}
+    return _AtHand(
+        examples,
+        np.array([key not in ledger for key in examples.hashes], bool),
+        parents.pixels_of(lens, sources, parent.memory),
+        Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
+    )
+
+
+def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list[LabelledImage]:
+    if config.old_data is None:
+        return []
+    listing = rounds.scan(config.old_data, progress)
+    known = [image for image in listing.images if image.sha256 in ledger]
+    return [replace(image, label=ledger[image.sha256]) for image in known]
+
+
+def _require_exact(config: FinetuneConfig, parent: Parent, examples: Examples) -> None:
+    gone = parent.memory.ledger.keys() - set(examples.hashes)
+    if config.require_exact and gone:
+        classes = {parent.memory.ledger[key] for key in gone}
         raise DataError(
-            f"Expected images of every class of {config.run} in {config.data}. Received: none of "
-            f"{rounds.named(missing)}. Give a folder that holds the old and the new images."
+            f"Expected all {len(parent.memory.ledger)} learned images with --require-exact. "
+            f"Received: {len(gone)} are missing, of {rounds.named(classes)}. Give them with "
+            "--old-data DATA."
         )
 
 
-def _known(lens: Lens, found: Features) -> Known:
-    """All that the head is solved from: the images at hand."""
-    nothing = lens.view(lens.nothing())
-    return Known(lens.moments(found.examples), lens.view(found.examples), nothing)
+@dataclass(frozen=True, eq=False)
+class _Tuned:
+    model: Any
+    head: LinearHead
+    """As it was trained with the backbone."""
+    course: Course
 
 
 def _train(
-    config: FinetuneConfig, recipe: Recipe, before: Lens, found: Features, progress: Progress
-) -> tuple[Any, Trained]:
-    """The fine-tuned model, from a head that has not seen the held-out images either."""
-    model = backbones.load_model(before.stored)
-    layers = training.layers_to_train(model, before.stored.name, config.unfreeze)
-    held_out = images.holdout(found.hashes, found.labels, evaluation.HELD_OUT)
-    start = _start(before, recipe, found, held_out)
-    learned, tested = rounds.split(found.images, held_out)
-    resolve = _resolve(recipe, before, start.classes) if recipe.from_moments else None
-    trained = training.train(
-        model, start, layers, learned, tested, config.training, progress, resolve
+    config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, progress: Progress
+) -> _Tuned:
+    """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
+    stored = parent.lens.stored
+    model = backbones.load_model(stored)
+    layers = training.blocks_to_train(model, stored.name, config.unfreeze)
+    start = _start(parent, at_hand)
+    split = trainings.split(
+        at_hand.examples.hashes,
+        at_hand.examples.labels,
+        start.classes,
+        at_hand.load,
+        stored.image_size,
+        progress,
     )
-    log.info(
-        "validation accuracy on %d held-out images: %.4f before, %.4f after fine-tuning",
-        len(tested),
-        trained.start.accuracy,
-        trained.best.accuracy,
+    identity = trainings.identity(config, split) | {
+        "round": parent.round.number,
+        "backbone": stored.fingerprint,
+    }
+    setting = trainings.setting(
+        config, model, layers, config.train_batch_norm, trainings.keeper(writer, identity), progress
     )
-    if trained.best == trained.start:
+    before = backbones.statistics(model)
+    teacher = _teacher(config, parent, start, at_hand)
+    head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
+    moved = backbones.statistics(model) != before
+    assert config.train_batch_norm or not moved, "BatchNormalization statistics moved"
+    if course.best == course.start:
         log.warning("fine-tuning gave nothing better than the head alone; try another --lr")
-    return model, trained
+    return _Tuned(model, head, course)
 
 
-def _start(
-    before: Lens, recipe: Recipe, found: Features, held_out: NDArray[np.bool_]
-) -> LinearHead:
-    """The head to train with, on the features themselves: gradients do not see a projection."""
-    if before.projection is not None:
-        before, recipe = replace(before, projection=None), Recipe()
-    kept = found.examples.where(~held_out)
-    known = Known(before.moments(kept), kept, before.nothing())
-    return extension.first(recipe)(known)
+def _start(parent: Parent, at_hand: _AtHand) -> LinearHead:
+    """The head to train with, on the features themselves: gradients do not see a projection.
+
+    Solved without the held-out images where that can be done.
+    """
+    lens, recipe, memory = parent.lens, parent.recipe, parent.memory
+    kept = at_hand.examples.where(~at_hand.held_out)
+    classes = parent.round.classes
+    absent = set(classes) - set(kept.labels)
+    if not absent:
+        plain = replace(lens, projection=None)
+        recipe = Recipe() if lens.projection is not None else recipe
+        known = Known(plain.moments(kept), kept, plain.nothing())
+        return extension.first(recipe)(known).ordered(classes)
+    if lens.projection is not None:
+        raise DataError(
+            f"Expected images of every class of a run with a projection. Received: none of "
+            f"{rounds.named(absent)}. Give them with --old-data DATA."
+        )
+    if not recipe.from_moments or memory.moments is None or memory.engines - {lens.engine}:
+        return parent.head
+    learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
+    total = moments.subtract(memory.moments, lens.moments(learned))
+    total = moments.add(total, lens.moments(kept.where(at_hand.new[~at_hand.held_out])))
+    return recipe.solve(total).ordered(classes)
 
 
-def _resolve(recipe: Recipe, before: Lens, classes: tuple[str, ...]) -> training.Resolve:
-    """The head that will be published, solved from the moments of the features of the moment."""
-    bits = before.stored.fixed_point_bits
-
-    def seen(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return vectors if before.projection is None else before.projection.of(vectors)
-
-    def resolve(vectors: NDArray[np.float32], columns: NDArray[np.int64]) -> training.Logits:
-        labels = [classes[column] for column in columns]
-        head = recipe.solve(moments.of(seen(vectors), labels, "training", bits))
-        return lambda asked: head.logits(seen(asked))
-
-    return resolve
+def _teacher(
+    config: FinetuneConfig, parent: Parent, start: LinearHead, at_hand: _AtHand
+) -> Teacher | None:
+    """The network as it was, where there are classes without images, or where it is asked for."""
+    absent = set(start.classes) - set(at_hand.examples.labels)
+    weight = config.distillation_weight
+    if weight is None:
+        weight = len(absent) / len(start.classes)
+    if not weight:
+        return None
+    if absent:
+        log.warning(
+            "%s of %d classes have no images: their answers are held by distillation, their "
+            "memory is carried over by an estimate",
+            len(absent),
+            len(start.classes),
+        )
+    return Teacher(backbones.load_model(parent.lens.stored), start, weight)
 
 
 def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) -> Lens:
@@ -151,30 +259,14 @@ def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) 
     return Lens.of(backbones.load_stored(folder), engine, before.projection)
 
 
-def _head_on_new_features(recipe: Recipe, lens: Lens, trained: Trained) -> Fit:
+def _fit(parent: Parent, after: Lens, moved: Moved, trained: LinearHead) -> Fit:
     """Solved again, or else the head that was trained with the backbone.
 
     That head sees the backbone's features: behind a projection it would be of no use.
     """
-    if recipe.from_moments or lens.projection is not None:
-        return extension.first(recipe)
-    return lambda known: trained.head
-
-
-def _memory(old: Memory, lens: Lens, rebuilt: Features, known: Known) -> Memory:
-    """The memory of the images that were given; the others are no longer remembered."""
-    forgotten = set(old.ledger) - set(rebuilt.hashes)
-    if forgotten:
-        log.warning(
-            "%d images that the run had learned were not given: it no longer remembers them",
-            len(forgotten),
-        )
-    start = parents.nothing(lens, MemoryOptions(old.setting, old.exemplars_per_class))
-    sources = {image.sha256: image for image in rebuilt.images}
-    learned = start.learned(
-        rebuilt.examples,
-        known.moments if start.moments is not None else None,
-        lens.engine,
-        parents.pixels_of(lens, sources, None),
-    )
-    return replace(learned, exact=old.exact and not forgotten)
+    known = moved.known(after)
+    there = set(known.new.labels if known.moments is None else known.moments.classes)
+    complete = there >= set(parent.round.classes)
+    if complete and (parent.recipe.from_moments or after.projection is not None):
+        return extension.first(parent.recipe)
+    return lambda _: trained

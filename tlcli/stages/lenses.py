@@ -1,10 +1,12 @@
 """A backbone as a run sees through it: engines, the cache of features, the projection."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import backbones, engines, features, moments
 from tlcli.backbones import StoredBackbone
@@ -16,6 +18,10 @@ from tlcli.images import LabelledImage
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Load = Callable[[Sequence[str]], NDArray[np.uint8]]
+"""From content hashes to images (n, S, S, 3)."""
 
 PROJECTION_WIDTH = 2048
 """Of a head that needs a projection, where none was asked for."""
@@ -64,6 +70,11 @@ class Lens:
         return plain if self.projection is None else self.projection.fingerprint(plain)
 
     @property
+    def bits(self) -> int:
+        """Features are rounded to multiples of 2^-bits before they go into moments."""
+        return self.stored.fixed_point_bits
+
+    @property
     def engine(self) -> str:
         """The name of the engine that gives features now."""
         return self.engines[0][0].name
@@ -74,9 +85,33 @@ class Lens:
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
+        return self._run(
+            lambda engine, store: features.extract(wanted, store, engine.open, progress)
+        )
+
+    def features_of(self, named: Examples, load: Load, progress: Progress) -> Examples:
+        """The backbone's features of images that are named by their content hashes.
+
+        Args:
+            named: their vectors, those of another backbone, are not looked at.
+            load: gives the pixels of images.
+            progress: told the phase "features".
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        vectors = self._run(
+            lambda engine, store: features.extract_pixels(
+                named.hashes, load, store, engine.open, progress
+            )
+        )
+        return replace(named, vectors=vectors)
+
+    def _run(self, extract: Callable[[Choice, Store], T]) -> T:
+        """With the best engine that runs the backbone on this machine."""
         engine, store = self.engines[0]
         try:
-            return features.extract(wanted, store, engine.open, progress)
+            return extract(engine, store)
         except EngineUnavailable as error:
             name = self.stored.name
             if len(self.engines) == 1:
@@ -86,7 +121,7 @@ class Lens:
                 ) from error
             log.warning("%s runs with Keras, which is slower: %s", name, error)
             del self.engines[0]
-            return self.features(wanted, progress)
+            return self._run(extract)
 
     def cached(self, labels: dict[str, str]) -> Examples:
         """The features that the cache has of images of which only the hash is known.

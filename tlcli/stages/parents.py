@@ -247,9 +247,15 @@ def pixels_of(
         sources: content hash → file.
         old: holds the pixels of its exemplars.
     """
+    return pixels_from(sources, lens.stored.image_size, old)
+
+
+def pixels_from(
+    sources: Mapping[str, LabelledImage], size: int, old: Memory | None = None
+) -> memory.Pixels:
+    """The same at any size."""
 
     def pixels(hashes: Sequence[str]) -> NDArray[np.uint8]:
-        size = lens.stored.image_size
         files = [sources[key] for key in hashes if key in sources]
         pictures = dict(zip(files, images.decode_many(files, size), strict=True))
         others = [key for key in hashes if key not in sources]

@@ -14,6 +14,7 @@ from tlcli.config import PredictConfig, Progress, no_progress
 from tlcli.errors import BadImage
 from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
+from tlcli.stages import rounds
 from tlcli.stages.lenses import Lens
 
 CHUNK = 1024
@@ -54,6 +55,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         TlcliError: the run cannot be used; see errors.py.
     """
     current = (run := runs.open_run(config.run)).round()
+    rounds.require_classes(current)
     lens = Lens.of_round(run, current, config.engine)
     head = heads.load(current.file("head.h5"))
     paths = images.find_images(config.paths)

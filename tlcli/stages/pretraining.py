@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from tlcli import (
     backbones,
@@ -13,22 +10,21 @@ from tlcli import (
     extension,
     files,
     heads,
-    images,
     memory,
     runs,
-    training,
 )
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
-from tlcli.heads import Known, LinearHead, Recipe
+from tlcli.heads import Known, Recipe
 from tlcli.images import Listing
 from tlcli.runs import Writer
-from tlcli.stages import choosing, parents, rounds
+from tlcli.stages import choosing, parents, rounds, scratch, trainings
 from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.lenses import PROJECTION_WIDTH, Lens
-from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.rounds import Calibration, Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.scratch import Scratch
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -43,22 +39,36 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     engines.require_known(config.engine)
     _require_known_precision(config)
     _require_matching_backbone(config)
-    listing = rounds.scan(config.data, progress)
-    if len(listing.classes) < 2:
-        raise DataError(
-            f"Expected at least two classes. Received: {rounds.named(listing.classes)} alone in "
-            f"{config.data}. Add a folder with images of something else."
-        )
+    scratch.require_objective(config)
+    trainings.require_options(config.training, config.watching)
+    listing = _scan(config, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():
             return _same_again(config, writer, listing, clock)
         return _first_round(config, writer, listing, clock, progress)
 
 
+def _scan(config: PretrainConfig, progress: Progress) -> Listing:
+    if config.objective == scratch.SIMCLR:
+        return scratch.unlabelled(config, progress)
+    listing = rounds.scan(config.data, progress)
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: {rounds.named(listing.classes)} alone in "
+            f"{config.data}. Add a folder with images of something else."
+        )
+    return listing
+
+
 def _require_head(config: PretrainConfig) -> None:
     """Refuse, before any image is read, a head that does not exist or has no such option."""
     if config.solver.head != AUTO:
         Recipe.of(config.solver)
+    elif config.objective == scratch.SIMCLR:
+        raise UsageError(
+            "Expected a head that needs no choice with --objective simclr. Received: head='auto'. "
+            "Choose it when labels come, with `tlcli extend-classes --head`."
+        )
 
 
 def _require_known_precision(config: PretrainConfig) -> None:
@@ -75,7 +85,7 @@ def _require_matching_backbone(config: PretrainConfig) -> None:
         backbones.architecture(config.backbone)
     if not Path(config.weights).is_dir():
         return
-    stored = _backbone_of_run(Path(config.weights))
+    stored = scratch.backbone_of_run(Path(config.weights))
     for option, wanted, given in (
         ("backbone", config.backbone, stored.name),
         ("image-size", config.image_size, stored.image_size),
@@ -86,12 +96,6 @@ def _require_matching_backbone(config: PretrainConfig) -> None:
                 f"Expected the {option} of the run {config.weights}: {given}. "
                 f"Received: {option}={wanted}. Leave --{option} out."
             )
-
-
-def _backbone_of_run(path: Path) -> StoredBackbone:
-    run = runs.open_run(path)
-    fingerprint = run.round().manifest.backbone_fingerprint
-    return backbones.load_stored(run.backbone_folder(fingerprint))
 
 
 def _same_again(
@@ -118,8 +122,42 @@ def _same_again(
 def _first_round(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
 ) -> RoundResult:
-    stored = _store_backbone(config, writer, listing, clock, progress)
+    stored, trained = _store_backbone(config, writer, listing, clock, progress)
     plain = Lens.of(stored, config.engine, None)
+    if listing.unlabelled:
+        draft = _without_classes(config, plain, listing)
+    else:
+        draft = _with_classes(config, plain, listing, clock, progress)
+    if trained is None:
+        return rounds.publish(writer, draft, clock)
+    result = rounds.publish(writer, replace(draft, training=trained.summary), clock)
+    trained.keeper.discard()
+    return result
+
+
+def _without_classes(config: PretrainConfig, plain: Lens, listing: Listing) -> Draft:
+    """A backbone alone: classes come with `extend-classes`."""
+    recipe = Recipe.of(config.solver)
+    lens = _projected(plain, recipe, config.projection)
+    nothing = lens.view(lens.nothing())
+    known = Known(lens.empty_moments(), nothing, nothing)
+    head = scratch.headless(lens)
+    return Draft(
+        command="pretrain",
+        strategy=None,
+        solution=Solution(lens, recipe, extension.first(recipe), known, (), head),
+        memory=parents.nothing(lens, config.keeping),
+        exact=True,
+        config=config,
+        intake=Intake(len(listing.images), 0, 0, listing.duplicates, listing.skipped),
+        validation=None,
+        calibration=Calibration(head.temperature, None, None, 0),
+    )
+
+
+def _with_classes(
+    config: PretrainConfig, plain: Lens, listing: Listing, clock: Clock, progress: Progress
+) -> Draft:
     with clock.phase("features"):
         found = plain.features(listing.images, progress)
         skipped = rounds.readable(listing, found, (), config.images.max_bad)
@@ -130,7 +168,7 @@ def _first_round(
     solution = calibrated.solution
     sources = {image.sha256: image for image in found.images}
     start = parents.nothing(solution.lens, config.keeping)
-    draft = Draft(
+    return Draft(
         command="pretrain",
         strategy=None,
         solution=solution,
@@ -147,7 +185,6 @@ def _first_round(
         calibration=calibrated.figures,
         choice=choice.table,
     )
-    return rounds.publish(writer, draft, clock)
 
 
 def _choose(
@@ -186,46 +223,34 @@ def _projected(plain: Lens, recipe: Recipe, width: int | None) -> Lens:
 
 def _store_backbone(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
-) -> StoredBackbone:
-    """Put the backbone of the new run in its place."""
+) -> tuple[StoredBackbone, Scratch | None]:
+    """Put the backbone of the new run in its place; how it was trained, where it was."""
+    trained = None
+    if config.objective == scratch.SIMCLR or config.weights == backbones.RANDOM:
+        train = scratch.without_labels if listing.unlabelled else scratch.from_random
+        with clock.phase("training"):
+            trained = train(config, writer, listing, progress)
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
-        if Path(config.weights).is_dir():
-            stored = _backbone_of_run(Path(config.weights))
-            stored.copy_into(staged)
-        else:
-            stored = _prepare(config, staged, listing, progress)
-        return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))
+        stored = _prepare(config, staged, trained)
+        return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained
 
 
-def _prepare(
-    config: PretrainConfig, staged: Path, listing: Listing, progress: Progress
-) -> StoredBackbone:
-    """Make the files of a backbone that was named, in an empty folder."""
-    name = config.backbone or backbones.DEFAULT_BACKBONE
-    precision = config.precision or "f32"
-
-    def build() -> Any:
-        return backbones.build(name, config.image_size, config.weights)
-
-    if config.weights != "none":
-        return backbones.prepare(name, config.image_size, config.weights, precision, staged, build)
-    model = build()
-    _train_from_random(model, name, listing, config, progress)
-    return backbones.store(model, name, config.weights, staged, precision)
-
-
-def _train_from_random(
-    model: Any, name: str, listing: Listing, config: PretrainConfig, progress: Progress
-) -> None:
-    """Train every layer on the images that validation does not hold out."""
-    classes = listing.classes
-    start = LinearHead(
-        classes,
-        np.zeros((model.output_shape[1], len(classes)), np.float32),
-        np.zeros(len(classes), np.float32),
+def _prepare(config: PretrainConfig, staged: Path, trained: Scratch | None) -> StoredBackbone:
+    """Make the files of the backbone in an empty folder."""
+    name, precision = scratch.name_of(config), config.precision or "f32"
+    if trained is not None:
+        simclr = config.objective == scratch.SIMCLR
+        source = backbones.UNLABELLED if simclr else backbones.RANDOM
+        return backbones.store(trained.model, name, source, staged, precision)
+    if Path(config.weights).is_dir():
+        stored = scratch.backbone_of_run(Path(config.weights))
+        stored.copy_into(staged)
+        return stored
+    return backbones.prepare(
+        name,
+        config.image_size,
+        config.weights,
+        precision,
+        staged,
+        lambda: backbones.build(name, config.image_size, config.weights),
     )
-    held_out = images.holdout(listing.sha256s, listing.labels, evaluation.HELD_OUT)
-    learned, tested = rounds.split(listing.images, held_out)
-    options = replace(config.training, backbone_lr_factor=1.0)
-    layers = training.layers_to_train(model, name, "all")
-    training.train(model, start, layers, learned, tested, options, progress, inference_mode=False)

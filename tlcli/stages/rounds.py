@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tlcli import backbones, evaluation, files, heads, images, memory
 from tlcli.config import Progress
-from tlcli.errors import DataError
+from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Answers, Ask, Validation
 from tlcli.features import Features
 from tlcli.heads import Fit, Known, LinearHead, Recipe
@@ -23,6 +23,8 @@ from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory import Memory
 from tlcli.runs import Manifest, RegisteredClass, Round, Writer
 from tlcli.stages.lenses import Lens
+from tlcli.stages.trainings import Summary
+from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class RoundResult:
     calibration: Calibration | None = None
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
+    training: dict[str, Any] | None = None
+    """How the backbone was trained, where it was."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
 
@@ -94,6 +98,7 @@ class RoundResult:
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,
             "head_choice": list(self.choice),
+            "training": self.training,
             "changed": self.changed,
             "seconds": self.seconds,
         }
@@ -331,6 +336,8 @@ class Draft:
     calibration: Calibration
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
+    training: Summary | None = None
+    """How the backbone was trained, where it was."""
 
 
 def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
@@ -353,13 +360,17 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         seconds=clock.seconds,
         calibration=draft.calibration,
         choice=draft.choice,
+        training=draft.training.content if draft.training else None,
     )
     with clock.phase("save"), files.saving(writer.run.path), writer.staging() as staged:
         head, lens = draft.solution.head, draft.solution.lens
         heads.save(head, staged / "head.h5")
         memory.save(draft.memory, staged)
-        if draft.config.keras_model:
+        if draft.config.keras_model and head.classes:
             write_model(lens, head, staged / "model.keras")
+        if draft.training is not None:
+            with files.written(staged / METRICS) as stream:
+                stream.write(draft.training.metrics)
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
         files.write_json(staged / "report.json", report)
         committed = writer.commit(staged, manifest)
@@ -400,10 +411,9 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON values, without what says only where the run is and when it may start."""
-    values = {
-        name: value for name, value in asdict(config).items() if name not in ("run", "out", "wait")
-    }
+    """A config as JSON values, without what the result does not depend on."""
+    left_out = ("run", "out", "wait", "watching")
+    values = {name: value for name, value in asdict(config).items() if name not in left_out}
     return dict(json.loads(json.dumps(values, default=str)))
 
 
@@ -424,6 +434,16 @@ def registered(
 def unchanged(run: Path, current: Round, intake: Intake, clock: Clock) -> RoundResult:
     """The answer of a command that had nothing to do."""
     return RoundResult(run, current.manifest, (), intake, None, clock.total(), changed=False)
+
+
+def require_classes(current: Round) -> None:
+    """Raise UsageError where a round knows no class yet."""
+    if not current.classes:
+        run = current.folder.parent.parent
+        raise UsageError(
+            f"Expected a run that knows classes. Received: {run}, which was trained without "
+            f"labels. Give it some with `tlcli extend-classes {run} DATA`."
+        )
 
 
 def require_known_classes(listing: Listing, known: Collection[str], advice: str) -> None:

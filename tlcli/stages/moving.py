@@ -1,0 +1,122 @@
+"""What becomes of a run's memory when its backbone has moved."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tlcli import drift, evaluation, images, memory, moments
+from tlcli.config import MemoryOptions, Progress
+from tlcli.drift import Drift
+from tlcli.errors import DataError
+from tlcli.features import Examples
+from tlcli.heads import Known
+from tlcli.memory import Memory
+from tlcli.moments import Moments
+from tlcli.stages import parents, rounds
+from tlcli.stages.lenses import Lens
+from tlcli.stages.parents import Parent
+
+log = logging.getLogger(__name__)
+
+LEAST_R2 = 0.8
+"""Below it, what was carried over is called a guess."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """The images of a run on its new backbone."""
+
+    examples: Examples
+    """Raw features of the images at hand."""
+    carried: Examples
+    """Estimated raw features of learned images that are not at hand, but whose features were
+    kept."""
+    total: Moments
+    """Of all images: those at hand, and estimates for the others."""
+    drift: Drift | None
+    """How the others were estimated; None where there are none."""
+
+    def known(self, lens: Lens) -> Known:
+        """What the head is solved from."""
+        return Known(self.total, lens.view(self.examples), lens.view(lens.nothing()))
+
+    def memory(self, old: Memory, lens: Lens, pixels: memory.Pixels) -> Memory:
+        """The memory of the run on the new backbone."""
+        start = parents.nothing(lens, MemoryOptions(old.setting, old.exemplars_per_class))
+        everything = self.examples.joined(self.carried)
+        total = None if start.moments is None else self.total
+        learned = start.learned(everything, total, lens.engine, pixels)
+        ledger = {**old.ledger, **learned.ledger}
+        gone = old.ledger.keys() - set(self.examples.hashes)
+        return replace(learned, ledger=ledger, exact=not gone)
+
+
+def moved(
+    parent: Parent, lens: Lens, at_hand: Examples, pixels: memory.Pixels, progress: Progress
+) -> Moved:
+    """The images of a run under its new backbone.
+
+    Args:
+        parent: the round on the old backbone.
+        lens: the new backbone.
+        at_hand: raw old features of the images whose pixels can be had.
+        pixels: gives them.
+        progress: told the phase of computing features.
+    """
+    new = lens.features_of(at_hand, pixels, progress)
+    total = lens.moments(new)
+    missing = parent.memory.ledger.keys() - set(at_hand.hashes)
+    nothing = lens.nothing()
+    if not missing or parent.memory.moments is None:
+        if missing:
+            log.warning("%d images that the run had learned are not given", len(missing))
+        return Moved(new, nothing, total, None)
+    found = _drift(parent.lens, lens, at_hand, new)
+    kept = parent.memory.kept
+    if kept is None or parent.memory.setting != "features":
+        rest = found.moments(_rest(parent, at_hand), lens.fingerprint, lens.bits)
+        return _told(Moved(new, nothing, moments.add(total, rest), found), parent, len(missing))
+    raw = found
+    if lens.projection is not None:
+        raw = _drift(
+            replace(parent.lens, projection=None), replace(lens, projection=None), at_hand, new
+        )
+    carried = raw.vectors(kept.where(np.array([key in missing for key in kept.hashes], bool)))
+    total = moments.add(total, lens.moments(carried))
+    return _told(Moved(new, carried, total, raw), parent, len(missing))
+
+
+def _drift(before: Lens, after: Lens, old: Examples, new: Examples) -> Drift:
+    """The map between the spaces in which the moments live."""
+    held_out = images.holdout(old.hashes, old.labels, evaluation.HELD_OUT)
+    return drift.fit(before.view(old).vectors[:], after.view(new).vectors[:], held_out)
+
+
+def _rest(parent: Parent, at_hand: Examples) -> Moments:
+    """The old moments of the learned images that are not at hand."""
+    learned = parent.memory
+    assert learned.moments is not None
+    if learned.engines - {parent.lens.engine}:
+        raise DataError(
+            "Expected all learned images, as their features came from another engine "
+            f"({', '.join(sorted(learned.engines))}). Received: some of them. Give the others with "
+            "--old-data DATA."
+        )
+    known = at_hand.where(np.array([key in learned.ledger for key in at_hand.hashes], bool))
+    return moments.subtract(learned.moments, parent.lens.moments(known))
+
+
+def _told(moved: Moved, parent: Parent, missing: int) -> Moved:
+    found = moved.drift
+    assert found is not None
+    classes = set(parent.round.classes) - set(moved.examples.labels)
+    log.warning(
+        "%d learned images are not given%s: what the run remembers of them is carried over to the "
+        "new backbone by an estimate (R² %.3f on images that both have seen%s)",
+        missing,
+        f", among them all of {rounds.named(classes)}" if classes else "",
+        found.r2,
+        "" if found.r2 >= LEAST_R2 else ", which is little better than a guess: give the images",
+    )
+    return moved

@@ -1,0 +1,175 @@
+"""pretrain where the whole network learns: from random weights, or without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlcli import backbones, images, runs, training
+from tlcli.backbones import StoredBackbone
+from tlcli.config import PretrainConfig, Progress
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.heads import LinearHead
+from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.runs import Writer
+from tlcli.stages import parents, trainings
+from tlcli.stages.lenses import Lens
+from tlcli.stages.trainings import Split, Summary
+from tlcli.training import Keeper, Setting
+
+SIMCLR = "simclr"
+OBJECTIVES = ("supervised", SIMCLR)
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """A backbone that was trained as a whole."""
+
+    model: Any
+    summary: Summary
+    keeper: Keeper
+    """Has the training state, until the round is committed."""
+
+
+def require_objective(config: PretrainConfig) -> None:
+    """Raise UsageError, listing the objectives, unless the one asked for is one of them."""
+    if config.objective not in OBJECTIVES:
+        raise UsageError(
+            f"Expected an objective: {', '.join(OBJECTIVES)}. Received: "
+            f"objective={config.objective!r}. Choose one of these."
+        )
+    if config.objective == SIMCLR and config.keeping.memory == "none":
+        raise UsageError(
+            "Expected a memory for the classes that will come. Received: --objective simclr with "
+            "memory='none'. Leave --memory out."
+        )
+
+
+def build(config: PretrainConfig) -> Any:
+    """The backbone with the weights that were asked for."""
+    source = Path(config.weights)
+    if source.is_dir():
+        return backbones.load_model(backbone_of_run(source))
+    return backbones.build(name_of(config), config.image_size, config.weights)
+
+
+def name_of(config: PretrainConfig) -> str:
+    """The row of the backbone in the table."""
+    if Path(config.weights).is_dir():
+        return backbone_of_run(Path(config.weights)).name
+    return config.backbone or backbones.DEFAULT_BACKBONE
+
+
+def backbone_of_run(path: Path) -> StoredBackbone:
+    """The backbone of the current round of a run."""
+    run = runs.open_run(path)
+    fingerprint = run.round().manifest.backbone_fingerprint
+    return backbones.load_stored(run.backbone_folder(fingerprint))
+
+
+def from_random(
+    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
+) -> Scratch:
+    """Train every layer on the images that validation does not hold out."""
+    model = build(config)
+    classes = listing.classes
+    start = LinearHead(
+        classes,
+        np.zeros((model.output_shape[1], len(classes)), np.float32),
+        np.zeros(len(classes), np.float32),
+    )
+    setting, split = _setting(config, writer, model, listing, classes, progress)
+    _, course = training.fit(setting, start, split.learned, split.held_out)
+    return Scratch(model, trainings.summary(course, setting.keeper), setting.keeper)
+
+
+def without_labels(
+    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
+) -> Scratch:
+    """Train every layer so that views of one image are alike."""
+    model = build(config)
+    setting, split = _setting(config, writer, model, listing, (), progress)
+    learned, held_out = split.learned.pictures, split.held_out.pictures
+    course = training.fit_without_labels(setting, learned, held_out)
+    return Scratch(model, trainings.summary(course, setting.keeper), setting.keeper)
+
+
+def _setting(
+    config: PretrainConfig,
+    writer: Writer,
+    model: Any,
+    listing: Listing,
+    classes: Sequence[str],
+    progress: Progress,
+) -> tuple[Setting, Split]:
+    size = int(model.input_shape[1])
+    usable = _decodable(config, listing, size, progress)
+    sources = {image.sha256: image for image in usable}
+    load = parents.pixels_from(sources, size)
+    labels = [image.label for image in usable]
+    split = trainings.split(list(sources), labels, classes, load, size, progress)
+    options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
+    config = replace(config, training=options)
+    identity = trainings.identity(config, split) | {
+        "objective": config.objective,
+        "backbone": name_of(config),
+        "weights": config.weights,
+        "image-size": size,
+    }
+    layers = training.blocks_to_train(model, name_of(config), training.ALL)
+    kept = trainings.keeper(writer, identity)
+    return trainings.setting(config, model, layers, True, kept, progress), split
+
+
+def _decodable(
+    config: PretrainConfig, listing: Listing, size: int, progress: Progress
+) -> list[LabelledImage]:
+    """The images that can be read: a long training does not end at a file that cannot."""
+    good, bad = [], list(listing.skipped)
+    decoded = images.decode_many(listing.images, size)
+    for done, (image, pixels) in enumerate(zip(listing.images, decoded, strict=True), 1):
+        if isinstance(pixels, BadImage):
+            bad.append(Skipped(str(image.path), str(pixels)))
+        else:
+            good.append(image)
+        progress("checking", done, len(listing.images))
+    images.reject_bad(listing.total, bad, config.images.max_bad)
+    return good
+
+
+def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:
+    """The images of a folder, at any depth, each content once; labels are not looked at.
+
+    Raises:
+        UsageError: there is no such folder.
+        DataError: it holds fewer than two images.
+    """
+    if config.data != "-" and not Path(config.data).exists():
+        raise UsageError(
+            f"Expected a folder of images. Received: data={config.data!r}, which does not exist. "
+            "Check the spelling and the current folder."
+        )
+    paths = list(images.find_images([config.data]))
+    distinct: dict[str, LabelledImage] = {}
+    skipped = []
+    for path, key in zip(paths, images.content_hashes(paths), strict=True):
+        if isinstance(key, BadImage):
+            skipped.append(Skipped(str(path), str(key)))
+        else:
+            distinct.setdefault(key, LabelledImage(path, "", key))
+    progress("reading", len(paths), len(paths))
+    if len(distinct) < 2:
+        raise DataError(
+            f"Expected images to learn from. Received: {len(distinct)} in {config.data}. "
+            "Give a folder of images."
+        )
+    copies = len(paths) - len(skipped) - len(distinct)
+    return Listing(tuple(distinct.values()), tuple(skipped), copies)
+
+
+def headless(lens: Lens) -> LinearHead:
+    """The head of a run that knows no class yet."""
+    width = lens.stored.width if lens.projection is None else lens.projection.width
+    return LinearHead((), np.zeros((width, 0), np.float32), np.zeros(0, np.float32))

@@ -1,0 +1,40 @@
+"""Everything with gradients through a backbone.
+
+loop          epochs of steps, measured, kept, continued bit for bit
+learner       what the loop trains: groups of variables with optimizers and rates of their own
+supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
+contrastive   a learner without labels: SimCLR
+schedule      the learning rate of each step; its search
+augmentation  random changes of training images: the presets
+pictures      the pixels that are read
+checkpoint    the training state on disk
+blocks        which layers learn
+"""
+
+from tlcli.training.augmentation import PRESETS, augmenter, require_known
+from tlcli.training.blocks import ALL, blocks_to_train
+from tlcli.training.checkpoint import METRICS, Course, Epoch, Keeper, Measured
+from tlcli.training.contrastive import VIEWS
+from tlcli.training.fitting import Setting, fit, fit_without_labels
+from tlcli.training.pictures import Pictures
+from tlcli.training.supervised import Examples, Teacher
+
+__all__ = [
+    "ALL",
+    "METRICS",
+    "PRESETS",
+    "VIEWS",
+    "Course",
+    "Epoch",
+    "Examples",
+    "Keeper",
+    "Measured",
+    "Pictures",
+    "Setting",
+    "Teacher",
+    "augmenter",
+    "blocks_to_train",
+    "fit",
+    "fit_without_labels",
+    "require_known",
+]

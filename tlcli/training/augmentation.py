@@ -1,0 +1,144 @@
+"""Random changes of training images that leave their class as it is, with Keras' own layers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tlcli import backbones
+from tlcli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A row of the table."""
+
+    says: str
+    layers: Callable[[Any, int], list[Any]]
+    """(keras.layers, seed) → layers that change one image each, raw RGB 0 to 255."""
+    mixes: bool = False
+    """Whether images of a batch are mixed, their labels too: MixUp (Zhang et al. 2018) in one half
+    of the batches, CutMix (Yun et al. 2019) in the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Augmenter:
+    """Random changes; equal states of the random generators give equal changes."""
+
+    change: Callable[[Any], Any]
+    """Images (n, S, S, 3) float32 → images; called while a graph is built."""
+    mix: Callable[[Any, Any], tuple[Any, Any]]
+    """Images and one-hot labels (n, C) → the same, mixed."""
+    generators: Sequence[Any]
+    """The variables that hold the random state."""
+
+
+def augmenter(preset: str, seed: int) -> Augmenter:
+    """The changes of a preset.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    require_known(preset)
+    keras = backbones.keras_module()
+    row = PRESETS[preset]
+    layers = row.layers(keras.layers, seed)
+    mixers = _mixers(keras, seed) if row.mixes else None
+
+    def change(images: Any) -> Any:
+        for layer in layers:
+            images = layer(images, training=True)
+        return images
+
+    def mix(images: Any, labels: Any) -> tuple[Any, Any]:
+        return mixers.mix(images, labels) if mixers else (images, labels)
+
+    states = [variable for layer in layers for variable in layer.variables]
+    return Augmenter(change, mix, states + (mixers.generators if mixers else []))
+
+
+def require_known(preset: str) -> None:
+    """Raise UsageError, listing the presets, unless `preset` is one of them."""
+    if preset not in PRESETS:
+        raise UsageError(
+            f"Expected an augmentation: {', '.join(PRESETS)}. Received: augment={preset!r}. "
+            "Choose one of these."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixers:
+    coin: Any
+    mixup: Any
+    cutmix: Any
+
+    @property
+    def generators(self) -> list[Any]:
+        return [self.coin.state, *self.mixup.variables, *self.cutmix.variables]
+
+    def mix(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        keras = backbones.keras_module()
+        batch = {"images": images, "labels": labels}
+        one, other = self.mixup(batch, training=True), self.cutmix(batch, training=True)
+        first = keras.random.uniform((), seed=self.coin) < 0.5
+        chosen = {name: keras.ops.where(first, one[name], other[name]) for name in batch}
+        return chosen["images"], chosen["labels"]
+
+
+def _mixers(keras: Any, seed: int) -> _Mixers:
+    return _Mixers(
+        keras.random.SeedGenerator(seed),
+        keras.layers.MixUp(alpha=0.2, seed=seed + 1),
+        keras.layers.CutMix(factor=1.0, seed=seed + 2),
+    )
+
+
+def _light(layers: Any, seed: int) -> list[Any]:
+    return [
+        layers.RandomFlip("horizontal", seed=seed),
+        layers.RandomTranslation(0.06, 0.06, fill_mode="reflect", seed=seed + 1),
+    ]
+
+
+def _standard(layers: Any, seed: int) -> list[Any]:
+    return [
+        layers.RandomFlip("horizontal", seed=seed),
+        layers.RandomRotation(0.05, fill_mode="reflect", seed=seed + 1),
+        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed + 2),
+        layers.RandomZoom((-0.3, 0.1), fill_mode="reflect", seed=seed + 3),
+        layers.RandomBrightness(0.2, value_range=(0, 255), seed=seed + 4),
+        layers.RandomContrast(0.2, value_range=(0, 255), seed=seed + 5),
+    ]
+
+
+def _strong(layers: Any, seed: int) -> list[Any]:
+    strengths = dict.fromkeys(("brightness_factor", "contrast_factor", "saturation_factor"), 0.4)
+    return [
+        layers.RandomFlip("horizontal", seed=seed),
+        layers.RandomRotation(0.08, fill_mode="reflect", seed=seed + 1),
+        layers.RandomTranslation(0.15, 0.15, fill_mode="reflect", seed=seed + 2),
+        layers.RandomZoom((-0.45, 0.1), (-0.45, 0.1), fill_mode="reflect", seed=seed + 3),
+        layers.RandomColorJitter((0, 255), **strengths, hue_factor=0.05, seed=seed + 4),
+        layers.RandomErasing(factor=0.25, scale=(0.02, 0.2), seed=seed + 5),
+    ]
+
+
+def _views(layers: Any, seed: int) -> list[Any]:
+    strengths = dict.fromkeys(("brightness_factor", "contrast_factor", "saturation_factor"), 0.5)
+    return [
+        layers.RandomFlip("horizontal", seed=seed),
+        layers.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 1),
+        layers.RandomZoom((-0.65, 0.0), (-0.65, 0.0), fill_mode="reflect", seed=seed + 2),
+        layers.RandomColorJitter((0, 255), **strengths, hue_factor=0.1, seed=seed + 3),
+        layers.RandomGrayscale(0.2, seed=seed + 4),
+    ]
+
+
+PRESETS = {
+    "none": Preset("the images as they are", lambda layers, seed: []),
+    "light": Preset("flip, small shifts", _light),
+    "standard": Preset("flip, rotation, shift, zoom, brightness, contrast", _standard),
+    "strong": Preset(
+        "the same and more of it, colours, erased patches; MixUp and CutMix", _strong, mixes=True
+    ),
+    "simclr": Preset("the two views of SimCLR: crop, flip, colours, grey", _views),
+}

@@ -1,0 +1,204 @@
+"""The training state on disk: written whole or not at all, continued bit for bit.
+
+    FOLDER/
+      state.json      what is trained, how far it is, names and hashes of the two files below
+      state-*.h5      every variable that a step changes: weights, optimizer slots, random states
+      best-*.h5       the weights of the best epoch so far
+      metrics.jsonl   one line an epoch, for people
+
+`state.json` is replaced last, by a rename: it always names a complete state.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tlcli import files
+from tlcli.errors import RunError, UsageError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+STATE = "state.json"
+METRICS = "metrics.jsonl"
+
+Arrays = list[NDArray[Any]]
+
+
+@dataclass(frozen=True, order=True)
+class Measured:
+    """A state is better with a higher accuracy, and among equals with a smaller loss."""
+
+    accuracy: float
+    negative_loss: float
+    """Mean loss on held-out images, negative so that more is better."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave: a line of `metrics.jsonl`."""
+
+    epoch: int
+    lr: float
+    """Of the head at the last step."""
+    loss: float
+    """Mean over the training images while they were learned, augmented."""
+    accuracy: float
+    """On the same."""
+    validation_loss: float
+    validation_accuracy: float
+    """On the held-out images after the epoch."""
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far training is. With the values of the variables, all that the next step depends on."""
+
+    start: Measured
+    """Before the first step."""
+    best: Measured
+    peak: float
+    """Largest learning rate of the head."""
+    epochs: tuple[Epoch, ...] = ()
+    """Those that are complete."""
+    since_best: int = 0
+    """Epochs."""
+    steps: int = 0
+    """Done in the current epoch."""
+    loss: float = 0.0
+    """Sums over the images of the current epoch: loss, right answers; and seconds."""
+    hits: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where the state of one training is kept."""
+
+    folder: Path
+    identity: Mapping[str, Any]
+    """All that decides the result, as JSON values: a state of another training is not continued."""
+
+    def save(self, course: Course, variables: Arrays, best: Arrays, fresh: bool) -> None:
+        """Replace the state.
+
+        Args:
+            course: how far training is.
+            variables: values of all variables that a step changes.
+            best: the weights of the best epoch.
+            fresh: whether `best` changed since the last call.
+
+        Raises:
+            StorageError: it cannot be written; the state before is intact.
+        """
+        with files.saving(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"state-{len(course.epochs):05d}-{course.steps:07d}.h5"
+        known = self._described()
+        written = {"state": self._write(name, variables)}
+        if fresh or known is None:
+            written["best"] = self._write(f"best-{len(course.epochs):05d}.h5", best)
+        else:
+            written["best"] = known["files"]["best"]
+        content = {"format": FORMAT, "identity": self.identity, "course": asdict(course)}
+        files.write_json(self.folder / STATE, {**content, "files": written})
+        kept = {entry["name"] for entry in written.values()}
+        for path in (*self.folder.glob("state-*.h5"), *self.folder.glob("best-*.h5")):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+        self._write_metrics(course.epochs)
+
+    def load(self) -> tuple[Course, Arrays, Arrays] | None:
+        """The course, the variables and the best weights; None where nothing was saved.
+
+        Raises:
+            UsageError: the state is of another training; the message says what differs.
+            RunError: it is damaged, or newer than this program.
+        """
+        content = self._described()
+        if content is None:
+            return None
+        if differing := _differences(content["identity"], self.identity):
+            raise UsageError(
+                "Expected the command that was interrupted, with --resume. Received: "
+                f"{differing}. Repeat that command, or leave --resume out to begin anew."
+            )
+        state, best = (self._read(content["files"][part]) for part in ("state", "best"))
+        return _course(content["course"]), state, best
+
+    @property
+    def epochs(self) -> int | None:
+        """How many complete epochs are saved; None where nothing is."""
+        content = self._described()
+        return None if content is None else len(content["course"]["epochs"])
+
+    @property
+    def metrics(self) -> Path:
+        """The file with a line an epoch."""
+        return self.folder / METRICS
+
+    def discard(self) -> None:
+        """Remove the state."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, name: str, arrays: Arrays) -> dict[str, str]:
+        path = self.folder / name
+        named = {f"{place:05d}": array for place, array in enumerate(arrays)}
+        files.save_arrays(path, named, {"format": FORMAT})
+        return {"name": name, "sha256": files.sha256(path)}
+
+    def _read(self, entry: Mapping[str, str]) -> Arrays:
+        path = self.folder / entry["name"]
+        with files.parsing(path):
+            if files.sha256(path) != entry["sha256"]:
+                raise ValueError("its checksum does not match")
+            arrays, _ = files.load_arrays(path, FORMAT)
+            return [arrays[name] for name in sorted(arrays)]
+
+    def _described(self) -> dict[str, Any] | None:
+        path = self.folder / STATE
+        if not path.is_file():
+            return None
+        with files.parsing(path):
+            content = dict(json.loads(path.read_text("utf-8")))
+            if content["format"] > FORMAT:
+                raise RunError(
+                    f"Expected a training state of format {FORMAT} or older. Received: {path} has "
+                    f"format {content['format']}. Upgrade tlcli, or remove {self.folder}."
+                )
+            return content
+
+    def _write_metrics(self, epochs: Sequence[Epoch]) -> None:
+        with files.written(self.metrics) as stream:
+            for entry in epochs:
+                stream.write((json.dumps(asdict(entry)) + "\n").encode())
+
+
+def _course(content: dict[str, Any]) -> Course:
+    course = Course(**content)
+    return replace(
+        course,
+        start=Measured(**content["start"]),
+        best=Measured(**content["best"]),
+        epochs=tuple(Epoch(**entry) for entry in content["epochs"]),
+    )
+
+
+def _differences(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> str:
+    """What differs, each as `name: was a, is b`."""
+    found = []
+    for name in sorted({*saved, *asked}):
+        before, now = saved.get(name), asked.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found.append(_differences(before, now, f"{prefix}{name}."))
+        elif before != now:
+            found.append(f"{prefix}{name} was {before!r} and is {now!r}")
+    return "; ".join(filter(None, found))

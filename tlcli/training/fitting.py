@@ -1,0 +1,129 @@
+"""The two trainings that stages ask for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlcli import backbones
+from tlcli.config import Progress, TrainingOptions
+from tlcli.errors import DataError, UsageError
+from tlcli.heads import LinearHead
+from tlcli.training import augmentation, contrastive, loop, supervised
+from tlcli.training.checkpoint import Course, Keeper
+from tlcli.training.learner import training_mode
+from tlcli.training.loop import Job, Watch
+from tlcli.training.pictures import Pictures
+from tlcli.training.supervised import Examples, Network, SoftmaxTop, Teacher
+
+SUPERVISED_BATCH = 32
+CONTRASTIVE_BATCH = 128
+"""Images a step where nothing was asked for; fewer where there are fewer images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What both trainings are told."""
+
+    model: Any
+    """The backbone, raw RGB (n, S, S, 3) → features (n, D); it ends with the best weights."""
+    layers: Sequence[Sequence[str]]
+    """Names of its layers that learn, see `blocks_to_train`."""
+    statistics: bool
+    """Whether BatchNormalization learns its statistics."""
+    options: TrainingOptions
+    keeper: Keeper
+    resume: bool
+    watch: Watch
+    progress: Progress
+
+
+def fit(
+    setting: Setting,
+    start: LinearHead,
+    learned: Examples,
+    held_out: Examples,
+    teacher: Teacher | None = None,
+) -> tuple[LinearHead, Course]:
+    """Train layers of a backbone together with its head.
+
+    Args:
+        setting: what is trained and how.
+        start: the head to start from.
+        learned: images to learn from.
+        held_out: images that decide which epoch is kept.
+        teacher: the network as it was, where some classes have no images.
+
+    Raises:
+        DataError: there is nothing to validate on.
+        UsageError: the batch is larger than the data, or the loss is no longer finite.
+        StorageError: the state cannot be saved.
+    """
+    size = _batch_size(setting.options, len(learned.pictures), SUPERVISED_BATCH)
+    if not len(held_out.pictures):
+        raise DataError(
+            "Expected enough images to hold some out for validation. Received: "
+            f"{len(learned.pictures)} in {len(start.classes)} classes, of which none is held out. "
+            "Add images."
+        )
+    with _training(setting):
+        top = SoftmaxTop.of(start, _usual_length(setting.model, learned.pictures))
+        network = Network(setting.model, top, setting.layers)
+        learner = supervised.learner(network, held_out, setting.options, teacher)
+        course = loop.train(learner, _job(setting, learned.pictures, learned.columns, size))
+    return top.head(), course
+
+
+def fit_without_labels(setting: Setting, learned: Pictures, held_out: Pictures) -> Course:
+    """Train a backbone by SimCLR.
+
+    Raises:
+        UsageError: the batch is larger than the data, the training collapsed, or the loss is no
+            longer finite.
+        StorageError: the state cannot be saved.
+    """
+    size = _batch_size(setting.options, len(learned), CONTRASTIVE_BATCH)
+    with _training(setting):
+        model, options = setting.model, setting.options
+        learner = contrastive.learner(model, setting.layers, held_out, options, size)
+        columns = np.zeros(len(learned), np.int64)
+        return loop.train(learner, _job(setting, learned, columns, size))
+
+
+def _job(setting: Setting, pictures: Pictures, columns: Any, batch_size: int) -> Job:
+    return Job(
+        pictures,
+        columns,
+        setting.options,
+        batch_size,
+        setting.keeper,
+        setting.resume,
+        setting.watch,
+        setting.progress,
+    )
+
+
+def _training(setting: Setting) -> Any:
+    augmentation.require_known(setting.options.augment)
+    backbones.keras_module().utils.set_random_seed(setting.options.seed)
+    return training_mode(setting.model, setting.layers, setting.statistics)
+
+
+def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
+    if options.batch_size is None:
+        return min(usual, images)
+    if options.batch_size > images:
+        raise UsageError(
+            f"Expected a batch of at most the {images} images to learn from. Received: "
+            f"batch-size={options.batch_size}. Use {min(usual, images)}, or add images."
+        )
+    return options.batch_size
+
+
+def _usual_length(model: Any, pictures: Pictures) -> float:
+    """The mean length of the features of some images."""
+    rows = np.linspace(0, len(pictures) - 1, min(len(pictures), 64)).astype(np.intp)
+    (pixels,) = pictures.batches(rows, len(rows))
+    features = supervised.inference(model)(pixels).numpy()
+    return float(np.linalg.norm(features, axis=1).mean())

@@ -1,0 +1,207 @@
+"""Training with labels: a backbone and its softmax head, by cross-entropy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones
+from tlcli.config import TrainingOptions
+from tlcli.heads import LinearHead
+from tlcli.training import augmentation
+from tlcli.training.checkpoint import Measured
+from tlcli.training.learner import (
+    Check,
+    Columns,
+    Group,
+    Learner,
+    apply_gradients,
+    groups_of,
+    moving,
+    random_states,
+)
+from tlcli.training.pictures import Pictures, Pixels
+
+MEASURED_AT_ONCE = 64
+"""Images of a forward pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images with the columns of their classes."""
+
+    pictures: Pictures
+    columns: Columns
+    """(n,)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """The network as it was, whose answers are held where images cannot hold them.
+
+    λT²·KL(softmax(teacher/T) ‖ softmax(now/T)) is added to the loss (Li & Hoiem 2016).
+    """
+
+    model: Any
+    head: LinearHead
+    weight: float
+    """λ"""
+    temperature: float = 2.0
+    """T"""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxTop:
+    """The head while it is trained, on features divided by their usual length.
+
+    Adam moves every weight by about the learning rate, whatever the gradient. On features of
+    length r the logits would move r times as far, in the first steps far away from the head that
+    training starts from; on features of length 1 one learning rate fits every backbone.
+    """
+
+    weights: Any
+    bias: Any
+    classes: tuple[str, ...]
+    length: float
+    """r"""
+
+    @staticmethod
+    def of(head: LinearHead, length: float) -> "SoftmaxTop":
+        """From a head of any temperature, for features of this mean length."""
+        keras = backbones.keras_module()
+        plain, usual = head.calibrated(), length or 1.0
+        weights = keras.Variable(plain.weights * np.float32(usual), name="head_weights")
+        bias = keras.Variable(plain.bias, name="head_bias")
+        return SoftmaxTop(weights, bias, plain.classes, usual)
+
+    def logits(self, features: Any) -> Any:
+        """Logits (n, C) of features (n, D); called while a graph is built, or on arrays."""
+        return features @ (self.weights / self.length) + self.bias
+
+    def head(self) -> LinearHead:
+        """The head as it is now, on the features themselves."""
+        weights = self.weights.numpy() / np.float32(self.length)
+        return LinearHead(self.classes, weights, self.bias.numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A backbone under training with its head."""
+
+    model: Any
+    top: SoftmaxTop
+    layers: Sequence[Sequence[str]]
+    """Names of the layers that learn, block by block, the one nearest to the output first."""
+
+
+def learner(
+    network: Network, held_out: Examples, options: TrainingOptions, teacher: Teacher | None
+) -> Learner:
+    """Trains a network on labelled images; inside `training_mode` only.
+
+    Args:
+        network: changed in place.
+        held_out: images that decide which epoch is the best.
+        options: learning rates, augmentation, smoothing.
+        teacher: None where every class has images.
+    """
+    top = [network.top.weights, network.top.bias]
+    groups = groups_of(network.model, network.layers, top, options)
+    changes = augmentation.augmenter(options.augment, options.seed)
+    infer = inference(network.model)
+
+    def measure(check: Check) -> Measured:
+        features = all_features(infer, held_out.pictures, check)
+        return measured(network.top.head().logits(features), held_out.columns)
+
+    slots = [variable for group in groups for variable in group.optimizer.variables]
+    return Learner(
+        _step(network, groups, changes, options, teacher),
+        measure,
+        [*moving(network.model, network.layers), *top],
+        [*slots, *random_states(network.model), *changes.generators],
+    )
+
+
+def measured(logits: NDArray[np.float32], columns: Columns) -> Measured:
+    """Accuracy and mean cross-entropy."""
+    from scipy.special import log_softmax
+
+    given = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(columns)), columns]
+    return Measured(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
+
+
+def all_features(
+    infer: Callable[[Any], Any], pictures: Pictures, check: Check
+) -> NDArray[np.float32]:
+    """Features (n, D) of images, a batch at a time."""
+    found = []
+    for pixels in pictures.batches(np.arange(len(pictures)), MEASURED_AT_ONCE):
+        found.append(infer(pixels).numpy())
+        check()
+    return np.concatenate(found)
+
+
+def inference(model: Any) -> Callable[[Any], Any]:
+    """Images (n, S, S, 3) uint8 → features (n, D), as in prediction."""
+    import tensorflow as tf
+
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
+
+    @tf.function(input_signature=[shape])  # type: ignore[untyped-decorator]
+    def infer(pixels: Any) -> Any:
+        return model(tf.cast(pixels, tf.float32), training=False)
+
+    return infer  # type: ignore[no-any-return]
+
+
+def _step(
+    network: Network,
+    groups: Sequence[Group],
+    changes: augmentation.Augmenter,
+    options: TrainingOptions,
+    teacher: Teacher | None,
+) -> Callable[[Pixels, Columns, float], tuple[float, float]]:
+    import tensorflow as tf
+
+    model, top = network.model, network.top
+    classes = int(top.bias.shape[0])
+    signature = [
+        tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((), tf.float32),
+    ]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def graph(pixels: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
+        images = changes.change(tf.cast(pixels, tf.float32))
+        images, targets = changes.mix(images, tf.one_hot(columns, classes))
+        smooth = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
+        with tf.GradientTape() as tape:
+            logits = top.logits(model(images, training=True))
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
+            if teacher is not None:
+                loss += _distillation(teacher, images, logits)
+        apply_gradients(tape, loss, groups, rate, options.clip_norm)
+        right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
+        return loss, tf.reduce_mean(tf.cast(right, tf.float32))
+
+    def step(pixels: Pixels, columns: Columns, rate: float) -> tuple[float, float]:
+        loss, hits = graph(pixels, columns, np.float32(rate))
+        return float(loss), float(hits)
+
+    return step
+
+
+def _distillation(teacher: Teacher, images: Any, logits: Any) -> Any:
+    """λT²·KL(softmax(teacher/T) ‖ softmax(logits/T)), the mean over the images."""
+    import tensorflow as tf
+
+    plain, temperature = teacher.head.calibrated(), teacher.temperature
+    said = teacher.model(images, training=False) @ plain.weights + plain.bias
+    wanted = tf.nn.log_softmax(said / temperature)
+    given = tf.nn.log_softmax(logits / temperature)
+    divergence = tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=1)
+    return teacher.weight * temperature**2 * tf.reduce_mean(divergence)
