@@ -222,6 +222,18 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class SheetConfig:
+    """A contact sheet of augmented images."""
+
+    data: str
+    sheet: Path
+    """A PNG file."""
+    augment: str = "standard"
+    """A preset, see `training.PRESETS`."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Measure the current round, and every earlier one, on labelled images."""
 

@@ -1,11 +1,13 @@
 """The commands that show what is there."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tlcli.cli import console
-from tlcli.cli.options import data_argument, json_option, run_argument
+from tlcli.cli.options import data_argument, json_option, option, run_argument
+from tlcli.config import SheetConfig
 from tlcli.errors import RunError
 
 
@@ -72,17 +74,33 @@ def verify_rounds(run: Any, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--blocks",
+    "name",
+    metavar="NAME",
+    help="List the blocks of one backbone instead, from the input on: what `tlcli finetune "
+    "--unfreeze` counts from the end.",
+)
 @json_option
-def backbones(as_json: bool) -> None:
+def backbones(name: str | None, as_json: bool) -> None:
     """List the backbones that can be used, and where their weights are.
 
     \b
     Examples:
       tlcli backbones
-      tlcli backbones --json
+      tlcli backbones --blocks MobileNetV2
     """
     from tlcli import reports
-    from tlcli.backbones import BACKBONES, weights_here
+    from tlcli.backbones import BACKBONES, RANDOM, blocks, build, weights_here
+
+    if name is not None:
+        found = blocks(build(name, None, RANDOM), name)
+        content = {
+            "backbone": name,
+            "blocks": [{"name": block.name, "layers": list(block.layers)} for block in found],
+        }
+        console.result(content, reports.blocks_text, as_json)
+        return
 
     rows = [
         {
@@ -105,17 +123,37 @@ def data() -> None:
 
 @data.command("check")
 @data_argument
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Write a contact sheet: images of DATA on the left, beside them what a network in "
+    "training sees of them.",
+)
+@option(
+    SheetConfig,
+    "--augment",
+    metavar="PRESET",
+    help="For the sheet: `none`, `light`, `standard`, `strong`, or `simclr`.",
+)
 @json_option
 @click.pass_obj
-def check_data(verbosity: int, /, data: str, as_json: bool) -> None:
+def check_data(
+    verbosity: int, /, data: str, sheet: Path | None, augment: str, as_json: bool
+) -> None:
     """Say what is in DATA and what is wrong with it.
 
     \b
     Examples:
       tlcli data check photos
-      tlcli data check labels.csv --json
+      tlcli data check photos --augment strong --sheet sheet.png
     """
     from tlcli import images, reports
+
+    if sheet is not None:
+        from tlcli.stages.sheets import contact_sheet
+
+        contact_sheet(SheetConfig(data, sheet, augment))
 
     with console.progress_bar(verbosity < 0) as progress:
         report = images.check(data, progress=lambda done, total: progress("images", done, total))

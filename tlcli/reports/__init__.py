@@ -10,6 +10,7 @@ from tlcli.reports.comparison import comparison_text
 from tlcli.reports.page import require_report, write_comparison
 from tlcli.reports.text import (
     backbones_text,
+    blocks_text,
     cache_text,
     cleared_text,
     data_text,
@@ -29,6 +30,7 @@ from tlcli.reports.text import (
 
 __all__ = [
     "backbones_text",
+    "blocks_text",
     "cache_text",
     "cleared_text",
     "comparison_text",

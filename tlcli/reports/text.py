@@ -275,6 +275,16 @@ def verification_text(content: Json) -> str:
     return f"{content['run']}: intact, {len(content['rounds'])} rounds"
 
 
+def blocks_text(content: Json) -> str:
+    """A line a block, numbered as `--unfreeze` counts them."""
+    blocks = content["blocks"]
+    rows = [
+        (len(blocks) - place, block["name"], block["layers"][0], len(block["layers"]))
+        for place, block in enumerate(blocks)
+    ]
+    return table(("--unfreeze", "block", "its first layer", "layers"), rows)
+
+
 def backbones_text(rows: Sequence[Json]) -> str:
     """A line a backbone."""
     drawn = [
