@@ -57,7 +57,7 @@ class TrainingOptions:
     """Gradient training of a backbone: all that decides its result, but for the data."""
 
     epochs: int = 10
-    lr: float | None = 1e-3
+    lr: float | None = 3e-3
     """Largest learning rate of the head (AdamW). None: found by a search."""
     backbone_lr_factor: float = 0.1
     """The block next to the output learns with lr × this factor."""

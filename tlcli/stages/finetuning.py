@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, evaluation, extension, files, images, memory, moments, runs, training
+from tlcli import (
+    backbones,
+    evaluation,
+    extension,
+    files,
+    heads,
+    images,
+    memory,
+    moments,
+    runs,
+    training,
+)
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.features import Examples
@@ -205,7 +216,17 @@ def _train(
 
 
 def _start(parent: Parent, at_hand: _AtHand) -> LinearHead:
-    """The head to train with, on the features themselves: gradients do not see a projection.
+    """The head to train with, with the temperature that fits the held-out images."""
+    head = _solved(parent, at_hand)
+    tested = at_hand.examples.where(at_hand.held_out)
+    if not len(tested):
+        return head
+    columns = np.array([head.classes.index(label) for label in tested.labels])
+    return replace(head, temperature=heads.temperature(head.logits(tested.vectors), columns))
+
+
+def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead:
+    """A head on the features themselves, as gradients do not see a projection.
 
     Solved without the held-out images where that can be done.
     """

@@ -111,24 +111,34 @@ def _standard(layers: Any, seed: int) -> list[Any]:
 
 
 def _strong(layers: Any, seed: int) -> list[Any]:
-    strengths = dict.fromkeys(("brightness_factor", "contrast_factor", "saturation_factor"), 0.4)
     return [
         layers.RandomFlip("horizontal", seed=seed),
         layers.RandomRotation(0.08, fill_mode="reflect", seed=seed + 1),
         layers.RandomTranslation(0.15, 0.15, fill_mode="reflect", seed=seed + 2),
-        layers.RandomZoom((-0.45, 0.1), (-0.45, 0.1), fill_mode="reflect", seed=seed + 3),
-        layers.RandomColorJitter((0, 255), **strengths, hue_factor=0.05, seed=seed + 4),
+        layers.RandomZoom((-0.4, 0.1), (-0.4, 0.1), fill_mode="reflect", seed=seed + 3),
+        _jitter(layers, 0.2, 0.3, 0.04, seed + 4),
         layers.RandomErasing(factor=0.25, scale=(0.02, 0.2), seed=seed + 5),
     ]
 
 
+def _jitter(layers: Any, brightness: float, others: float, hue: float, seed: int) -> Any:
+    """Changes of colour; Keras counts saturation from 0, grey, over 0.5, as it is, to 1."""
+    return layers.RandomColorJitter(
+        (0, 255),
+        brightness_factor=brightness,
+        contrast_factor=others,
+        saturation_factor=(0.5 - others / 2, 0.5 + others / 2),
+        hue_factor=(0.0, hue),
+        seed=seed,
+    )
+
+
 def _views(layers: Any, seed: int) -> list[Any]:
-    strengths = dict.fromkeys(("brightness_factor", "contrast_factor", "saturation_factor"), 0.5)
     return [
         layers.RandomFlip("horizontal", seed=seed),
         layers.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 1),
         layers.RandomZoom((-0.65, 0.0), (-0.65, 0.0), fill_mode="reflect", seed=seed + 2),
-        layers.RandomColorJitter((0, 255), **strengths, hue_factor=0.1, seed=seed + 3),
+        _jitter(layers, 0.3, 0.4, 0.08, seed + 3),
         layers.RandomGrayscale(0.2, seed=seed + 4),
     ]
 

@@ -9,10 +9,11 @@
 `state.json` is replaced last, by a rename: it always names a complete state.
 """
 
+import hashlib
 import json
-import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,6 @@ from numpy.typing import NDArray
 
 from tlcli import files
 from tlcli.errors import RunError, UsageError
-
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 STATE = "state.json"
@@ -101,16 +100,15 @@ class Keeper:
         """
         with files.saving(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"state-{len(course.epochs):05d}-{course.steps:07d}.h5"
         known = self._described()
-        written = {"state": self._write(name, variables)}
+        written = {"state": self._write("state", variables)}
         if fresh or known is None:
-            written["best"] = self._write(f"best-{len(course.epochs):05d}.h5", best)
+            written["best"] = self._write("best", best)
         else:
             written["best"] = known["files"]["best"]
         content = {"format": FORMAT, "identity": self.identity, "course": asdict(course)}
         files.write_json(self.folder / STATE, {**content, "files": written})
-        kept = {entry["name"] for entry in written.values()}
+        kept = {entry["file"] for entry in written.values()}
         for path in (*self.folder.glob("state-*.h5"), *self.folder.glob("best-*.h5")):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
@@ -149,25 +147,39 @@ class Keeper:
         """Remove the state."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write(self, name: str, arrays: Arrays) -> dict[str, str]:
-        path = self.folder / name
+    def _write(self, part: str, arrays: Arrays) -> dict[str, str]:
+        """Write a file that is named by its content: another one is never replaced."""
         named = {f"{place:05d}": array for place, array in enumerate(arrays)}
-        files.save_arrays(path, named, {"format": FORMAT})
-        return {"name": name, "sha256": files.sha256(path)}
+        content = files.pack_arrays(named, {"format": FORMAT})
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"{part}-{digest[:16]}.h5"
+        with files.written(self.folder / name) as stream:
+            stream.write(content)
+        return {"file": name, "sha256": digest}
 
     def _read(self, entry: Mapping[str, str]) -> Arrays:
-        path = self.folder / entry["name"]
-        with files.parsing(path):
+        path = self.folder / entry["file"]
+        with self._intact(path):
             if files.sha256(path) != entry["sha256"]:
                 raise ValueError("its checksum does not match")
             arrays, _ = files.load_arrays(path, FORMAT)
             return [arrays[name] for name in sorted(arrays)]
 
+    @contextmanager
+    def _intact(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise RunError(
+                f"Expected an intact training state. Received: {path} is damaged ({error}). "
+                "Leave --resume out to begin anew."
+            ) from error
+
     def _described(self) -> dict[str, Any] | None:
         path = self.folder / STATE
         if not path.is_file():
             return None
-        with files.parsing(path):
+        with self._intact(path):
             content = dict(json.loads(path.read_text("utf-8")))
             if content["format"] > FORMAT:
                 raise RunError(

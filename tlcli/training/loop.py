@@ -148,10 +148,10 @@ class _Loop:
         course = self.course
         if not math.isfinite(loss):
             number, step = len(course.epochs) + 1, course.steps + 1
+            kept = "The last saved state is kept. " if self.job.keeper.epochs is not None else ""
             raise UsageError(
                 f"Expected a finite loss. Received: {loss} in epoch {number} at step {step}. "
-                f"The state after epoch {number - 1} is kept. Use a smaller --lr than "
-                f"{course.peak:g}."
+                f"{kept}Use a smaller --lr than {course.peak:g}."
             )
         self.course = replace(
             course,
@@ -197,7 +197,17 @@ class _Loop:
 
     def _pause(self) -> None:
         """Stop here, with everything saved, if a signal asks for it."""
-        self.waiting.deliver(self._save)
+        self.waiting.deliver(self._leave)
+
+    def _leave(self) -> None:
+        self._save()
+        epochs, steps = len(self.course.epochs), self.course.steps
+        log.warning(
+            "the training is kept as it is after epoch %d and %d steps; the same command with "
+            "--resume goes on from there",
+            epochs,
+            steps,
+        )
 
     def _save(self) -> None:
         self.job.keeper.save(self.course, self.learner.values(), self.best, self.fresh)
