@@ -285,9 +285,7 @@ def _fit(parent: Parent, after: Lens, moved: Moved, trained: LinearHead) -> Fit:
 
     That head sees the backbone's features: behind a projection it would be of no use.
     """
-    known = moved.known(after)
-    there = set(known.new.labels if known.moments is None else known.moments.classes)
-    complete = there >= set(parent.round.classes)
-    if complete and (parent.recipe.from_moments or after.projection is not None):
+    solvable = parent.recipe.from_moments or after.projection is not None
+    if moved.total is not None and solvable:
         return extension.first(parent.recipe)
     return lambda _: trained

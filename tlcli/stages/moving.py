@@ -32,8 +32,9 @@ class Moved:
     carried: Examples
     """Estimated raw features of learned images that are not at hand, but whose features were
     kept."""
-    total: Moments
-    """Of all images: those at hand, and estimates for the others."""
+    total: Moments | None
+    """Of all images: those at hand, and estimates for the others. None where there are classes of
+    which the run remembers nothing."""
     drift: Drift | None
     """How the others were estimated; None where there are none."""
 
@@ -68,10 +69,12 @@ def moved(
     total = lens.moments(new)
     missing = parent.memory.ledger.keys() - set(at_hand.hashes)
     nothing = lens.nothing()
-    if not missing or parent.memory.moments is None:
-        if missing:
-            log.warning("%d images that the run had learned are not given", len(missing))
+    if not missing:
         return Moved(new, nothing, total, None)
+    if parent.memory.moments is None:
+        log.warning("%d images that the run had learned are not given", len(missing))
+        complete = set(parent.round.classes) <= set(at_hand.labels)
+        return Moved(new, nothing, total if complete else None, None)
     found = _drift(parent.lens, lens, at_hand, new)
     kept = parent.memory.kept
     if kept is None or parent.memory.setting != "features":
