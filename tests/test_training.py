@@ -226,6 +226,20 @@ def test_dropout_is_off_below_what_learns() -> None:
     assert model.get_layer("first").rate == model.get_layer("second").rate == 0.5
 
 
+def test_mixed_precision_learns_and_leaves_the_backbone_as_it_was(tmp_path: Path) -> None:
+    given = setting(tmp_path, options=replace(OPTIONS, mixed_precision="on", lr=0.05))
+    before, config = weights_of(given), given.model.get_config()
+    _, course = fit(given)
+    assert all(np.isfinite(entry.loss) for entry in course.epochs)
+    assert given.model.get_config() == config
+    assert {weight.dtype for weight in weights_of(given)} == {np.dtype("float32")}
+    full = setting(tmp_path / "full", options=replace(OPTIONS, lr=0.05))
+    _, exact = fit(full)
+    assert course.epochs[0].loss != exact.epochs[0].loss
+    assert course.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.1)
+    assert len(before) == len(weights_of(given))
+
+
 def test_layers_learn_more_slowly_towards_the_input(tmp_path: Path) -> None:
     given = setting(tmp_path)
     top = [backbones.keras_module().Variable(np.zeros(3, np.float32))]

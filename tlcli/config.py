@@ -73,6 +73,9 @@ class TrainingOptions:
     """None: 32, or 128 without labels; fewer where there are fewer images."""
     patience: int = 5
     """Epochs without a better validation accuracy after which training ends."""
+    mixed_precision: str = "auto"
+    """`on`: layers compute in bfloat16, weights stay in float32; `off`; or `auto`: on where a GPU
+    gains from it."""
     seed: int = 0
 
 

@@ -192,6 +192,8 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--augment", click.STRING, "PRESET", "Random changes of training images: `none`, `light`, "
          "`standard`, `strong`; `tlcli data check DATA --augment PRESET --sheet FILE.png` shows "
          "them."),
+        ("--mixed-precision", click.Choice(["auto", "on", "off"]), None, "Compute in bfloat16 with "
+         "float32 weights; `auto`: where a GPU gains from it."),
         ("--clip-norm", above_zero, None, "Largest norm of all gradients together."),
         ("--label-smoothing", share, None, "Share of the label that goes to all classes alike."),
         ("--weight-decay", click.FloatRange(min=0), None, "Of AdamW."),

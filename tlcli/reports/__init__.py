@@ -4,9 +4,11 @@ text        tables and short summaries
 comparison  the table of `compare`, and which method to take
 page        the same as one HTML file with its plots inside
 plots       figures → SVG; needs matplotlib
+curves      the epochs of a training → PNG
 """
 
 from tlcli.reports.comparison import comparison_text
+from tlcli.reports.curves import curves
 from tlcli.reports.page import require_report, write_comparison
 from tlcli.reports.text import (
     backbones_text,
@@ -34,6 +36,7 @@ __all__ = [
     "cache_text",
     "cleared_text",
     "comparison_text",
+    "curves",
     "data_text",
     "demo_text",
     "details_text",

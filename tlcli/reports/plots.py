@@ -1,4 +1,4 @@
-"""The plots of a comparison as SVG that stands inside HTML; the only place that draws."""
+"""The plots of a comparison as SVG that stands inside HTML, and how plots look."""
 
 import importlib.util
 import io
@@ -34,9 +34,14 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _TICKS = 8
 
 
+def installed() -> bool:
+    """Whether matplotlib is."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def require() -> None:
     """Raise UsageError where matplotlib is not installed."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not installed():
         raise UsageError(
             "Expected matplotlib for --report. Received: it is not installed. "
             "Run pip install 'tlcli[report]', or leave --report out."
@@ -56,7 +61,7 @@ def drawings(content: Json, methods: Sequence[Json]) -> list[tuple[str, str]]:
     close = [entry for entry in methods if _mean(entry) >= _mean(methods[0]) - CLOSE]
     if 1 < len(close) < len(methods):
         titles.append(("The same, the better methods alone", close))
-    with _look():
+    with look():
         plots = [(title, _svg(_lines(chosen, classes, styles), title)) for title, chosen in titles]
         title = "After the last round"
         return [*plots, (title, _svg(_bars(methods, styles), title))]
@@ -68,7 +73,7 @@ def label(entry: Json) -> str:
 
 
 @contextmanager
-def _look() -> Iterator[None]:
+def look() -> Iterator[None]:
     """Plots look the same whatever the user's own settings are."""
     import matplotlib as mpl
 

@@ -64,11 +64,28 @@ def round_text(content: Json) -> str:
         f"  exact       {_exact(content['exact'])}",
         f"  seconds     {_seconds(content['seconds'])}",
     ]
+    if content["training"]:
+        lines.insert(3, f"  training    {_training(content['training'])}")
     if images["known_classes"]:
         lines.insert(2, f"  more of     {_new(images['known_classes'])}")
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
     return "\n".join(lines)
+
+
+def _training(training: Json) -> str:
+    count = training["epochs"]
+    before, after = (
+        percent(training[name]) for name in ("validation_accuracy_before", "validation_accuracy")
+    )
+    text = (
+        f"{count} epoch{'s' if count > 1 else ''}, the best is {training['best_epoch']}, held-out "
+        f"accuracy {before} → {after}, lr {training['lr']:.2g}, "
+        f"{training['images_per_second']:.0f} images/s"
+    )
+    if training["drift"]:
+        text += f"; images that are gone carried over with R² {training['drift']['r2']:.3f}"
+    return text
 
 
 def _unchanged(images: Json, number: int) -> str:
@@ -249,6 +266,7 @@ def round_details(entry: Round) -> Json:
     manifest = asdict(entry.manifest)
     report = json.loads(entry.file("report.json").read_text("utf-8"))
     measured = {name: report[name] for name in ("images", "validation", "calibration")}
+    measured["training"] = report.get("training")
     return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}
 
 
@@ -259,7 +277,7 @@ def details_text(details: Json) -> str:
     }
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
-        *("config", "versions", "images", "validation", "calibration"),
+        *("config", "versions", "images", "training", "validation", "calibration"),
         *("head_options", "projection", "bytes_by_part"),
     ):
         lines += [name, *(f"  {key:20}{value}" for key, value in (details[name] or {}).items())]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, evaluation, files, heads, images, memory
+from tlcli import backbones, evaluation, files, heads, images, memory, reports
 from tlcli.config import Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Answers, Ask, Validation
@@ -27,6 +27,8 @@ from tlcli.stages.trainings import Summary
 from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)
+
+CURVES = "curves.png"
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
@@ -369,12 +371,22 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         if draft.config.keras_model and head.classes:
             write_model(lens, head, staged / "model.keras")
         if draft.training is not None:
-            with files.written(staged / METRICS) as stream:
-                stream.write(draft.training.metrics)
+            _write_training(draft.training, staged)
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
         files.write_json(staged / "report.json", report)
         committed = writer.commit(staged, manifest)
     return replace(result, manifest=committed.manifest, seconds=clock.total())
+
+
+def _write_training(summary: Summary, staged: Path) -> None:
+    """The figures of each epoch, and their curves where matplotlib is installed."""
+    with files.written(staged / METRICS) as stream:
+        stream.write(summary.metrics)
+    epochs = [json.loads(line) for line in summary.metrics.splitlines()]
+    drawn = reports.curves(epochs, summary.content["validation_accuracy_before"])
+    if drawn is not None:
+        with files.written(staged / CURVES) as stream:
+            stream.write(drawn)
 
 
 def write_model(lens: Lens, head: LinearHead, path: Path) -> None:

@@ -62,7 +62,8 @@ class Projector:
         """Features (n, D) → (n, PROJECTION); called while a graph is built."""
         import tensorflow as tf
 
-        return tf.math.l2_normalize(self.out(self.hidden(features)), axis=1)
+        hidden = self.hidden(tf.cast(features, tf.float32))
+        return tf.math.l2_normalize(self.out(hidden), axis=1)
 
 
 def nt_xent(first: Any, second: Any, temperature: float) -> tuple[Any, Any]:

@@ -105,9 +105,21 @@ def _job(setting: Setting, pictures: Pictures, columns: Any, batch_size: int) ->
 
 
 def _training(setting: Setting) -> Any:
-    augmentation.require_known(setting.options.augment)
-    backbones.keras_module().utils.set_random_seed(setting.options.seed)
-    return training_mode(setting.model, setting.layers, setting.statistics)
+    options = setting.options
+    augmentation.require_known(options.augment)
+    backbones.keras_module().utils.set_random_seed(options.seed)
+    asked = options.mixed_precision
+    mixed = asked == "on" or (asked == "auto" and _gains_from_bfloat16())
+    return training_mode(setting.model, setting.layers, setting.statistics, mixed)
+
+
+def _gains_from_bfloat16() -> bool:
+    """Whether there is a GPU with units for it; on CPUs training is no faster with it."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    found = [tf.config.experimental.get_device_details(device) for device in devices]
+    return any(details.get("compute_capability", (0, 0)) >= (8, 0) for details in found)
 
 
 def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:

@@ -118,7 +118,9 @@ def apply_gradients(tape: Any, loss: Any, groups: Sequence[Group], rate: Any, cl
 
 
 @contextmanager
-def training_mode(model: Any, layers: Sequence[Sequence[str]], statistics: bool) -> Iterator[None]:
+def training_mode(
+    model: Any, layers: Sequence[Sequence[str]], statistics: bool, mixed: bool = False
+) -> Iterator[None]:
     """For the block, `model(x, training=True)` trains as it should.
 
     Dropout and stochastic depth below the first layer that learns are off: what is frozen gives
@@ -129,11 +131,15 @@ def training_mode(model: Any, layers: Sequence[Sequence[str]], statistics: bool)
         model: the backbone; after the block its settings are as they were.
         layers: names of the layers that learn, block by block.
         statistics: whether BatchNormalization learns.
+        mixed: whether layers compute in bfloat16; weights stay in float32.
     """
     keras = backbones.keras_module()
     learning = {name for names in layers for name in names}
     first = min(place for place, layer in enumerate(model.layers) if layer.name in learning)
     changes: list[tuple[Any, str, Any]] = []
+    if mixed:
+        policy = keras.DTypePolicy("mixed_bfloat16")
+        changes += [(layer, "dtype_policy", policy) for layer in model.layers]
     for place, layer in enumerate(model.layers):
         if isinstance(layer, keras.layers.BatchNormalization):
             if not statistics or layer.name not in learning:

@@ -152,7 +152,7 @@ def inference(model: Any) -> Callable[[Any], Any]:
 
     @tf.function(input_signature=[shape])  # type: ignore[untyped-decorator]
     def infer(pixels: Any) -> Any:
-        return model(tf.cast(pixels, tf.float32), training=False)
+        return tf.cast(model(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
     return infer  # type: ignore[no-any-return]
 
@@ -180,7 +180,7 @@ def _step(
         images, targets = changes.mix(images, tf.one_hot(columns, classes))
         smooth = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
         with tf.GradientTape() as tape:
-            logits = top.logits(model(images, training=True))
+            logits = top.logits(tf.cast(model(images, training=True), tf.float32))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
             if teacher is not None:
                 loss += _distillation(teacher, images, logits)
