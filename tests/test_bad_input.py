@@ -192,10 +192,10 @@ def test_an_unknown_class_at_evaluation(tlcli: CommandLine, run: Path, pictures:
     assert report["images"] == 12
 
 
-def test_finetune_needs_images_of_every_class(
+def test_finetune_needs_known_classes_and_known_layers(
     tlcli: CommandLine, run: Path, data: Path, pictures: Path
 ) -> None:
-    assert "'sky'" in tlcli.error(3, "finetune", run, data)
+    assert "'sky'" in tlcli.error(3, "finetune", run, data, "--require-exact")
     assert "'sun'" in tlcli.error(3, "finetune", run, pictures / "second")
     error = tlcli.error(2, "finetune", run, pictures / "first", "--unfreeze", "conv99")
     assert "block3a" in error

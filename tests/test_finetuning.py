@@ -184,7 +184,7 @@ def test_a_class_with_one_image_is_learned_and_named(tlcli: CommandLine, data: P
     tiny.draw(data, ["plum"], count=1)
     run = begun(tlcli, data)
     tlcli("finetune", run, data, *FAST)
-    assert "'plum' has one image" in tlcli.err
+    assert "of 'plum' there is one image" in tlcli.err
 
 
 def test_a_rate_that_explodes_leaves_the_round_as_it_was(tlcli: CommandLine, data: Path) -> None:

@@ -1,6 +1,7 @@
 """What only a process of its own shows: imports, noise, signals, locks, kills."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -202,3 +203,44 @@ def test_after_a_kill_the_same_command_starts_anew(tmp_path: Path, phase: str) -
     assert call(*command).returncode == 0
     assert call("rounds", "verify", tmp_path / "run").returncode == 0
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["finetune", "pretrain", "simclr"])
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
+    tmp_path: Path, command: str
+) -> None:
+    """Ten times SIGKILL, SIGTERM or SIGINT, at moments that a fixed seed chooses."""
+    data = tiny.draw(tmp_path / "data", ["apple", "leaf", "sky"], count=60, contrast=0.03)
+    options = ["--epochs", "60", "--patience", "99", "--batch-size", "8", "--lr", "0.01"]
+    options += ["--augment", "strong", "--json"]
+
+    def arguments(run: Path) -> list[object]:
+        if command == "finetune":
+            return [command, run, data, "--unfreeze", "all", *options]
+        objective = ["--objective", "simclr"] if command == "simclr" else []
+        return ["pretrain", data, "--out", run, "--weights", "none", *objective, *options]
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    if command == "finetune":
+        for run in (whole, cut):
+            assert call("pretrain", data, "--out", run).returncode == 0
+    expected = json.loads(call(*arguments(whole)).stdout)
+    moments = random.Random(7)
+    stopped = 0
+    for _ in range(10):
+        process = subprocess.Popen(
+            tlcli(*arguments(cut), "--resume"), cwd=HERE, stdout=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=moments.uniform(5, 12))
+        except subprocess.TimeoutExpired:
+            process.send_signal(moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            assert process.wait() in (-signal.SIGKILL, 143, 130)
+            stopped += 1
+    answer = json.loads(call(*arguments(cut), "--resume").stdout)
+    assert stopped
+    if answer["changed"]:
+        assert answer["training"]["epochs"] == 60
+    for name in ("backbone_fingerprint", "memory_sha256"):
+        assert answer[name] == expected[name]

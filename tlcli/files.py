@@ -84,6 +84,24 @@ def written(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
 
 
+def require_folder(path: Path, option: str) -> None:
+    """Refuse, before any work, a file whose folder is not there or may not be written to.
+
+    Raises:
+        StorageError: names the option that the file was given with.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(
+            f"Expected a folder for {option}. Received: {path.parent} is none. "
+            f"Make it, or choose another {option}."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise StorageError(
+            f"Expected to be able to write {path}. Received: its folder is read-only. "
+            f"Choose another {option}."
+        )
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object durably."""
     with written(path) as stream:

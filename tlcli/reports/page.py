@@ -1,13 +1,12 @@
 """A comparison as one HTML file that opens offline, with its plots inside."""
 
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from tlcli import files
-from tlcli.errors import StorageError, UsageError
+from tlcli.errors import UsageError
 from tlcli.reports import comparison, plots
 
 Json = dict[str, Any]
@@ -43,16 +42,7 @@ def require_report(path: Path) -> None:
         raise UsageError(
             f"Expected a file for the report. Received: {path} is a folder. Choose another."
         )
-    if not path.parent.is_dir():
-        raise StorageError(
-            f"Expected a folder for the report. Received: {path.parent} is none. "
-            "Make it, or choose another --report."
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise StorageError(
-            f"Expected to be able to write {path}. Received: its folder is read-only. "
-            "Choose another --report."
-        )
+    files.require_folder(path, "--report")
 
 
 def write_comparison(content: Json, path: Path) -> None:

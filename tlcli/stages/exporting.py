@@ -41,6 +41,7 @@ def export(config: ExportConfig) -> Exported:
     _require_fitting_name(config)
     run = runs.open_run(config.run)
     current = run.round()
+    rounds.require_classes(current)
     lens = Lens.of_round(run, current, "auto")
     lens.stored.verify()
     head = heads.load(current.file("head.h5"))

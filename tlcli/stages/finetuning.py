@@ -1,6 +1,7 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,11 +97,6 @@ def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing
     rounds.require_known_classes(
         listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
     )
-    single = sorted(name for name in listing.classes if listing.labels.count(name) == 1)
-    if single:
-        log.warning(
-            "%s has one image, which is learned: nothing tells how well", rounds.named(single)
-        )
     return listing
 
 
@@ -205,6 +201,7 @@ def _train(
     setting = trainings.setting(
         config, model, layers, config.train_batch_norm, trainings.keeper(writer, identity), progress
     )
+    _name_single(at_hand)
     before = backbones.statistics(model)
     teacher = _teacher(config, parent, start, at_hand)
     head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
@@ -213,6 +210,17 @@ def _train(
     if course.best == course.start:
         log.warning("fine-tuning gave nothing better than the head alone; try another --lr")
     return _Tuned(model, head, course)
+
+
+def _name_single(at_hand: _AtHand) -> None:
+    """Warn of classes that cannot be validated."""
+    counts = Counter(at_hand.examples.labels)
+    single = [name for name, count in counts.items() if count == 1]
+    if single and at_hand.held_out.any():
+        log.warning(
+            "of %s there is one image, which is learned: nothing tells how well",
+            rounds.named(single),
+        )
 
 
 def _start(parent: Parent, at_hand: _AtHand) -> LinearHead:

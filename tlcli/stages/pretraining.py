@@ -124,8 +124,8 @@ def _first_round(
 ) -> RoundResult:
     stored, trained = _store_backbone(config, writer, listing, clock, progress)
     plain = Lens.of(stored, config.engine, None)
-    if listing.unlabelled:
-        draft = _without_classes(config, plain, listing)
+    if listing.unlabelled and trained is not None:
+        draft = _without_classes(config, plain, listing, trained)
     else:
         draft = _with_classes(config, plain, listing, clock, progress)
     if trained is None:
@@ -135,7 +135,9 @@ def _first_round(
     return result
 
 
-def _without_classes(config: PretrainConfig, plain: Lens, listing: Listing) -> Draft:
+def _without_classes(
+    config: PretrainConfig, plain: Lens, listing: Listing, trained: Scratch
+) -> Draft:
     """A backbone alone: classes come with `extend-classes`."""
     recipe = Recipe.of(config.solver)
     lens = _projected(plain, recipe, config.projection)
@@ -149,7 +151,9 @@ def _without_classes(config: PretrainConfig, plain: Lens, listing: Listing) -> D
         memory=parents.nothing(lens, config.keeping),
         exact=True,
         config=config,
-        intake=Intake(len(listing.images), 0, 0, listing.duplicates, listing.skipped),
+        intake=Intake(
+            listing.total - len(trained.skipped), 0, 0, listing.duplicates, trained.skipped
+        ),
         validation=None,
         calibration=Calibration(head.temperature, None, None, 0),
     )

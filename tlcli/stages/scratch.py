@@ -28,6 +28,8 @@ class Scratch:
     """A backbone that was trained as a whole."""
 
     model: Any
+    skipped: tuple[Skipped, ...]
+    """Files that could not be read."""
     summary: Summary
     keeper: Keeper
     """Has the training state, until the round is committed."""
@@ -80,9 +82,10 @@ def from_random(
         np.zeros((model.output_shape[1], len(classes)), np.float32),
         np.zeros(len(classes), np.float32),
     )
-    setting, split = _setting(config, writer, model, listing, classes, progress)
+    usable, skipped = _decodable(config, listing, size_of(model), progress)
+    setting, split = _setting(config, writer, model, usable, classes, progress)
     _, course = training.fit(setting, start, split.learned, split.held_out)
-    return Scratch(model, trainings.summary(course, setting.keeper), setting.keeper)
+    return Scratch(model, skipped, trainings.summary(course, setting.keeper), setting.keeper)
 
 
 def without_labels(
@@ -90,22 +93,22 @@ def without_labels(
 ) -> Scratch:
     """Train every layer so that views of one image are alike."""
     model = build(config)
-    setting, split = _setting(config, writer, model, listing, (), progress)
+    usable, skipped = _decodable(config, listing, size_of(model), progress)
+    setting, split = _setting(config, writer, model, usable, (), progress)
     learned, held_out = split.learned.pictures, split.held_out.pictures
     course = training.fit_without_labels(setting, learned, held_out)
-    return Scratch(model, trainings.summary(course, setting.keeper), setting.keeper)
+    return Scratch(model, skipped, trainings.summary(course, setting.keeper), setting.keeper)
 
 
 def _setting(
     config: PretrainConfig,
     writer: Writer,
     model: Any,
-    listing: Listing,
+    usable: Sequence[LabelledImage],
     classes: Sequence[str],
     progress: Progress,
 ) -> tuple[Setting, Split]:
-    size = int(model.input_shape[1])
-    usable = _decodable(config, listing, size, progress)
+    size = size_of(model)
     sources = {image.sha256: image for image in usable}
     load = parents.pixels_from(sources, size)
     labels = [image.label for image in usable]
@@ -125,8 +128,8 @@ def _setting(
 
 def _decodable(
     config: PretrainConfig, listing: Listing, size: int, progress: Progress
-) -> list[LabelledImage]:
-    """The images that can be read: a long training does not end at a file that cannot."""
+) -> tuple[list[LabelledImage], tuple[Skipped, ...]]:
+    """The images that can be read, and the others: a long training must not end at one of these."""
     good, bad = [], list(listing.skipped)
     decoded = images.decode_many(listing.images, size)
     for done, (image, pixels) in enumerate(zip(listing.images, decoded, strict=True), 1):
@@ -136,7 +139,12 @@ def _decodable(
             good.append(image)
         progress("checking", done, len(listing.images))
     images.reject_bad(listing.total, bad, config.images.max_bad)
-    return good
+    return good, tuple(bad)
+
+
+def size_of(model: Any) -> int:
+    """Side of the images that a backbone takes."""
+    return int(model.input_shape[1])
 
 
 def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:

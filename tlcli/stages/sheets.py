@@ -35,6 +35,7 @@ def contact_sheet(config: SheetConfig) -> None:
         raise UsageError(
             f"Expected a file that ends in .png. Received: sheet={str(config.sheet)!r}. Rename it."
         )
+    files.require_folder(config.sheet, "--sheet")
     chosen, originals = _chosen(config)
     names = sorted({image.label for image in chosen})
     labels = np.eye(len(names), dtype=np.float32)[[names.index(i.label) for i in chosen]]
