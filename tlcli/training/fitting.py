@@ -68,7 +68,7 @@ def fit(
             "Add images."
         )
     with _training(setting):
-        top = SoftmaxTop.of(start, _usual_length(setting.model, learned.pictures))
+        top = SoftmaxTop.of(start, _usual_length(setting, learned.pictures))
         network = Network(setting.model, top, setting.layers)
         learner = supervised.learner(network, held_out, setting.options, teacher)
         course = loop.train(learner, _job(setting, learned.pictures, learned.columns, size))
@@ -133,8 +133,15 @@ def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
     return options.batch_size
 
 
-def _usual_length(model: Any, pictures: Pictures) -> float:
-    """The mean length of the features of some images."""
+def _usual_length(setting: Setting, pictures: Pictures) -> float:
+    """The mean length of the features of some images.
+
+    Where BatchNormalization has not learned its statistics yet that says nothing of the lengths to
+    come: then that of features with a mean square of 1.
+    """
+    model = setting.model
+    if setting.statistics:
+        return float(np.sqrt(model.output_shape[1]))
     rows = np.linspace(0, len(pictures) - 1, min(len(pictures), 64)).astype(np.intp)
     (pixels,) = pictures.batches(rows, len(rows))
     features = supervised.inference(model)(pixels).numpy()
