@@ -12,7 +12,6 @@ their seconds contain everything: start, decoding, head, training, features, the
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calling import tlcli
 
 TEST_SHARE = 0.2
 KERAS = """
@@ -105,24 +105,19 @@ def with_tlcli(
     options: argparse.Namespace, scratch: Path, train: Path, test: Path
 ) -> tuple[float, float, float, float]:
     """Accuracy of the head alone and after fine-tuning; seconds in all, and of training."""
-    environment = {**os.environ, "TLCLI_CACHE_DIR": str(scratch / "cache")}
 
-    def tlcli(*arguments: object) -> dict[str, Any]:
-        command = [sys.executable, "-m", "tlcli", *map(str, arguments), "--json"]
+    def call(*arguments: object) -> dict[str, Any]:
         print("tlcli", *(str(a).replace(str(scratch), "…") for a in arguments), flush=True)
-        done = subprocess.run(  # noqa: S603
-            command, env=environment, check=True, stdout=subprocess.PIPE
-        )
-        return dict(json.loads(done.stdout))
+        return tlcli(*arguments, TLCLI_CACHE_DIR=str(scratch / "cache"))
 
     run = scratch / "run"
     began = time.monotonic()
     network = ("--backbone", options.backbone, "--weights", options.weights)
-    tlcli("pretrain", train, "--out", run, *network, "--image-size", options.image_size)
+    call("pretrain", train, "--out", run, *network, "--image-size", options.image_size)
     how = ("--unfreeze", "all", "--augment", options.augment, "--lr", options.lr)
-    answer = tlcli("finetune", run, train, "--epochs", options.epochs, *how)
+    answer = call("finetune", run, train, "--epochs", options.epochs, *how)
     seconds = time.monotonic() - began
-    report = tlcli("evaluate", run, test)
+    report = call("evaluate", run, test)
     first, last = report["rounds"]
     return first["accuracy"], last["accuracy"], seconds, answer["seconds"]["training"]
 
