@@ -235,11 +235,19 @@ def _interrupt(tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch, run: Path, d
 
 
 def test_tensorboard_gets_the_figures(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     run = begun(tlcli, data)
     tlcli("finetune", run, data, *FAST, "--tensorboard", tmp_path / "board")
     (events,) = (tmp_path / "board").iterdir()
     assert b"validation_accuracy" in events.read_bytes()
+
+
+def test_without_tensorboard_its_option_is_refused(
+    tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tlcli, data)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    error = tlcli.error(2, "finetune", run, data, "--tensorboard", tmp_path / "board")
+    assert "tlcli[tensorboard]" in error
 
 
 def test_a_folder_for_tensorboard_that_cannot_be(

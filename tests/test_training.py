@@ -19,8 +19,9 @@ from tlcli.training.augmentation import PRESETS, augmenter
 SIZE = 32
 CLASSES = ("a", "b", "c")
 OPTIONS = TrainingOptions(
-    epochs=3, lr=1e-2, backbone_lr_factor=0.5, batch_size=8, augment="strong", patience=9
+    epochs=3, lr=1e-2, backbone_lr_factor=0.5, batch_size=8, augment="light", patience=9
 )
+STRONG = replace(OPTIONS, augment="strong")
 
 
 class Stop(BaseException):
@@ -97,14 +98,19 @@ def raising() -> Any:
 
 
 @pytest.mark.usefixtures("raising")
-@pytest.mark.parametrize("statistics", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_stopped_training_continues_bit_for_bit(tmp_path: Path, statistics: bool) -> None:
-    whole = setting(tmp_path / "a", statistics=statistics)
+@pytest.mark.parametrize(
+    ("statistics", "given"), [(True, OPTIONS), pytest.param(False, STRONG, marks=pytest.mark.slow)]
+)
+def test_a_stopped_training_continues_bit_for_bit(
+    tmp_path: Path, statistics: bool, given: TrainingOptions
+) -> None:
+    options: dict[str, Any] = {"statistics": statistics, "options": given}
+    whole = setting(tmp_path / "a", **options)
     head, course = fit(whole)
-    for call in (3, 5, 2):
+    for call in (3, 5):
         with pytest.raises(Stop):
-            fit(setting(tmp_path / "b", statistics=statistics, progress=stopping_at(call)))
-    last = setting(tmp_path / "b", statistics=statistics)
+            fit(setting(tmp_path / "b", **options, progress=stopping_at(call)))
+    last = setting(tmp_path / "b", **options)
     other, again = fit(last)
     assert_same(weights_of(last), weights_of(whole))
     np.testing.assert_array_equal(other.weights, head.weights)
@@ -113,7 +119,11 @@ def test_a_stopped_training_continues_bit_for_bit(tmp_path: Path, statistics: bo
 
 
 @pytest.mark.usefixtures("raising")
-def test_training_without_labels_continues_bit_for_bit(tmp_path: Path) -> None:
+def test_training_without_labels_continues_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlcli.training.contrastive.VIEWS", "light")
+
     def run(**options: Any) -> Setting:
         given = setting(tmp_path / str(options.pop("name")), statistics=True, **options)
         training.fit_without_labels(given, pictures(30), pictures(8, seed=1))
@@ -250,10 +260,10 @@ def test_layers_learn_more_slowly_towards_the_input(tmp_path: Path) -> None:
 
 
 def test_a_search_finds_the_rate_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
-    options = replace(OPTIONS, lr=None)
+    options = replace(OPTIONS, lr=None, augment="none")
     _, course = fit(setting(tmp_path / "a", options=options))
     assert 1e-5 <= course.peak <= 0.1
-    known = setting(tmp_path / "b", options=replace(OPTIONS, lr=course.peak))
+    known = setting(tmp_path / "b", options=replace(options, lr=course.peak))
     searched = setting(tmp_path / "c", options=options)
     fit(known)
     fit(searched)
@@ -411,3 +421,20 @@ def test_what_matches_nothing_lists_the_blocks(unfreeze: str) -> None:
     model = tiny.build("EfficientNetLite0", SIZE, "none")
     with pytest.raises(UsageError, match="block1a, block2a, block3a"):
         training.blocks_to_train(model, "EfficientNetLite0", unfreeze)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50V2"])
+def test_statistics_of_real_networks_keep_their_bits(tmp_path: Path, name: str) -> None:
+    model = backbones.build(name, SIZE, "none")
+    layers = training.blocks_to_train(model, name, "all")
+    before, first = backbones.statistics(model), model.get_weights()
+    width = int(model.output_shape[1])
+    head = heads.LinearHead(CLASSES, np.zeros((width, 3), np.float32), np.zeros(3, np.float32))
+    options = replace(OPTIONS, epochs=1, patience=1)
+    given = replace(setting(tmp_path, options=options), model=model, layers=layers)
+    learned = examples(24)
+    training.fit(given, head, learned, learned)
+    assert backbones.statistics(model) == before
+    moved = [bool((a != b).any()) for a, b in zip(first, model.get_weights(), strict=True)]
+    assert any(moved)

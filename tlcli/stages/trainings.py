@@ -1,6 +1,7 @@
 """What the commands that train by gradients have in common: splits, states, what is watched."""
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from tlcli import backbones, evaluation, images, memory, training
 from tlcli.config import FinetuneConfig, PretrainConfig, Progress, TrainingOptions, WatchOptions
 from tlcli.drift import Drift
-from tlcli.errors import StorageError
+from tlcli.errors import StorageError, UsageError
 from tlcli.runs import Writer
 from tlcli.training import Course, Epoch, Examples, Keeper, Pictures, Setting
 
@@ -116,11 +117,16 @@ def require_options(options: TrainingOptions, watching: WatchOptions) -> None:
     """Refuse, before any image is read, what cannot be trained or watched.
 
     Raises:
-        UsageError: there is no such augmentation.
+        UsageError: there is no such augmentation, or TensorBoard is not installed.
         StorageError: nothing can be written for TensorBoard.
     """
     training.require_known(options.augment)
     if watching.tensorboard is not None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UsageError(
+                "Expected TensorBoard for --tensorboard. Received: it is not installed. "
+                "Run pip install 'tlcli[tensorboard]', or leave --tensorboard out."
+            )
         try:
             watching.tensorboard.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import signals
 from tlcli.config import Progress, TrainingOptions
@@ -117,25 +118,36 @@ class _Loop:
         self._save()
 
     def _learn(self) -> None:
-        job, number = self.job, len(self.course.epochs) + 1
-        total = self.steps * job.batch_size
-        phase = f"epoch {number}/{job.options.epochs}"
-        order = np.random.default_rng([job.options.seed, number]).permutation(len(job.pictures))
-        left = order[:total][self.course.steps * job.batch_size :]
-        job.progress(phase, len(order[:total]) - len(left), len(order[:total]))
+        job, order = self.job, self._order()
+        phase = f"epoch {len(self.course.epochs) + 1}/{job.options.epochs}{self._so_far}"
+        done = min(self.course.steps * job.batch_size, len(order))
+        job.progress(phase, done, len(order))
         began = time.monotonic()
-        done = 0
-        for pixels in job.pictures.batches(left, job.batch_size):
-            columns = job.columns[left[done : done + len(pixels)]]
+        for pixels in job.pictures.batches(order[done:], job.batch_size):
+            columns = job.columns[order[done : done + len(pixels)]]
             loss, hits = self.learner.step(pixels, columns, self.rate)
             done += len(pixels)
             now = time.monotonic()
             self._count(loss, hits, len(pixels), now - began)
             began = now
-            job.progress(phase, len(order[:total]) - len(left) + done, len(order[:total]))
+            job.progress(phase, done, len(order))
             self._pause()
             if now - self.saved > SECONDS_BETWEEN_SAVES:
                 self._save()
+
+    def _order(self) -> NDArray[np.intp]:
+        """The rows of the images in the order of this epoch: a function of (seed, epoch) alone."""
+        seed = [self.job.options.seed, len(self.course.epochs) + 1]
+        order = np.random.default_rng(seed).permutation(len(self.job.pictures))
+        return order[: self.steps * self.job.batch_size]
+
+    @property
+    def _so_far(self) -> str:
+        """The figures of the last epoch, for those who watch."""
+        if not self.course.epochs:
+            return ""
+        last = self.course.epochs[-1]
+        return f": loss {last.loss:.3f}, held-out accuracy {last.validation_accuracy:.1%} before it"
 
     @property
     def rate(self) -> float:
@@ -163,8 +175,7 @@ class _Loop:
 
     def _closed(self, measured: Measured, seconds: float) -> Course:
         """The course with the epoch that has ended; `best` follows it."""
-        course, images = self.course, self.steps * self.job.batch_size
-        images = min(images, len(self.job.pictures))
+        course, images = self.course, len(self._order())
         last = replace(course, steps=course.steps - 1)
         entry = Epoch(
             epoch=len(course.epochs) + 1,
