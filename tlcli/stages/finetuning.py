@@ -51,9 +51,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         listing = _scan(config, parent, progress)
-        keeper = trainings.keeper(writer, {})
         if _same_again(config, parent, listing):
-            keeper.discard()
             intake = Intake(0, 0, len(listing.images), listing.duplicates, listing.skipped)
             return rounds.unchanged(config.run, parent.round, intake, clock)
         with clock.phase("features"):
@@ -75,6 +73,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             )
         with clock.phase("memory"):
             remembered = moved.memory(parent.memory, after, at_hand.load)
+        keeper = trainings.keeper(writer, {})
         draft = Draft(
             command="finetune",
             strategy=None,
