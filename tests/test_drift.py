@@ -68,6 +68,11 @@ def test_another_grid_is_taken_into_account(bits):
     np.testing.assert_allclose(sums, found.moments(state, "b", BITS).sums * 2.0**-BITS, atol=0.01)
 
 
+def test_few_images_say_nothing_of_r2():
+    old, new, _, _ = pair(count=12)
+    assert drift.fit(old, new, held(12)).r2 is None
+
+
 def test_without_drift_nothing_moves():
     old, _, labels, _ = pair()
     found = drift.fit(old, old, held(len(old)))

@@ -10,10 +10,10 @@ import pytest
 
 from tlcli import files
 from tlcli.errors import RunError, StorageError, UsageError
-from tlcli.training.checkpoint import STATE, Course, Epoch, Keeper, Measured
+from tlcli.training.checkpoint import METRICS, STATE, Course, Epoch, Keeper, Measured
 
 EPOCH = Epoch(1, 1e-3, 0.5, 0.8, 0.6, 0.75, 1.5, 100.0)
-COURSE = Course(Measured(0.5, -1.0), Measured(0.75, -0.6), 1e-3, (EPOCH,), 0, 7, 3.5, 2.0, 0.25)
+COURSE = Course(Measured(0.5, -1.0), 1e-3, (EPOCH,), 1, 7, 3.5, 2.0, 0.25)
 IDENTITY = {"lr": 0.001, "images": "5+2", "deep": {"seed": 0}}
 
 
@@ -56,7 +56,7 @@ def test_the_best_weights_are_written_once(keeper: Keeper) -> None:
 
 def test_a_line_of_metrics_for_each_epoch(keeper: Keeper) -> None:
     keeper.save(COURSE, some(1), some(2), fresh=True)
-    (line,) = keeper.metrics.read_text().splitlines()
+    (line,) = (keeper.folder / METRICS).read_text().splitlines()
     assert json.loads(line)["validation_accuracy"] == 0.75
 
 

@@ -18,6 +18,10 @@ Float64 = NDArray[np.float64]
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates for ρ, in units of the mean square of a feature times the number of images."""
+CAUTIOUS = 1.0
+"""The one that is taken where too few images tell."""
+LEAST_TESTED = 5
+"""Held-out images without which R² would say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +30,9 @@ class Drift:
 
     matrix: Float64
     """P (D, D): old features times P are about the new ones."""
-    r2: float
-    """Coefficient of determination on images that the map was not fitted on; of the change of the
-    features from their mean, 1 is perfect and 0 no better than the mean."""
+    r2: float | None
+    """Coefficient of determination on images that the map was not fitted on: 1 is perfect, 0 no
+    better than the mean of the others. None where too few were held out."""
     images: int
     """That both backbones have seen."""
 
@@ -62,15 +66,16 @@ def fit(old: NDArray[np.float32], new: NDArray[np.float32], held_out: NDArray[np
     Args:
         old: (n, D) features of the old backbone.
         new: (n, D) features of the same images of the new one.
-        held_out: (n,) images that R² is measured on; where there are none, on all of them.
+        held_out: (n,) images that R² is measured on.
     """
     before, after = old.astype(np.float64), new.astype(np.float64)
-    learned = ~held_out if held_out.any() and not held_out.all() else np.ones(len(old), bool)
-    tested = ~learned if not learned.all() else learned
+    if held_out.sum() < LEAST_TESTED or held_out.all():
+        return Drift(_solved(before, after, CAUTIOUS), None, len(old))
     found = []
     for ridge in RIDGES:
-        matrix = _solved(before[learned], after[learned], ridge)
-        found.append((_r2(before[tested] @ matrix, after[tested]), ridge))
+        matrix = _solved(before[~held_out], after[~held_out], ridge)
+        usual = after[~held_out].mean(axis=0)
+        found.append((_r2(before[held_out] @ matrix, after[held_out], usual), ridge))
     r2, ridge = max(found)
     return Drift(_solved(before, after, ridge), r2, len(old))
 
@@ -82,6 +87,6 @@ def _solved(before: Float64, after: Float64, ridge: float) -> Float64:
     return np.eye(width) + np.linalg.solve(gram, before.T @ (after - before))
 
 
-def _r2(predicted: Float64, true: Float64) -> float:
-    spread = float(((true - true.mean(axis=0)) ** 2).sum())
+def _r2(predicted: Float64, true: Float64, usual: Float64) -> float:
+    spread = float(((true - usual) ** 2).sum())
     return 1 - float(((predicted - true) ** 2).sum()) / spread if spread else 1.0

@@ -146,14 +146,20 @@ def add(a: Moments, b: Moments) -> Moments:
     return _combine(a, b, 1)
 
 
-def subtract(a: Moments, b: Moments) -> Moments:
+def subtract(a: Moments, b: Moments, exact: bool = True) -> Moments:
     """The moments of the images of `a` without those of `b`; a class without images leaves.
+
+    Args:
+        a: of all images.
+        b: of some of them.
+        exact: whether `a` holds no estimates; a class of estimates need not leave without a rest.
 
     Raises:
         DataError: `b` holds images that `a` cannot hold.
     """
     difference = _combine(a, b, -1)
-    impossible = (difference.counts < 0) | ((difference.counts == 0) & difference.sums.any(axis=1))
+    rest = (difference.counts == 0) & difference.sums.any(axis=1) & exact
+    impossible = (difference.counts < 0) | rest
     if impossible.any():
         worst = difference.classes[int(np.argmax(impossible))]
         raise DataError(

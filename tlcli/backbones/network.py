@@ -187,11 +187,12 @@ def _carried(labels: Any, first: str) -> Iterator[str]:
 
 
 def statistics(model: Any) -> str:
-    """Return a SHA-256 (hex) of the statistics of all BatchNormalization layers."""
+    """Return a SHA-256 (hex) of all weights of BatchNormalization: statistics, scales, offsets."""
     digest = hashlib.sha256()
-    for variable in model.weights:
-        if role(variable) in ("moving_mean", "moving_variance"):
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    for layer in model.layers:
+        if isinstance(layer, keras_module().layers.BatchNormalization):
+            for values in layer.get_weights():
+                digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

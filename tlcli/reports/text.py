@@ -80,11 +80,12 @@ def _training(training: Json) -> str:
     )
     text = (
         f"{count} epoch{'s' if count > 1 else ''}, the best is {training['best_epoch']}, held-out "
-        f"accuracy {before} → {after}, lr {training['lr']:.2g}, "
-        f"{training['images_per_second']:.0f} images/s"
+        f"accuracy {before} → {after}, lr {training['lr']:.2g}"
     )
     if training["drift"]:
-        text += f"; images that are gone carried over with R² {training['drift']['r2']:.3f}"
+        r2 = training["drift"]["r2"]
+        known = "unknown" if r2 is None else f"{r2:.3f}"
+        text += f"; images that are gone carried over with R² {known}"
     return text
 
 

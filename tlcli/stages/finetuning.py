@@ -22,6 +22,7 @@ from tlcli import (
 )
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
+from tlcli.evaluation import Answers
 from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
@@ -31,6 +32,7 @@ from tlcli.stages.lenses import Lens
 from tlcli.stages.moving import Moved
 from tlcli.stages.parents import Parent
 from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.trainings import Split
 from tlcli.training import Course, Teacher
 
 log = logging.getLogger(__name__)
@@ -51,29 +53,32 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         listing = _scan(config, parent, progress)
-        if _same_again(config, parent, listing):
-            intake = Intake(0, 0, len(listing.images), listing.duplicates, listing.skipped)
-            return rounds.unchanged(config.run, parent.round, intake, clock)
         with clock.phase("features"):
             at_hand = _at_hand(config, parent, listing, progress)
+        if _same_again(config, parent, at_hand):
+            return rounds.unchanged(config.run, parent.round, at_hand.idle, clock)
+        rounds.require_test(config.test, parent.round.classes, progress)
+        moving.require_movable(parent, at_hand.examples)
         with clock.phase("training"):
             tuned = _train(config, parent, at_hand, writer, progress)
         after = _store(tuned.model, parent.lens, config.engine, writer, clock)
         with clock.phase("features"):
-            moved = moving.moved(parent, after, at_hand.examples, at_hand.load, progress)
+            moved = moving.moved(parent, after, at_hand.examples, tuned.split.pixels, progress)
         with clock.phase("head"):
             registry = parent.round.manifest.classes
             fit = _fit(parent, after, moved, tuned.head)
             solution = Solution.of(after, parent.recipe, fit, moved.known(after), registry)
         with clock.phase("validation"):
             held_out = solution.held_out(evaluation.by_holdout, old_too=False)
+            if _is_worse(held_out, tuned.course):
+                trainings.keeper(writer, {}).discard()
+                return rounds.unchanged(config.run, parent.round, at_hand.idle, clock)
             calibrated = solution.calibrated(held_out, None)
             validation = calibrated.validation(
-                held_out, config.test, (), writer.next_number, progress
+                held_out, config.test, parent.memory.ledger, writer.next_number, progress
             )
         with clock.phase("memory"):
-            remembered = moved.memory(parent.memory, after, at_hand.load)
-        keeper = trainings.keeper(writer, {})
+            remembered = moved.memory(parent.memory, after, tuned.split.pixels)
         draft = Draft(
             command="finetune",
             strategy=None,
@@ -84,11 +89,9 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             intake=at_hand.intake,
             validation=validation,
             calibration=calibrated.figures,
-            training=trainings.summary(tuned.course, keeper, moved.drift),
+            training=trainings.summary(tuned.course, tuned.split.digest, moved.drift),
         )
-        result = rounds.publish(writer, draft, clock)
-        keeper.discard()
-        return result
+        return rounds.publish(writer, draft, clock)
 
 
 def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:
@@ -99,12 +102,28 @@ def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing
     return listing
 
 
-def _same_again(config: FinetuneConfig, parent: Parent, listing: Listing) -> bool:
-    """Whether the current round is this very command's."""
+def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> bool:
+    """Whether the current round is this very command's, on these very images."""
     manifest = parent.round.manifest
     options = rounds.plain(config) | {"data": manifest.config.get("data")}
-    given = {image.sha256 for image in listing.images}
-    return manifest.config == options and given <= parent.memory.ledger.keys()
+    return manifest.config == options and trainings.same_images(
+        parent.round, trainings.digest_of(at_hand.examples.hashes, at_hand.examples.labels)
+    )
+
+
+def _is_worse(held_out: Answers, course: Course) -> bool:
+    """Whether the head on the new backbone is worse than the one before, which is said."""
+    before = course.start.accuracy
+    after = evaluation.accuracies(held_out)[0] if len(held_out.true) else before
+    if after < before:
+        log.warning(
+            "fine-tuning made it worse: %.1f %% of %d held-out images are right, %.1f %% before. "
+            "Nothing is published; try another --lr, --augment, more --epochs or more images",
+            100 * after,
+            len(held_out.true),
+            100 * before,
+        )
+    return after < before
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +136,11 @@ class _AtHand:
     """(n,) which of them the run has not learned."""
     load: memory.Pixels
     intake: Intake
+
+    @property
+    def idle(self) -> Intake:
+        """The intake of a command that had nothing to do."""
+        return replace(self.intake, used=0, from_cache=0, already_learned=len(self.examples))
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -175,6 +199,7 @@ class _Tuned:
     head: LinearHead
     """As it was trained with the backbone."""
     course: Course
+    split: Split
 
 
 def _train(
@@ -193,8 +218,8 @@ def _train(
         stored.image_size,
         progress,
     )
-    identity = trainings.identity(config, split) | {
-        "round": parent.round.number,
+    identity = trainings.identity(config, split, start.classes) | {
+        training.ROUND: parent.round.number,
         "backbone": stored.fingerprint,
     }
     setting = trainings.setting(
@@ -204,11 +229,9 @@ def _train(
     before = backbones.statistics(model)
     teacher = _teacher(config, parent, start, at_hand)
     head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
-    moved = backbones.statistics(model) != before
-    assert config.train_batch_norm or not moved, "BatchNormalization statistics moved"
-    if course.best == course.start:
-        log.warning("fine-tuning gave nothing better than the head alone; try another --lr")
-    return _Tuned(model, head, course)
+    if backbones.statistics(model) != before and not config.train_batch_norm:
+        raise AssertionError("BatchNormalization moved")
+    return _Tuned(model, head, course, split)
 
 
 def _name_single(at_hand: _AtHand) -> None:
@@ -251,7 +274,8 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead:
             f"Expected images of every class of a run with a projection. Received: none of "
             f"{rounds.named(absent)}. Give them with --old-data DATA."
         )
-    if not recipe.from_moments or memory.moments is None or memory.engines - {lens.engine}:
+    usable = memory.exact and not memory.engines - {lens.engine}
+    if not recipe.from_moments or memory.moments is None or not usable:
         return parent.head
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
     total = moments.subtract(memory.moments, lens.moments(learned))
@@ -284,7 +308,8 @@ def _store(model: Any, before: Lens, engine: str, writer: Writer, clock: Clock) 
         old = before.stored
         stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Lens.of(backbones.load_stored(folder), engine, before.projection)
+    plain = Lens.of(backbones.load_stored(folder), engine, None)
+    return plain if before.projection is None else plain.through(before.projection.width)
 
 
 def _fit(parent: Parent, after: Lens, moved: Moved, trained: LinearHead) -> Fit:

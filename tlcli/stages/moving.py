@@ -96,18 +96,28 @@ def _drift(before: Lens, after: Lens, old: Examples, new: Examples) -> Drift:
     return drift.fit(before.view(old).vectors[:], after.view(new).vectors[:], held_out)
 
 
+def require_movable(parent: Parent, at_hand: Examples) -> None:
+    """Refuse, before a long training, images at hand whose old moments cannot be told.
+
+    Raises:
+        DataError: some learned images are missing, and their features came from another engine.
+    """
+    learned = parent.memory
+    missing = learned.ledger.keys() - set(at_hand.hashes)
+    if missing and learned.moments is not None and learned.engines - {parent.lens.engine}:
+        raise DataError(
+            "Expected all learned images, as their features came from another engine "
+            f"({', '.join(sorted(learned.engines))}). Received: {len(missing)} are missing. Give "
+            "them with --old-data DATA."
+        )
+
+
 def _rest(parent: Parent, at_hand: Examples) -> Moments:
     """The old moments of the learned images that are not at hand."""
     learned = parent.memory
     assert learned.moments is not None
-    if learned.engines - {parent.lens.engine}:
-        raise DataError(
-            "Expected all learned images, as their features came from another engine "
-            f"({', '.join(sorted(learned.engines))}). Received: some of them. Give the others with "
-            "--old-data DATA."
-        )
     known = at_hand.where(np.array([key in learned.ledger for key in at_hand.hashes], bool))
-    return moments.subtract(learned.moments, parent.lens.moments(known))
+    return moments.subtract(learned.moments, parent.lens.moments(known), learned.exact)
 
 
 def _told(moved: Moved, parent: Parent, missing: int) -> Moved:
@@ -116,10 +126,16 @@ def _told(moved: Moved, parent: Parent, missing: int) -> Moved:
     classes = set(parent.round.classes) - set(moved.examples.labels)
     log.warning(
         "%d learned images are not given%s: what the run remembers of them is carried over to the "
-        "new backbone by an estimate (R² %.3f on images that both have seen%s)",
+        "new backbone by an estimate (%s)",
         missing,
         f", among them all of {rounds.named(classes)}" if classes else "",
-        found.r2,
-        "" if found.r2 >= LEAST_R2 else ", which is little better than a guess: give the images",
+        _quality(found.r2),
     )
     return moved
+
+
+def _quality(r2: float | None) -> str:
+    if r2 is None:
+        return "a guess: too few images were seen by both backbones to measure it"
+    text = f"R² {r2:.3f} on images that both have seen"
+    return text if r2 >= LEAST_R2 else f"{text}, little better than a guess: give the images"

@@ -266,9 +266,10 @@ def pixels_from(
         for row, key in enumerate(hashes):
             picture = pictures[sources[key]] if key in sources else rows.get(key)
             if not isinstance(picture, np.ndarray):
+                where = sources[key].path if key in sources else f"with content hash {key[:12]}…"
                 raise DataError(
-                    f"Expected the image with the content hash {key[:12]}… as an exemplar. "
-                    f"Received: {picture or 'it was not given'}. Give it with --old-data."
+                    f"Expected the image {where} as it was when the command began. Received: "
+                    f"{picture or 'it was not given'}. Put it back, or give it with --old-data."
                 )
             result[row] = picture
         return result

@@ -109,7 +109,9 @@ def _same_again(
         image.sha256: image.label for image in listing.images if str(image.path) not in skipped
     }
     options = rounds.plain(config) | {"data": first.manifest.config["data"]}
-    if first.manifest.config != options or ledger != given:
+    digest = trainings.digest_of(list(given), list(given.values()))
+    same = trainings.same_images(first, digest) if listing.unlabelled else ledger == given
+    if first.manifest.config != options or not same:
         raise UsageError(
             f"Expected a new folder for the run. Received: {config.out} is a run already, made "
             "with other images or options. Choose another --out, or add to it with "
@@ -128,11 +130,9 @@ def _first_round(
         draft = _without_classes(config, plain, listing, trained)
     else:
         draft = _with_classes(config, plain, listing, clock, progress)
-    if trained is None:
-        return rounds.publish(writer, draft, clock)
-    result = rounds.publish(writer, replace(draft, training=trained.summary), clock)
-    trained.keeper.discard()
-    return result
+    if trained is not None:
+        draft = replace(draft, training=trained.summary)
+    return rounds.publish(writer, draft, clock)
 
 
 def _without_classes(
@@ -242,12 +242,14 @@ def _store_backbone(
 def _prepare(config: PretrainConfig, staged: Path, trained: Scratch | None) -> StoredBackbone:
     """Make the files of the backbone in an empty folder."""
     name, precision = scratch.name_of(config), config.precision or "f32"
+    start = Path(config.weights)
+    stored = scratch.backbone_of_run(start) if start.is_dir() else None
     if trained is not None:
         simclr = config.objective == scratch.SIMCLR
         source = backbones.UNLABELLED if simclr else backbones.RANDOM
+        precision = stored.precision if stored else precision
         return backbones.store(trained.model, name, source, staged, precision)
-    if Path(config.weights).is_dir():
-        stored = scratch.backbone_of_run(Path(config.weights))
+    if stored is not None:
         stored.copy_into(staged)
         return stored
     return backbones.prepare(

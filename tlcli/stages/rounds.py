@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -375,7 +376,19 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
         files.write_json(staged / "report.json", report)
         committed = writer.commit(staged, manifest)
+    _remove_training(writer, draft)
     return replace(result, manifest=committed.manifest, seconds=clock.total())
+
+
+def _remove_training(writer: Writer, draft: Draft) -> None:
+    """No state of a training is of use once the round that it started from is not the last one."""
+    if writer.run.training_folder.exists():
+        if draft.training is None:
+            log.warning(
+                "the interrupted training in %s cannot go on from the new round: it is removed",
+                writer.run.training_folder,
+            )
+        shutil.rmtree(writer.run.training_folder, ignore_errors=True)
 
 
 def _write_training(summary: Summary, staged: Path) -> None:
@@ -446,6 +459,21 @@ def registered(
 def unchanged(run: Path, current: Round, intake: Intake, clock: Clock) -> RoundResult:
     """The answer of a command that had nothing to do."""
     return RoundResult(run, current.manifest, (), intake, None, clock.total(), changed=False)
+
+
+def require_test(test: str | None, classes: Collection[str], progress: Progress) -> None:
+    """Refuse, before a long training, images set aside that could not be tested.
+
+    Raises:
+        UsageError, DataError: there are none, or they are of other classes.
+    """
+    if test == "-":
+        raise UsageError(
+            "Expected a folder or a table for --test where the backbone is trained. "
+            "Received: test='-'. Write the lines to a file."
+        )
+    if test is not None:
+        require_known_classes(scan(test, progress), classes, "Leave them out of --test.")
 
 
 def require_classes(current: Round) -> None:

@@ -11,13 +11,14 @@ from tlcli import backbones, images, runs, training
 from tlcli.backbones import StoredBackbone
 from tlcli.config import PretrainConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
-from tlcli.heads import LinearHead
+from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.runs import Writer
-from tlcli.stages import parents, trainings
+from tlcli.stages import parents, rounds, trainings
+from tlcli.stages.choosing import AUTO
 from tlcli.stages.lenses import Lens
 from tlcli.stages.trainings import Split, Summary
-from tlcli.training import Keeper, Setting
+from tlcli.training import Setting
 
 SIMCLR = "simclr"
 OBJECTIVES = ("supervised", SIMCLR)
@@ -31,8 +32,6 @@ class Scratch:
     skipped: tuple[Skipped, ...]
     """Files that could not be read."""
     summary: Summary
-    keeper: Keeper
-    """Has the training state, until the round is committed."""
 
 
 def require_objective(config: PretrainConfig) -> None:
@@ -54,7 +53,8 @@ def build(config: PretrainConfig) -> Any:
     source = Path(config.weights)
     if source.is_dir():
         return backbones.load_model(backbone_of_run(source))
-    return backbones.build(name_of(config), config.image_size, config.weights)
+    name, seed = name_of(config), config.training.seed
+    return backbones.build(name, config.image_size, config.weights, seed)
 
 
 def name_of(config: PretrainConfig) -> str:
@@ -83,9 +83,11 @@ def from_random(
         np.zeros(len(classes), np.float32),
     )
     usable, skipped = _decodable(config, listing, size_of(model), progress)
+    _require_all_classes(config, classes, usable)
+    rounds.require_test(config.test, classes, progress)
     setting, split = _setting(config, writer, model, usable, classes, progress)
     _, course = training.fit(setting, start, split.learned, split.held_out)
-    return Scratch(model, skipped, trainings.summary(course, setting.keeper), setting.keeper)
+    return Scratch(model, skipped, trainings.summary(course, split.digest))
 
 
 def without_labels(
@@ -97,7 +99,7 @@ def without_labels(
     setting, split = _setting(config, writer, model, usable, (), progress)
     learned, held_out = split.learned.pictures, split.held_out.pictures
     course = training.fit_without_labels(setting, learned, held_out)
-    return Scratch(model, skipped, trainings.summary(course, setting.keeper), setting.keeper)
+    return Scratch(model, skipped, trainings.summary(course, split.digest))
 
 
 def _setting(
@@ -115,15 +117,28 @@ def _setting(
     split = trainings.split(list(sources), labels, classes, load, size, progress)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
     config = replace(config, training=options)
-    identity = trainings.identity(config, split) | {
+    identity = trainings.identity(config, split, classes) | {
         "objective": config.objective,
         "backbone": name_of(config),
-        "weights": config.weights,
-        "image-size": size,
+        "start": backbones.fingerprint(model, name_of(config)),
     }
     layers = training.blocks_to_train(model, name_of(config), training.ALL)
     kept = trainings.keeper(writer, identity)
     return trainings.setting(config, model, layers, True, kept, progress), split
+
+
+def _require_all_classes(
+    config: PretrainConfig, classes: Sequence[str], usable: Sequence[LabelledImage]
+) -> None:
+    """Refuse, before the training, a class that the head could not be solved for afterwards."""
+    labels = [image.label for image in usable]
+    if lost := set(classes) - set(labels):
+        raise DataError(
+            f"Expected readable images in every class. Received: none in {rounds.named(lost)}. "
+            "Repair the files, or remove the class."
+        )
+    if config.solver.head != AUTO:
+        Recipe.of(config.solver).require_images(labels)
 
 
 def _decodable(

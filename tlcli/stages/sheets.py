@@ -30,7 +30,12 @@ def contact_sheet(config: SheetConfig) -> None:
         DataError: no image can be read.
         StorageError: the file cannot be written.
     """
-    training.require_known(config.augment)
+    training.require_known(config.augment, training.SHEETS)
+    if config.data == "-":
+        raise UsageError(
+            "Expected a folder or a table with --sheet. Received: data='-', which can be read "
+            "once. Write the lines to a file."
+        )
     if config.sheet.suffix.lower() != ".png":
         raise UsageError(
             f"Expected a file that ends in .png. Received: sheet={str(config.sheet)!r}. Rename it."

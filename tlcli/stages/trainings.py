@@ -2,38 +2,57 @@
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import backbones, evaluation, images, memory, training
 from tlcli.config import FinetuneConfig, PretrainConfig, Progress, TrainingOptions, WatchOptions
 from tlcli.drift import Drift
 from tlcli.errors import StorageError, UsageError
-from tlcli.runs import Writer
+from tlcli.runs import Round, Writer
 from tlcli.training import Course, Epoch, Examples, Keeper, Pictures, Setting
 
-_LIBRARIES = ("keras", "tensorflow")
+_LIBRARIES = ("tlcli", "keras", "tensorflow")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images to learn from and held-out ones, decoded."""
+    """Images to learn from and held-out ones, decoded where memory allows."""
 
     learned: Examples
     held_out: Examples
+    digest: str
+    """See `digest_of`."""
+    load: memory.Pixels
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the content and the class of every image."""
-        hasher = hashlib.sha256()
-        for part in (self.learned, self.held_out):
-            for key, column in zip(part.pictures.hashes, part.columns, strict=True):
-                hasher.update(f"{key} {column}\n".encode())
-        return hasher.hexdigest()
+    def pixels(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
+        """The images (n, S, S, 3) with these content hashes; decoded ones are not read again."""
+        places = self._places
+        if not places.keys() >= set(hashes):
+            return self.load(hashes)
+        return np.stack([decoded[row] for decoded, row in map(places.__getitem__, hashes)])
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[NDArray[np.uint8], int]]:
+        return {
+            key: (part.pictures.decoded, row)
+            for part in (self.learned, self.held_out)
+            if part.pictures.decoded is not None
+            for row, key in enumerate(part.pictures.hashes)
+        }
+
+
+def digest_of(hashes: Sequence[str], labels: Sequence[str]) -> str:
+    """SHA-256 of the content and the class of every image, whatever their order."""
+    lines = sorted(f"{key} {label}\n" for key, label in zip(hashes, labels, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def split(
@@ -54,20 +73,23 @@ def split(
         size: of the pixels.
         progress: told the phase "decoding".
     """
+    digest = digest_of(hashes, labels)
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     hashes, labels = [hashes[row] for row in order], [labels[row] for row in order]
     column = {name: place for place, name in enumerate(classes)}
     columns = np.array([column.get(label, 0) for label in labels], np.int64)
     held_out = images.holdout(hashes, labels, evaluation.HELD_OUT)
 
-    def part(mask: Any) -> Examples:
+    def part(mask: NDArray[np.bool_]) -> Examples:
         chosen = [key for key, wanted in zip(hashes, mask, strict=True) if wanted]
         return Examples(Pictures.of(chosen, load, size, progress), columns[mask])
 
-    return Split(part(~held_out), part(held_out))
+    return Split(part(~held_out), part(held_out), digest, load)
 
 
-def identity(config: FinetuneConfig | PretrainConfig, split: Split) -> dict[str, Any]:
+def identity(
+    config: FinetuneConfig | PretrainConfig, split: Split, classes: Sequence[str]
+) -> dict[str, Any]:
     """What decides the result of a training, as JSON values; `epochs` may be raised later."""
     options = asdict(config.training)
     del options["epochs"]
@@ -81,6 +103,8 @@ def identity(config: FinetuneConfig | PretrainConfig, split: Split) -> dict[str,
     return {
         **{name.replace("_", "-"): value for name, value in options.items()},
         **unfreeze,
+        "engine": config.engine,
+        "classes": list(classes),
         "images": f"{len(split.learned.pictures)}+{len(split.held_out.pictures)}, "
         f"sha256 {split.digest[:16]}",
         **backbones.versions(_LIBRARIES),
@@ -165,22 +189,27 @@ class Summary:
     """A JSON object a line, an epoch each."""
 
 
-def summary(course: Course, kept: Keeper, drift: Drift | None = None) -> Summary:
+def summary(course: Course, digest: str, drift: Drift | None = None) -> Summary:
     """The training of a round.
 
     Args:
         course: how it went.
-        kept: has the figures of each epoch.
+        digest: of the images that were at hand, see `digest_of`.
         drift: how the memory of images that are gone was carried over.
     """
-    best = max(course.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
     content = {
         "epochs": len(course.epochs),
-        "best_epoch": best.epoch if course.best != course.start else 0,
+        "best_epoch": course.best,
         "lr": course.peak,
         "validation_accuracy_before": course.start.accuracy,
-        "validation_accuracy": course.best.accuracy,
-        "images_per_second": float(np.median([e.images_per_second for e in course.epochs])),
+        "validation_accuracy": course.kept.accuracy,
+        "images_sha256": digest,
         "drift": {"r2": drift.r2, "images": drift.images} if drift else None,
     }
-    return Summary(content, kept.metrics.read_bytes())
+    return Summary(content, training.lines_of(course.epochs))
+
+
+def same_images(current: Round, digest: str) -> bool:
+    """Whether a round was trained on these images."""
+    report = json.loads(current.file("report.json").read_text("utf-8"))
+    return bool((report.get("training") or {}).get("images_sha256") == digest)

@@ -11,10 +11,9 @@ checkpoint    the training state on disk
 blocks        which layers learn
 """
 
-from tlcli.training.augmentation import PRESETS, augmenter, require_known
+from tlcli.training.augmentation import PRESETS, SHEETS, augmenter, require_known
 from tlcli.training.blocks import ALL, blocks_to_train
-from tlcli.training.checkpoint import METRICS, Course, Epoch, Keeper, Measured
-from tlcli.training.contrastive import VIEWS
+from tlcli.training.checkpoint import METRICS, ROUND, Course, Epoch, Keeper, Measured, lines_of
 from tlcli.training.fitting import Setting, fit, fit_without_labels
 from tlcli.training.pictures import Pictures
 from tlcli.training.supervised import Examples, Teacher
@@ -23,7 +22,8 @@ __all__ = [
     "ALL",
     "METRICS",
     "PRESETS",
-    "VIEWS",
+    "ROUND",
+    "SHEETS",
     "Course",
     "Epoch",
     "Examples",
@@ -36,5 +36,6 @@ __all__ = [
     "blocks_to_train",
     "fit",
     "fit_without_labels",
+    "lines_of",
     "require_known",
 ]

@@ -1,6 +1,6 @@
 """Random changes of training images that leave their class as it is, with Keras' own layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,9 @@ def augmenter(preset: str, seed: int) -> Augmenter:
     Raises:
         UsageError: there is no such preset.
     """
-    require_known(preset)
+    require_known(preset, SHEETS)
     keras = backbones.keras_module()
-    row = PRESETS[preset]
+    row = SHEETS[preset]
     layers = row.layers(keras.layers, seed)
     mixers = _mixers(keras, seed) if row.mixes else None
 
@@ -56,11 +56,17 @@ def augmenter(preset: str, seed: int) -> Augmenter:
     return Augmenter(change, mix, states + (mixers.generators if mixers else []))
 
 
-def require_known(preset: str) -> None:
-    """Raise UsageError, listing the presets, unless `preset` is one of them."""
-    if preset not in PRESETS:
+def require_known(preset: str, among: Mapping[str, Preset] | None = None) -> None:
+    """Raise UsageError, listing the presets, unless `preset` is one of them.
+
+    Args:
+        preset: a name.
+        among: a table; None for those of training with labels.
+    """
+    known = PRESETS if among is None else among
+    if preset not in known:
         raise UsageError(
-            f"Expected an augmentation: {', '.join(PRESETS)}. Received: augment={preset!r}. "
+            f"Expected an augmentation: {', '.join(known)}. Received: augment={preset!r}. "
             "Choose one of these."
         )
 
@@ -150,5 +156,8 @@ PRESETS = {
     "strong": Preset(
         "the same and more of it, colours, erased patches; MixUp and CutMix", _strong, mixes=True
     ),
-    "simclr": Preset("the two views of SimCLR: crop, flip, colours, grey", _views),
 }
+
+VIEWS = "simclr"
+SHEETS = PRESETS | {VIEWS: Preset("the two views of SimCLR: crop, flip, colours, grey", _views)}
+"""What can be looked at: the presets, and what training without labels sees."""

@@ -26,6 +26,8 @@ from tlcli.errors import RunError, UsageError
 FORMAT = 1
 STATE = "state.json"
 METRICS = "metrics.jsonl"
+ROUND = "round"
+"""In an identity: the round that the training starts from."""
 
 Arrays = list[NDArray[Any]]
 
@@ -56,6 +58,11 @@ class Epoch:
     seconds: float
     images_per_second: float
 
+    @property
+    def measured(self) -> Measured:
+        """On the held-out images."""
+        return Measured(self.validation_accuracy, -self.validation_loss)
+
 
 @dataclass(frozen=True)
 class Course:
@@ -63,19 +70,23 @@ class Course:
 
     start: Measured
     """Before the first step."""
-    best: Measured
     peak: float
     """Largest learning rate of the head."""
     epochs: tuple[Epoch, ...] = ()
     """Those that are complete."""
-    since_best: int = 0
-    """Epochs."""
+    best: int = 0
+    """The epoch whose weights are kept; 0 before the first has ended."""
     steps: int = 0
     """Done in the current epoch."""
     loss: float = 0.0
     """Sums over the images of the current epoch: loss, right answers; and seconds."""
     hits: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def kept(self) -> Measured:
+        """The figures of the weights that are kept."""
+        return self.epochs[self.best - 1].measured if self.best else self.start
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,14 @@ class Keeper:
         else:
             written["best"] = known["files"]["best"]
         content = {"format": FORMAT, "identity": self.identity, "course": asdict(course)}
-        files.write_json(self.folder / STATE, {**content, "files": written})
+        content = json.loads(json.dumps({**content, "files": written}))
+        files.write_json(self.folder / STATE, {**content, "sha256": _digest(content)})
         kept = {entry["file"] for entry in written.values()}
         for path in (*self.folder.glob("state-*.h5"), *self.folder.glob("best-*.h5")):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
-        self._write_metrics(course.epochs)
+        with files.written(self.folder / METRICS) as stream:
+            stream.write(lines_of(course.epochs))
 
     def load(self) -> tuple[Course, Arrays, Arrays] | None:
         """The course, the variables and the best weights; None where nothing was saved.
@@ -130,18 +143,20 @@ class Keeper:
                 f"{differing}. Repeat that command, or leave --resume out to begin anew."
             )
         state, best = (self._read(content["files"][part]) for part in ("state", "best"))
-        return _course(content["course"]), state, best
+        with self._intact(self.folder / STATE):
+            return _course(content["course"]), state, best
 
     @property
-    def epochs(self) -> int | None:
-        """How many complete epochs are saved; None where nothing is."""
+    def exists(self) -> bool:
+        """Whether a state is saved, of whatever training."""
+        return (self.folder / STATE).is_file()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the saved state is of a training that started from another round."""
         content = self._described()
-        return None if content is None else len(content["course"]["epochs"])
-
-    @property
-    def metrics(self) -> Path:
-        """The file with a line an epoch."""
-        return self.folder / METRICS
+        saved = {} if content is None else content["identity"]
+        return content is not None and saved.get(ROUND) != self.identity.get(ROUND)
 
     def discard(self) -> None:
         """Remove the state."""
@@ -184,14 +199,21 @@ class Keeper:
             if content["format"] > FORMAT:
                 raise RunError(
                     f"Expected a training state of format {FORMAT} or older. Received: {path} has "
-                    f"format {content['format']}. Upgrade tlcli, or remove {self.folder}."
+                    f"format {content['format']}. Upgrade tlcli, or leave --resume out to begin "
+                    "anew."
                 )
+            if content.pop("sha256") != _digest(content):
+                raise ValueError("its checksum does not match")
             return content
 
-    def _write_metrics(self, epochs: Sequence[Epoch]) -> None:
-        with files.written(self.metrics) as stream:
-            for entry in epochs:
-                stream.write((json.dumps(asdict(entry)) + "\n").encode())
+
+def lines_of(epochs: Sequence[Epoch]) -> bytes:
+    """A JSON object a line."""
+    return b"".join((json.dumps(asdict(entry)) + "\n").encode() for entry in epochs)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _course(content: dict[str, Any]) -> Course:
@@ -199,7 +221,6 @@ def _course(content: dict[str, Any]) -> Course:
     return replace(
         course,
         start=Measured(**content["start"]),
-        best=Measured(**content["best"]),
         epochs=tuple(Epoch(**entry) for entry in content["epochs"]),
     )
 

@@ -26,7 +26,6 @@ from tlcli.training.learner import (
 )
 from tlcli.training.pictures import Pictures, Pixels
 
-VIEWS = "simclr"
 TEMPERATURE = 0.2
 PROJECTION = 128
 """Width of the space in which views are compared."""
@@ -108,7 +107,7 @@ def learner(
     """
     projector = Projector.of(int(model.output_shape[1]), options.seed)
     groups = groups_of(model, layers, projector.variables, options)
-    changes = augmentation.augmenter(VIEWS, options.seed)
+    changes = augmentation.augmenter(augmentation.VIEWS, options.seed)
     slots = [variable for group in groups for variable in group.optimizer.variables]
     return Learner(
         _step(model, projector, groups, changes, options),
@@ -150,7 +149,7 @@ def _measure(
     """The same views of the same images after each epoch."""
     import tensorflow as tf
 
-    changes = augmentation.augmenter(VIEWS, seed + 1000)
+    changes = augmentation.augmenter(augmentation.VIEWS, seed + 1000)
     begin = [np.array(state.numpy()) for state in changes.generators]
     shape = (None, *model.input_shape[1:])
 
@@ -178,8 +177,14 @@ def _measure(
 
 
 def _require_spread(vectors: Any) -> None:
-    """Refuse a state in which all images give the same vector: it has learned nothing to keep."""
+    """Refuse a state in which all images give the same vector: it has learned nothing to keep.
+
+    The vectors have length 1, but for those that are so short that their length means nothing.
+    """
+    lengths = np.linalg.norm(vectors, axis=1)
     spread = float(np.sqrt(max(0.0, 1 - float((vectors.mean(axis=0) ** 2).sum()))))
+    if np.median(lengths) < 0.5:
+        spread = 0.0
     if spread < LEAST_SPREAD:
         raise UsageError(
             "Expected different vectors for different images. Received: all are alike "

@@ -20,6 +20,8 @@ from tlcli.training.supervised import Examples, Network, SoftmaxTop, Teacher
 SUPERVISED_BATCH = 32
 CONTRASTIVE_BATCH = 128
 """Images a step where nothing was asked for; fewer where there are fewer images."""
+LEAST_CONTRASTIVE = 2
+"""Images without which there is nothing to compare."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +81,16 @@ def fit_without_labels(setting: Setting, learned: Pictures, held_out: Pictures) 
     """Train a backbone by SimCLR.
 
     Raises:
+        DataError: there are too few images.
         UsageError: the batch is larger than the data, the training collapsed, or the loss is no
             longer finite.
         StorageError: the state cannot be saved.
     """
+    if min(len(learned), len(held_out)) < LEAST_CONTRASTIVE:
+        raise DataError(
+            f"Expected at least {LEAST_CONTRASTIVE} images to learn from and as many held out. "
+            f"Received: {len(learned)} and {len(held_out)}. Add images."
+        )
     size = _batch_size(setting.options, len(learned), CONTRASTIVE_BATCH)
     with _training(setting):
         model, options = setting.model, setting.options

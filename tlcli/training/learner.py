@@ -45,13 +45,18 @@ class Learner:
         return [np.array(variable.numpy()) for variable in (*self.weights, *self.others)]
 
     def restore(self, values: Arrays) -> None:
-        """Undo `values`, or set the weights alone."""
-        for variable, value in zip((*self.weights, *self.others), values, strict=False):
+        """Undo `values`."""
+        for variable, value in zip((*self.weights, *self.others), values, strict=True):
             variable.assign(value)
 
     def result(self) -> Arrays:
         """Copies of the weights."""
         return [np.array(variable.numpy()) for variable in self.weights]
+
+    def set_result(self, weights: Arrays) -> None:
+        """Undo `result`."""
+        for variable, value in zip(self.weights, weights, strict=True):
+            variable.assign(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,9 @@ def groups_of(
     model: Any, layers: Sequence[Sequence[str]], top: list[Any], options: TrainingOptions
 ) -> list[Group]:
     """The head and each block of layers, with optimizers of their own.
+
+    A block learns with factor · decay^depth of the head's rate (discriminative fine-tuning, Howard
+    & Ruder, ULMFiT, ACL 2018).
 
     Args:
         model: the backbone.

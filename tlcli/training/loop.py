@@ -59,7 +59,7 @@ def train(learner: Learner, job: Job) -> Course:
         loop = _Loop.begin(learner, job, waiting)
         while not loop.finished:
             loop.epoch()
-    learner.restore(loop.best)
+    learner.set_result(loop.best)
     return loop.course
 
 
@@ -78,29 +78,29 @@ class _Loop:
     @staticmethod
     def begin(learner: Learner, job: Job, waiting: Waiting) -> "_Loop":
         """From the saved state, or from the start."""
-        found = job.keeper.load() if job.resume else None
-        if found is not None:
+        if job.resume and not job.keeper.outdated and (found := job.keeper.load()):
             course, values, best = found
+            _require_no_fewer(job.options.epochs, len(course.epochs))
             learner.restore(values)
             log.info("continuing after epoch %d, step %d", len(course.epochs), course.steps)
             return _Loop(learner, job, waiting, course, best, False, time.monotonic())
-        if job.keeper.epochs is not None:
-            log.warning(
-                "an interrupted training of %d epochs is given up; --resume continues one",
-                job.keeper.epochs,
-            )
+        if job.keeper.exists:
+            reason = "it started from another round" if job.resume else "--resume continues one"
+            log.warning("an interrupted training is given up: %s", reason)
             job.keeper.discard()
-        start = learner.measure(lambda: waiting.deliver(lambda: None))
+        start = Measured(0.0, 0.0)
+        if learner.keeps_best:
+            start = learner.measure(lambda: waiting.deliver(lambda: None))
         peak = job.options.lr or _found_rate(learner, job, waiting)
-        course = Course(start, start, peak)
+        course = Course(start, peak)
         return _Loop(learner, job, waiting, course, learner.result(), True, time.monotonic())
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing more to train."""
-        course, options = self.course, self.job.options
-        stopped = self.learner.keeps_best and course.since_best >= options.patience
-        return stopped or len(course.epochs) >= options.epochs
+        done, options = len(self.course.epochs), self.job.options
+        stopped = self.learner.keeps_best and done - self.course.best >= options.patience
+        return stopped or done >= options.epochs
 
     @property
     def steps(self) -> int:
@@ -113,9 +113,19 @@ class _Loop:
         self._learn()
         began = time.monotonic()
         measured = self.learner.measure(self._pause)
-        self.course = self._closed(measured, time.monotonic() - began)
-        self.job.watch(self.course.epochs[-1])
+        entry = self._entry(measured, time.monotonic() - began)
+        self._close(entry)
+        self.job.watch(entry)
         self._save()
+
+    def _close(self, entry: Epoch) -> None:
+        """Add an epoch to the course, and keep its weights where they are the best so far."""
+        course = self.course
+        better = not course.best or not self.learner.keeps_best or entry.measured > course.kept
+        if better:
+            self.best, self.fresh = self.learner.result(), True
+        number = entry.epoch if better else course.best
+        self.course = Course(course.start, course.peak, (*course.epochs, entry), number)
 
     def _learn(self) -> None:
         job, order = self.job, self._order()
@@ -160,10 +170,10 @@ class _Loop:
         course = self.course
         if not math.isfinite(loss):
             number, step = len(course.epochs) + 1, course.steps + 1
-            kept = "The last saved state is kept. " if self.job.keeper.epochs is not None else ""
+            kept = "The last saved state is kept; b" if self.job.keeper.exists else "B"
             raise UsageError(
                 f"Expected a finite loss. Received: {loss} in epoch {number} at step {step}. "
-                f"{kept}Use a smaller --lr than {course.peak:g}."
+                f"{kept}egin anew with a smaller --lr than {course.peak:g}."
             )
         self.course = replace(
             course,
@@ -173,8 +183,8 @@ class _Loop:
             seconds=course.seconds + seconds,
         )
 
-    def _closed(self, measured: Measured, seconds: float) -> Course:
-        """The course with the epoch that has ended; `best` follows it."""
+    def _entry(self, measured: Measured, seconds: float) -> Epoch:
+        """The figures of the epoch whose steps are done."""
         course, images = self.course, len(self._order())
         last = replace(course, steps=course.steps - 1)
         entry = Epoch(
@@ -195,16 +205,7 @@ class _Loop:
             entry.validation_accuracy,
             entry.images_per_second,
         )
-        better = measured > course.best or not self.learner.keeps_best
-        if better:
-            self.best, self.fresh = self.learner.result(), True
-        return Course(
-            course.start,
-            measured if better else course.best,
-            course.peak,
-            (*course.epochs, entry),
-            0 if better else course.since_best + 1,
-        )
+        return entry
 
     def _pause(self) -> None:
         """Stop here, with everything saved, if a signal asks for it."""
@@ -223,6 +224,14 @@ class _Loop:
     def _save(self) -> None:
         self.job.keeper.save(self.course, self.learner.values(), self.best, self.fresh)
         self.fresh, self.saved = False, time.monotonic()
+
+
+def _require_no_fewer(epochs: int, done: int) -> None:
+    if epochs < done:
+        raise UsageError(
+            f"Expected at least the {done} epochs that are done, with --resume. Received: "
+            f"epochs={epochs}. Give more, or leave --resume out to begin anew."
+        )
 
 
 def _found_rate(learner: Learner, job: Job, waiting: Waiting) -> float:

@@ -1,10 +1,7 @@
-"""The learning rate of each step: warm-up, cosine, smaller towards the input; or found by a search.
-
-The rate is that of the head; a group of layers learns with its share of it.
-"""
+"""The learning rate of the head at each step: warm-up and cosine; or found by a search."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,19 +30,6 @@ def rate_at(step: int, steps: int, peak: float) -> float:
     if step < warm:
         return peak * (step + 1) / warm
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def shares(depths: Sequence[int], factor: float, decay: float) -> list[float]:
-    """The share of the head's rate with which groups of layers learn: factor · decay^depth.
-
-    Args:
-        depths: of each group; 0 is the block that is nearest to the output.
-        factor: of that block.
-        decay: from a block to the one before it.
-
-    Source: Howard & Ruder, ULMFiT (discriminative fine-tuning), ACL 2018.
-    """
-    return [factor * decay**depth for depth in depths]
 
 
 def search(loss_at: Callable[[float], float]) -> float:
