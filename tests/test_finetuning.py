@@ -277,3 +277,117 @@ def test_features_of_two_backbones_never_meet(tlcli: CommandLine, data: Path) ->
         ]
         assert backbones.statistics(models[0]) == backbones.statistics(models[1])
         assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])
+
+
+def test_images_that_come_back_make_it_exact_again(
+    tlcli: CommandLine, data: Path, old: Path
+) -> None:
+    """After a round of estimates: a part of the images that were gone, then all of them."""
+    run = begun(tlcli, data)
+    assert tlcli.json("finetune", run, apples(data), *FAST)["exact"] is False
+    part = Path(shutil.copytree(data, data.parent / "part"))
+    shutil.rmtree(part / "sky")
+    answer = tlcli.json("finetune", run, part, *FAST)
+    assert (answer["round"], answer["exact"]) == (3, False)
+    assert tlcli.json("evaluate", run, data)["mean_class_accuracy"] > 0.6
+    answer = tlcli.json("finetune", run, data, *FAST)
+    assert (answer["round"], answer["exact"]) == (4, True)
+    assert tlcli.json("finetune", run, data, *FAST)["changed"] is False
+
+
+def test_an_unreadable_image_does_not_make_every_call_a_round(
+    tlcli: CommandLine, data: Path
+) -> None:
+    run = begun(tlcli, data)
+    (data / "apple" / "bad.png").write_bytes(b"\x89PNG nothing")
+    options = (*FAST, "--max-bad", "10%")
+    assert tlcli.json("finetune", run, data, *options)["round"] == 2
+    assert tlcli.json("finetune", run, data, *options)["changed"] is False
+
+
+def test_what_makes_it_worse_is_not_published(
+    tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tlcli, data)
+    monkeypatch.setattr("tlcli.evaluation.accuracies", lambda answers: (0.1, 0.1))
+    answer = tlcli.json("finetune", run, data, *FAST)
+    assert (answer["changed"], answer["round"]) == (False, 1)
+    assert "made it worse: 10.0 %" in tlcli.err
+    assert runs.open_run(run).numbers() == [1]
+    assert not (run / "training").exists()
+
+
+def test_learned_images_are_no_test(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:
+    run = begun(tlcli, data)
+    test = tmp_path / "test"
+    shutil.copytree(data, test / "learned")
+    for name in NAMES:
+        shutil.move(test / "learned" / name, test / name)
+    (test / "learned").rmdir()
+    for path in tiny.draw(tmp_path / "more", NAMES, count=4, seed=9, contrast=0.3).glob("*/*"):
+        shutil.copy(path, test / path.parent.name / f"more-{path.name}")
+
+    tlcli("finetune", run, apples(data), *FAST, "--test", test)
+    assert "are learned by the run and were left out" in tlcli.err
+
+
+@pytest.mark.parametrize(("test", "code"), [("nowhere", 2), ("-", 2)])
+def test_a_test_that_cannot_be_is_refused_before_the_training(
+    tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch, test: str, code: int
+) -> None:
+    run = begun(tlcli, data)
+    monkeypatch.setattr("tlcli.training.fit", lambda *_: pytest.fail("trained"))
+    assert test in tlcli.error(code, "finetune", run, data, *FAST, "--test", test)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "flip"])
+def test_a_damaged_state_is_named_and_can_be_given_up(
+    tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    run = begun(tlcli, data)
+    _interrupt(tlcli, monkeypatch, run, data)
+    state = run / "training" / "state.json"
+    content = state.read_text()
+    state.write_text("{" if damage == "garbage" else content.replace('"steps": 0', '"steps": 1'))
+    assert "state.json" in tlcli.error(5, "finetune", run, data, *FAST, "--resume")
+    assert tlcli.json("finetune", run, data, *FAST)["round"] == 2
+
+
+def test_a_state_of_an_older_round_is_outdated(
+    tlcli: CommandLine, data: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tlcli, data)
+    _interrupt(tlcli, monkeypatch, run, data)
+    shutil.copytree(run / "training", data.parent / "kept")
+    tlcli("extend-classes", run, pictures / "third")
+    assert "cannot go on from the new round" in tlcli.err
+    assert not (run / "training").exists()
+    shutil.copytree(data.parent / "kept", run / "training")
+    assert tlcli.json("finetune", run, data, *FAST, "--resume")["round"] == 3
+    assert "it started from another round" in tlcli.err
+
+
+def test_fewer_epochs_than_are_done(
+    tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tlcli, data)
+    options = ["--unfreeze", "2", "--augment", "light"]
+    save, calls = Keeper.save, []
+
+    def full(self: Keeper, *arguments: Any) -> None:
+        calls.append(self)
+        if len(calls) > 2:
+            raise StorageError("Expected room. Received: none.")
+        save(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "save", full)
+        tlcli.error(6, "finetune", run, data, *options, "--epochs", "4")
+    error = tlcli.error(2, "finetune", run, data, *options, "--epochs", "1", "--resume")
+    assert "epochs=1" in error
+
+
+def test_another_engine_cannot_tell_what_is_missing(tlcli: CommandLine, data: Path) -> None:
+    run = begun(tlcli, data)
+    error = tlcli.error(3, "finetune", run, apples(data), *FAST, "--engine", "keras")
+    assert "another engine (openvino)" in error

@@ -161,3 +161,54 @@ def test_blocks_of_a_backbone(tlcli: CommandLine) -> None:
     assert [block["name"] for block in content["blocks"]][-1].startswith("block")
     assert "--unfreeze" in tlcli("backbones", "--blocks", "EfficientNetLite0")
     assert "Nothing" in tlcli.error(2, "backbones", "--blocks", "Nothing")
+
+
+def test_the_same_images_without_labels_twice(
+    tlcli: CommandLine, loose: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    tlcli("pretrain", loose, "--out", run, *SIMCLR)
+    assert tlcli.json("pretrain", loose, "--out", run, *SIMCLR, "--resume")["changed"] is False
+    (loose / "0.png").unlink()
+    assert "is a run already" in tlcli.error(2, "pretrain", loose, "--out", run, *SIMCLR)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_too_few_images_without_labels(tlcli: CommandLine, tmp_path: Path, count: int) -> None:
+    few = tiny.draw(tmp_path / "few", ["apple"], count=count)
+    options = SIMCLR[:-2]
+    error = tlcli.error(3, "pretrain", few, "--out", tmp_path / "run", *options)
+    assert "as many held out" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_without_a_readable_image_is_refused_before_the_training(
+    tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "plum").mkdir()
+    (data / "plum" / "bad.png").write_bytes(b"\x89PNG nothing")
+    monkeypatch.setattr("tlcli.training.fit", lambda *_: pytest.fail("trained"))
+    options = ("--weights", "none", "--max-bad", "10%")
+    assert "'plum'" in tlcli.error(3, "pretrain", data, "--out", tmp_path / "run", *options)
+
+
+def test_the_seed_decides_the_random_weights(
+    tlcli: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    """At a rate at which nothing moves, the weights are the ones that training started from."""
+    still = ("--weights", "none", "--epochs", "1", "--lr", "1e-20", "--weight-decay", "0")
+    first, second = (
+        tlcli.json("pretrain", data, "--out", tmp_path / seed, *still, "--seed", seed)
+        for seed in ("1", "2")
+    )
+    kernels = [
+        backbones.load_model(
+            backbones.load_stored(
+                runs.open_run(tmp_path / seed).backbone_folder(answer["backbone_fingerprint"])
+            )
+        )
+        .get_layer("block1a_conv")
+        .get_weights()[0]
+        for seed, answer in (("1", first), ("2", second))
+    ]
+    assert (kernels[0] != kernels[1]).any()
