@@ -217,19 +217,21 @@ def test_what_is_interrupted_and_not_resumed_is_given_up_aloud(
     assert "is given up" in tlcli.err
 
 
-def _interrupt(tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch, run: Path, data: Path) -> None:
-    """The disk is full after the first epoch."""
+def _interrupt(
+    tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch, run: Path, data: Path, saves: int = 1
+) -> None:
+    """The disk is full after so many epochs."""
     save, calls = Keeper.save, []
 
     def full(self: Keeper, *arguments: Any) -> None:
         calls.append(self)
-        if len(calls) > 1:
+        if len(calls) > saves:
             raise StorageError("Expected room. Received: none.")
         save(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "save", full)
-        assert "room" in tlcli.error(6, "finetune", run, data, *FAST)
+        assert "room" in tlcli.error(6, "finetune", run, data, *FAST, "--epochs", saves + 1)
     assert (run / "training" / "state.json").is_file()
     assert runs.open_run(run).numbers() == [1]
 
@@ -371,19 +373,8 @@ def test_fewer_epochs_than_are_done(
     tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begun(tlcli, data)
-    options = ["--unfreeze", "2", "--augment", "light"]
-    save, calls = Keeper.save, []
-
-    def full(self: Keeper, *arguments: Any) -> None:
-        calls.append(self)
-        if len(calls) > 2:
-            raise StorageError("Expected room. Received: none.")
-        save(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "save", full)
-        tlcli.error(6, "finetune", run, data, *options, "--epochs", "4")
-    error = tlcli.error(2, "finetune", run, data, *options, "--epochs", "1", "--resume")
+    _interrupt(tlcli, monkeypatch, run, data, saves=2)
+    error = tlcli.error(2, "finetune", run, data, *FAST, "--epochs", "1", "--resume")
     assert "epochs=1" in error
 
 
