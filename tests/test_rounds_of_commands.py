@@ -227,14 +227,14 @@ def test_finetune_keeps_batch_normalization_and_rebuilds_what_depended_on_the_ba
     assert [entry["round"] for entry in report["rounds"]] == [1, 2, 3]
 
 
-def test_finetune_on_some_of_the_images_says_that_the_others_are_no_longer_remembered(
+def test_finetune_on_some_of_the_images_says_that_the_others_are_carried_over(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:
     some = Path(shutil.copytree(pictures / "first", tmp_path / "some"))
     (some / "apple" / "000.png").unlink()
     answer = tlcli.json("finetune", run, some, "--epochs", "1")
     assert answer["exact"] is False
-    assert "1 images that the run had learned" in tlcli.err
+    assert "of 24 learned images 1 are not given" in tlcli.err
     assert tlcli.json("extend-classes", run, pictures / "second")["exact"] is False
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from tlcli import files, heads, runs
 from tlcli.config import ExportConfig
 from tlcli.errors import StorageError, UsageError
-from tlcli.stages import rounds
+from tlcli.stages import publishing, rounds
 from tlcli.stages.lenses import Lens
 
 SUFFIXES = {"keras": ".keras"}
@@ -45,7 +45,7 @@ def export(config: ExportConfig) -> Exported:
     lens = Lens.of_round(run, current, "auto")
     lens.stored.verify()
     head = heads.load(current.file("head.h5"))
-    rounds.write_model(lens, head, config.out)
+    publishing.write_model(lens, head, config.out)
     return Exported(
         str(config.run),
         current.number,

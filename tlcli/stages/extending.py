@@ -14,11 +14,12 @@ from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.stages import choosing, collecting, parents, rounds
+from tlcli.stages import choosing, collecting, parents, publishing, rounds
 from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.collecting import Collected
 from tlcli.stages.parents import Parent, Recalled
-from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.publishing import Draft
+from tlcli.stages.rounds import Calibrated, Clock, Intake, RoundResult, Solution
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             validation=validation,
             calibration=calibrated.figures,
         )
-        return rounds.publish(writer, draft, clock)
+        return publishing.publish(writer, draft, clock)
 
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:

@@ -27,11 +27,12 @@ from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.runs import Writer
-from tlcli.stages import moving, parents, rounds, trainings
+from tlcli.stages import moving, parents, publishing, rounds, trainings
 from tlcli.stages.lenses import Lens
 from tlcli.stages.moving import Moved
 from tlcli.stages.parents import Parent
-from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.publishing import Draft
+from tlcli.stages.rounds import Clock, Intake, RoundResult, Solution
 from tlcli.stages.trainings import Split
 from tlcli.training import Course, Teacher
 
@@ -91,7 +92,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             calibration=calibrated.figures,
             training=trainings.summary(tuned.course, tuned.split.digest, moved.drift),
         )
-        return rounds.publish(writer, draft, clock)
+        return publishing.publish(writer, draft, clock)
 
 
 def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:

@@ -6,10 +6,11 @@ from tlcli.errors import DataError, RunError, UsageError
 from tlcli.heads import Known, Recipe
 from tlcli.memory import Memory
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.stages import parents, rounds
+from tlcli.stages import parents, publishing, rounds
 from tlcli.stages.lenses import Lens
 from tlcli.stages.parents import Parent
-from tlcli.stages.rounds import Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.publishing import Draft
+from tlcli.stages.rounds import Clock, Intake, RoundResult, Solution
 
 
 def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
@@ -59,7 +60,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
             validation=validation,
             calibration=calibrated.figures,
         )
-        return rounds.publish(writer, draft, clock)
+        return publishing.publish(writer, draft, clock)
 
 
 def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:

@@ -72,7 +72,9 @@ def moved(
     if not missing:
         return Moved(new, nothing, total, None)
     if parent.memory.moments is None:
-        log.warning("%d images that the run had learned are not given", len(missing))
+        log.warning(
+            "of %d learned images %d are not given", len(parent.memory.ledger), len(missing)
+        )
         complete = set(parent.round.classes) <= set(at_hand.labels)
         return Moved(new, nothing, total if complete else None, None)
     found = _drift(parent.lens, lens, at_hand, new)
@@ -125,8 +127,9 @@ def _told(moved: Moved, parent: Parent, missing: int) -> Moved:
     assert found is not None
     classes = set(parent.round.classes) - set(moved.examples.labels)
     log.warning(
-        "%d learned images are not given%s: what the run remembers of them is carried over to the "
-        "new backbone by an estimate (%s)",
+        "of %d learned images %d are not given%s: what the run remembers of them is carried over "
+        "to the new backbone by an estimate (%s)",
+        len(parent.memory.ledger),
         missing,
         f", among them all of {rounds.named(classes)}" if classes else "",
         _quality(found.r2),

@@ -20,10 +20,11 @@ from tlcli.features import Examples
 from tlcli.heads import Known, Recipe
 from tlcli.images import Listing
 from tlcli.runs import Writer
-from tlcli.stages import choosing, parents, rounds, scratch, trainings
+from tlcli.stages import choosing, parents, publishing, rounds, scratch, trainings
 from tlcli.stages.choosing import AUTO, Choice
 from tlcli.stages.lenses import PROJECTION_WIDTH, Lens
-from tlcli.stages.rounds import Calibration, Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.publishing import Draft
+from tlcli.stages.rounds import Calibration, Clock, Intake, RoundResult, Solution
 from tlcli.stages.scratch import Scratch
 
 
@@ -132,7 +133,7 @@ def _first_round(
         draft = _with_classes(config, plain, listing, clock, progress)
     if trained is not None:
         draft = replace(draft, training=trained.summary)
-    return rounds.publish(writer, draft, clock)
+    return publishing.publish(writer, draft, clock)
 
 
 def _without_classes(

@@ -16,9 +16,10 @@ from tlcli.heads import Fit, Known, LinearHead
 from tlcli.images import LabelledImage
 from tlcli.moments import Moments
 from tlcli.runs import RegisteredClass, Round
-from tlcli.stages import parents, rounds
+from tlcli.stages import parents, publishing, rounds
 from tlcli.stages.parents import Parent
-from tlcli.stages.rounds import Calibrated, Clock, Draft, Intake, RoundResult, Solution
+from tlcli.stages.publishing import Draft
+from tlcli.stages.rounds import Calibrated, Clock, Intake, RoundResult, Solution
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             validation=validation,
             calibration=calibrated.figures,
         )
-        return rounds.publish(writer, draft, clock)
+        return publishing.publish(writer, draft, clock)
 
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:

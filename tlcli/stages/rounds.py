@@ -1,37 +1,25 @@
-"""What the commands that publish a round have in common: features in, a committed round out."""
+"""What the commands that make a round have in common: images in, a head that was measured out."""
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tlcli import backbones, evaluation, files, heads, images, memory, reports
+from tlcli import evaluation, heads, images
 from tlcli.config import Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Answers, Ask, Validation
 from tlcli.features import Features
 from tlcli.heads import Fit, Known, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
-from tlcli.memory import Memory
-from tlcli.runs import Manifest, RegisteredClass, Round, Writer
+from tlcli.runs import Manifest, RegisteredClass, Round
 from tlcli.stages.lenses import Lens
-from tlcli.stages.trainings import Summary
-from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)
-
-CURVES = "curves.png"
-
-_LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
 
 @dataclass(frozen=True)
@@ -324,117 +312,6 @@ class Calibrated:
         return answers.validation(old) if len(answers.true) else None
 
 
-@dataclass(frozen=True, eq=False)
-class Draft:
-    """A round that is ready to be written."""
-
-    command: str
-    strategy: str | None
-    solution: Solution
-    memory: Memory
-    exact: bool
-    config: Any
-    intake: Intake
-    validation: Validation | None
-    calibration: Calibration
-    choice: tuple[dict[str, Any], ...] = ()
-    """What `--head auto` chose from, the best first."""
-    training: Summary | None = None
-    """How the backbone was trained, where it was."""
-
-
-def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
-    """Write a round's files and commit it.
-
-    Raises:
-        StorageError: it cannot be saved; the run is as it was.
-    """
-    manifest = _manifest(writer, draft)
-    result = RoundResult(
-        run=writer.run.path,
-        manifest=manifest,
-        new_classes=tuple(
-            entry.name
-            for entry in draft.solution.registry
-            if entry.introduced_in_round == manifest.round
-        ),
-        intake=draft.intake,
-        validation=draft.validation,
-        seconds=clock.seconds,
-        calibration=draft.calibration,
-        choice=draft.choice,
-        training=draft.training.content if draft.training else None,
-    )
-    with clock.phase("save"), files.saving(writer.run.path), writer.staging() as staged:
-        head, lens = draft.solution.head, draft.solution.lens
-        heads.save(head, staged / "head.h5")
-        memory.save(draft.memory, staged)
-        if draft.config.keras_model and head.classes:
-            write_model(lens, head, staged / "model.keras")
-        if draft.training is not None:
-            _write_training(draft.training, staged)
-        report = {key: value for key, value in result.to_json().items() if key != "seconds"}
-        files.write_json(staged / "report.json", report)
-        committed = writer.commit(staged, manifest)
-    _remove_training(writer, draft)
-    return replace(result, manifest=committed.manifest, seconds=clock.total())
-
-
-def _remove_training(writer: Writer, draft: Draft) -> None:
-    """No state of a training is of use once the round that it started from is not the last one."""
-    if writer.run.training_folder.exists():
-        if draft.training is None:
-            log.warning(
-                "the interrupted training in %s cannot go on from the new round: it is removed",
-                writer.run.training_folder,
-            )
-        shutil.rmtree(writer.run.training_folder, ignore_errors=True)
-
-
-def _write_training(summary: Summary, staged: Path) -> None:
-    """The figures of each epoch, and their curves where matplotlib is installed."""
-    with files.written(staged / METRICS) as stream:
-        stream.write(summary.metrics)
-    epochs = [json.loads(line) for line in summary.metrics.splitlines()]
-    drawn = reports.curves(epochs, summary.content["validation_accuracy_before"])
-    if drawn is not None:
-        with files.written(staged / CURVES) as stream:
-            stream.write(drawn)
-
-
-def write_model(lens: Lens, head: LinearHead, path: Path) -> None:
-    """Write backbone, projection and head as one Keras model."""
-    plain = head.calibrated()
-    projection = None
-    if lens.projection is not None:
-        projection = lens.projection.matrix(lens.stored.width)
-    backbones.write_classifier(
-        lens.stored, plain.weights, plain.bias, plain.classes, path, projection
-    )
-
-
-def _manifest(writer: Writer, draft: Draft) -> Manifest:
-    number, lens = writer.next_number, draft.solution.lens
-    return Manifest(
-        round=number,
-        parent=number - 1 if number > 1 else None,
-        command=draft.command,
-        strategy=draft.strategy,
-        head=draft.solution.recipe.head,
-        head_options=draft.solution.recipe.options(),
-        backbone=lens.stored.name,
-        backbone_fingerprint=lens.stored.fingerprint,
-        projection=asdict(lens.projection) if lens.projection else None,
-        classes=draft.solution.registry,
-        memory=draft.memory.setting,
-        memory_sha256=draft.memory.digest,
-        exact=draft.exact,
-        config=plain(draft.config),
-        versions=backbones.versions(_LIBRARIES),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
 def plain(config: Any) -> dict[str, Any]:
     """A config as JSON values, without what the result does not depend on."""
     left_out = ("run", "out", "wait", "watching")
@@ -492,13 +369,3 @@ def require_known_classes(listing: Listing, known: Collection[str], advice: str)
         raise DataError(
             f"Expected classes that the run knows. Received: {named(unknown)}. {advice}"
         )
-
-
-def split(
-    wanted: Sequence[LabelledImage], mask: NDArray[np.bool_]
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """The images where `mask` is false, and those where it is true."""
-    pairs = list(zip(wanted, mask, strict=True))
-    return [image for image, chosen in pairs if not chosen], [
-        image for image, chosen in pairs if chosen
-    ]
