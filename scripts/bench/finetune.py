@@ -126,7 +126,7 @@ def with_keras(options: argparse.Namespace, train: Path, test: Path) -> tuple[fl
     """The same of the plain script."""
     arguments = [train, test, options.backbone, options.weights, options.image_size]
     arguments += [options.head_epochs, options.epochs, options.keras_lr]
-    command = [sys.executable, "-c", KERAS, *map(str, arguments)]
+    command = [sys.executable, "-W", "ignore", "-c", KERAS, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     head, tuned, seconds = json.loads(done.stdout.splitlines()[-1])
     return head, tuned, seconds

@@ -71,7 +71,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             solution = Solution.of(after, parent.recipe, fit, moved.known(after), registry)
         with clock.phase("validation"):
             held_out = solution.held_out(evaluation.by_holdout, old_too=False)
-            if _is_worse(held_out, tuned.course):
+            if tuned.comparable and _is_worse(held_out, tuned.course):
                 trainings.keeper(writer, {}).discard()
                 return rounds.unchanged(config.run, parent.round, at_hand.idle, clock)
             calibrated = solution.calibrated(held_out, None)
@@ -201,6 +201,8 @@ class _Tuned:
     """As it was trained with the backbone."""
     course: Course
     split: Split
+    comparable: bool
+    """Whether the head that training started from had not seen the held-out images."""
 
 
 def _train(
@@ -210,7 +212,8 @@ def _train(
     stored = parent.lens.stored
     model = backbones.load_model(stored)
     layers = training.blocks_to_train(model, stored.name, config.unfreeze)
-    start = _start(parent, at_hand)
+    solved = _solved(parent, at_hand)
+    start = _with_temperature(solved or parent.head, at_hand)
     split = trainings.split(
         at_hand.examples.hashes,
         at_hand.examples.labels,
@@ -232,7 +235,7 @@ def _train(
     head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
     if backbones.statistics(model) != before and not config.train_batch_norm:
         raise AssertionError("BatchNormalization moved")
-    return _Tuned(model, head, course, split)
+    return _Tuned(model, head, course, split, solved is not None)
 
 
 def _name_single(at_hand: _AtHand) -> None:
@@ -246,9 +249,8 @@ def _name_single(at_hand: _AtHand) -> None:
         )
 
 
-def _start(parent: Parent, at_hand: _AtHand) -> LinearHead:
-    """The head to train with, with the temperature that fits the held-out images."""
-    head = _solved(parent, at_hand)
+def _with_temperature(head: LinearHead, at_hand: _AtHand) -> LinearHead:
+    """The head with the temperature that fits the held-out images."""
     tested = at_hand.examples.where(at_hand.held_out)
     if not len(tested):
         return head
@@ -256,10 +258,10 @@ def _start(parent: Parent, at_hand: _AtHand) -> LinearHead:
     return replace(head, temperature=heads.temperature(head.logits(tested.vectors), columns))
 
 
-def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead:
-    """A head on the features themselves, as gradients do not see a projection.
+def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
+    """The head of the run solved without the held-out images; None where that cannot be done.
 
-    Solved without the held-out images where that can be done.
+    On the features themselves: gradients do not see a projection.
     """
     lens, recipe, memory = parent.lens, parent.recipe, parent.memory
     kept = at_hand.examples.where(~at_hand.held_out)
@@ -277,7 +279,7 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead:
         )
     usable = memory.exact and not memory.engines - {lens.engine}
     if not recipe.from_moments or memory.moments is None or not usable:
-        return parent.head
+        return None
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
     total = moments.subtract(memory.moments, lens.moments(learned))
     total = moments.add(total, lens.moments(kept.where(at_hand.new[~at_hand.held_out])))
