@@ -359,6 +359,19 @@ def test_nt_xent_of_perfect_and_of_useless_views() -> None:
     assert float(loss) == pytest.approx(np.log(11), rel=1e-3)
 
 
+def test_a_training_that_does_not_spread_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlcli.training.contrastive.LEAST_SPREAD", 2.0)
+    monkeypatch.setattr("tlcli.training.augmentation.VIEWS", "none")
+    given = setting(tmp_path, statistics=True, options=replace(OPTIONS, epochs=9))
+    with pytest.raises(UsageError, match="collapsed"):
+        training.fit_without_labels(given, pictures(30), pictures(8, seed=1))
+    loaded = Keeper(tmp_path, {}).load()
+    assert loaded is not None
+    assert len(loaded[0].epochs) == contrastive.GRACE
+
+
 def test_a_collapse_is_noticed() -> None:
     contrastive._require_spread(np.eye(4))
     for alike in (np.tile([1.0, 0.0], (9, 1)), 1e-5 * np.eye(4)):
