@@ -1,6 +1,7 @@
 """The two trainings that stages ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, contrastive, loop, supervised
 from tlcli.training.checkpoint import Course, Keeper
-from tlcli.training.learner import training_mode
+from tlcli.training.learner import begin_statistics, training_mode
 from tlcli.training.loop import Job, Watch
-from tlcli.training.pictures import Pictures
+from tlcli.training.pictures import Pictures, Pixels
 from tlcli.training.supervised import Examples, Network, SoftmaxTop, Teacher
 
 SUPERVISED_BATCH = 32
@@ -69,7 +70,7 @@ def fit(
             f"{len(learned.pictures)} in {len(start.classes)} classes, of which none is held out. "
             "Add images."
         )
-    with _training(setting):
+    with _training(setting, learned.pictures):
         top = SoftmaxTop.of(start, _usual_length(setting, learned.pictures))
         network = Network(setting.model, top, setting.layers)
         learner = supervised.learner(network, held_out, setting.options, teacher)
@@ -92,7 +93,7 @@ def fit_without_labels(setting: Setting, learned: Pictures, held_out: Pictures) 
             f"Received: {len(learned)} and {len(held_out)}. Add images."
         )
     size = _batch_size(setting.options, len(learned), CONTRASTIVE_BATCH)
-    with _training(setting):
+    with _training(setting, learned):
         model, options = setting.model, setting.options
         learner = contrastive.learner(model, setting.layers, held_out, options, size)
         columns = np.zeros(len(learned), np.int64)
@@ -112,13 +113,25 @@ def _job(setting: Setting, pictures: Pictures, columns: Any, batch_size: int) ->
     )
 
 
-def _training(setting: Setting) -> Any:
-    options = setting.options
+@contextmanager
+def _training(setting: Setting, learned: Pictures) -> Iterator[None]:
+    """The backbone as it is while it is trained."""
+    options, model = setting.options, setting.model
     augmentation.require_known(options.augment)
     backbones.keras_module().utils.set_random_seed(options.seed)
     asked = options.mixed_precision
     mixed = asked == "on" or (asked == "auto" and _gains_from_bfloat16())
-    return training_mode(setting.model, setting.layers, setting.statistics, mixed)
+    with training_mode(model, setting.layers, setting.statistics, mixed):
+        if setting.statistics:
+            begin_statistics(model, _some(learned))
+        yield
+
+
+def _some(pictures: Pictures) -> Pixels:
+    """At most 64 images, evenly spaced."""
+    rows = np.linspace(0, len(pictures) - 1, min(len(pictures), 64)).astype(np.intp)
+    (pixels,) = pictures.batches(rows, len(rows))
+    return pixels
 
 
 def _gains_from_bfloat16() -> bool:
@@ -142,15 +155,7 @@ def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
 
 
 def _usual_length(setting: Setting, pictures: Pictures) -> float:
-    """The mean length of the features of some images.
-
-    Where BatchNormalization has not learned its statistics yet that says nothing of the lengths to
-    come: then that of features with a mean square of 1.
-    """
+    """The mean length of the features of some images."""
     model = setting.model
-    if setting.statistics:
-        return float(np.sqrt(model.output_shape[1]))
-    rows = np.linspace(0, len(pictures) - 1, min(len(pictures), 64)).astype(np.intp)
-    (pixels,) = pictures.batches(rows, len(rows))
-    features = supervised.inference(model)(pixels).numpy()
+    features = supervised.inference(model)(_some(pictures)).numpy()
     return float(np.linalg.norm(features, axis=1).mean())

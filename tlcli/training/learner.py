@@ -168,6 +168,37 @@ def training_mode(
             setattr(layer, name, value)
 
 
+def begin_statistics(model: Any, pixels: Pixels) -> None:
+    """Give BatchNormalization layers that have never learned the statistics of some images.
+
+    A moving average that starts from a variance of 1 needs hundreds of steps to forget it where
+    the true one is a thousand times smaller, as in deep random networks; until then predictions
+    are far from what is trained.
+
+    Args:
+        model: the backbone, inside `training_mode`.
+        pixels: (n, S, S, 3)
+    """
+    keras = backbones.keras_module()
+    layers = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and _new(layer)
+    ]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    if layers:
+        model(pixels.astype(np.float32), training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _new(layer: Any) -> bool:
+    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    return not mean.any() and bool((variance == 1).all())
+
+
 def moving(model: Any, layers: Sequence[Sequence[str]]) -> list[Any]:
     """The weights of the layers that learn, in a fixed order."""
     return [v for names in layers for name in names for v in model.get_layer(name).weights]
