@@ -39,7 +39,11 @@ GRACE = 2
 
 @dataclass(frozen=True, eq=False)
 class Projector:
-    """Two dense layers above the backbone, vectors of length 1 out."""
+    """Two dense layers above the backbone, vectors of length 1 out.
+
+    Each is standardised over the batch, as by BatchNormalization in the paper: the features of a
+    random network have a large common mean, beside which no view differs from another.
+    """
 
     hidden: Any
     out: Any
@@ -49,8 +53,8 @@ class Projector:
         """For features of this width."""
         keras = backbones.keras_module()
         initial = keras.initializers.GlorotUniform
-        hidden = keras.layers.Dense(width, "relu", kernel_initializer=initial(seed))
-        out = keras.layers.Dense(PROJECTION, kernel_initializer=initial(seed + 1))
+        hidden = keras.layers.Dense(width, use_bias=False, kernel_initializer=initial(seed))
+        out = keras.layers.Dense(PROJECTION, use_bias=False, kernel_initializer=initial(seed + 1))
         hidden.build((None, width))
         out.build((None, width))
         return Projector(hidden, out)
@@ -64,8 +68,16 @@ class Projector:
         """Features (n, D) → (n, PROJECTION); called while a graph is built."""
         import tensorflow as tf
 
-        hidden = self.hidden(tf.cast(features, tf.float32))
-        return tf.math.l2_normalize(self.out(hidden), axis=1)
+        hidden = tf.nn.relu(_standardised(self.hidden(tf.cast(features, tf.float32))))
+        return tf.math.l2_normalize(_standardised(self.out(hidden)), axis=1)
+
+
+def _standardised(values: Any) -> Any:
+    """Each column with mean 0 and variance 1 over the rows."""
+    import tensorflow as tf
+
+    mean, variance = tf.nn.moments(values, axes=[0])
+    return (values - mean) * tf.math.rsqrt(variance + 1e-8)
 
 
 def nt_xent(first: Any, second: Any, temperature: float) -> tuple[Any, Any]:
