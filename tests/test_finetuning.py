@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
-from tlcli import backbones, memory, runs
+from tlcli import backbones, evaluation, memory, runs
 from tlcli.errors import StorageError
 from tlcli.training import Keeper
 
@@ -314,9 +314,24 @@ def test_what_makes_it_worse_is_not_published(
     monkeypatch.setattr("tlcli.evaluation.accuracies", lambda answers: (0.1, 0.1))
     answer = tlcli.json("finetune", run, data, *FAST)
     assert (answer["changed"], answer["round"]) == (False, 1)
-    assert "made it worse: 10.0 %" in tlcli.err
+    assert "did not help: 10.0 %" in tlcli.err
+    assert "Nothing is published" in tlcli.err
     assert runs.open_run(run).numbers() == [1]
     assert not (run / "training").exists()
+
+
+def test_one_image_less_may_be_chance(
+    tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(tlcli, data)
+    measured = evaluation.accuracies
+
+    def one_less(answers: Any) -> tuple[float, float]:
+        return measured(answers)[0] - 1 / len(answers.true), 1.0
+
+    monkeypatch.setattr("tlcli.evaluation.accuracies", one_less)
+    assert tlcli.json("finetune", run, data, *FAST, "--lr", "1e-9")["round"] == 2
+    assert "may be chance" in tlcli.err
 
 
 def test_learned_images_are_no_test(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,8 @@ from tlcli.stages.trainings import Split
 from tlcli.training import Course, Teacher
 
 log = logging.getLogger(__name__)
+
+ROUNDING = 1e-9
 
 
 def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundResult:
@@ -113,18 +116,25 @@ def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> b
 
 
 def _is_worse(held_out: Answers, course: Course) -> bool:
-    """Whether the head on the new backbone is worse than the one before, which is said."""
-    before = course.start.accuracy
-    after = evaluation.accuracies(held_out)[0] if len(held_out.true) else before
-    if after < before:
-        log.warning(
-            "fine-tuning made it worse: %.1f %% of %d held-out images are right, %.1f %% before. "
-            "Nothing is published; try another --lr, --augment, more --epochs or more images",
-            100 * after,
-            len(held_out.true),
-            100 * before,
-        )
-    return after < before
+    """Whether the head on the new backbone is clearly worse than the one before, which is said.
+
+    Clearly: by more than the standard error of the accuracy, and by more than one image.
+    """
+    before, count = course.start.accuracy, len(held_out.true)
+    if not count or (after := evaluation.accuracies(held_out)[0]) >= before:
+        return False
+    error = max(1, math.sqrt(count * before * (1 - before))) / count
+    worse = before - after > error + ROUNDING
+    log.warning(
+        "fine-tuning did not help: %.1f %% of %d held-out images are right, %.1f %% before%s",
+        100 * after,
+        count,
+        100 * before,
+        ". Nothing is published; try a smaller --lr, another --augment, or more images"
+        if worse
+        else ", which may be chance",
+    )
+    return worse
 
 
 @dataclass(frozen=True, eq=False)
