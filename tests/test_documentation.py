@@ -51,14 +51,16 @@ def test_the_readme_names_every_command() -> None:
 def test_a_config_opens_with_a_command_that_works(
     tlcli: CommandLine, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run with the tiny backbone in place of the one that is named, and few epochs."""
+    """Run with the tiny backbone in place of the one that is named, few epochs, small batches."""
     opening, facts = path.read_text("utf-8").splitlines()[:2]
     assert re.search(r"\d+ (s|min).*\d %", facts), "time and accuracy"
     monkeypatch.chdir(tmp_path)
     tiny.draw(tmp_path / "photos", ["apple", "leaf"])
     tiny.draw(tmp_path / "test-photos", ["apple", "leaf"], count=2, seed=1)
     (tmp_path / "configs").symlink_to(HERE / "configs")
-    monkeypatch.setenv("TLCLI_FINETUNE_EPOCHS", "1")
+    for command in ("FINETUNE", "PRETRAIN"):
+        monkeypatch.setenv(f"TLCLI_{command}_EPOCHS", "1")
+        monkeypatch.setenv(f"TLCLI_{command}_BATCH_SIZE", "8")
     monkeypatch.setenv("TLCLI_PRETRAIN_IMAGE_SIZE", "32")
     arguments = shlex.split(opening.removeprefix("# tlcli "))
     if "pretrain" not in arguments:
