@@ -281,7 +281,7 @@ def details_text(details: Json) -> str:
         *("config", "versions", "images", "training", "validation", "calibration"),
         *("head_options", "projection", "bytes_by_part"),
     ):
-        lines += [name, *(f"  {key:20}{value}" for key, value in (details[name] or {}).items())]
+        lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
     rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]
     return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)
 
