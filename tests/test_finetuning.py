@@ -110,7 +110,7 @@ def test_exemplars_are_rehearsed(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data, "--exemplars-per-class", "4")
     answer = tlcli.json("finetune", run, apples(data), *FAST)
     assert answer["images"]["used"] == 16 + 4 + 4
-    assert answer["validation"]["accuracy"] is not None or answer["validation"]["images"] > 0
+    assert answer["validation"]["images"] > 0
     state = memory.load(runs.open_run(run).round())
     assert state.kept is not None
     assert sorted(state.kept.labels) == [name for name in NAMES for _ in range(4)]
@@ -265,20 +265,20 @@ def test_features_of_two_backbones_never_meet(tlcli: CommandLine, data: Path) ->
     run = begun(tlcli, data)
     tlcli("finetune", run, data, "--unfreeze", "all", "--epochs", "3", "--lr", "0.05")
     first, second = (runs.open_run(run).round(number).manifest for number in (1, 2))
-    if first.backbone_fingerprint != second.backbone_fingerprint:
-        states = [memory.load(runs.open_run(run).round(n)).moments for n in (1, 2)]
-        assert {state.fingerprint for state in states if state} == {
-            first.backbone_fingerprint,
-            second.backbone_fingerprint,
-        }
-        models = [
-            backbones.load_model(
-                backbones.load_stored(runs.open_run(run).backbone_folder(m.backbone_fingerprint))
-            )
-            for m in (first, second)
-        ]
-        assert backbones.statistics(models[0]) == backbones.statistics(models[1])
-        assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])
+    assert first.backbone_fingerprint != second.backbone_fingerprint
+    states = [memory.load(runs.open_run(run).round(n)).moments for n in (1, 2)]
+    assert {state.fingerprint for state in states if state} == {
+        first.backbone_fingerprint,
+        second.backbone_fingerprint,
+    }
+    models = [
+        backbones.load_model(
+            backbones.load_stored(runs.open_run(run).backbone_folder(m.backbone_fingerprint))
+        )
+        for m in (first, second)
+    ]
+    assert backbones.statistics(models[0]) == backbones.statistics(models[1])
+    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])
 
 
 def test_images_that_come_back_make_it_exact_again(
