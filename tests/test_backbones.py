@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
+from tlcli.backbones import runtime
 from tlcli.backbones.table import IMAGENET_DEVIATION, IMAGENET_MEAN
 from tlcli.errors import UsageError
 
@@ -83,14 +84,13 @@ def test_caffe_preprocessing_is_keras_own(keras, images):
 def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_path):
     from tlcli.backbones.network import _prepare_caffe
 
-    openvino = backbones.openvino_module()
     image = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(_prepare_caffe(image))
     keras.Model(image, pooled).save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     with backbones.silenced():
         model.export(str(tmp_path / "model.xml"), format="openvino", verbose=False)
-    network = openvino.Core().compile_model(
+    network = runtime.openvino_core().compile_model(
         tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     expected = images[..., ::-1].mean(axis=(1, 2)) - [103.939, 116.779, 123.68]

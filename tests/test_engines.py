@@ -187,3 +187,24 @@ def test_openvino_needs_no_tensorflow(stored, tmp_path):
     command = [sys.executable, "-c", code, str(stored.folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+SIGNALLED = """
+import gc, os, signal, sys
+from pathlib import Path
+from tlcli.backbones import compiled
+
+networks = [compiled(Path(sys.argv[1]), 32, "f32", 1) for _ in range(2)]
+while networks:
+    del networks[0]
+    gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_two_networks_are_gone(stored):
+    """Two cores of OpenVINO would leave the handler without a stack."""
+    command = [sys.executable, "-c", SIGNALLED, str(stored.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.backbones.runtime import openvino_module, silenced
+from tlcli.backbones.runtime import openvino_core, openvino_module, silenced
 from tlcli.errors import EngineUnavailable
 
 XML = "openvino.xml"
@@ -36,7 +36,7 @@ def export(model: Any, folder: Path) -> None:
         openvino = openvino_module()
         with silenced():
             model.export(str(draft), format="openvino", verbose=False)
-        network = openvino.Core().read_model(draft)
+        network = openvino_core().read_model(draft)
         _keep_features_alone(network)
         # The converter numbers what it makes by counters of the process.
         for index, operation in enumerate(network.get_ordered_ops()):
@@ -77,7 +77,7 @@ def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any
     """
     try:
         openvino = openvino_module()
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "bf16":
             _require_bf16(core)
         network = core.read_model(folder / XML)

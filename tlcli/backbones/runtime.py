@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import ModuleType
+from typing import Any
 
 _DEFAULT_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _STANDARD_STREAMS = (1, 2)
 
 _import_lock = threading.Lock()
 _imported: list[ModuleType] = []
+_cores: list[Any] = []
 
 
 def keras_module() -> ModuleType:
@@ -41,6 +43,23 @@ def openvino_module() -> ModuleType:
     with _import_lock:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         return importlib.import_module("openvino")
+
+
+def openvino_core() -> Any:
+    """Return the one `openvino.Core` of this process; it lives as long as the process does.
+
+    A core's CPU plugin sets the stack that signal handlers of its thread run on, and takes it away
+    when it is destroyed. Of two cores in one thread the second puts the first's stack back, which
+    may be gone by then: the next signal would be a segmentation fault.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    openvino = openvino_module()
+    with _import_lock:
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
