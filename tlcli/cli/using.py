@@ -25,6 +25,21 @@ from tlcli.errors import DataError, GateFailed
 @run_argument
 @data_argument
 @click.option(
+    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+)
+@click.option(
+    "--all-rounds",
+    is_flag=True,
+    help="Every figure after every round, not the accuracy alone.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="Compare with another run, image by image, and say whether the difference may be chance "
+    "(McNemar's test).",
+)
+@click.option(
     "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
 )
 @option(
@@ -39,6 +54,12 @@ from tlcli.errors import DataError, GateFailed
     type=Share(),
     help="Exit with 4 when the accuracy on the classes of the previous round fell by more.",
 )
+@option(
+    EvaluateConfig,
+    "--min-class-accuracy",
+    type=Share(),
+    help="Exit with 4 when the accuracy on any class is below this.",
+)
 @max_bad_option
 @engine_option(EvaluateConfig)
 @json_option
@@ -46,13 +67,14 @@ from tlcli.errors import DataError, GateFailed
 def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """Measure a run on labelled images that it has not learned.
 
-    Gives accuracy over all, per class, for old and new classes and after every round, forgetting
-    and calibration.
+    Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
+    after every round, forgetting and calibration.
 
     \b
     Examples:
       tlcli evaluate run test-photos
       tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
+      tlcli evaluate run test-photos --against other-run
     """
     from tlcli.reports import evaluation_text
     from tlcli.stages.evaluating import evaluate as stage
