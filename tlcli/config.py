@@ -258,11 +258,17 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Label images with the current round."""
+    """Label images with a round."""
 
     run: Path
     paths: tuple[str, ...]
+    round: int | None = None
+    """None: the current one."""
     top: int = 5
+    threshold: float = 0.0
+    """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    copy_into: Path | None = None
+    """Folder that gets a folder of copies for each class."""
     engine: str = "auto"
 
 

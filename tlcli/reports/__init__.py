@@ -5,11 +5,13 @@ comparison  the table of `compare`, and which method to take
 page        the same as one HTML file with its plots inside
 plots       figures → SVG; needs matplotlib
 curves      the epochs of a training → PNG
+predictions an answer of `predict` → a line
 """
 
 from tlcli.reports.comparison import comparison_text
 from tlcli.reports.curves import curves
 from tlcli.reports.page import require_report, write_comparison
+from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.text import (
     backbones_text,
     blocks_text,
@@ -31,6 +33,7 @@ from tlcli.reports.text import (
 )
 
 __all__ = [
+    "PREDICTION_LINES",
     "backbones_text",
     "blocks_text",
     "cache_text",
