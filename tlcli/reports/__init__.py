@@ -5,11 +5,13 @@ comparison  the table of `compare`, and which method to take
 page        the same as one HTML file with its plots inside
 plots       figures → SVG; needs matplotlib
 curves      the epochs of a training → PNG
+diagnosis   what `doctor` found
 predictions an answer of `predict` → a line
 """
 
 from tlcli.reports.comparison import comparison_text
 from tlcli.reports.curves import curves
+from tlcli.reports.diagnosis import diagnosis_text
 from tlcli.reports.page import require_report, write_comparison
 from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.text import (
@@ -43,6 +45,7 @@ __all__ = [
     "data_text",
     "demo_text",
     "details_text",
+    "diagnosis_text",
     "evaluation_text",
     "export_text",
     "moments_text",
