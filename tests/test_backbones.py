@@ -84,15 +84,14 @@ def test_caffe_preprocessing_is_keras_own(keras, images):
 def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_path):
     from tlcli.backbones.network import _prepare_caffe
 
+    core = runtime.openvino_core()  # before Keras imports OpenVINO with its telemetry
     image = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(_prepare_caffe(image))
     keras.Model(image, pooled).save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     with backbones.silenced():
         model.export(str(tmp_path / "model.xml"), format="openvino", verbose=False)
-    network = runtime.openvino_core().compile_model(
-        tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    network = core.compile_model(tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = images[..., ::-1].mean(axis=(1, 2)) - [103.939, 116.779, 123.68]
     np.testing.assert_allclose(model(images), expected, atol=1e-3)
     np.testing.assert_allclose(network(images.astype("f4"))[0], expected, atol=1e-3)

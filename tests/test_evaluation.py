@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from tlcli import evaluation, extension, moments
-from tlcli.evaluation import RoundHead
+from tlcli.evaluation import Limits, RoundHead
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Known, LinearHead, Recipe
 from tlcli.images import Skipped, folds, holdout
@@ -44,9 +44,9 @@ def measure(introduced, rounds, labels):
     return evaluation.evaluate("run", introduced, rounds, list(labels), ())
 
 
-def gates_of(introduced, rounds, labels, fail_under=None, max_regression=None):
+def gates_of(introduced, rounds, labels, **limits):
     report = measure(introduced, rounds, labels)
-    return evaluation.with_gates(report, rounds, list(labels), fail_under, max_regression).gates
+    return evaluation.with_gates(report, rounds, list(labels), Limits(**limits)).gates
 
 
 CLASSES = tuple("abcdefgh")
@@ -69,18 +69,18 @@ def softmax(logits):
 
 def test_accuracies_are_those_of_scikit_learn(report):
     predicted = np.array(CLASSES)[LOGITS.argmax(axis=1)]
-    assert report.accuracy == pytest.approx(metrics.accuracy_score(LABELS, predicted))
+    assert report.figures.accuracy == pytest.approx(metrics.accuracy_score(LABELS, predicted))
     recall = metrics.recall_score(LABELS, predicted, labels=list("abcdefg"), average="macro")
-    assert report.mean_class_accuracy == pytest.approx(recall)
-    assert report.mean_class_accuracy != pytest.approx(report.accuracy)
+    assert report.figures.mean_class_accuracy == pytest.approx(recall)
+    assert report.figures.mean_class_accuracy != pytest.approx(report.figures.accuracy)
     top = metrics.top_k_accuracy_score(LABELS, LOGITS, k=5, labels=list(CLASSES))
-    assert report.top5_accuracy == pytest.approx(top)
+    assert report.figures.top5_accuracy == pytest.approx(top)
     assert report.images == 400
 
 
 def test_log_loss_is_that_of_scikit_learn(report):
     expected = metrics.log_loss(LABELS, softmax(LOGITS), labels=list(CLASSES))
-    assert report.log_loss == pytest.approx(expected, rel=1e-6)
+    assert report.figures.log_loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_each_class_has_the_figures_of_scikit_learn(report):
@@ -108,18 +108,19 @@ def test_a_class_that_is_never_predicted_has_figures_of_zero():
 
 
 def test_the_report_can_be_printed_as_json(report):
-    content = json.loads(json.dumps(report.to_json()))
+    named = replace(report, paths=tuple(f"{row}.png" for row in range(400)))
+    content = json.loads(json.dumps(named.to_json()))
     assert content["skipped"] == [{"path": "bad.png", "reason": "why"}]
     assert set(content["per_class"][0]) == {
-        *("class", "introduced_in_round", "images", "accuracy", "precision", "f1")
+        *("class", "introduced_in_round", "images", "accuracy", "precision", "recall", "f1")
     }
-    assert content["rounds"][0]["accuracy_by_introduction"] == {"1": report.accuracy}
+    assert content["rounds"][0]["accuracy_by_introduction"] == {"1": report.figures.accuracy}
     assert content["gates"] == []
 
 
 def test_fewer_than_five_classes_have_a_top_5_accuracy_of_1():
     found = measure(registry(a=1, b=1), rounds_saying(("ab", "bb")), "ab")
-    assert (found.accuracy, found.top5_accuracy) == (0.5, 1.0)
+    assert (found.figures.accuracy, found.figures.top5_accuracy) == (0.5, 1.0)
 
 
 def test_calibration_error_by_hand():
@@ -128,26 +129,26 @@ def test_calibration_error_by_hand():
     logits = np.log(np.stack([confidence, 1 - confidence], axis=1)).astype(np.float32)
     one = RoundHead(1, telling("ab"), logits)
     found = measure(registry(a=1, b=1), [one], "aabbaaaa")
-    assert found.ece == pytest.approx(0.5 * 0.2 + 0.5 * 0.05, abs=1e-6)
+    assert found.figures.ece == pytest.approx(0.5 * 0.2 + 0.5 * 0.05, abs=1e-6)
 
 
 def test_being_always_sure_and_right_is_perfectly_calibrated():
     one = RoundHead(1, telling("ab"), np.array([[90, 0], [0, 90]], np.float32))
     found = measure(registry(a=1, b=1), [one], "ab")
-    assert found.ece == pytest.approx(0, abs=1e-12)
-    assert found.log_loss == pytest.approx(0, abs=1e-12)
+    assert found.figures.ece == pytest.approx(0, abs=1e-12)
+    assert found.figures.log_loss == pytest.approx(0, abs=1e-12)
 
 
 def test_being_sure_and_wrong_has_a_finite_log_loss():
     one = RoundHead(1, telling("ab"), np.array([[3e4, 0]], np.float32))
-    assert 100 < measure(registry(a=1, b=1), [one], "b").log_loss < 1e5
+    assert 100 < measure(registry(a=1, b=1), [one], "b").figures.log_loss < 1e5
 
 
 def test_many_classes_with_one_test_image_each_raise_no_warning():
     names = [f"class {number:02}" for number in range(40)]
     entries = [RegisteredClass(name, 1) for name in names]
     found = measure(entries, rounds_saying((names, names)), names)
-    assert found.accuracy == found.mean_class_accuracy == 1.0
+    assert found.figures.accuracy == found.figures.mean_class_accuracy == 1.0
 
 
 TRUE = "aaaabbbbccccdddd"
@@ -191,15 +192,19 @@ def test_a_round_that_is_better_on_old_classes_forgets_less_than_nothing():
 
 def test_old_and_new_classes_are_told_apart_by_their_round():
     found = measured()
-    assert found.old_accuracy == pytest.approx(6 / 12)
-    assert found.new_accuracy == 1.0
+    assert found.figures.old_accuracy == pytest.approx(6 / 12)
+    assert found.figures.new_accuracy == 1.0
     assert found.round == 3
 
 
 def test_a_first_round_has_no_old_classes_and_forgets_nothing():
     two = registry(a=1, b=1)
     found = measure(two, rounds_saying(("ab", "ab")), "ab")
-    assert (found.old_accuracy, found.new_accuracy, found.forgetting) == (None, 1.0, None)
+    assert (found.figures.old_accuracy, found.figures.new_accuracy, found.forgetting) == (
+        None,
+        1.0,
+        None,
+    )
     assert found.average_incremental_accuracy == 1.0
 
 
@@ -208,7 +213,11 @@ def test_introductions_without_test_images_are_unknown():
     assert found.forgetting is not None
     only_new = [RoundHead(entry.number, entry.head, entry.vectors[12:]) for entry in ROUNDS]
     found = measure(THREE[2][1], only_new, TRUE[12:])
-    assert (found.old_accuracy, found.new_accuracy, found.forgetting) == (None, 1.0, None)
+    assert (found.figures.old_accuracy, found.figures.new_accuracy, found.forgetting) == (
+        None,
+        1.0,
+        None,
+    )
     assert [entry.accuracy for entry in found.rounds] == [None, None, 1.0]
     assert found.rounds[2].accuracy_by_introduction == {1: None, 2: None, 3: 1.0}
     assert found.average_incremental_accuracy == 1.0
@@ -216,11 +225,13 @@ def test_introductions_without_test_images_are_unknown():
 
 def test_an_earlier_round_may_know_a_class_that_was_removed():
     rounds = rounds_saying(("abc", "ab"), ("ab", "ab"))
-    assert measure(registry(a=1, b=1), rounds, "ab").accuracy == 1.0
+    assert measure(registry(a=1, b=1), rounds, "ab").figures.accuracy == 1.0
 
 
 def three_gates(fail_under=None, max_regression=None):
-    found = gates_of(THREE[2][1], ROUNDS, TRUE, fail_under, max_regression)
+    found = gates_of(
+        THREE[2][1], ROUNDS, TRUE, fail_under=fail_under, max_regression=max_regression
+    )
     return [(entry.name, entry.limit, entry.value, entry.passed) for entry in found]
 
 
@@ -246,14 +257,14 @@ def test_both_gates_are_measured_when_both_are_asked_for():
 
 def test_a_first_round_cannot_regress():
     (only,) = gates_of(registry(a=1, b=1), rounds_saying(("ab", "ab")), "ab", max_regression=0.0)
-    assert (only.value, only.passed) == (None, True)
-    assert only.to_text() == "max-regression is unknown, limit 0"
+    assert (only.value, only.passed) == (0.0, True)
 
 
 def test_a_regression_that_cannot_be_measured_does_not_pass():
     only_new = [RoundHead(entry.number, entry.head, entry.vectors[12:]) for entry in ROUNDS]
     (only,) = gates_of(THREE[2][1], only_new, TRUE[12:], max_regression=1.0)
     assert (only.value, only.passed) == (None, False)
+    assert only.to_text() == "max-regression is unknown, limit 1"
 
 
 def test_a_fall_of_exactly_the_limit_passes():
@@ -320,7 +331,11 @@ def test_subtracting_a_fold_equals_refitting_without_it():
     assert found.accuracy == correct.mean()
     assert 0.4 < found.accuracy < 1
     assert found.accuracy == found.new_accuracy
-    assert (found.old_accuracy, found.images, found.method) == (None, 60, "cross-validation")
+    assert (found.old_accuracy, found.images, found.method) == (
+        None,
+        60,
+        "cross-validation",
+    )
 
 
 def test_an_image_is_never_validated_by_a_head_that_has_seen_it():
@@ -369,7 +384,11 @@ def test_old_accuracy_needs_every_old_class():
     both = features_of("a" * 10 + "b" * 10 + "c" * 10, seed=1)
     known = replace(known_of(both), moments=moments_of(first.joined(both)))
     found = by_folds(known, "abc", "ab")
-    assert None not in (found.accuracy, found.old_accuracy, found.new_accuracy)
+    assert None not in (
+        found.accuracy,
+        found.old_accuracy,
+        found.new_accuracy,
+    )
 
 
 def test_a_class_of_one_image_is_left_out_of_cross_validation():
@@ -401,7 +420,11 @@ def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
 
 def test_too_few_images_to_hold_one_out_leave_the_figures_unknown():
     found = by_holdout(known_of(features_of("ab")), "ab", SOFTMAX)
-    assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (None, None, None)
+    assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (
+        None,
+        None,
+        None,
+    )
     assert found.images == 0
 
 
@@ -415,4 +438,8 @@ def test_a_test_set_judges_the_round_s_own_head():
 
 def test_a_test_set_without_one_old_class_leaves_old_accuracy_unknown():
     found = on_test("acc", "acc")
-    assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (None, None, 1.0)
+    assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (
+        None,
+        None,
+        1.0,
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import time
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from tlcli.errors import BadImage, DataError, UsageError
-from tlcli.images import Listing, Skipped, content_hashes, find_images, reject_bad, scan
+from tlcli.images import (
+    Listing,
+    Skipped,
+    content_hashes,
+    find_images,
+    image_batches,
+    reject_bad,
+    scan,
+)
 
 as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
@@ -404,21 +413,47 @@ def test_find_images(data):
     ]
 
 
-def test_find_images_reads_standard_input_line_by_line(data):
-    def lines():
-        yield "a.png\n"
-        yield "\n"
-        yield f"{data / 'dog'}\r\n"
-        raise AssertionError("read too far")
+def test_lines_are_answered_as_they_arrive(data):
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as stdin, os.fdopen(write, "wb", buffering=0) as other:
+        batches = image_batches(["-"], itertools.repeat(32), stdin)
+        other.write(b"a.png\n\n")
+        assert next(batches) == [Path("a.png")]
+        other.write(b"b.png\nc")
+        assert next(batches) == [Path("b.png")]
+        other.write(f".png\r\n{data / 'dog'}\n".encode())
+        assert [path.name for path in next(batches)] == ["c.png", "1.png", "2.JPG"]
+        other.write(b"last")
+        other.close()
+        assert list(batches) == [[Path("last")]]
 
-    found = find_images(["-"], stdin=lines())
-    assert [next(found).name for _ in range(3)] == ["a.png", "1.png", "2.JPG"]
+
+def test_batches_grow_and_files_beside_standard_input_keep_their_place(data):
+    stdin = io.BufferedReader(io.BytesIO(b"x\ny\n"))
+    sizes = itertools.chain([1, 2], itertools.repeat(3))
+    found = list(image_batches(["a", "b", "c", "d", "-", "e"], sizes, stdin))
+    assert [[path.name for path in batch] for batch in found] == [
+        ["a"], ["b", "c"], ["d"], ["x", "y"], ["e"],
+    ]  # fmt: skip
 
 
-def test_find_images_on_standard_input_in_another_encoding():
-    stream = io.TextIOWrapper(io.BytesIO(b"K\xe4se.png\n"), encoding="utf-8")
+def test_paths_on_standard_input_in_another_encoding():
+    stdin = io.BufferedReader(io.BytesIO(b"K\xe4se.png\n"))
     with pytest.raises(DataError, match="UTF-8"):
-        list(find_images(["-"], stdin=stream))
+        list(image_batches(["-"], itertools.repeat(32), stdin))
+
+
+def test_patterns_match_what_the_shell_has_not(data):
+    assert [path.name for path in find_images([f"{data}/dog/[12].*"])] == ["1.png", "2.JPG"]
+    assert [path.name for path in find_images([f"{data}/**/1.png"])][-1] == "1.png"
+    assert list(find_images([f"{data}/*.nothing"])) == [Path(f"{data}/*.nothing")]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+    odd = tmp_path / "a[1].png"
+    for path in (odd, tmp_path / "a1.png"):
+        path.write_bytes(b"")
+    assert list(find_images([odd])) == [odd]
 
 
 # --- hashes and limits

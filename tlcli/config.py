@@ -238,24 +238,37 @@ class SheetConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure the current round, and every earlier one, on labelled images."""
+    """Measure a round, and every earlier one, on labelled images."""
 
     run: Path
     data: str
+    round: int | None = None
+    """None: the current one."""
+    all_rounds: bool = False
+    """Whether every figure of earlier rounds is measured, not their accuracy alone."""
+    against: Path | None = None
+    """Another run, to be compared on the same images."""
     ignore_unknown: bool = False
     fail_under: float | None = None
     max_regression: float | None = None
+    min_class_accuracy: float | None = None
     images: DataOptions = DataOptions()
     engine: str = "auto"
 
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Label images with the current round."""
+    """Label images with a round."""
 
     run: Path
     paths: tuple[str, ...]
+    round: int | None = None
+    """None: the current one."""
     top: int = 5
+    threshold: float = 0.0
+    """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    copy_into: Path | None = None
+    """Folder that gets a folder of copies for each class."""
     engine: str = "auto"
 
 

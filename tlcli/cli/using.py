@@ -1,6 +1,5 @@
 """The commands that use a run without changing it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,21 @@ from tlcli.errors import DataError, GateFailed
 @run_argument
 @data_argument
 @click.option(
+    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+)
+@click.option(
+    "--all-rounds",
+    is_flag=True,
+    help="Every figure after every round, not the accuracy alone.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="Compare with another run, image by image, and say whether the difference may be chance "
+    "(McNemar's test).",
+)
+@click.option(
     "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
 )
 @option(
@@ -39,6 +53,12 @@ from tlcli.errors import DataError, GateFailed
     type=Share(),
     help="Exit with 4 when the accuracy on the classes of the previous round fell by more.",
 )
+@option(
+    EvaluateConfig,
+    "--min-class-accuracy",
+    type=Share(),
+    help="Exit with 4 when the accuracy on any class is below this.",
+)
 @max_bad_option
 @engine_option(EvaluateConfig)
 @json_option
@@ -46,13 +66,14 @@ from tlcli.errors import DataError, GateFailed
 def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """Measure a run on labelled images that it has not learned.
 
-    Gives accuracy over all, per class, for old and new classes and after every round, forgetting
-    and calibration.
+    Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
+    after every round, forgetting and calibration.
 
     \b
     Examples:
       tlcli evaluate run test-photos
       tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
+      tlcli evaluate run test-photos --against other-run
     """
     from tlcli.reports import evaluation_text
     from tlcli.stages.evaluating import evaluate as stage
@@ -67,6 +88,9 @@ def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
 @click.command()
 @run_argument
 @click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+)
 @option(
     PredictConfig,
     "--top",
@@ -74,30 +98,47 @@ def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
     metavar="K",
     help="How many classes an answer of --json lists.",
 )
+@option(
+    PredictConfig,
+    "--threshold",
+    type=Share(),
+    help="Answer `unknown` where the best class is less probable.",
+)
+@option(
+    PredictConfig,
+    "--copy-into",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Copy each image into DIR/its class; no file is replaced.",
+)
 @engine_option(PredictConfig)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line and image.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON object a line and image.")
 @click.pass_obj
-def predict(verbosity: int, /, as_json: bool, **options: Any) -> None:
-    """Label images: files, folders, or - for paths on standard input.
+def predict(verbosity: int, /, form: str | None, **options: Any) -> None:
+    """Label images: files, folders, patterns, or - for paths on standard input.
 
-    Prints a line an image: label, probability, path, with tabs between. A file that is no image
-    is answered with its error; exit code 3 when there was no image at all.
+    Prints a line an image as soon as it is known: label, probability, path, with tabs between.
+    Probabilities are calibrated. A file that is no image is answered with its error; exit code 3
+    when there was no image at all.
 
     \b
     Examples:
       tlcli predict run photo.jpg holiday/
       find inbox -name '*.jpg' | tlcli predict run - --json
+      tlcli predict run inbox --threshold 0.8 --copy-into sorted
     """
+    from tlcli.reports import PREDICTION_LINES
     from tlcli.stages.predicting import predict as stage
 
+    header, line = PREDICTION_LINES[form or "text"]
+    for text in header:
+        click.echo(text)
     answered = 0
     with console.progress_bar(verbosity < 0) as progress:
         for prediction in stage(config_of(PredictConfig, options), progress):
             answered += prediction.error is None
-            if as_json:
-                click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
-            else:
-                click.echo(prediction.to_text())
+            click.echo(line(prediction.to_json()))
     if not answered:
         raise DataError("Expected at least one image. Received: none that can be read.")
 

@@ -12,7 +12,12 @@ separation   the unit in which temperatures of rounds are compared
 SciPy and scikit-learn are imported by the solvers alone: a prediction needs neither.
 """
 
-from tlcli.heads.calibration import expected_calibration_error, temperature
+from tlcli.heads.calibration import (
+    ECE_BINS,
+    expected_calibration_error,
+    reliability,
+    temperature,
+)
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.known import Fit, Known
 from tlcli.heads.linear import LinearHead, load, save
@@ -20,6 +25,7 @@ from tlcli.heads.recipes import HEADS, Recipe, require_known
 from tlcli.heads.separation import blend, sensible, separation, usual_temperature
 
 __all__ = [
+    "ECE_BINS",
     "HEADS",
     "Distillation",
     "Fit",
@@ -32,6 +38,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_columns",
     "load",
+    "reliability",
     "require_known",
     "save",
     "sensible",

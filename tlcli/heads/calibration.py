@@ -81,6 +81,24 @@ def expected_calibration_error(confidence: Float64, correct: NDArray[np.bool_]) 
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
     """
+    _, sure, right = reliability(confidence, correct)
+    return float(np.abs(right - sure).sum() / max(len(confidence), 1))
+
+
+def reliability(
+    confidence: Float64, correct: NDArray[np.bool_], weights: Float64 | None = None
+) -> tuple[Float64, Float64, Float64]:
+    """Images, sum of confidences and number of right answers in each of the 15 bins.
+
+    Args:
+        confidence: (n,) the probability of the class that was predicted.
+        correct: (n,) whether that is the true one.
+        weights: (n,) how often each image counts. None: once.
+    """
+    counted = np.ones(len(confidence)) if weights is None else weights
     bins = np.minimum((confidence * ECE_BINS).astype(np.intp), ECE_BINS - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / max(len(confidence), 1))
+
+    def by_bin(values: Float64) -> Float64:
+        return np.asarray(np.bincount(bins, values, minlength=ECE_BINS), np.float64)
+
+    return by_bin(counted), by_bin(counted * confidence), by_bin(counted * correct)

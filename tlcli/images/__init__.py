@@ -18,6 +18,7 @@ from tlcli.images.scanning import (
     Listing,
     Skipped,
     find_images,
+    image_batches,
     reject_bad,
     scan,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "find_images",
     "folds",
     "holdout",
+    "image_batches",
     "map_ahead",
     "reject_bad",
     "scan",

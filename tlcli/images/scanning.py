@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import IMAGE_SUFFIXES, Entry, find_entries, find_images
+from tlcli.images.sources import IMAGE_SUFFIXES, Entry, find_entries, find_images, image_batches
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -17,6 +17,7 @@ __all__ = [
     "Listing",
     "Skipped",
     "find_images",
+    "image_batches",
     "reject_bad",
     "scan",
 ]

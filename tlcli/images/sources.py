@@ -1,14 +1,15 @@
 """Where images come from: class folders, tables and lines on standard input → entries."""
 
 import csv
+import glob
 import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 from tlcli.errors import DataError, UsageError
 from tlcli.images.reading import readable
@@ -27,6 +28,7 @@ IMAGE_SUFFIXES = frozenset((
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 STANDARD_INPUT = "-"
+_BLOCK_BYTES = 1 << 16
 
 # Unicode categories that no class name may contain: controls, lone surrogates, line separators.
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -83,32 +85,73 @@ def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
     return Found(_table_entries(path))
 
 
-def find_images(paths: Iterable[str | Path], stdin: TextIO | None = None) -> Iterator[Path]:
-    """Yield image files lazily: files as they are, folders searched, "-" from standard input.
+def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield image files lazily: files as they are, folders searched, patterns matched.
 
     A named file is taken whatever its suffix and even when it does not exist; folders are
-    searched recursively, sorted, for the suffixes of `IMAGE_SUFFIXES`. Standard input holds one
-    path a line.
+    searched recursively, sorted, for the suffixes of `IMAGE_SUFFIXES`. A path that does not exist
+    and holds `*`, `?` or `[` is a pattern, in which `**` stands for folders at any depth: it
+    stands for the paths that match it, sorted.
 
     Raises:
-        DataError: a folder may not be read, or standard input is not UTF-8.
+        DataError: a folder may not be read.
     """
     for path in paths:
-        if str(path) == STANDARD_INPUT:
-            yield from find_images(_lines(stdin or sys.stdin))
-        elif _is_folder(path):
+        if _is_folder(path):
             yield from filter(_is_image, _walk(Path(path), set()))
+        elif matching := _matching(str(path)):
+            yield from find_images(matching)
         else:
             yield Path(path)
 
 
-def _lines(stdin: TextIO) -> Iterator[Path]:
+def image_batches(
+    paths: Iterable[str | Path], sizes: Iterator[int], stdin: BinaryIO | None = None
+) -> Iterator[list[Path]]:
+    """Yield image files in lists: as `find_images`, and "-" is standard input.
+
+    Standard input holds one path a line. Those that have arrived are yielded at once: a program
+    that writes one path and waits for its answer is not kept waiting.
+
+    Args:
+        paths: files, folders, patterns, "-".
+        sizes: the largest length of the first list, of the second, and so on; endless.
+        stdin: what "-" reads, by default the process's own.
+
+    Raises:
+        DataError: a folder may not be read, or standard input is not UTF-8.
+    """
+    for lines, group in groupby(paths, key=lambda path: str(path) == STANDARD_INPUT):
+        arriving = _arriving(stdin or sys.stdin.buffer) if lines else [group]
+        for given in arriving:
+            found = find_images(given)
+            while batch := list(islice(found, next(sizes))):
+                yield batch
+
+
+def _arriving(stdin: BinaryIO) -> Iterator[list[str]]:
+    """Yield the lines that have arrived, without their ends and without empty ones."""
+    rest = b""
+    # The buffer of standard input has `read1`, which waits for the first byte alone.
+    while block := stdin.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
+        *whole, rest = (rest + block).split(b"\n")
+        yield _texts(whole)
+    yield _texts([rest])
+
+
+def _texts(lines: Iterable[bytes]) -> list[str]:
     try:
-        for line in stdin:
-            if name := line.rstrip("\r\n"):
-                yield Path(name)
+        return [text for line in lines if (text := line.decode().rstrip("\r"))]
     except UnicodeDecodeError as error:
         _refuse_encoding("standard input", error)
+
+
+def _matching(pattern: str) -> list[str]:
+    """The paths that match a pattern which is no path itself, sorted."""
+    if not glob.has_magic(pattern) or os.path.lexists(pattern):
+        return []
+    # `Path.glob` takes no absolute pattern.
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
 # --- folders

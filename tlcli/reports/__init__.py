@@ -14,6 +14,7 @@ evaluation_plots     the plots of an evaluation
 html                 the pieces of a page
 writing              what is refused before any work; a format for each suffix
 curves               the epochs of a training → PNG
+predictions          an answer of `predict` → a line
 """
 
 from tlcli.reports.comparison import comparison_text
@@ -21,6 +22,7 @@ from tlcli.reports.curves import curves
 from tlcli.reports.evaluation_text import evaluation_text
 from tlcli.reports.junit import write_junit
 from tlcli.reports.page import write_comparison
+from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.text import (
     backbones_text,
     blocks_text,
@@ -47,6 +49,7 @@ from tlcli.reports.writing import (
 )
 
 __all__ = [
+    "PREDICTION_LINES",
     "backbones_text",
     "blocks_text",
     "cache_text",

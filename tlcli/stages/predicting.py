@@ -1,8 +1,7 @@
 """predict: labels for images, as they come."""
 
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,17 @@ from numpy.typing import NDArray
 
 from tlcli import heads, images, runs
 from tlcli.config import PredictConfig, Progress, no_progress
-from tlcli.errors import BadImage
+from tlcli.errors import BadImage, UsageError
 from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
-from tlcli.stages import rounds
+from tlcli.stages import rounds, sorting
 from tlcli.stages.lenses import Lens
 
-CHUNK = 1024
-"""Images that are read before the first of them is answered."""
+UNKNOWN = "unknown"
+"""The answer where the most probable class is less probable than the threshold."""
+
+FIRST, MOST = 32, 1024
+"""Images that are answered together, at first and later."""
 
 
 @dataclass(frozen=True)
@@ -26,63 +28,107 @@ class Prediction:
     """The answer for one file: the most probable classes, or why there is none."""
 
     path: str
+    label: str | None = None
+    """The most probable class, or `UNKNOWN`; None where there is an error."""
     top: tuple[tuple[str, float], ...] = ()
     """(class name, probability), the most probable first."""
     error: str | None = None
+    copied_to: str | None = None
+    """The copy in the folder of its class, where copies were asked for."""
+
+    @property
+    def probability(self) -> float | None:
+        """Of the most probable class."""
+        return self.top[0][1] if self.top else None
 
     def to_json(self) -> dict[str, Any]:
         """The line that `predict --json` prints."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
-        label, probability = self.top[0]
         ranked = [{"label": name, "probability": value} for name, value in self.top]
-        return {"path": self.path, "label": label, "probability": probability, "top": ranked}
+        content = {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": ranked,
+        }
+        return content if self.copied_to is None else content | {"copied_to": self.copied_to}
 
-    def to_text(self) -> str:
-        """Label, probability and path, or the path and its error, with tabs between."""
-        if self.error is not None:
-            return f"–\t–\t{self.path}\t{self.error}"
-        label, probability = self.top[0]
-        return f"{label}\t{probability:.3f}\t{self.path}"
+
+@dataclass(frozen=True)
+class Predictor:
+    """A round that answers; its engine is opened at the first image and once."""
+
+    lens: Lens
+    head: LinearHead
+
+    @staticmethod
+    def of(run: Path, number: int | None, engine: str) -> "Predictor":
+        """Open the given round of a run, or the current one.
+
+        Raises:
+            TlcliError: the run cannot be used; see errors.py.
+        """
+        rounds.require_classes(entry := (opened := runs.open_run(run)).round(number))
+        return Predictor(Lens.of_round(opened, entry, engine), heads.load(entry.file("head.h5")))
+
+    def answers(
+        self, paths: Sequence[Path], top: int, threshold: float, progress: Progress
+    ) -> Iterator[tuple[Prediction, str]]:
+        """The answer and the content hash for each file, in order; "" for what is no image."""
+        hashes = list(images.content_hashes(paths))
+        distinct = {
+            sha256: LabelledImage(path, "", sha256)
+            for path, sha256 in zip(paths, hashes, strict=True)
+            if isinstance(sha256, str)
+        }
+        found = self.lens.features(list(distinct.values()), progress)
+        unreadable = {entry.path: entry.reason for entry in found.skipped}
+        probabilities = self.head.probabilities(self.lens.view(found.examples).vectors)
+        row = {key: index for index, key in enumerate(found.hashes)}
+        for path, sha256 in zip(paths, hashes, strict=True):
+            if isinstance(sha256, BadImage):
+                yield Prediction(str(path), error=str(sha256)), ""
+            elif sha256 in row:
+                ranked = _ranked(probabilities[row[sha256]], self.head, top)
+                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
+                yield Prediction(str(path), label, ranked), sha256
+            else:
+                yield Prediction(str(path), error=unreadable[str(distinct[sha256].path)]), ""
 
 
 def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
-    """Label files, folders and paths from standard input (`-`), in the order given.
+    """Label files, folders, patterns and paths from standard input (`-`), in the order given.
 
-    A file that cannot be read is answered with its error.
+    Paths are answered as they arrive: one that comes alone is not kept waiting for others. A file
+    that cannot be read is answered with its error.
 
     Raises:
-        TlcliError: the run cannot be used; see errors.py.
+        TlcliError: the run cannot be used, or a copy cannot be made; see errors.py.
     """
-    current = (run := runs.open_run(config.run)).round()
-    rounds.require_classes(current)
-    lens = Lens.of_round(run, current, config.engine)
-    head = heads.load(current.file("head.h5"))
-    paths = images.find_images(config.paths)
-    while chunk := list(itertools.islice(paths, CHUNK)):
-        yield from _predict_chunk(chunk, lens, head, config.top, progress)
+    if config.copy_into is not None:
+        sorting.require_outside(config.copy_into, config.paths)
+    predictor = Predictor.of(config.run, config.round, config.engine)
+    if config.threshold > 0 and UNKNOWN in predictor.head.classes:
+        raise UsageError(
+            f"Expected a run without a class {UNKNOWN!r} for --threshold. Received: {config.run} "
+            "knows it. Leave --threshold out, and compare the probability."
+        )
+    for chunk in images.image_batches(config.paths, _growing()):
+        for answer, sha256 in predictor.answers(chunk, config.top, config.threshold, progress):
+            if config.copy_into is None or answer.label is None:
+                yield answer
+            else:
+                copy = sorting.copy_into(config.copy_into, answer.label, Path(answer.path), sha256)
+                yield replace(answer, copied_to=str(copy))
 
 
-def _predict_chunk(
-    paths: Sequence[Path], lens: Lens, head: LinearHead, top: int, progress: Progress
-) -> Iterator[Prediction]:
-    hashes = list(images.content_hashes(paths))
-    distinct = {
-        sha256: LabelledImage(path, "", sha256)
-        for path, sha256 in zip(paths, hashes, strict=True)
-        if isinstance(sha256, str)
-    }
-    found = lens.features(list(distinct.values()), progress)
-    unreadable = {entry.path: entry.reason for entry in found.skipped}
-    probabilities = head.probabilities(lens.view(found.examples).vectors)
-    row = {key: index for index, key in enumerate(found.hashes)}
-    for path, sha256 in zip(paths, hashes, strict=True):
-        if isinstance(sha256, BadImage):
-            yield Prediction(str(path), error=str(sha256))
-        elif sha256 in row:
-            yield Prediction(str(path), _ranked(probabilities[row[sha256]], head, top))
-        else:
-            yield Prediction(str(path), error=unreadable[str(distinct[sha256].path)])
+def _growing() -> Iterator[int]:
+    """How many images are answered together: few at first, so that the first answer comes soon."""
+    size = FIRST
+    while True:
+        yield size
+        size = min(2 * size, MOST)
 
 
 def _ranked(

@@ -1,0 +1,62 @@
+"""Copies of images in folders named after their classes."""
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tlcli import files
+from tlcli.errors import UsageError
+
+
+def require_outside(folder: Path, paths: Sequence[str]) -> None:
+    """Refuse a folder for copies that lies in one that is searched: it would feed itself.
+
+    Raises:
+        UsageError: names both.
+    """
+    target = folder.resolve()
+    for path in paths:
+        if Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
+            raise UsageError(
+                f"Expected a folder for copies outside of {path}, which is searched for images. "
+                f"Received: --copy-into {folder}. Choose another."
+            )
+
+
+def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
+    """Copy an image into the folder of its class; the path of the copy.
+
+    A copy that is there already is not made again, and no file is replaced: another image of the
+    same name is numbered.
+
+    Args:
+        folder: of the class folders; what is missing is made.
+        label: class name. What cannot be in the name of a folder is written as %2F and alike.
+        image: the file.
+        sha256: of its content.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    place = folder / _folder_name(label)
+    with files.saving(place):
+        place.mkdir(parents=True, exist_ok=True)
+    target = next(
+        name for name in _names(place, image) if not name.exists() or files.sha256(name) == sha256
+    )
+    if not target.exists():
+        with image.open("rb") as source, files.written(target) as copy:
+            shutil.copyfileobj(source, copy)
+    return target
+
+
+def _folder_name(label: str) -> str:
+    name = label.replace("/", "%2F")
+    return name.replace(".", "%2E") if name in (".", "..") else name
+
+
+def _names(place: Path, image: Path) -> Iterator[Path]:
+    yield place / image.name
+    for number in itertools.count(2):
+        yield place / f"{image.stem}-{number}{image.suffix}"
