@@ -16,8 +16,8 @@ STYLE = """
 .matrix { overflow: auto; max-height: 85vh; border: 1px solid #ddd; width: fit-content;
   max-width: 100% }
 .matrix table { border-collapse: separate; border-spacing: 0; font-size: .75rem }
-.matrix th, .matrix td { padding: 0 .2rem; height: 1.5rem; border: 0; text-align: center }
-.matrix td { min-width: 1.2rem; border-right: 1px solid #eee; border-bottom: 1px solid #eee }
+.matrix th, .matrix td { padding: 0 .15rem; height: 1.35rem; border: 0; text-align: center }
+.matrix td { min-width: 1rem; border-right: 1px solid #eee; border-bottom: 1px solid #eee }
 .matrix th { font-weight: 400; background: #fff; position: sticky; z-index: 1 }
 .matrix span { display: block; overflow: hidden; text-overflow: ellipsis }
 .matrix thead th { top: 0; vertical-align: bottom; border-bottom: 1px solid #999 }

@@ -59,8 +59,12 @@ def _entity(found: re.Match[str]) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """A table; texts of cells are taken as Markdown already, numbers as in every report."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-    lines += [[cell_text(cell) for cell in row] for row in rows]
+    rows = list(rows)
+    sides = [
+        "---" if any(isinstance(cell, str) and cell[:1] in "`<" for cell in column) else "---:"
+        for column in zip(*rows, strict=True)
+    ]
+    lines = [columns, ["---", *sides[1:]], *([cell_text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -30,7 +30,11 @@ _STYLE = """
   object-position: left bottom }
 .gone { width: 100%; background: #f2f2f2; color: #444; font-size: .85rem; box-sizing: border-box;
   padding: .5rem; overflow: hidden }
-details { margin: .5rem 0 }
+.share { white-space: nowrap }
+@media (max-width: 40rem) { .figures thead { display: none }
+  .figures tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid #ddd; padding: .3rem 0 }
+  .figures td { border: 0; padding: 0 .7rem 0 0 } .figures td:first-child { font-weight: 600 }
+  .figures td:first-child, .figures td:last-child { flex-basis: 100% } }
 @media print { body { max-width: none; padding: 0; font-size: 12px }
   h2 { break-after: avoid } figure, tr { break-inside: avoid }
   .scroll, .matrix { overflow: visible; max-height: none } .matrix { border: 0 }
@@ -157,10 +161,14 @@ def _mistakes(content: Json) -> list[str]:
 def _mistake(entry: Json) -> str:
     return (
         f"<figure>{_picture(entry)}<figcaption>true: <b>{safe(entry['class'])}</b> "
-        f"({percent(entry['probability_of_class'])})<br>predicted: "
-        f"<b>{safe(entry['predicted'])}</b> ({percent(entry['probability'])})<br>"
+        f"{_share(entry['probability_of_class'])}<br>predicted: "
+        f"<b>{safe(entry['predicted'])}</b> {_share(entry['probability'])}<br>"
         f'<span class="small">{safe(entry["path"])}</span></figcaption></figure>'
     )
+
+
+def _share(probability: float) -> str:
+    return f'<span class="share">({percent(probability)})</span>'
 
 
 def _picture(entry: Json) -> str:

@@ -253,4 +253,4 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _fact(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "–" if value is None else json.dumps(value, ensure_ascii=False)
+    return "–" if value is None else json.dumps(value, ensure_ascii=False, default=str)
