@@ -1,4 +1,4 @@
-"""What `evaluate --json` prints, made up for any number of classes; the same for the same number."""
+"""What `evaluate --json` prints, made up for any number of classes."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 Json = dict[str, Any]
 
-NASTY = "<b>&a|`*_\\|x\n@you\x00\ud800 \"'é</script>]]>"
+NASTY = "<b>&a|`*_\\|x\n@you\x00\x1b\ud800 \"'é</script>]]>"
 """A name in which something is special to every format."""
 
 
 def evaluation(classes: int = 3, images_each: int = 14, rounds: int = 3, **changes: Any) -> Json:
-    """The object, with every key; `changes` replace entries."""
+    """The object, with every key, the same for the same arguments; `changes` replace entries."""
     random = np.random.default_rng(classes)
     names = [f"class_{number:03}" for number in range(classes)]
     counts = _counts(random, classes, images_each)
@@ -146,3 +146,23 @@ def _card(classes: int) -> Json:
         "data": "splits/test.csv",
         "data_sha256": "fedcba9876543210",
     }
+
+
+def untested(content: Json, name: str) -> Json:
+    """The content of a test that has no image of a class."""
+    unknown = dict.fromkeys(("accuracy", "precision", "recall", "f1"))
+    without = [
+        entry | {"images": 0, **unknown} if entry["class"] == name else entry
+        for entry in content["per_class"]
+    ]
+    confusion = [cell for cell in content["confusion"] if cell["class"] != name]
+    return content | {"per_class": without, "confusion": confusion}
+
+
+def renamed(content: Any, old: str, new: str) -> Any:
+    """The content with another name for a class, everywhere."""
+    if isinstance(content, dict):
+        return {key: renamed(value, old, new) for key, value in content.items()}
+    if isinstance(content, list):
+        return [renamed(value, old, new) for value in content]
+    return new if content == old else content

@@ -16,14 +16,16 @@ STYLE = """
 .matrix { overflow: auto; max-height: 85vh; border: 1px solid #ddd; width: fit-content;
   max-width: 100% }
 .matrix table { border-collapse: separate; border-spacing: 0; font-size: .75rem }
-.matrix th, .matrix td { padding: 0 .15rem; height: 1.35rem; border: 0; text-align: center }
+.matrix th, .matrix td { padding: 0 .1rem; height: 1.35rem; border: 0; text-align: center;
+  line-height: 1.2 }
 .matrix td { min-width: 1rem; border-right: 1px solid #eee; border-bottom: 1px solid #eee }
 .matrix th { font-weight: 400; background: #fff; position: sticky; z-index: 1 }
 .matrix span { display: block; overflow: hidden; text-overflow: ellipsis }
 .matrix thead th { top: 0; vertical-align: bottom; border-bottom: 1px solid #999 }
 .matrix thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem;
   margin: auto; padding: .2rem 0 }
-.matrix tbody th { left: 0; text-align: right; border-right: 1px solid #999 }
+.matrix tbody th { left: 0; text-align: right; padding-right: .3rem;
+  border-right: 1px solid #999 }
 .matrix tbody span { max-width: 9rem }
 .matrix thead th:first-child { left: 0; z-index: 2; border-right: 1px solid #999 }
 .matrix tr:hover > * { border-bottom-color: #000 }

@@ -31,6 +31,7 @@ def evaluation_markdown(content: Json) -> str:
         "### Rounds",
         table(figures.round_columns(content), figures.round_rows(content)),
         figures.MATRIX_LEGEND,
+        *_every_round(content),
         _card(content),
     )
     return "\n\n".join(parts) + "\n"
@@ -61,7 +62,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """A table; texts of cells are taken as Markdown already, numbers as in every report."""
     rows = list(rows)
     sides = [
-        "---" if any(isinstance(cell, str) and cell[:1] in "`<" for cell in column) else "---:"
+        "---"
+        if any(isinstance(cell, str) and cell.startswith(("`", "<")) for cell in column)
+        else "---:"
         for column in zip(*rows, strict=True)
     ]
     lines = [columns, ["---", *sides[1:]], *([cell_text(cell) for cell in row] for row in rows)]
@@ -107,6 +110,11 @@ def _pairs(content: Json) -> list[str]:
     ]
     columns = ("true class", "predicted", "images", "share of the true class")
     return ["### Most confused pairs", table(columns, rows) if rows else "No image is mistaken."]
+
+
+def _every_round(content: Json) -> list[str]:
+    rows = figures.every_round_rows(content)
+    return [table(figures.EVERY_ROUND, rows)] if rows else []
 
 
 def _card(content: Json) -> str:

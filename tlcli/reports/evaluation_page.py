@@ -1,6 +1,7 @@
 """An evaluation as one HTML file that opens offline: figures, plots, mistakes, model card."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from tlcli.errors import BadImage
 from tlcli.images import thumbnail
 from tlcli.reports import confusion, evaluation_plots, figures, html
 from tlcli.reports.html import safe
-from tlcli.reports.text import cell_text, percent
+from tlcli.reports.text import Cell, cell_text, percent
 
 Json = dict[str, Any]
 
@@ -115,12 +116,18 @@ def _plots(content: Json) -> str:
 
 
 def _rounds(content: Json) -> list[str]:
-    rows = [[cell_text(cell) for cell in row] for row in figures.round_rows(content)]
-    return [
+    parts = [
         "<h2>Accuracy after each round</h2>",
-        html.table(figures.round_columns(content), rows),
+        _cells(figures.round_columns(content), figures.round_rows(content)),
         f'<p class="small">{safe(figures.MATRIX_LEGEND)}</p>',
     ]
+    if rows := figures.every_round_rows(content):
+        parts += ["<h2>All figures of every round</h2>", _cells(figures.EVERY_ROUND, rows)]
+    return parts
+
+
+def _cells(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    return html.table(columns, [[cell_text(cell) for cell in row] for row in rows])
 
 
 def _classes(content: Json) -> list[str]:

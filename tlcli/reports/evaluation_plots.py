@@ -82,7 +82,8 @@ def _reliability(content: Json) -> "Figure":
     upper.bar(left, right, widths, color="#56b4e9", label="share that is right", **style)
     stated = [100 * entry["confidence"] for entry in bins]
     upper.plot([0, 100], [0, 100], "--", color="#000000", linewidth=1, label="perfect")
-    upper.plot(stated, right, "o", color="#d55e00", markersize=4, label="mean probability")
+    dots: Json = {"color": "#d55e00", "markersize": 4, "clip_on": False, "zorder": 3}
+    upper.plot(stated, right, "o", label="mean probability", **dots)
     upper.set_ylim(0, 100)
     upper.set_ylabel("right, %")
     upper.legend(frameon=False, fontsize=8.5, loc="upper left")

@@ -14,6 +14,8 @@ def evaluation_text(content: Json) -> str:
     parts = ["\n".join(f"Failed: {figures.gate_text(gate)}." for gate in failed)] if failed else []
     parts += [headline_text(content), _classes(content)]
     parts.append(table(figures.round_columns(content), figures.round_rows(content)))
+    if rows := figures.every_round_rows(content):
+        parts.append(table(figures.EVERY_ROUND, rows))
     if content["against"] is not None:
         parts += [_against(content["against"])]
     if content["skipped"]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tlcli.reports.text import percent
+from tlcli.reports.text import Cell, percent
 
 Json = dict[str, Any]
 
@@ -159,10 +159,10 @@ def introductions(content: Json) -> list[int]:
     return sorted(found)
 
 
-def of_introduction(entry: Json, number: int) -> float | str | None:
+def of_introduction(entry: Json, number: int) -> Cell:
     """Accuracy after a round on the classes of another; empty where they came later."""
     figures = {int(key): value for key, value in entry["accuracy_by_introduction"].items()}
-    value: float | str | None = figures.get(number, "")
+    value: Cell = figures.get(number, "")
     return value
 
 
@@ -174,42 +174,48 @@ MATRIX_LEGEND = (
 
 def round_columns(content: Json) -> list[str]:
     """Names of the columns of the round matrix."""
-    more = [name for _, name in _EVERY_ROUND] if every_round(content) else []
-    return ["", "all so far", *(f"classes of round {n}" for n in introductions(content)), *more]
+    return ["", "all so far", *(f"classes of round {n}" for n in introductions(content))]
 
 
-def round_rows(content: Json) -> list[list[str | int | float | None]]:
-    """Cells of the round matrix; the figures of every round where they were asked for."""
+def round_rows(content: Json) -> list[list[Cell]]:
+    """Cells of the round matrix."""
     numbers = introductions(content)
-    more = [key for key, _ in _EVERY_ROUND] if every_round(content) else []
     return [
         [
             f"after round {entry['round']}",
             entry["accuracy"],
             *(of_introduction(entry, number) for number in numbers),
-            *(_every_round_cell(key, entry.get(key)) for key in more),
         ]
         for entry in content["rounds"]
     ]
 
 
-_EVERY_ROUND = (
-    ("classes", "classes"),
-    ("images", "images"),
-    ("mean_class_accuracy", "mean class accuracy"),
-    ("top5_accuracy", "top-5"),
-    ("ece", "ECE"),
-    ("log_loss", "log loss"),
+def every_round_rows(content: Json) -> list[list[Cell]]:
+    """All figures of every round, below `EVERY_ROUND`; empty without --all-rounds."""
+    if "classes" not in content["rounds"][-1]:
+        return []
+    keys = ("classes", "images", "accuracy", "mean_class_accuracy", "top5_accuracy", "ece")
+    return [
+        [
+            f"after round {entry['round']}",
+            *(entry.get(key) for key in keys),
+            number("log_loss", entry.get("log_loss")),
+        ]
+        for entry in content["rounds"]
+    ]
+
+
+EVERY_ROUND = (
+    "",
+    "classes",
+    "images",
+    "accuracy",
+    "mean class accuracy",
+    "top-5",
+    "ECE",
+    "log loss",
 )
-
-
-def every_round(content: Json) -> bool:
-    """Whether all figures of every round are there (`--all-rounds`)."""
-    return "classes" in content["rounds"][-1]
-
-
-def _every_round_cell(key: str, value: Any) -> str | int | float | None:
-    return f"{value:.4f}" if key == "log_loss" and value is not None else value
+"""The columns of `every_round_rows`."""
 
 
 def against_text(against: Json) -> str:
