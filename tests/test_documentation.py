@@ -108,9 +108,7 @@ def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
     assert (workplace / "report.xml").read_text()
 
 
-def test_the_snippet_of_python_md_runs(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_snippet_of_python_md_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = blocks("python.md", "python")
     exec(snippet.replace("run.keras_model()", "run.image_size"), {})
     printed = capsys.readouterr().out

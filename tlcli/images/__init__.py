@@ -9,7 +9,7 @@ reading    regular files only, hashed in blocks, mapped over by threads
 """
 
 from tlcli.images.checking import DataReport, Extent, check
-from tlcli.images.decoding import FORMATS, decode, decode_many
+from tlcli.images.decoding import FORMATS, decode, decode_many, thumbnail
 from tlcli.images.hashing import content_hashes
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
@@ -44,4 +44,5 @@ __all__ = [
     "map_ahead",
     "reject_bad",
     "scan",
+    "thumbnail",
 ]

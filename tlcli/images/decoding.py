@@ -184,11 +184,34 @@ def opened(source: Path | bytes) -> Iterator[Image.Image]:
 
 def squash(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """Decode an opened image to (size, size, 3) uint8. Raises what Pillow raises, or BadImage."""
+    upright = _loaded(image, size)
+    return np.array(upright.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def thumbnail(source: Path | bytes, size: int) -> bytes:
+    """Return the image, decoded as by `decode` but with its proportions, as a small JPEG.
+
+    Args:
+        source: a file, or a file's bytes.
+        size: most pixels of its longer side.
+
+    Raises:
+        BadImage: the file cannot be read or decoded.
+    """
+    stream = io.BytesIO()
+    with opened(source) as image:
+        upright = _loaded(image, size)
+        upright.thumbnail((size, size), Image.Resampling.BILINEAR)
+        upright.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
+
+
+def _loaded(image: Image.Image, size: int) -> Image.Image:
+    """The whole image in RGB and upright; a large JPEG at a fraction of its size."""
     _require_all_pixels(image)
     image.draft(None, (2 * size, 2 * size))
     image.load()
-    upright = _upright(to_rgb(image), _orientation(image))
-    return np.array(upright.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return _upright(to_rgb(image), _orientation(image))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

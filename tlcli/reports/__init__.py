@@ -1,18 +1,29 @@
-"""Results → what people read: text for the terminal, one HTML file for a comparison.
+"""Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-text        tables and short summaries
-comparison  the table of `compare`, and which method to take
-page        the same as one HTML file with its plots inside
-plots       figures → SVG; needs matplotlib
-curves      the epochs of a training → PNG
-diagnosis   what `doctor` found
-predictions an answer of `predict` → a line
+text                 tables and short summaries
+comparison           the table of `compare`, and which method to take
+page                 the same as one HTML file with its plots inside
+figures              what every report of an evaluation says, whatever its format
+evaluation_text      an evaluation for the terminal
+evaluation_page      the same as one HTML file, with thumbnails
+evaluation_markdown  the same for a pull request
+junit                its gates for a CI server
+confusion            the confusion matrix in HTML
+plots                figures → SVG, for `compare`; needs matplotlib
+evaluation_plots     the plots of an evaluation
+html                 the pieces of a page
+writing              what is refused before any work; a format for each suffix
+curves               the epochs of a training → PNG
+diagnosis            what `doctor` found
+predictions          an answer of `predict` → a line
 """
 
 from tlcli.reports.comparison import comparison_text
 from tlcli.reports.curves import curves
 from tlcli.reports.diagnosis import diagnosis_text
-from tlcli.reports.page import require_report, write_comparison
+from tlcli.reports.evaluation_text import evaluation_text
+from tlcli.reports.junit import write_junit
+from tlcli.reports.page import write_comparison
 from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.text import (
     backbones_text,
@@ -22,7 +33,6 @@ from tlcli.reports.text import (
     data_text,
     demo_text,
     details_text,
-    evaluation_text,
     export_text,
     moments_text,
     percent,
@@ -32,6 +42,12 @@ from tlcli.reports.text import (
     rounds_text,
     table,
     verification_text,
+)
+from tlcli.reports.writing import (
+    require_evaluation_report,
+    require_file,
+    require_report,
+    write_evaluation,
 )
 
 __all__ = [
@@ -50,6 +66,8 @@ __all__ = [
     "export_text",
     "moments_text",
     "percent",
+    "require_evaluation_report",
+    "require_file",
     "require_report",
     "round_details",
     "round_summary",
@@ -58,4 +76,6 @@ __all__ = [
     "table",
     "verification_text",
     "write_comparison",
+    "write_evaluation",
+    "write_junit",
 ]

@@ -22,13 +22,13 @@ CLOSE = 0.1
 """Methods within this share of the best are drawn again, closer."""
 
 # fmt: off
-_COLOURS = (
+COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c8c",
     "#7f3c1d", "#6a3d9a", "#a6761d",
 )
 # fmt: on
 """The first seven are told apart by all kinds of colour vision: Okabe & Ito 2008."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9.0, "font.family": "sans-serif"}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _TICKS = 8
@@ -62,9 +62,9 @@ def drawings(content: Json, methods: Sequence[Json]) -> list[tuple[str, str]]:
     if 1 < len(close) < len(methods):
         titles.append(("The same, the better methods alone", close))
     with look():
-        plots = [(title, _svg(_lines(chosen, classes, styles), title)) for title, chosen in titles]
+        plots = [(title, svg(_lines(chosen, classes, styles), title)) for title, chosen in titles]
         title = "After the last round"
-        return [*plots, (title, _svg(_bars(methods, styles), title))]
+        return [*plots, (title, svg(_bars(methods, styles), title))]
 
 
 def label(entry: Json) -> str:
@@ -88,8 +88,8 @@ def _styles(content: Json) -> dict[str, Json]:
     needs = {label(entry): entry["needs_old_images"] for entry in content["methods"]}
     return {
         name: {
-            "color": _COLOURS[place % len(_COLOURS)],
-            "marker": _MARKERS[place % len(_MARKERS)],
+            "color": COLOURS[place % len(COLOURS)],
+            "marker": MARKERS[place % len(MARKERS)],
             "linestyle": "-" if needs[name] == "none" else "--",
         }
         for place, name in enumerate(sorted(needs))
@@ -118,7 +118,7 @@ def _lines(methods: Sequence[Json], classes: Sequence[int], styles: dict[str, Js
         axes.plot(numbers, means, label=label(entry), markersize=4, linewidth=1.4, **style)
         low, high = means - deviations, means + deviations
         axes.fill_between(numbers, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    ticks = _thinned(len(classes))
+    ticks = thinned(len(classes))
     axes.set_xticks(ticks, [str(classes[tick - 1]) for tick in ticks])
     axes.set_xlabel("classes learned, round by round")
     axes.set_ylabel("accuracy, %")
@@ -137,7 +137,7 @@ def _course(entry: Json) -> tuple[list[int], Float64, Float64]:
     return [after["round"] for after in known], means, deviations
 
 
-def _thinned(count: int) -> list[int]:
+def thinned(count: int) -> list[int]:
     """At most `_TICKS` of the numbers 1 to `count`, both ends included."""
     ticks = min(count, _TICKS)
     return sorted({1 + round(place * (count - 1) / max(ticks - 1, 1)) for place in range(ticks)})
@@ -169,7 +169,7 @@ def _bars(methods: Sequence[Json], styles: dict[str, Json]) -> "Figure":
     return figure
 
 
-def _svg(figure: "Figure", title: str) -> str:
+def svg(figure: "Figure", title: str) -> str:
     """The `svg` element; equal figures give equal text."""
     import matplotlib as mpl
 

@@ -27,7 +27,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | N
         numeric = all(not isinstance(row[index], str) for row in rows)
         drawn.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(_cell(value)) for value in row))
+        drawn.add_row(*(Text(cell_text(value)) for value in row))
     console = Console(file=io.StringIO(), width=_width(), color_system=None)
     console.print(drawn)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -38,7 +38,8 @@ def _width() -> int:
     return max(shutil.get_terminal_size((160, 24)).columns, 60)
 
 
-def _cell(value: Cell) -> str:
+def cell_text(value: Cell) -> str:
+    """What stands in a cell: shares as per cent, – for what is unknown."""
     if value is None:
         return "–"
     return percent(value) if isinstance(value, float) else str(value)
@@ -176,47 +177,6 @@ def moments_text(content: Json) -> str:
             f"Take it in with `tlcli extend-classes {content['run']} --moments {content['path']}`.",
         )
     )
-
-
-def evaluation_text(content: Json) -> str:
-    """Headline figures, one line a class, and the round matrix."""
-    figures = [
-        ("accuracy", percent(content["accuracy"])),
-        ("mean class accuracy", percent(content["mean_class_accuracy"])),
-        ("top-5 accuracy", percent(content["top5_accuracy"])),
-        ("old classes", percent(content["old_accuracy"])),
-        ("new classes", percent(content["new_accuracy"])),
-        ("average incremental accuracy", percent(content["average_incremental_accuracy"])),
-        ("forgetting", percent(content["forgetting"])),
-        ("calibration error (ECE)", percent(content["ece"])),
-        ("log loss", f"{content['log_loss']:.4f}"),
-    ]
-    headline = [f"{content['run']}: round {content['round']} on {content['images']} images"]
-    headline += [f"  {name:30}{value}" for name, value in figures]
-    parts = ["\n".join(headline), _class_table(content["per_class"]), _matrix(content["rounds"])]
-    if content["skipped"]:
-        parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
-    return "\n\n".join(parts)
-
-
-def _class_table(per_class: Sequence[Json]) -> str:
-    keys = ("class", "introduced_in_round", "images", "accuracy", "precision", "f1")
-    rows = [tuple(entry[key] for key in keys) for entry in per_class]
-    return table(("class", "since round", "images", "accuracy", "precision", "F1"), rows)
-
-
-def _matrix(rounds: Sequence[Json]) -> str:
-    introductions = sorted(rounds[-1]["accuracy_by_introduction"])
-    rows = [
-        (
-            f"after round {entry['round']}",
-            entry["accuracy"],
-            *(entry["accuracy_by_introduction"].get(number, "") for number in introductions),
-        )
-        for entry in rounds
-    ]
-    columns = ("", "all so far", *(f"classes of round {number}" for number in introductions))
-    return table(columns, rows)
 
 
 def round_summary(entry: Round) -> Json:
