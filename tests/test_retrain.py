@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -31,6 +32,7 @@ STUB = """#!/bin/sh
 # RUN/rounds/N is a list of class and content; "poison" fails gates, "broken" is unusable.
 PATH=/usr/bin:/bin
 echo "$*" >> "$CALLS"
+[ "$(readlink /proc/$$/fd/0)" = /dev/null ] || exit 9
 [ "$1" = --config ] && shift 2
 [ "$1" = rounds ] && shift
 now() { ls "$1/rounds" | sort -n | tail -n 1; }
@@ -230,6 +232,20 @@ def test_a_bug_is_passed_on_and_the_batch_waits_for_the_next_start(site: Site) -
     assert [len(list(batch.glob("images/*"))) for batch in site.batches("archive")] == [1, 1]
 
 
+def test_what_is_published_is_not_judged_again(site: Site) -> None:
+    """Of the held-out images, a part may be among the test images already."""
+    batch = site.folder / "in box.work" / "batch-20260101T000000Z-1"
+    for label, part in (("a", "images"), ("b", "images"), ("b", "held-out")):
+        (batch / part / label).mkdir(parents=True)
+        (batch / part / label / f"{part}.jpg").write_text(f"poison {part} {label}\n")
+    for name in ("base", "messages.txt", "published.txt"):
+        (batch / name).write_text("0001\n")
+    site()
+    assert not (site.folder / "calls").exists()
+    assert site.where()["in box.archive"].total() == 2
+    assert (site.folder / "test" / "b" / "20260101T000000Z-1" / "held-out.jpg").exists()
+
+
 def test_only_what_is_settled_is_taken(site: Site) -> None:
     site.put("new", "a", "b")
     kept = ["new/note.txt", "new/.rsync.jpg", "new/c.jpg.part", ".hidden/d.jpg", "stray.jpg"]
@@ -309,7 +325,7 @@ def test_what_cannot_be_meant_is_refused(site: Site, options: tuple[str, ...]) -
 
 
 def test_two_starts_at_once(site: Site) -> None:
-    """The second is sent away, or waits; also while a child of a killed script still works."""
+    """The second is sent away, or waits."""
     site.put("new", "a", "b")
     (site.folder / "in box.work").mkdir()
     with (site.folder / "in box.work" / "lock").open("w") as stream:
@@ -321,6 +337,28 @@ def test_two_starts_at_once(site: Site) -> None:
         assert site.where()["in box"].total() == 2
     assert str(site.out).encode() in waiting.communicate()[0]
     assert site.where()["in box.archive"].total() == 1
+
+
+def test_a_tlcli_that_outlives_the_script_is_not_disturbed(site: Site) -> None:
+    site.put("new", "a", "b")
+    hanging, reached = site.folder / "hanging", site.folder / "reached"
+    names = {name: shlex.quote(str(path)) for name, path in (("hang", hanging), ("at", reached))}
+    slow = site.folder / "slow"
+    slow.write_text(
+        f"#!/bin/sh\ntouch {names['at']}\nwhile [ -e {names['hang']} ]; do sleep 0.02; done\n"
+        f'exec {shlex.quote(str(site.tlcli))} "$@"\n'
+    )
+    slow.chmod(0o755)
+    hanging.touch()
+    job = subprocess.Popen(site.command(), env=site.environment() | {"TLCLI": str(slow)})
+    while not reached.exists():
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    site(code=75)
+    hanging.unlink()
+    assert str(site.out) in site("--wait", 20)
+    assert len(list((site.run / "rounds").iterdir())) == 2
 
 
 @pytest.fixture
