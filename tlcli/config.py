@@ -225,6 +225,26 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class RollbackConfig:
+    """A round whose content is that of an earlier one."""
+
+    run: Path
+    to: int | None = None
+    """None: the round that the current one came from."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Old rounds go."""
+
+    run: Path
+    keep: int
+    """How many of the newest rounds stay."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
 class SheetConfig:
     """A contact sheet of augmented images."""
 

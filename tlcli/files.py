@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,20 @@ def written(path: Path) -> Iterator[BinaryIO]:
             sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no links.
+
+    Raises:
+        StorageError: it cannot be written.
+        OSError: the source cannot be read.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        with source.open("rb") as stream, written(target) as copy:
+            shutil.copyfileobj(stream, copy)
 
 
 def require_folder(path: Path, option: str) -> None:

@@ -246,6 +246,33 @@ def details_text(details: Json) -> str:
     return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)
 
 
+def rollback_text(content: Json) -> str:
+    """The round that counts now."""
+    run, number, source = content["run"], content["round"], content["source"]
+    if not content["changed"]:
+        return f"{run}: nothing to do. Round {number} has the content of round {source}."
+    return "\n".join(
+        (
+            f"{run}: round {number} (rollback, the content of round {source})",
+            f"  classes     {len(content['classes'])}, back: {_new(content['new_classes'])}",
+            f"  forgotten   {_new(content['forgotten_classes'])}",
+            f"  memory      {_memory(content)}",
+        )
+    )
+
+
+def pruned_text(content: Json) -> str:
+    """What is left."""
+    kept, gone = content["rounds"], len(content["removed"])
+    left = f"rounds {kept[0]} to {kept[-1]} are" if len(kept) > 1 else f"round {kept[0]} is"
+    if not gone:
+        return f"{content['run']}: nothing to do, {left} all there is"
+    removed = _counted(gone, "round", "rounds")
+    return (
+        f"{content['run']}: {removed} removed, {_size(content['freed_bytes'])} freed; {left} left"
+    )
+
+
 def verification_text(content: Json) -> str:
     """Whether a run is intact."""
     if content["damages"]:
