@@ -269,7 +269,7 @@ def pruned_text(content: Json) -> str:
         return f"{content['run']}: nothing to do, {left} all there is"
     removed = _counted(gone, "round", "rounds")
     return (
-        f"{content['run']}: {removed} removed, {_size(content['freed_bytes'])} freed; {left} left"
+        f"{content['run']}: {removed} removed, {byte_text(content['freed_bytes'])} freed; {left} left"
     )
 
 
