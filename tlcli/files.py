@@ -1,11 +1,13 @@
 """Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5."""
 
+import ctypes
 import errno
 import hashlib
 import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from tlcli.errors import RunError, StorageError
 
 Arrays = dict[str, NDArray[Any]]
+
+_HERE, _EXCHANGE = -100, 2
+"""Linux' AT_FDCWD and RENAME_EXCHANGE."""
 
 _CANNOT_SAVE = {
     errno.ENOSPC,
@@ -82,6 +87,42 @@ def written(path: Path) -> Iterator[BinaryIO]:
             sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Why nothing could be saved, where an error of a foreign library tells that; else None."""
+    texts = [os.strerror(code) for code in sorted(_CANNOT_SAVE)]
+    return next((text for text in texts if text in str(error)), None)
+
+
+def replace_folder(draft: Path, target: Path) -> None:
+    """Rename a folder to a name at which nothing, or another folder, is; the other is removed.
+
+    Where the system can exchange two names, a kill leaves one of the folders whole at `target`;
+    elsewhere there is a moment at which the old one lies beside it under a hidden name.
+
+    Raises:
+        StorageError: the disk is full or the folder may not be written.
+    """
+    with saving(target):
+        for path in (*draft.rglob("*"), draft):
+            sync(path)
+        if not target.exists():
+            draft.rename(target)
+        elif not _exchanged(draft, target):
+            target.rename(draft.with_name(f"{draft.name}.old"))
+            draft.rename(target)
+            draft = draft.with_name(f"{draft.name}.old")
+        sync(target.parent)
+    shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Whether Linux could exchange two names in one step."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return int(rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE)) == 0
 
 
 def require_folder(path: Path, option: str) -> None:
