@@ -7,7 +7,7 @@ keras_file, saved_model, litert, onnx_file, openvino_file   one format each
 """
 
 from tlcli.formats.conversion import run, write
-from tlcli.formats.parity import TOLERANCE, deviation
+from tlcli.formats.parity import TOLERANCE, Parity, compare
 from tlcli.formats.saved_model import ENTRIES
 from tlcli.formats.source import LABELS, OUTPUT, Source
 from tlcli.formats.table import FORMATS, Format, format_of
@@ -19,8 +19,9 @@ __all__ = [
     "OUTPUT",
     "TOLERANCE",
     "Format",
+    "Parity",
     "Source",
-    "deviation",
+    "compare",
     "format_of",
     "run",
     "write",

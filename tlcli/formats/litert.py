@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones
 from tlcli.formats import saved_model
 from tlcli.formats.source import LABELS, OUTPUT, Source
 
@@ -25,14 +24,13 @@ def write(source: Source, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         graph = Path(folder) / "graph"
         saved_model.write_graph(source.model(), graph)
-        path.write_bytes(_converter(source, graph).convert())
+        path.write_bytes(_converted(source, graph))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EARLIEST_DATE), source.labels)
 
 
-def _converter(source: Source, graph: Path) -> Any:
+def _converted(source: Source, graph: Path) -> bytes:
     """Only operations that LiteRT has without TensorFlow beside it."""
-    backbones.keras_module()
     import tensorflow
 
     lite = tensorflow.lite
@@ -40,11 +38,25 @@ def _converter(source: Source, graph: Path) -> Any:
     # Weights become constants, without which int8 has nothing to quantise.
     converter.experimental_enable_resource_variables = False
     converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS]
-    if source.calibration is not None:
-        converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.optimizations = [lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: _samples(source)
-    return converter
+    return bytes(converter.convert() if source.calibration is None else _int8(source, converter))
+
+
+def _int8(source: Source, converter: Any) -> bytes:
+    """All but the softmax in 8 bits, which would make probabilities multiples of 1/256.
+
+    The debugger is TensorFlow's way to leave out a kind of operation.
+    """
+    import tensorflow
+
+    lite = tensorflow.lite
+    converter.optimizations = [lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _samples(source)
+    debugger = lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=lambda: _samples(source),
+        debug_options=lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"]),
+    )
+    return bytes(debugger.get_nondebug_quantized_model())
 
 
 def _samples(source: Source) -> Iterator[list[NDArray[np.float32]]]:

@@ -44,8 +44,10 @@ def _portable(model: Any) -> Any:
 
     portable = backbones.keras_module().models.clone_model(model, clone_function=replaced)
     for layer in portable.layers:
-        if layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+        weights = model.get_layer(layer.name).get_weights() if layer.weights else []
+        layer.set_weights(
+            [values.reshape(own.shape) for values, own in zip(weights, layer.weights, strict=True)]
+        )
     return portable
 
 
@@ -53,7 +55,8 @@ def _equal(layer: Any) -> Any:
     """A layer of equal function that ONNX has, or None where the layer needs none.
 
     A Normalization becomes a Rescaling, and GELU is written with erf: TensorFlow turns Keras' own
-    into erfc, which ONNX does not have.
+    into erfc, which ONNX does not have. A convolution of as many groups as channels becomes a
+    depthwise one, because Keras compiles those with groups into a function of its own.
     """
     keras = backbones.keras_module()
     if isinstance(layer, keras.layers.Normalization):
@@ -62,6 +65,11 @@ def _equal(layer: Any) -> Any:
         return keras.layers.Rescaling((1 / deviation).tolist(), offset.tolist(), name=layer.name)
     if getattr(layer, "activation", None) is keras.activations.gelu:
         return keras.layers.Activation(_gelu, name=layer.name)
+    if type(layer) is keras.layers.Conv2D and 1 < layer.groups == layer.filters:
+        names = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias")
+        config = layer.get_config()
+        options = {name: config[name] for name in names}
+        return keras.layers.DepthwiseConv2D(name=layer.name, **options)
     return None
 
 

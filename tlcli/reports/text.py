@@ -405,7 +405,9 @@ def export_text(content: Json) -> str:
 def _parity(content: Json) -> str:
     int8 = content["int8"]
     if int8 is None:
-        return f"run by its own runtime: logits differ by {content['deviation']:.1e} at most"
+        return (
+            f"run by its own runtime: logits differ by {content['check']['deviation']:.1e} at most"
+        )
     agreement = f"{percent(int8['agreement'])} of {int8['images']} images labelled as by the run"
     if int8["accuracy"] is None:
         return agreement

@@ -14,6 +14,7 @@ from typing import Any
 from tlcli import backbones, files, formats, heads, runs, signals
 from tlcli.config import ExportConfig, Progress, no_progress
 from tlcli.errors import GateFailed, UsageError
+from tlcli.features import Projected, Vectors
 from tlcli.formats import Format, Source
 from tlcli.heads import LinearHead
 from tlcli.stages import calibrating, publishing, rounds
@@ -23,6 +24,19 @@ from tlcli.stages.lenses import Lens
 log = logging.getLogger(__name__)
 
 _PROBES = 16
+
+
+@dataclass(frozen=True)
+class Check:
+    """How close a file in float32 is to the run, on 16 images that every backbone is tried on."""
+
+    deviation: float
+    """Largest difference of centred logits."""
+    limit: float
+    """Above which nothing would have been written."""
+    grid: float | None
+    """With a projection: how far its grid of features, which the file has not, moves the run's own
+    logits."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,10 @@ class Exported:
     bytes: int
     sha256: str
     """Of the file; of several, over the lines that `sha256sum` prints of them, sorted by name."""
-    deviation: float | None
-    """Largest difference of centred logits to the run's on the probe images; None in int8."""
+    check: Check | None
+    """None in int8."""
     int8: Quantised | None
+    """None in float32."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that `export --json` prints."""
@@ -82,7 +97,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         draft = folder / config.out.name
         progress("converting", 0, 0)
         formats.write(config.format, source, draft)
-        deviation = None if samples else _checked(config.format, draft, lens, head)
+        check = None if samples else _checked(config.format, draft, lens, head)
         int8 = samples.compared(draft) if samples else None
         _publish(draft, config.out, chosen)
     return Exported(
@@ -95,22 +110,28 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         classes=head.classes,
         bytes=sum(path.stat().st_size for path in _files_of(config.out, chosen)),
         sha256=_digest(_files_of(config.out, chosen)),
-        deviation=deviation,
+        check=check,
         int8=int8,
     )
 
 
-def _checked(name: str, draft: Path, lens: Lens, head: LinearHead) -> float:
-    """How far the file is from the run on images that every backbone is tried on."""
+def _checked(name: str, draft: Path, lens: Lens, head: LinearHead) -> Check:
+    """How close the file is to the run; raises GateFailed where it is not close enough."""
     images = backbones.probe_images(lens.stored.image_size, _PROBES)
-    expected = head.probabilities(_in_float32(lens).view_of_pixels(images))
-    deviation = formats.deviation(expected, formats.run(name, draft, images))
-    if not deviation <= formats.TOLERANCE:
+    features, projection = _in_float32(lens).features_of_pixels(images), lens.projection
+    plain = features if projection is None else Vectors.of(projection.without_grid(features[:]))
+    expected = head.probabilities(plain)
+    parity = formats.compare(expected, formats.run(name, draft, images))
+    if not parity.fine:
         raise GateFailed(
-            f"Expected logits within {formats.TOLERANCE:g} of the run's. Received: {name} "
-            f"deviates by {deviation:.2g}. Nothing was written: choose another --format."
+            f"Expected logits within {parity.limit:.2g} of the run's. Received: {name} deviates "
+            f"by {parity.deviation:.2g}. Nothing was written: choose another --format."
         )
-    return deviation
+    if projection is None:
+        return Check(parity.deviation, parity.limit, None)
+    on_grid = head.probabilities(Projected(features, projection))
+    grid = formats.compare(on_grid, expected).deviation
+    return Check(parity.deviation, parity.limit, grid)
 
 
 def _in_float32(lens: Lens) -> Lens:

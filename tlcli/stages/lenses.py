@@ -16,7 +16,6 @@ from tlcli.errors import EngineUnavailable
 from tlcli.features import (
     Examples,
     Features,
-    Matrix,
     Projected,
     Projection,
     Space,
@@ -116,15 +115,14 @@ class Lens:
         )
         return replace(named, vectors=vectors)
 
-    def view_of_pixels(self, pixels: NDArray[np.uint8]) -> Matrix:
-        """What heads see of images (n, S, S, 3) that are no files; nothing goes into the cache.
+    def features_of_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """The backbone's features of images (n, S, S, 3) that are no files; nothing is cached.
 
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
         computed = self._run(lambda engine, store: list(engine.open().features(iter(pixels))))
-        plain = Vectors.of(np.stack(computed))
-        return plain if self.projection is None else Projected(plain, self.projection)
+        return Vectors.of(np.stack(computed))
 
     def _run(self, extract: Callable[[Choice, Store], T]) -> T:
         """With the best engine that runs the backbone on this machine."""
