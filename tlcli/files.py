@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,10 +90,24 @@ def written(path: Path) -> Iterator[BinaryIO]:
         aside.unlink(missing_ok=True)
 
 
-def full_disk(error: BaseException) -> str | None:
-    """Why nothing could be saved, where an error of a foreign library tells that; else None."""
+def why_full(error: BaseException, folder: Path, expected_bytes: int) -> str | None:
+    """Why a foreign library could not save, where that is the reason of its error; else None.
+
+    Args:
+        error: what it raised; its text may name the reason of the system.
+        folder: where it was writing.
+        expected_bytes: not every library says that the disk is full; it is the reason where a
+            file of this size has no room either.
+    """
     texts = [os.strerror(code) for code in sorted(_CANNOT_SAVE)]
-    return next((text for text in texts if text in str(error)), None)
+    if told := next((text for text in texts if text in str(error)), None):
+        return told
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(expected_bytes, 1))
+    except OSError as failure:
+        return os.strerror(failure.errno or errno.EIO)
+    return None
 
 
 def replace_folder(draft: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import backbones, files
-from tlcli.errors import StorageError, TlcliError, UsageError
+from tlcli.errors import StorageError, UsageError
 from tlcli.formats.source import Source
 from tlcli.formats.table import FORMATS
 
@@ -18,11 +18,17 @@ def write(name: str, source: Source, path: Path) -> None:
         UsageError: the format cannot express it.
         StorageError: the disk is full or the folder may not be written.
     """
+    size = source.archive.stat().st_size
     try:
         with backbones.quiet():
             FORMATS[name].write(source, path)
     except Exception as error:
-        raise _explained(error, name, path, "express") from error
+        if reason := files.why_full(error, path.parent, size):
+            raise StorageError(
+                f"Expected to be able to write {path.name}. Received: {reason}. "
+                "Free space, or choose another --out."
+            ) from error
+        raise _refused(error, name, "express") from error
 
 
 def run(name: str, path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -35,19 +41,11 @@ def run(name: str, path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]
         with backbones.quiet():
             return FORMATS[name].run(path, images.astype(np.float32))
     except Exception as error:
-        raise _explained(error, name, path, "run") from error
+        raise _refused(error, name, "run") from error
 
 
-def _explained(error: Exception, name: str, path: Path, verb: str) -> TlcliError:
-    if isinstance(error, TlcliError):
-        return error
-    if reason := files.full_disk(error):
-        return StorageError(
-            f"Expected to be able to write beside {path.parent.parent}. Received: {reason}. "
-            "Free space, or choose another --out."
-        )
+def _refused(error: Exception, name: str, verb: str) -> UsageError:
     return UsageError(
         f"Expected a network that {name} can {verb}. Received: "
-        f"{backbones.one_line(error).rstrip('.')}. "
-        "Nothing was written: choose another --format."
+        f"{backbones.one_line(error).rstrip('.')}. Nothing was written: choose another --format."
     )

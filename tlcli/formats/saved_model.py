@@ -22,18 +22,19 @@ def write(source: Source, path: Path) -> None:
 
 
 def write_graph(model: Any, path: Path) -> None:
-    """Write a `keras.Model` with one input and one output as a SavedModel."""
-    keras = backbones.keras_module()
+    """Write a `keras.Model` with one input and one output as a SavedModel.
+
+    Keras' own export writes every weight twice.
+    """
     import tensorflow
 
-    def serve(image: Any) -> dict[str, Any]:
-        return {OUTPUT: model(image, training=False)}
-
     image = tensorflow.TensorSpec(model.input_shape, tensorflow.float32, name="image")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=[image])
-    archive.write_out(str(path), verbose=False)
+    module = tensorflow.Module()
+    module.weights = [variable.value for variable in model.variables]
+    module.serve = tensorflow.function(
+        lambda image: {OUTPUT: model(image, training=False)}, input_signature=[image]
+    )
+    tensorflow.saved_model.save(module, str(path), signatures=module.serve)
 
 
 def run(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,8 +22,6 @@ class Source:
 
     archive: Path
     """It as a `.keras` file: raw RGB (n, S, S, 3) in 0..255 in, probabilities (n, C) out."""
-    image_size: int
-    """S"""
     classes: tuple[str, ...]
     """The C names, in the order of the output."""
     calibration: NDArray[np.uint8] | None = None

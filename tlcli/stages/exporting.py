@@ -18,7 +18,7 @@ from tlcli.features import Projected, Vectors
 from tlcli.formats import Format, Source
 from tlcli.heads import LinearHead
 from tlcli.stages import calibrating, publishing, rounds
-from tlcli.stages.calibrating import Quantised
+from tlcli.stages.calibrating import Quantised, Samples
 from tlcli.stages.lenses import Lens
 
 log = logging.getLogger(__name__)
@@ -83,20 +83,15 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     _require_fitting_name(config, chosen)
     chosen.require_packages()
     run = runs.open_run(config.run)
-    current = run.round()
-    rounds.require_classes(current)
+    rounds.require_classes(current := run.round())
     lens = Lens.of_round(run, current, "auto")
     lens.stored.verify()
     head = heads.load(current.file("head.h5"))
     samples = calibrating.samples(config, lens, head, progress)
+    progress("converting", 0, 0)
     with _staging(config.out) as folder:
-        archive = folder / "classifier.keras"
-        publishing.write_model(lens, head, archive)
-        pixels = None if samples is None else samples.pixels
-        source = Source(archive, lens.stored.image_size, head.classes, pixels)
         draft = folder / config.out.name
-        progress("converting", 0, 0)
-        formats.write(config.format, source, draft)
+        _write(config.format, draft, lens, head, samples)
         check = None if samples else _checked(config.format, draft, lens, head)
         int8 = samples.compared(draft) if samples else None
         _publish(draft, config.out, chosen)
@@ -113,6 +108,13 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         check=check,
         int8=int8,
     )
+
+
+def _write(name: str, draft: Path, lens: Lens, head: LinearHead, samples: Samples | None) -> None:
+    archive = draft.with_name("classifier of the run.keras")
+    publishing.write_model(lens, head, archive)
+    pixels = None if samples is None else samples.pixels
+    formats.write(name, Source(archive, head.classes, pixels), draft)
 
 
 def _checked(name: str, draft: Path, lens: Lens, head: LinearHead) -> Check:
