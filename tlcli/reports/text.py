@@ -267,8 +267,8 @@ def pruned_text(content: Json) -> str:
     left = f"rounds {kept[0]} to {kept[-1]} are" if len(kept) > 1 else f"round {kept[0]} is"
     if not gone:
         return f"{content['run']}: nothing to do, {left} all there is"
-    removed = _counted(gone, "round", "rounds")
-    return f"{content['run']}: {removed} removed, {byte_text(content['freed_bytes'])} freed; {left} left"
+    removed, freed = _counted(gone, "round", "rounds"), byte_text(content["freed_bytes"])
+    return f"{content['run']}: {removed} removed, {freed} freed; {left} left"
 
 
 def verification_text(content: Json) -> str:
