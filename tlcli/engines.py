@@ -149,6 +149,34 @@ def require_known(name: str) -> None:
         )
 
 
+def available() -> list[dict[str, Any]]:
+    """Each engine with its devices, or why it does not run here; imports both."""
+    return [_examined("openvino", _openvino_devices), _examined("keras", _keras_devices)]
+
+
+def _examined(name: str, devices: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    try:
+        return {"name": name, "devices": devices(), "error": None}
+    except (ImportError, OSError, RuntimeError) as error:
+        return {"name": name, "devices": {}, "error": str(error)}
+
+
+def _openvino_devices() -> dict[str, str]:
+    core = backbones.openvino_core()
+    return {name: core.get_property(name, "FULL_DEVICE_NAME") for name in core.available_devices}
+
+
+def _keras_devices() -> dict[str, str]:
+    with backbones.silenced():
+        backbones.keras_module()
+        import tensorflow
+
+        return {
+            device.name.removeprefix("/physical_device:"): device.device_type
+            for device in tensorflow.config.list_physical_devices()
+        }
+
+
 def _has_gpu() -> bool:
     """Whether TensorFlow has a GPU; it is only asked where the system shows one."""
     devices = (*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd"))

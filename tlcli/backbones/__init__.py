@@ -5,7 +5,7 @@ from tlcli.backbones.network import Block, blocks, build, fingerprint, statistic
 from tlcli.backbones.openvino_ir import PRECISIONS, compiled
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
-from tlcli.backbones.runtime import keras_module, openvino_module, silenced, versions
+from tlcli.backbones.runtime import keras_module, openvino_core, openvino_module, silenced, versions
 from tlcli.backbones.stored import (
     FINE_TUNED,
     MODEL,
@@ -45,6 +45,7 @@ __all__ = [
     "keras_module",
     "load_model",
     "load_stored",
+    "openvino_core",
     "openvino_module",
     "prepare",
     "probe_images",

@@ -19,7 +19,7 @@ from tlcli.cli.housekeeping import cache
 from tlcli.cli.inspecting import backbones, data, rounds
 from tlcli.cli.learning import extend_classes, finetune, pretrain
 from tlcli.cli.reshaping import merge, moments, remove_classes
-from tlcli.cli.showing import demo
+from tlcli.cli.showing import demo, doctor
 from tlcli.cli.using import evaluate, export, predict
 from tlcli.errors import Stopped, TlcliError
 
@@ -73,6 +73,7 @@ for command in (
     data,
     cache,
     demo,
+    doctor,
 ):
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The demo."""
+"""The demo, and the self-test."""
 
 from pathlib import Path
 
@@ -36,3 +36,26 @@ def demo(verbosity: int, /, out: Path, as_json: bool) -> None:
     with console.progress_bar(verbosity < 0) as progress:
         result = stage(out, progress)
     console.result(result.to_json(), demo_text, as_json)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what is installed here, and try the whole way once, in less than a minute.
+
+    Versions, engines and their devices, weights that need no download, free space; then a run on
+    images drawn for it, in a temporary folder: pretrain, extend-classes, joint training, evaluate,
+    predict, export. The exit code is that of the step that fails.
+
+    \b
+    Examples:
+      tlcli doctor
+      tlcli doctor --json > doctor.json
+    """
+    from tlcli.reports import diagnosis_text
+    from tlcli.stages.diagnosing import doctor as stage
+
+    result = stage()
+    console.result(result.to_json(), diagnosis_text, as_json)
+    if result.error is not None:
+        raise result.error

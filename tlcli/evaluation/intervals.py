@@ -15,7 +15,8 @@ LEVEL = 0.95
 RESAMPLES = 1000
 _SEED = 0
 
-Interval = tuple[float, float]
+Interval = list[float]
+"""Lower and upper bound."""
 
 
 def intervals(outcomes: Outcomes, old: Mask) -> dict[str, Interval | None]:
@@ -60,4 +61,4 @@ def _percentiles(values: Sequence[float | None]) -> Interval | None:
         return None
     margin = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(known, [margin, 100 - margin])
-    return float(low), float(high)
+    return [float(low), float(high)]

@@ -63,8 +63,13 @@ class RoundFigures:
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `rounds`."""
-        content = {key: value for key, value in vars(self).items() if key != "more"}
-        return content | self.more
+        by_number = {str(number): value for number, value in self.accuracy_by_introduction.items()}
+        return {
+            "round": self.round,
+            "accuracy": self.accuracy,
+            "accuracy_by_introduction": by_number,
+            **self.more,
+        }
 
 
 @dataclass(frozen=True)

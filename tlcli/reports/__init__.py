@@ -15,10 +15,12 @@ html                 the pieces of a page
 writing              what is refused before any work; a format for each suffix
 curves               the epochs of a training → PNG
 predictions          an answer of `predict` → a line
+diagnosis            what `doctor` found
 """
 
 from tlcli.reports.comparison import comparison_text
 from tlcli.reports.curves import curves
+from tlcli.reports.diagnosis import diagnosis_text
 from tlcli.reports.evaluation_text import evaluation_text
 from tlcli.reports.junit import write_junit
 from tlcli.reports.page import write_comparison
@@ -59,6 +61,7 @@ __all__ = [
     "data_text",
     "demo_text",
     "details_text",
+    "diagnosis_text",
     "evaluation_text",
     "export_text",
     "moments_text",

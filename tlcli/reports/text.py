@@ -170,7 +170,7 @@ def moments_text(content: Json) -> str:
     return "\n".join(
         (
             f"{content['path']}: {len(content['classes'])} classes{shard}, "
-            f"{_size(content['bytes'])}",
+            f"{byte_text(content['bytes'])}",
             f"  images      {_images(content['images'])}",
             f"  memory      sha256 {content['memory_sha256'][:16]}…",
             f"  seconds     {_seconds(content['seconds'])}",
@@ -214,7 +214,7 @@ def rounds_text(summaries: Sequence[Json]) -> str:
             _new(entry["new_classes"], most=2),
             "yes" if entry["exact"] else "no",
             entry["memory"],
-            _size(entry["bytes"]),
+            byte_text(entry["bytes"]),
         )
         for entry in summaries
     ]
@@ -304,19 +304,21 @@ def cache_text(content: Json) -> str:
             entry["image_size"],
             entry["engine"],
             entry["images"],
-            _size(entry["bytes"]),
+            byte_text(entry["bytes"]),
             entry["last_used"],
         )
         for entry in content["features"]
     ]
     rows += [
-        ("backbone", entry["name"], None, None, None, _size(entry["bytes"]), entry["last_used"])
+        ("backbone", entry["name"], None, None, None, byte_text(entry["bytes"]), entry["last_used"])
         for entry in content["backbones"]
     ]
     if content["hash_index_bytes"]:
-        size = _size(content["hash_index_bytes"])
-        rows.append(("content hashes", None, None, None, None, size, None))
-    headline = f"{content['folder']}: {_size(content['bytes'])} of {_size(content['limit'])}"
+        taken = byte_text(content["hash_index_bytes"])
+        rows.append(("content hashes", None, None, None, None, taken, None))
+    headline = (
+        f"{content['folder']}: {byte_text(content['bytes'])} of {byte_text(content['limit'])}"
+    )
     columns = ("kept", "backbone", "image size", "engine", "images", "size", "last used")
     return f"{headline}\n\n{table(columns, rows)}" if rows else f"{headline}, empty"
 
@@ -330,7 +332,7 @@ def cleared_text(content: Json) -> str:
     )
     segments = _counted(content["segments"], "feature segment", "feature segments")
     backbones = _counted(content["backbones"], "backbone", "backbones")
-    freed = _size(content["freed_bytes"])
+    freed = byte_text(content["freed_bytes"])
     return f"{content['folder']}: freed {freed} ({segments}, {backbones}){left}"
 
 
@@ -338,7 +340,7 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _size(count: int) -> str:
+def byte_text(count: int) -> str:
     """Bytes for people, in powers of 1000."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= unit:
@@ -350,7 +352,7 @@ def export_text(content: Json) -> str:
     """What was written where."""
     return (
         f"{content['path']}: round {content['round']} of {content['run']}, "
-        f"{len(content['classes'])} classes, {_size(content['bytes'])}"
+        f"{len(content['classes'])} classes, {byte_text(content['bytes'])}"
     )
 
 

@@ -1,0 +1,53 @@
+"""`tlcli doctor`: what is here, and the whole way once."""
+
+import itertools
+
+import pytest
+
+from tests.conftest import CommandLine
+from tlcli.heads import LinearHead
+from tlcli.moments import Moments
+
+
+def test_the_whole_way_works_here(tlcli: CommandLine) -> None:
+    found = tlcli.json("doctor")
+    assert (found["passed"], found["error"]) == (True, None)
+    assert [step["name"] for step in found["smoke"]][1:] == [
+        "pretrain", "extend-classes", "joint training", "evaluate", "predict", "export",
+    ]  # fmt: skip
+    assert all(step["passed"] for step in found["smoke"])
+    assert {"tlcli", "keras", "openvino", "scikit-learn"} <= set(found["versions"])
+    assert [engine["error"] for engine in found["engines"]] == [None, None]
+    assert "EfficientNetLite0" in found["weights_here"]
+    assert all(folder["writable"] and folder["free_bytes"] > 0 for folder in found["folders"])
+    text = tlcli("doctor")
+    assert "Everything works." in text
+    assert all(step["detail"] in text for step in found["smoke"])
+
+
+def test_the_step_that_fails_decides_the_exit_code(
+    tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLCLI_CACHE_LIMIT", "a lot")
+    found = tlcli.json("doctor", code=2)
+    assert [step["passed"] for step in found["smoke"]] == [True, False]
+    assert "TLCLI_CACHE_LIMIT" in found["smoke"][-1]["detail"]
+    assert "TLCLI_CACHE_LIMIT" in tlcli.err
+    assert "FAILED" in tlcli("doctor", code=2)
+
+
+def test_memories_that_differ_are_a_failure(
+    tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = itertools.count()
+    monkeypatch.setattr(Moments, "digest", property(lambda _: f"{next(counter):064d}"))
+    found = tlcli.json("doctor", code=5)
+    assert found["smoke"][-1]["name"] == "joint training"
+
+
+def test_wrong_answers_are_a_failure(tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = LinearHead.logits
+    monkeypatch.setattr(LinearHead, "logits", lambda head, features: -right(head, features))
+    found = tlcli.json("doctor", code=4)
+    assert found["smoke"][-1]["name"] == "evaluate"
+    assert "accuracy=0.000" in tlcli.err
