@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,11 +31,17 @@ def _refuse(*arguments: object, **options: object) -> NoReturn:
     raise OSError("tests have no network")
 
 
-@pytest.fixture(scope="session")
-def tiny_backbone(isolated: Path) -> Iterator[None]:
-    """A tiny seeded backbone in place of the default one."""
+@contextmanager
+def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         tiny.install(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_backbone(isolated: Path) -> Iterator[None]:
+    """A tiny seeded backbone in place of the default one, until the end of the module."""
+    with _tiny():
         yield
 
 
@@ -51,12 +58,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def first_run(
-    tiny_backbone: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def first_run(isolated: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run after round 1, to be copied before it is changed."""
     run = tmp_path_factory.mktemp("runs") / "first"
-    assert app.run(["pretrain", str(pictures / "first"), "--out", str(run)]) == 0
+    with _tiny():
+        assert app.run(["pretrain", str(pictures / "first"), "--out", str(run)]) == 0
     return run
 
 

@@ -1,5 +1,6 @@
 """Docs and configs that cannot drift: they are read, compared and run."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -66,6 +67,66 @@ def test_a_config_opens_with_a_command_that_works(
     if "pretrain" not in arguments:
         tlcli("pretrain", "photos", "--out", "run")
     tlcli(*arguments)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page of docs/."""
+    text = (HERE / "docs" / page).read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.fixture
+def workplace(
+    tlcli: CommandLine, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The current folder, with what the snippets of docs/ speak of."""
+    names = ["apple", "leaf", "sky"]
+    for folder in ("ci/photos", "photos"):
+        tiny.draw(tmp_path / folder, names)
+    for folder in ("ci/test-photos", "test-photos"):
+        tiny.draw(tmp_path / folder, names, count=3, seed=1)
+    tiny.draw(tmp_path / "holiday", ["leaf"], count=2, seed=2)
+    (tmp_path / "holiday" / "leaf" / "000.png").rename(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    for run in ("run", "model-run"):
+        tlcli("pretrain", "photos", "--out", run)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
+    function = f'tlcli() {{ PYTHONPATH={HERE} {sys.executable} -m tests.tiny "$@"; }}'
+    done = subprocess.run(
+        ["bash", "-c", f"{function}\n{blocks('ci.md', 'bash')[number]}"],
+        env={**os.environ, "WORK": str(workplace)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "report.md").read_text()
+    assert (workplace / "report.xml").read_text()
+
+
+def test_the_snippet_of_python_md_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = blocks("python.md", "python")
+    exec(snippet.replace("run.keras_model()", "run.image_size"), {})
+    printed = capsys.readouterr().out
+    assert "1 ('apple', 'leaf', 'sky') 32" in printed
+    assert "photo.jpg leaf" in printed
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    words = "tlcli evaluate --fail"
+    environment = {"COMP_WORDS": words, "COMP_CWORD": "2", "_TLCLI_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tlcli"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["plain,--fail-under"])
 
 
 def test_there_are_configs() -> None:

@@ -59,11 +59,28 @@ from tlcli.errors import DataError, GateFailed
     type=Share(),
     help="Exit with 4 when the accuracy on any class is below this.",
 )
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write a report: FILE.html with plots and the worst mistakes, FILE.md for a pull request; "
+    "may be given twice.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.xml",
+    help="Write the gates as the tests of a JUnit file.",
+)
 @max_bad_option
 @engine_option(EvaluateConfig)
 @json_option
 @click.pass_obj
-def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
+def evaluate(
+    verbosity: int, /, reports: tuple[Path, ...], junit: Path | None, as_json: bool, **options: Any
+) -> None:
     """Measure a run on labelled images that it has not learned.
 
     Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
@@ -73,14 +90,23 @@ def evaluate(verbosity: int, /, as_json: bool, **options: Any) -> None:
     Examples:
       tlcli evaluate run test-photos
       tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
-      tlcli evaluate run test-photos --against other-run
+      tlcli evaluate run test-photos --against other-run --report report.html
     """
-    from tlcli.reports import evaluation_text
+    from tlcli import reports as forms
     from tlcli.stages.evaluating import evaluate as stage
 
+    for path in reports:
+        forms.require_evaluation_report(path)
+    if junit is not None:
+        forms.require_file(junit, "--junit")
     with console.progress_bar(verbosity < 0) as progress:
         report = stage(config_of(EvaluateConfig, options), progress)
-    console.result(report.to_json(), evaluation_text, as_json)
+    content = report.to_json()
+    console.result(content, forms.evaluation_text, as_json)
+    for path in reports:
+        forms.write_evaluation(content, path)
+    if junit is not None:
+        forms.write_junit(content, junit)
     if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
         raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")
 

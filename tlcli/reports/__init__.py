@@ -14,8 +14,8 @@ evaluation_plots     the plots of an evaluation
 html                 the pieces of a page
 writing              what is refused before any work; a format for each suffix
 curves               the epochs of a training → PNG
-predictions          an answer of `predict` → a line
 diagnosis            what `doctor` found
+predictions          an answer of `predict` → a line
 """
 
 from tlcli.reports.comparison import comparison_text
