@@ -88,6 +88,7 @@ def workplace(
     tiny.draw(tmp_path / "holiday", ["leaf"], count=2, seed=2)
     (tmp_path / "holiday" / "leaf" / "000.png").rename(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
     for run in ("run", "model-run"):
         tlcli("pretrain", "photos", "--out", run)
     return tmp_path
@@ -98,20 +99,24 @@ def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
     function = f'tlcli() {{ PYTHONPATH={HERE} {sys.executable} -m tests.tiny "$@"; }}'
     done = subprocess.run(
         ["bash", "-c", f"{function}\n{blocks('ci.md', 'bash')[number]}"],
-        env={**os.environ, "WORK": str(workplace)},
+        env={**os.environ, "WORK": str(workplace / "work")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (workplace / "report.md").read_text()
-    assert (workplace / "report.xml").read_text()
+    folder = workplace / ("work", ".")[number]
+    assert (folder / "report.md").read_text()
+    assert (folder / "report.xml").read_text()
 
 
-def test_the_snippet_of_python_md_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_snippet_of_python_md_runs(workplace: Path) -> None:
     (snippet,) = blocks("python.md", "python")
-    exec(snippet.replace("run.keras_model()", "run.image_size"), {})
-    printed = capsys.readouterr().out
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    command = [sys.executable, "-c", snippet]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = done.stdout
     assert "1 ('apple', 'leaf', 'sky') 32" in printed
     assert "photo.jpg leaf" in printed
 
