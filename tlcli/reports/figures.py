@@ -226,8 +226,8 @@ def against_text(against: Json, named: Named = str) -> str:
     """The comparison with another run, in one sentence."""
     low, high = (f"{100 * end:+.1f}" for end in against["interval"])
     return (
-        f"Against {named(against['run'])}, round {against['round']}, on the {against['images']} images "
-        f"of the {against['classes']} classes that both know: {percent(against['accuracy'])} "
+        f"Against {named(against['run'])}, round {against['round']}, on the {against['images']} "
+        f"images of the {against['classes']} classes that both know: {percent(against['accuracy'])} "
         f"here, {percent(against['other_accuracy'])} there, difference "
         f"{100 * against['difference']:+.1f} points ({low} to {high}), McNemar's test "
         f"p = {against['p_value']:.2g}."
