@@ -227,9 +227,9 @@ def against_text(against: Json, named: Named = str) -> str:
     low, high = (f"{100 * end:+.1f}" for end in against["interval"])
     return (
         f"Against {named(against['run'])}, round {against['round']}, on the {against['images']} "
-        f"images of the {against['classes']} classes that both know: {percent(against['accuracy'])} "
-        f"here, {percent(against['other_accuracy'])} there, difference "
-        f"{100 * against['difference']:+.1f} points ({low} to {high}), McNemar's test "
+        f"images of the {against['classes']} classes that both know: "
+        f"{percent(against['accuracy'])} here, {percent(against['other_accuracy'])} there, "
+        f"difference {100 * against['difference']:+.1f} points ({low} to {high}), McNemar's test "
         f"p = {against['p_value']:.2g}."
     )
 
