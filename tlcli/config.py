@@ -127,6 +127,10 @@ class ExportConfig:
     run: Path
     out: Path
     format: str = "keras"
+    int8: bool = False
+    """litert alone: weights and activations in 8 bits."""
+    calibrate: str | None = None
+    """Images that show int8 which values occur: a folder or a table."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,26 @@ class FinetuneConfig:
     watching: WatchOptions = WatchOptions()
     engine: str = "auto"
     keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class RollbackConfig:
+    """A round whose content is that of an earlier one."""
+
+    run: Path
+    to: int | None = None
+    """None: the round that the current one came from."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Old rounds go."""
+
+    run: Path
+    keep: int
+    """How many of the newest rounds stay."""
     wait: float = 0.0
 
 

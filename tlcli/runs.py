@@ -17,7 +17,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -276,6 +276,19 @@ class Writer:
         if not target.exists():
             _move_in(staged, target)
         return target
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Take rounds away, the given one first, and the backbones that no other round uses.
+
+        Raises:
+            StorageError: a round cannot be moved; those before it are gone.
+        """
+        with files.saving(self.run.path), self.staging() as staged:
+            for number in numbers:
+                name = _round_name(number)
+                (_rounds_folder(self.run.path) / name).rename(staged / name)
+            files.sync(_rounds_folder(self.run.path))
+        _sweep(self.run.path)
 
     def commit(self, staged: Path, manifest: Manifest) -> Round:
         """Publish the files in `staged` as the next round.

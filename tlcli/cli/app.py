@@ -15,8 +15,9 @@ import tlcli
 from tlcli.cli import console
 from tlcli.cli.comparing import compare
 from tlcli.cli.configuration import load_config
+from tlcli.cli.history import rounds
 from tlcli.cli.housekeeping import cache
-from tlcli.cli.inspecting import backbones, data, rounds
+from tlcli.cli.inspecting import backbones, data
 from tlcli.cli.learning import extend_classes, finetune, pretrain
 from tlcli.cli.reshaping import merge, moments, remove_classes
 from tlcli.cli.showing import demo, doctor

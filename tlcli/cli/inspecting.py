@@ -1,76 +1,12 @@
 """The commands that show what is there."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tlcli.cli import console
-from tlcli.cli.options import data_argument, json_option, option, run_argument
+from tlcli.cli.options import data_argument, json_option, option
 from tlcli.config import SheetConfig
-from tlcli.errors import RunError
-
-
-@click.group()
-def rounds() -> None:
-    """The history of a run on disk."""
-
-
-@rounds.command("list")
-@run_argument
-@json_option
-def list_rounds(run: Any, as_json: bool) -> None:
-    """List the rounds of a run.
-
-    \b
-    Examples:
-      tlcli rounds list run
-      tlcli rounds list run --json
-    """
-    from tlcli import reports, runs
-
-    rows = [reports.round_summary(entry) for entry in runs.open_run(run).rounds()]
-    content = {"run": str(run), "rounds": rows}
-    console.result(content, lambda _: reports.rounds_text(rows), as_json)
-
-
-@rounds.command("show")
-@run_argument
-@click.option("--round", "number", type=click.IntRange(min=1), help="[default: the current one]")
-@json_option
-def show_round(run: Any, number: int | None, as_json: bool) -> None:
-    """Show what a round is and how it came about.
-
-    \b
-    Examples:
-      tlcli rounds show run
-      tlcli rounds show run --round 1 --json
-    """
-    from tlcli import reports, runs
-
-    chosen = runs.open_run(run).round(number)
-    content = reports.round_details(chosen)
-    console.result(content, reports.details_text, as_json)
-
-
-@rounds.command("verify")
-@run_argument
-@json_option
-def verify_rounds(run: Any, as_json: bool) -> None:
-    """Compare every file of a run with the hash it was saved with; exit 5 on damage.
-
-    \b
-    Examples:
-      tlcli rounds verify run
-      tlcli rounds verify run --json
-    """
-    from tlcli import reports
-    from tlcli.stages.verifying import verify
-
-    result = verify(run)
-    console.result(result.to_json(), reports.verification_text, as_json)
-    if result.damages:
-        raise RunError(f"Expected an intact run. Received: {'; '.join(result.damages)}.")
 
 
 @click.command()

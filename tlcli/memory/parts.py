@@ -8,7 +8,6 @@ kept is linked into the next round and never written again.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -207,7 +206,8 @@ def save(kept: Examples, sources: Sources, setting: str, staged: Path) -> None:
     full = max(FILE_BYTES // row_bytes, 1)
     linked = _worth_linking(_whole(sources.parts, kept, keys), len(keys), full)
     for number, part in enumerate(linked, 1):
-        _link(part.path, staged / _name(setting, number))
+        with files.parsing(part.path):
+            files.link(part.path, staged / _name(setting, number))
     rest = _rest(kept, keys, linked)
     for number, start in enumerate(range(0, len(rest), full), len(linked) + 1):
         rows = rest.take(range(start, min(start + full, len(rest))))
@@ -246,15 +246,6 @@ def _rest(kept: Examples, keys: Keys, linked: Sequence[Part]) -> Examples:
         kept = kept.where(~np.isin(keys, np.concatenate([part.keys for part in linked])))
     labels, hashes = kept.labels, kept.hashes
     return kept.take(sorted(range(len(kept)), key=lambda row: (labels[row], hashes[row])))
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no links."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        with files.parsing(source), source.open("rb") as stream, files.written(target) as copy:
-            shutil.copyfileobj(stream, copy)
 
 
 def _write(rows: Examples, pixels: Callable[[Sequence[str]], Images] | None, path: Path) -> None:

@@ -103,6 +103,13 @@ def _same_again(
     config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock
 ) -> RoundResult:
     """The run exists: fine if it began with these very options on these very images."""
+    taken = UsageError(
+        f"Expected a new folder for the run. Received: {config.out} is a run already, made "
+        "with other images or options. Choose another --out, or add to it with "
+        "`tlcli extend-classes`."
+    )
+    if 1 not in writer.run.numbers():
+        raise taken
     first = writer.run.round(1)
     ledger = memory.load(first).ledger
     skipped = {entry["path"] for entry in rounds.report_of(first)["images"]["skipped"]}
@@ -113,11 +120,7 @@ def _same_again(
     digest = trainings.digest_of(list(given), list(given.values()))
     same = trainings.same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
-        raise UsageError(
-            f"Expected a new folder for the run. Received: {config.out} is a run already, made "
-            "with other images or options. Choose another --out, or add to it with "
-            "`tlcli extend-classes`."
-        )
+        raise taken
     intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
     return rounds.unchanged(config.out, first, intake, clock)
 

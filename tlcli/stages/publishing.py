@@ -115,6 +115,11 @@ def write_model(lens: Lens, head: LinearHead, path: Path) -> None:
     )
 
 
+def versions() -> dict[str, str]:
+    """Of the libraries that a round depends on."""
+    return backbones.versions(_LIBRARIES)
+
+
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
     number, lens = writer.next_number, draft.solution.lens
     return Manifest(
@@ -132,6 +137,6 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         memory_sha256=draft.memory.digest,
         exact=draft.exact,
         config=rounds.plain(draft.config),
-        versions=backbones.versions(_LIBRARIES),
+        versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
