@@ -64,7 +64,7 @@ printf . >> "$COUNT"
 exec NAME "$@"
 """
 COMMANDS = ("cat", "date", "find", "flock", "ln", "mkdir", "mv", "realpath", "rm", "rmdir")
-COMMANDS += ("sha256sum", "sort", "stat", "tail")
+COMMANDS += ("sha256sum", "sort", "stat", "sync", "tail")
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ def test_a_good_batch_is_published_and_filed_away(site: Site) -> None:
     assert [call.split()[0] for call in calls] == [
         *("extend-classes", "evaluate", "evaluate", "export", "rounds")
     ]
-    assert "--max-regression 2% --min-class-accuracy 60%" in calls[1]
-    assert calls[2].endswith("--ignore-unknown --fail-under 60%")
+    assert "--max-regression 2% --min-class-accuracy 60% --report" in calls[1]
+    assert "--ignore-unknown --fail-under 60% --report" in calls[2]
     assert calls[4].endswith("--keep 5")
     assert site() == ""
     assert len((site.folder / "calls").read_text().splitlines()) == 5
@@ -532,6 +532,8 @@ def test_what_is_wrong_with_a_batch_is_noticed(
     assert real.out.read_text() == "the model before"
     assert memory_of(real.run) == memory
     assert "error: Expected" in real.said.read_text()
+    (batch,) = real.batches("quarantine")
+    assert code == 3 or "min-class-accuracy" in (batch / "test.md").read_text("utf-8")
 
 
 @pytest.mark.slow
