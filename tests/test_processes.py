@@ -54,7 +54,6 @@ def test_what_needs_no_gradient_does_not_import_tensorflow(
         ["extend-classes", str(run), str(new)],
         ["evaluate", str(run), str(test)],
         ["predict", str(run), str(tiny.draw(tmp_path / "more", ["sky"], seed=15))],
-        ["export", str(run), "--out", str(tmp_path / "model.keras")],
         ["pretrain", str(again), "--out", str(tmp_path / "again-run")],
         ["rounds", "verify", str(run)],
         ["cache", "stats"],

@@ -127,6 +127,10 @@ class ExportConfig:
     run: Path
     out: Path
     format: str = "keras"
+    int8: bool = False
+    """litert alone: weights and activations in 8 bits."""
+    calibrate: str | None = None
+    """Images that show int8 which values occur: a folder or a table."""
 
 
 @dataclass(frozen=True)

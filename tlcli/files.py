@@ -1,5 +1,6 @@
 """Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5."""
 
+import ctypes
 import errno
 import hashlib
 import io
@@ -7,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,9 @@ from numpy.typing import NDArray
 from tlcli.errors import RunError, StorageError
 
 Arrays = dict[str, NDArray[Any]]
+
+_HERE, _EXCHANGE = -100, 2
+"""Linux' AT_FDCWD and RENAME_EXCHANGE."""
 
 _CANNOT_SAVE = {
     errno.ENOSPC,
@@ -97,6 +102,56 @@ def link(source: Path, target: Path) -> None:
     except OSError:
         with source.open("rb") as stream, written(target) as copy:
             shutil.copyfileobj(stream, copy)
+
+
+def why_full(error: BaseException, folder: Path, expected_bytes: int) -> str | None:
+    """Why a foreign library could not save, where that is the reason of its error; else None.
+
+    Args:
+        error: what it raised; its text may name the reason of the system.
+        folder: where it was writing.
+        expected_bytes: not every library says that the disk is full; it is the reason where a
+            file of this size has no room either.
+    """
+    texts = [os.strerror(code) for code in sorted(_CANNOT_SAVE)]
+    if told := next((text for text in texts if text in str(error)), None):
+        return told
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, max(expected_bytes, 1))
+    except OSError as failure:
+        return os.strerror(failure.errno or errno.EIO)
+    return None
+
+
+def replace_folder(draft: Path, target: Path) -> None:
+    """Rename a folder to a name at which nothing, or another folder, is; the other is removed.
+
+    Where the system can exchange two names, a kill leaves one of the folders whole at `target`;
+    elsewhere there is a moment at which the old one lies beside it under a hidden name.
+
+    Raises:
+        StorageError: the disk is full or the folder may not be written.
+    """
+    with saving(target):
+        for path in (*draft.rglob("*"), draft):
+            sync(path)
+        if not target.exists():
+            draft.rename(target)
+        elif not _exchanged(draft, target):
+            target.rename(draft.with_name(f"{draft.name}.old"))
+            draft.rename(target)
+            draft = draft.with_name(f"{draft.name}.old")
+        sync(target.parent)
+    shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Whether Linux could exchange two names in one step."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    return int(rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE)) == 0
 
 
 def require_folder(path: Path, option: str) -> None:

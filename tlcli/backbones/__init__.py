@@ -2,10 +2,18 @@
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
-from tlcli.backbones.openvino_ir import PRECISIONS, compiled
+from tlcli.backbones.openvino_ir import PRECISIONS, compiled, one_line
+from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
-from tlcli.backbones.runtime import keras_module, openvino_core, openvino_module, silenced, versions
+from tlcli.backbones.runtime import (
+    keras_module,
+    openvino_core,
+    openvino_module,
+    quiet,
+    silenced,
+    versions,
+)
 from tlcli.backbones.stored import (
     FINE_TUNED,
     MODEL,
@@ -45,10 +53,13 @@ __all__ = [
     "keras_module",
     "load_model",
     "load_stored",
+    "one_line",
     "openvino_core",
     "openvino_module",
+    "openvino_network",
     "prepare",
     "probe_images",
+    "quiet",
     "silenced",
     "statistics",
     "store",

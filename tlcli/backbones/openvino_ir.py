@@ -31,22 +31,38 @@ def export(model: Any, folder: Path) -> None:
     Raises:
         EngineUnavailable: OpenVINO is not installed, or cannot express the network.
     """
-    draft = folder / "draft.xml"
     try:
         openvino = openvino_module()
+        openvino.serialize(network(model, folder), folder / XML, folder / WEIGHTS)
+    except Exception as error:
+        raise EngineUnavailable(
+            f"OpenVINO cannot express {model.name} ({one_line(error)})"
+        ) from error
+
+
+def network(model: Any, folder: Path) -> Any:
+    """Return a `keras.Model` as an `openvino.Model` with one result, a matrix.
+
+    Args:
+        model: with one input.
+        folder: for a draft, which is removed.
+
+    Raises:
+        Exception: whatever the converter raises of what OpenVINO cannot express.
+    """
+    draft = folder / "draft.xml"
+    try:
         with silenced():
             model.export(str(draft), format="openvino", verbose=False)
-        network = openvino_core().read_model(draft)
-        _keep_features_alone(network)
-        # The converter numbers what it makes by counters of the process.
-        for index, operation in enumerate(network.get_ordered_ops()):
-            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
-        openvino.serialize(network, folder / XML, folder / WEIGHTS)
-    except Exception as error:
-        raise EngineUnavailable(f"OpenVINO cannot express {model.name} ({_line(error)})") from error
+        converted = openvino_core().read_model(draft)
     finally:
         for path in (draft, draft.with_suffix(".bin")):
             path.unlink(missing_ok=True)
+    _keep_features_alone(converted)
+    # The converter numbers what it makes by counters of the process.
+    for index, operation in enumerate(converted.get_ordered_ops()):
+        operation.set_friendly_name(f"{operation.get_type_name()}_{index}")
+    return converted
 
 
 def _keep_features_alone(network: Any) -> None:
@@ -91,7 +107,7 @@ def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any
         }
         return core.compile_model(prepared.build(), "CPU", properties)
     except (ImportError, OSError, RuntimeError) as error:
-        raise EngineUnavailable(f"OpenVINO cannot run it here ({_line(error)})") from error
+        raise EngineUnavailable(f"OpenVINO cannot run it here ({one_line(error)})") from error
 
 
 def _require_bf16(core: Any) -> None:
@@ -119,7 +135,7 @@ def deviation(folder: Path, images: NDArray[np.uint8], expected: NDArray[np.floa
     return largest / spread if spread else largest
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error in one line; OpenVINO's own run over many, the last says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -89,6 +90,14 @@ def silenced() -> Iterator[None]:
                 restore.callback(os.dup2, saved, descriptor)
                 os.dup2(null, descriptor)
         restore.callback(_flush)
+        yield
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """`silenced`, and Python's warnings too: for converters that remark on their own code."""
+    with warnings.catch_warnings(), silenced():
+        warnings.simplefilter("ignore")
         yield
 
 

@@ -51,6 +51,12 @@ class Projection:
         sums *= 2.0 ** -(self.bits + _MATRIX_BITS)
         return sums.astype(np.float32)
 
+    def without_grid(self, rows: Float32) -> Float32:
+        """What `of` would give of features that are not rounded, as in an exported network."""
+        units = _units(rows.shape[1], self.width, self.seed)
+        sums = np.maximum(rows.astype(np.float64) @ units, 0.0) * 2.0**-_MATRIX_BITS
+        return np.asarray(sums, np.float32)
+
 
 @lru_cache(maxsize=4)
 def _units(rows: int, columns: int, seed: int) -> NDArray[np.float64]:

@@ -267,10 +267,8 @@ def pruned_text(content: Json) -> str:
     left = f"rounds {kept[0]} to {kept[-1]} are" if len(kept) > 1 else f"round {kept[0]} is"
     if not gone:
         return f"{content['run']}: nothing to do, {left} all there is"
-    removed = _counted(gone, "round", "rounds")
-    return (
-        f"{content['run']}: {removed} removed, {_size(content['freed_bytes'])} freed; {left} left"
-    )
+    removed, freed = _counted(gone, "round", "rounds"), byte_text(content["freed_bytes"])
+    return f"{content['run']}: {removed} removed, {freed} freed; {left} left"
 
 
 def verification_text(content: Json) -> str:
@@ -376,10 +374,33 @@ def byte_text(count: int) -> str:
 
 
 def export_text(content: Json) -> str:
-    """What was written where."""
-    return (
+    """What was written where, and how close it is to the run."""
+    size = content["image_size"]
+    first = (
         f"{content['path']}: round {content['round']} of {content['run']}, "
         f"{len(content['classes'])} classes, {byte_text(content['bytes'])}"
+    )
+    return (
+        f"{first}\n"
+        f"  format  {content['format']}, {content['precision']}\n"
+        f"  in      float32 images (n, {size}, {size}, 3), RGB, 0 to 255\n"
+        f"  out     probabilities (n, {len(content['classes'])})\n"
+        f"  check   {_parity(content)}"
+    )
+
+
+def _parity(content: Json) -> str:
+    int8 = content["int8"]
+    if int8 is None:
+        return (
+            f"run by its own runtime: logits differ by {content['check']['deviation']:.1e} at most"
+        )
+    agreement = f"{percent(int8['agreement'])} of {int8['images']} images labelled as by the run"
+    if int8["accuracy"] is None:
+        return agreement
+    return (
+        f"{agreement}, accuracy {percent(int8['accuracy'])} "
+        f"(run: {percent(int8['run_accuracy'])}) on {int8['labelled']}"
     )
 
 

@@ -13,7 +13,15 @@ from tlcli.backbones import StoredBackbone
 from tlcli.config import Progress
 from tlcli.engines import Choice
 from tlcli.errors import EngineUnavailable
-from tlcli.features import Examples, Features, Projected, Projection, Space, Store, Vectors
+from tlcli.features import (
+    Examples,
+    Features,
+    Projected,
+    Projection,
+    Space,
+    Store,
+    Vectors,
+)
 from tlcli.images import LabelledImage
 from tlcli.runs import Round, Run
 
@@ -106,6 +114,15 @@ class Lens:
             )
         )
         return replace(named, vectors=vectors)
+
+    def features_of_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """The backbone's features of images (n, S, S, 3) that are no files; nothing is cached.
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        computed = self._run(lambda engine, store: list(engine.open().features(iter(pixels))))
+        return Vectors.of(np.stack(computed))
 
     def _run(self, extract: Callable[[Choice, Store], T]) -> T:
         """With the best engine that runs the backbone on this machine."""

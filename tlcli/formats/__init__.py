@@ -1,0 +1,28 @@
+"""Formats: a run's classifier as a file that another runtime executes without tlcli.
+
+table          the formats: how a file is named, written, run, and what that needs
+conversion     writing and running one of them, quietly and with errors of one kind
+parity         how far probabilities are from those of the run
+keras_file, saved_model, litert, onnx_file, openvino_file   one format each
+"""
+
+from tlcli.formats.conversion import run, write
+from tlcli.formats.parity import TOLERANCE, Parity, compare
+from tlcli.formats.saved_model import ENTRIES
+from tlcli.formats.source import LABELS, OUTPUT, Source
+from tlcli.formats.table import FORMATS, Format, format_of
+
+__all__ = [
+    "ENTRIES",
+    "FORMATS",
+    "LABELS",
+    "OUTPUT",
+    "TOLERANCE",
+    "Format",
+    "Parity",
+    "Source",
+    "compare",
+    "format_of",
+    "run",
+    "write",
+]
