@@ -29,7 +29,7 @@ SCRIPT = HERE / "scripts" / "retrain"
 DOCS = (HERE / "docs" / "cron.md").read_text("utf-8")
 
 STUB = """#!/bin/sh
-# RUN/rounds/N is a list of class and content; "poison" fails gates, "broken" is unusable.
+# RUN/rounds/N is a list of what was learned; "poison" fails gates, "broken" is unusable.
 PATH=/usr/bin:/bin
 echo "$*" >> "$CALLS"
 [ "$(readlink /proc/$$/fd/0)" = /dev/null ] || exit 9
@@ -52,7 +52,9 @@ case $1 in
         echo "report of $(now "$2") on $(find -L "$3" -type f | wc -l)"
         ! grep -qx poison "$2/rounds/$(now "$2")" || { echo "tlcli: error: gate" >&2; exit 4; } ;;
     rollback) cp "$2/rounds/$(printf %04d "${4#0}")" "$2/new"; commit "$2" ;;
-    export) cp "$2/rounds/$(now "$2")" "$6.new"; mv "$6.new" "$6"; echo "$6" ;;
+    export)
+        ! grep -qx unlike "$2/rounds/$(now "$2")" || { echo "tlcli: error: unlike" >&2; exit 4; }
+        cp "$2/rounds/$(now "$2")" "$6.new"; mv "$6.new" "$6"; echo "$6" ;;
     prune) ;;
     *) exit 2 ;;
 esac
@@ -218,6 +220,14 @@ def test_an_unusable_batch_goes_to_quarantine(site: Site) -> None:
     assert len(list((site.run / "rounds").iterdir())) == 1
     assert site.where()["in box.quarantine"].total() == 2
     assert "broken" in site.said.read_text()
+
+
+def test_a_model_that_cannot_be_written_as_it_is_goes_to_quarantine(site: Site) -> None:
+    before = site.learned()
+    site.put("new", "unlike", "unlike")
+    site(code=4)
+    assert site.learned() == before == site.out.read_text()
+    assert site.where()["in box.quarantine"].total() == 2
 
 
 def test_a_bug_is_passed_on_and_the_batch_waits_for_the_next_start(site: Site) -> None:
