@@ -214,6 +214,26 @@ def test_a_poisoned_batch_goes_to_quarantine_and_the_run_back(site: Site) -> Non
     assert site.learned() == site.out.read_text() != before
 
 
+def test_a_batch_in_quarantine_is_submitted_again_as_the_docs_say(site: Site) -> None:
+    """After what was wrong in it was removed."""
+    site.put("new", "a", "b", "c", "poison")
+    site(code=4)
+    (batch,) = site.batches("quarantine")
+    for path in batch.rglob("*.jpg"):
+        if "poison" in path.read_text():
+            path.unlink()
+    section = DOCS.split("## A batch in quarantine")[1]
+    commands = re.findall(r"^\$ ((?:cp|rm) [^#\n]*)", section, re.M)
+    line = " && ".join(commands).replace("../../inbox", shlex.quote(str(site.inbox)))
+    line = line.replace("20261124T023001Z-4711", batch.name)
+    subprocess.run(["/bin/sh", "-c", line], cwd=batch, check=True)
+    assert not site.batches("quarantine")
+    assert site.where()["in box"] == Counter(["a", "b", "c"])
+    site()
+    assert site.learned() == site.out.read_text()
+    assert site.where()["in box.archive"].total() == 2
+
+
 def test_an_unusable_batch_goes_to_quarantine(site: Site) -> None:
     site.put("new", "broken", "broken")
     site(code=3)
