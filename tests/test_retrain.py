@@ -29,7 +29,7 @@ SCRIPT = HERE / "scripts" / "retrain"
 DOCS = (HERE / "docs" / "cron.md").read_text("utf-8")
 
 STUB = """#!/bin/sh
-# RUN/rounds/N is a list of class and content; "poison" fails gates, "broken" is unusable.
+# RUN/rounds/N is a list of what was learned; "poison" fails gates, "broken" is unusable.
 PATH=/usr/bin:/bin
 echo "$*" >> "$CALLS"
 [ "$(readlink /proc/$$/fd/0)" = /dev/null ] || exit 9
@@ -52,7 +52,9 @@ case $1 in
         echo "report of $(now "$2") on $(find -L "$3" -type f | wc -l)"
         ! grep -qx poison "$2/rounds/$(now "$2")" || { echo "tlcli: error: gate" >&2; exit 4; } ;;
     rollback) cp "$2/rounds/$(printf %04d "${4#0}")" "$2/new"; commit "$2" ;;
-    export) cp "$2/rounds/$(now "$2")" "$6.new"; mv "$6.new" "$6"; echo "$6" ;;
+    export)
+        ! grep -qx unlike "$2/rounds/$(now "$2")" || { echo "tlcli: error: unlike" >&2; exit 4; }
+        cp "$2/rounds/$(now "$2")" "$6.new"; mv "$6.new" "$6"; echo "$6" ;;
     prune) ;;
     *) exit 2 ;;
 esac
@@ -64,7 +66,7 @@ printf . >> "$COUNT"
 exec NAME "$@"
 """
 COMMANDS = ("cat", "date", "find", "flock", "ln", "mkdir", "mv", "realpath", "rm", "rmdir")
-COMMANDS += ("sha256sum", "sort", "stat", "tail")
+COMMANDS += ("sha256sum", "sort", "stat", "sync", "tail")
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,8 @@ def test_a_good_batch_is_published_and_filed_away(site: Site) -> None:
     assert [call.split()[0] for call in calls] == [
         *("extend-classes", "evaluate", "evaluate", "export", "rounds")
     ]
-    assert "--max-regression 2% --min-class-accuracy 60%" in calls[1]
-    assert calls[2].endswith("--ignore-unknown --fail-under 60%")
+    assert "--max-regression 2% --min-class-accuracy 60% --report" in calls[1]
+    assert "--ignore-unknown --fail-under 60% --report" in calls[2]
     assert calls[4].endswith("--keep 5")
     assert site() == ""
     assert len((site.folder / "calls").read_text().splitlines()) == 5
@@ -212,12 +214,40 @@ def test_a_poisoned_batch_goes_to_quarantine_and_the_run_back(site: Site) -> Non
     assert site.learned() == site.out.read_text() != before
 
 
+def test_a_batch_in_quarantine_is_submitted_again_as_the_docs_say(site: Site) -> None:
+    """After what was wrong in it was removed."""
+    site.put("new", "a", "b", "c", "poison")
+    site(code=4)
+    (batch,) = site.batches("quarantine")
+    for path in batch.rglob("*.jpg"):
+        if "poison" in path.read_text():
+            path.unlink()
+    section = DOCS.split("## A batch in quarantine")[1]
+    commands = re.findall(r"^\$ ((?:cp|rm) [^#\n]*)", section, re.M)
+    line = " && ".join(commands).replace("../../inbox", shlex.quote(str(site.inbox)))
+    line = line.replace("20261124T023001Z-4711", batch.name)
+    subprocess.run(["/bin/sh", "-c", line], cwd=batch, check=True)
+    assert not site.batches("quarantine")
+    assert site.where()["in box"] == Counter(["a", "b", "c"])
+    site()
+    assert site.learned() == site.out.read_text()
+    assert site.where()["in box.archive"].total() == 2
+
+
 def test_an_unusable_batch_goes_to_quarantine(site: Site) -> None:
     site.put("new", "broken", "broken")
     site(code=3)
     assert len(list((site.run / "rounds").iterdir())) == 1
     assert site.where()["in box.quarantine"].total() == 2
     assert "broken" in site.said.read_text()
+
+
+def test_a_model_that_cannot_be_written_as_it_is_goes_to_quarantine(site: Site) -> None:
+    before = site.learned()
+    site.put("new", "unlike", "unlike")
+    site(code=4)
+    assert site.learned() == before == site.out.read_text()
+    assert site.where()["in box.quarantine"].total() == 2
 
 
 def test_a_bug_is_passed_on_and_the_batch_waits_for_the_next_start(site: Site) -> None:
@@ -532,6 +562,8 @@ def test_what_is_wrong_with_a_batch_is_noticed(
     assert real.out.read_text() == "the model before"
     assert memory_of(real.run) == memory
     assert "error: Expected" in real.said.read_text()
+    (batch,) = real.batches("quarantine")
+    assert code == 3 or "min-class-accuracy" in (batch / "test.md").read_text("utf-8")
 
 
 @pytest.mark.slow

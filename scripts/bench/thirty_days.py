@@ -100,7 +100,7 @@ def main() -> None:
             new = given[spare][options.images : 2 * options.images]
         _copy(new, site.folder / "inbox" / name)
         _live(site, day, name)
-    _check(site)
+    _check(site, names[options.first + POISONED - 1])
 
 
 def _copy(paths: list[Path], folder: Path) -> None:
@@ -152,7 +152,7 @@ def _kill_at_work(site: Site, job: "subprocess.Popen[str]") -> None:
     os.killpg(job.pid, signal.SIGKILL)
 
 
-def _check(site: Site) -> None:
+def _check(site: Site, poisoned: str) -> None:
     """Compare with joint training, and the published model with the run."""
     assert set(site.images().values()) == {1}, "an image is in two places"
     assert not list((site.folder / "inbox").rglob("*.jpg"))
@@ -175,6 +175,7 @@ def _check(site: Site) -> None:
     print(f"{measured['images']} test images: accuracy {measured['accuracy']:.1%}")
     print(f"published model: largest difference of a probability {_difference(site):.1e}")
     assert at_once["memory_sha256"] == current["memory_sha256"]
+    assert labels == [poisoned], "other batches are in quarantine than the poisoned one"
 
 
 def _difference(site: Site) -> float:
