@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 HERE = Path(__file__).parent.parent
 CLASSES = ["apple", "leaf", "sky"]
-ODD = ["café, noir", 'quote " & <tag>', "雪 \U0001f600"]
+ODD = ["café, noir", 'quote " & <tag>', "Z 雪 \U0001f600"]
 
 
 def target(folder: Path, name: str) -> Path:
