@@ -18,6 +18,7 @@ from PIL import Image
 from tests import runtimes, tiny
 from tests.conftest import CommandLine
 from tlcli import files, formats
+from tlcli.backbones import openvino_ir
 from tlcli.formats import FORMATS
 from tlcli.images import decode
 
@@ -165,6 +166,22 @@ def test_poor_agreement_of_int8_is_a_warning(
     options = ("--format", "litert", "--int8", "--calibrate", pictures / "test")
     tlcli("export", run, *options, "--out", tmp_path / "model.tflite")
     assert "warning: int8 answers as the run does on" in tlcli.err
+
+
+def test_a_run_in_bf16_is_compared_in_float32(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO computes in float32 here where the processor has no bf16."""
+    compiled = openvino_ir.compiled
+    monkeypatch.setattr(
+        openvino_ir, "compiled", lambda folder, size, _, streams: compiled(folder, size, "f32", 1)
+    )
+    run, out = tmp_path / "run", tmp_path / "model.onnx"
+    tlcli("pretrain", pictures / "first", "--out", run, "--precision", "bf16")
+    monkeypatch.setattr("tlcli.backbones.compiled", None)  # Keras alone is asked
+    answer = tlcli.json("export", run, "--format", "onnx", "--out", out)
+    assert "warning: the run computes features in bf16" in tlcli.err
+    assert 0 < answer["check"]["deviation"] < answer["check"]["limit"]
 
 
 @pytest.mark.parametrize(
