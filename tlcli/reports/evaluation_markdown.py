@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcli.reports import figures
 from tlcli.reports.html import clean
-from tlcli.reports.text import Cell, cell_text
+from tlcli.reports.tables import Cell, cell_text
 
 Json = dict[str, Any]
 

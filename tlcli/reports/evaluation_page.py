@@ -9,7 +9,7 @@ from tlcli.errors import BadImage
 from tlcli.images import thumbnail
 from tlcli.reports import confusion, evaluation_plots, figures, html
 from tlcli.reports.html import safe
-from tlcli.reports.text import Cell, cell_text, percent
+from tlcli.reports.tables import Cell, cell_text, percent
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tlcli.reports.text import Cell, percent
+from tlcli.reports.tables import Cell, percent
 
 Json = dict[str, Any]
 
