@@ -3,10 +3,12 @@
 Nothing of tlcli is imported: scikit-learn and NumPy are the oracle.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn import metrics
 
 Json = dict[str, Any]
@@ -78,6 +80,44 @@ def over_rounds(matrix: Sequence[Json]) -> Json:
         "average_incremental_accuracy": np.mean([entry["accuracy"] for entry in matrix]),
         "forgetting": np.mean(drops) if drops else None,
     }
+
+
+def assert_agrees(report: Json, call: Callable[..., str], true: Mapping[str, str]) -> None:
+    """Compare `evaluate --all-rounds --json` with the answers of every round to the same images.
+
+    Args:
+        report: of the last round.
+        call: runs the command line; its standard output.
+        true: path → class of every image.
+    """
+    introduced = {entry["class"]: entry["introduced_in_round"] for entry in report["per_class"]}
+    matrix = []
+    for number in range(1, report["round"] + 1):
+        known = {name: first for name, first in introduced.items() if first <= number}
+        paths = [path for path, label in true.items() if label in known]
+        command = ("predict", report["run"], *paths, "--json", "--top", 1000, "--round", number)
+        answers = [json.loads(line) for line in call(*command).splitlines()]
+        matrix.append(figures(answers, true, known))
+    _agree(report, {k: v for k, v in matrix[-1].items() if k != "accuracy_by_introduction"})
+    _agree(report, over_rounds(matrix))
+    assert len(report["rounds"]) == len(matrix)
+    several = ("per_class", "confusion")
+    for entry, expected in zip(report["rounds"], matrix, strict=True):
+        _agree(entry, {name: value for name, value in expected.items() if name not in several})
+
+
+def _agree(received: Json, expected: Json) -> None:
+    """Every expected figure is among those received."""
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            _agree(received[name], value)
+        elif isinstance(value, list):
+            assert len(received[name]) == len(value), name
+            for pair in zip(received[name], value, strict=True):
+                _agree(*pair)
+        else:
+            exact = value is None or isinstance(value, str)
+            assert received[name] == (value if exact else pytest.approx(value, abs=1e-9)), name
 
 
 def _of_introduction(

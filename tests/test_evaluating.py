@@ -46,21 +46,6 @@ def answers(tlcli: CommandLine, run: Path, paths: list[str], number: int) -> lis
     return [json.loads(line) for line in lines]
 
 
-def agree(received: Json, expected: Json) -> None:
-    """Every expected figure stands in the report."""
-    for name, value in expected.items():
-        if isinstance(value, dict):
-            agree(received[name], value)
-        elif isinstance(value, list):
-            assert len(received[name]) == len(value)
-            for pair in zip(received[name], value, strict=True):
-                agree(*pair)
-        else:
-            assert received[name] == (
-                value if value is None or isinstance(value, str) else pytest.approx(value, abs=1e-9)
-            ), name
-
-
 def labels_of(data: Path) -> dict[str, str]:
     return {str(path): path.parent.name for path in sorted(data.glob("*/*"))}
 
@@ -69,19 +54,8 @@ def test_all_figures_agree_with_the_answers_of_predict(
     tlcli: CommandLine, rounds: Path, photos: Path
 ) -> None:
     report = tlcli.json("evaluate", rounds, photos, "--all-rounds")
-    introduced = {e["class"]: e["introduced_in_round"] for e in report["per_class"]}
-    true = labels_of(photos)
-    matrix = []
-    for number in (1, 2, 3):
-        known = {name: first for name, first in introduced.items() if first <= number}
-        paths = [path for path, label in true.items() if label in known]
-        matrix.append(independent.figures(answers(tlcli, rounds, paths, number), true, known))
-    assert matrix[-1]["accuracy"] < 0.9
-    agree(report, {k: v for k, v in matrix[-1].items() if k != "accuracy_by_introduction"})
-    agree(report, independent.over_rounds(matrix))
-    several = ("per_class", "confusion")
-    for entry, expected in zip(report["rounds"], matrix, strict=True):
-        agree(entry, {name: value for name, value in expected.items() if name not in several})
+    assert report["accuracy"] < 0.9
+    independent.assert_agrees(report, tlcli, labels_of(photos))
     assert [entry["classes"] for entry in report["rounds"]] == [3, 4, 5]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,16 @@ from PIL import Image
 from tests import runtimes, tiny
 from tests.conftest import CommandLine
 from tlcli import files, formats
+from tlcli.backbones import openvino_ir
 from tlcli.formats import FORMATS
+from tlcli.images import decode
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 HERE = Path(__file__).parent.parent
 CLASSES = ["apple", "leaf", "sky"]
-ODD = ["café, noir", 'quote " & <tag>', "雪 \U0001f600"]
+ODD = ["café, noir", 'quote " & <tag>', "Z 雪 \U0001f600"]
 
 
 def target(folder: Path, name: str) -> Path:
@@ -163,6 +166,22 @@ def test_poor_agreement_of_int8_is_a_warning(
     options = ("--format", "litert", "--int8", "--calibrate", pictures / "test")
     tlcli("export", run, *options, "--out", tmp_path / "model.tflite")
     assert "warning: int8 answers as the run does on" in tlcli.err
+
+
+def test_a_run_in_bf16_is_compared_in_float32(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO computes in float32 here where the processor has no bf16."""
+    compiled = openvino_ir.compiled
+    monkeypatch.setattr(
+        openvino_ir, "compiled", lambda folder, size, _, streams: compiled(folder, size, "f32", 1)
+    )
+    run, out = tmp_path / "run", tmp_path / "model.onnx"
+    tlcli("pretrain", pictures / "first", "--out", run, "--precision", "bf16")
+    monkeypatch.setattr("tlcli.backbones.compiled", None)  # Keras alone is asked
+    answer = tlcli.json("export", run, "--format", "onnx", "--out", out)
+    assert "warning: the run computes features in bf16" in tlcli.err
+    assert 0 < answer["check"]["deviation"] < answer["check"]["limit"]
 
 
 @pytest.mark.parametrize(
@@ -425,3 +444,58 @@ def test_a_real_network_gives_the_answers_of_the_run_in_another_process(
     assert labels == answer["classes"]
     order = [labels.index(label) for label in classes]
     assert formats.compare(expected, received[:, order]).deviation < 1e-4
+
+
+GUIDE = (HERE / "docs" / "export.md").read_text("utf-8")
+SNIPPETS = dict(re.findall(r"<!-- (.+?) -->\n```python\n(.*?)```", GUIDE, re.DOTALL))
+
+
+def test_the_guide_has_a_snippet_for_every_format() -> None:
+    expected = [f"{name}: model{entry.suffix}" for name, entry in FORMATS.items()]
+    assert list(SNIPPETS) == ["pixels.py", *expected]
+
+
+def test_the_guide_reads_an_image_as_tlcli_does(tmp_path: Path) -> None:
+    """A large JPEG that is decoded at a fraction, one that lies on its side, a grey PNG."""
+    names: dict[str, Any] = {}
+    exec(SNIPPETS["pixels.py"], names)
+    pixels = np.kron(noise(30, 1)[0], np.ones((12, 16, 1), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "large.jpg")
+    Image.fromarray(pixels[:100, :80]).save(tmp_path / "side.jpg", exif=exif)
+    Image.fromarray(pixels[:50, :70, 0]).save(tmp_path / "grey.png")
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_array_equal(names["read"](path, 32)[0], decode(path, 32))
+
+
+SLOW_TO_IMPORT = ("keras", "savedmodel")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW_TO_IMPORT else []) for n in FORMATS],
+)
+def test_the_snippet_of_the_guide_gives_the_answer_of_the_run(
+    tlcli: CommandLine, run: Path, tmp_path: Path, name: str
+) -> None:
+    """In a process of its own, which does not import tlcli."""
+    photo = tiny.draw(tmp_path / "drawn", ["leaf"], count=1, seed=5) / "leaf" / "000.png"
+    Image.open(photo).save(tmp_path / "photo.jpg", quality=95)
+    tlcli("export", run, "--format", name, "--out", target(tmp_path, name))
+    expected = json.loads(tlcli("predict", run, tmp_path / "photo.jpg", "--json"))
+    (tmp_path / "pixels.py").write_text(SNIPPETS["pixels.py"], "utf-8")
+    (tmp_path / "use.py").write_text(SNIPPETS[f"{name}: {target(tmp_path, name).name}"], "utf-8")
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "use.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    label, probability = done.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert label == expected["label"] == "leaf"
+    assert float(probability) == pytest.approx(expected["probability"], abs=1e-5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import independent
 from tlcli import backbones, evaluation, extension, heads, images, memory, runs
 from tlcli.config import no_progress
 from tlcli.heads import Known, Recipe
@@ -28,12 +29,17 @@ pytestmark = [
 ]
 
 
-def tlcli(*arguments: object) -> Any:
-    """Run the installed command line in a process of its own; its one JSON object."""
-    command = [sys.executable, "-m", "tlcli", *map(str, arguments), "--json"]
+def call(*arguments: object) -> str:
+    """Run the installed command line in a process of its own; its standard output."""
+    command = [sys.executable, "-m", "tlcli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def tlcli(*arguments: object) -> Any:
+    """The one JSON object that a command prints."""
+    return json.loads(call(*arguments, "--json"))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +70,10 @@ def test_three_rounds_without_old_images_equal_joint_training(
     at_once = tlcli("pretrain", splits / "joint.csv", "--out", joint, *options)
     assert last["memory_sha256"] == at_once["memory_sha256"]
     assert last["exact"] is True
-    report = tlcli("evaluate", rounds, splits / "test.csv")
+    report = tlcli("evaluate", rounds, splits / "test.csv", "--all-rounds")
     assert report["mean_class_accuracy"] >= limit
+    tested = images.scan(splits / "test.csv").images
+    independent.assert_agrees(report, call, {str(image.path): image.label for image in tested})
     assert [entry["class"] for entry in report["per_class"]][-1] == "yin_yang"
     assert len(report["per_class"]) == 51
     assert report["accuracy"] == tlcli("evaluate", joint, splits / "test.csv")["accuracy"]

@@ -1,5 +1,6 @@
 """An evaluation for the terminal, a pull request and a CI server."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +24,12 @@ NAMES = (NASTY, "a|b", "a\\|b", "a\\", "`", "``a`", "*x*", "a  b", "", "<!--", "
 def rendered(text: str) -> Page:
     """The page that a Markdown renderer with tables makes of it."""
     return Page(MarkdownIt("commonmark").enable("table").render(text))
+
+
+def outside_code(text: str) -> str:
+    """The HTML without what stands in code style, where GitHub looks for no mentions."""
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    return re.sub("<code>.*?</code>", "", html, flags=re.S)
 
 
 def test_markdown_says_what_the_page_says() -> None:
@@ -57,10 +64,12 @@ def test_markdown_obeys_no_name() -> None:
         "against": evaluations.AGAINST | {"run": NASTY},
     }
     content["card"] |= {"data": NASTY, "config": {NASTY: [NASTY]}}
-    page = rendered(evaluation_markdown(content))
+    text = evaluation_markdown(content)
+    page = rendered(text)
     expected = rendered(evaluation_markdown(evaluation(3, against=evaluations.AGAINST)))
     assert set(page.tags) == set(expected.tags) | {"ul", "li"}
     assert " ".join(clean(NASTY).split()) in page.words
+    assert "@you" not in outside_code(text), "a mention"
 
 
 def test_markdown_of_one_class_without_mistakes() -> None:

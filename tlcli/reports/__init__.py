@@ -1,6 +1,9 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-text                 tables and short summaries
+tables               the pieces of text: tables, shares, bytes
+rounds               a round that was published
+history              the rounds on disk
+text                 other short results
 comparison           the table of `compare`, and which method to take
 page                 the same as one HTML file with its plots inside
 figures              what every report of an evaluation says, whatever its format
@@ -22,9 +25,20 @@ from tlcli.reports.comparison import comparison_text
 from tlcli.reports.curves import curves
 from tlcli.reports.diagnosis import diagnosis_text
 from tlcli.reports.evaluation_text import evaluation_text
+from tlcli.reports.history import (
+    details_text,
+    pruned_text,
+    rollback_text,
+    round_details,
+    round_summary,
+    rounds_text,
+    verification_text,
+)
 from tlcli.reports.junit import write_junit
 from tlcli.reports.page import write_comparison
 from tlcli.reports.predictions import PREDICTION_LINES
+from tlcli.reports.rounds import round_text
+from tlcli.reports.tables import percent, table
 from tlcli.reports.text import (
     backbones_text,
     blocks_text,
@@ -32,18 +46,8 @@ from tlcli.reports.text import (
     cleared_text,
     data_text,
     demo_text,
-    details_text,
     export_text,
     moments_text,
-    percent,
-    pruned_text,
-    rollback_text,
-    round_details,
-    round_summary,
-    round_text,
-    rounds_text,
-    table,
-    verification_text,
 )
 from tlcli.reports.writing import (
     require_evaluation_report,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tlcli.reports.text import table
+from tlcli.reports.tables import table
 
 Json = dict[str, Any]
 

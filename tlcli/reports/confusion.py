@@ -37,6 +37,10 @@ STYLE = """
 .w4 { background: #c85300; color: #fff } .w5 { background: #8f3b00; color: #fff }
 @media (max-width: 40rem) { .matrix thead span { max-height: 6rem }
   .matrix tbody span { max-width: 6rem } }
+@media print { .matrix { overflow: visible; max-height: none; border: 0; break-inside: avoid }
+  .matrix table { font-size: min(9px, 50vw / (var(--classes) + 10)) }
+  .matrix th, .matrix td { position: static; min-width: 0;
+    height: 1.6em; padding: 0 .1em } .matrix span { padding: 0 } }
 """
 
 
@@ -53,7 +57,8 @@ def matrix(content: Json) -> str:
     rows = "\n".join(_row(name, cells.get(name, {}), shown) for name in shown)
     return (
         f"<p>{_legend(content, shown)}</p>\n"
-        '<div class="matrix" tabindex="0" role="region" aria-label="confusion matrix">'
+        f'<div class="matrix" style="--classes: {len(shown)}" tabindex="0" role="region" '
+        'aria-label="confusion matrix">'
         f"<table>\n<thead><tr><th>true \\ predicted</th>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table></div>"
     )

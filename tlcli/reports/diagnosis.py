@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tlcli.reports.text import byte_text, table
+from tlcli.reports.tables import byte_text, table
 
 Json = dict[str, Any]
 

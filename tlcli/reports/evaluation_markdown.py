@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcli.reports import figures
 from tlcli.reports.html import clean
-from tlcli.reports.text import Cell, cell_text
+from tlcli.reports.tables import Cell, cell_text
 
 Json = dict[str, Any]
 
@@ -20,8 +20,8 @@ _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 def evaluation_markdown(content: Json) -> str:
     """The figures, gates, worst classes, most confused pairs, rounds, and the model card."""
     parts = (
-        f"## {plain(figures.title(content))}",
-        plain(figures.measured_on(content)),
+        f"## {figures.title(content, code)}",
+        figures.measured_on(content, code),
         *_gates(content),
         _headline(content),
         figures.interval_method(content),
@@ -42,20 +42,8 @@ def code(text: str) -> str:
     line = " ".join(clean(text).split())
     if line and not _NOT_IN_CODE.search(line):
         return f"`{line}`"
-    return f"<code>{_entities(line)}</code>"
-
-
-def plain(text: str) -> str:
-    """A sentence on one line of which nothing is interpreted."""
-    return re.sub(r"[\\`*_{}\[\]<>#!|~@&$]", _entity, " ".join(clean(text).split()))
-
-
-def _entities(text: str) -> str:
-    return _PUNCTUATION.sub(_entity, text)
-
-
-def _entity(found: re.Match[str]) -> str:
-    return f"&#{ord(found[0])};"
+    entities = _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", line)
+    return f"<code>{entities}</code>"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
@@ -75,7 +63,7 @@ def _gates(content: Json) -> list[str]:
     """Those that failed first."""
     gates = sorted(content["gates"], key=lambda gate: bool(gate["passed"]))
     marks = {True: "✅ passed", False: "❌ failed"}
-    lines = [f"- {marks[bool(gate['passed'])]}: {plain(figures.gate_text(gate))}" for gate in gates]
+    lines = [f"- {marks[bool(gate['passed'])]}: {figures.gate_text(gate, code)}" for gate in gates]
     return ["\n".join(lines)] if lines else []
 
 
@@ -90,7 +78,7 @@ def _against(content: Json) -> list[str]:
     if against is None:
         return []
     rows = table(figures.AGAINST_COLUMNS, figures.against_rows(against))
-    return ["### Against another run", plain(figures.against_text(against)), rows]
+    return ["### Against another run", figures.against_text(against, code), rows]
 
 
 def _worst(content: Json) -> list[str]:

@@ -9,7 +9,7 @@ from tlcli.errors import BadImage
 from tlcli.images import thumbnail
 from tlcli.reports import confusion, evaluation_plots, figures, html
 from tlcli.reports.html import safe
-from tlcli.reports.text import Cell, cell_text, percent
+from tlcli.reports.tables import Cell, cell_text, percent
 
 Json = dict[str, Any]
 
@@ -36,13 +36,9 @@ _STYLE = """
   .figures tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid #ddd; padding: .3rem 0 }
   .figures td { border: 0; padding: 0 .7rem 0 0 } .figures td:first-child { font-weight: 600 }
   .figures td:first-child, .figures td:last-child { flex-basis: 100% } }
-@media print { body { max-width: none; padding: 0; font-size: 12px }
+@media print { :root { font-size: 12px } body { max-width: none; padding: 0; font-size: 12px }
   h2 { break-after: avoid } figure, tr { break-inside: avoid }
-  .scroll, .matrix { overflow: visible; max-height: none } .matrix { border: 0 }
-  .matrix table { font-size: calc(45vw / (var(--classes) + 10)) }
-  .matrix th, .matrix td { position: static; min-width: 0; height: auto; padding: 0 .1em }
-  .matrix tbody span, .matrix thead span { max-width: 9em; max-height: 9em }
-  th button::after { content: "" !important } }
+  .scroll { overflow: visible } th button::after { content: "" !important } }
 """
 
 
@@ -65,7 +61,7 @@ def evaluation_page(content: Json) -> str:
             *_card(content),
             *_left_out(content),
         ),
-        _STYLE + confusion.STYLE + f":root {{ --classes: {len(content['per_class'])} }}\n",
+        _STYLE + confusion.STYLE,
         sorting=True,
     )
 

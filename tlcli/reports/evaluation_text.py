@@ -3,7 +3,7 @@
 from typing import Any
 
 from tlcli.reports import figures
-from tlcli.reports.text import table
+from tlcli.reports.tables import table
 
 Json = dict[str, Any]
 

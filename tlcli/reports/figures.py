@@ -1,11 +1,11 @@
 """What every report of an evaluation says, whatever its format; drawn from the JSON object."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tlcli.reports.text import Cell, percent
+from tlcli.reports.tables import Cell, percent
 
 Json = dict[str, Any]
 
@@ -75,15 +75,19 @@ GATES = {
 """What each gate looks at, and on which side of the limit it passes."""
 
 
-def title(content: Json) -> str:
+Named = Callable[[str], str]
+"""How a sentence shows the name of a run, a class or a file."""
+
+
+def title(content: Json, named: Named = str) -> str:
     """Which round was measured."""
-    return f"{content['run']}: round {content['round']}"
+    return f"{named(content['run'])}: round {content['round']}"
 
 
-def measured_on(content: Json) -> str:
+def measured_on(content: Json, named: Named = str) -> str:
     """On what it was measured."""
     card = content["card"]
-    text = f"{content['images']} images of {card['data']}, {card['classes']} classes."
+    text = f"{content['images']} images of {named(card['data'])}, {card['classes']} classes."
     if left_out := len(content["skipped"]):
         text += f" {left_out} left out."
     return text
@@ -129,10 +133,10 @@ def interval(key: str, ends: list[float] | None) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
-def gate_text(gate: Json) -> str:
+def gate_text(gate: Json, named: Named = str) -> str:
     """What a gate measured and what it asked for."""
     what, side = GATES[gate["name"]]
-    where = f" ({gate['class']})" if gate["class"] is not None else ""
+    where = f" ({named(gate['class'])})" if gate["class"] is not None else ""
     return (
         f"{gate['name']}: {what}{where} {percent(gate['value'])}, "
         f"{side} {100 * gate['limit']:g} % asked for"
@@ -218,14 +222,14 @@ EVERY_ROUND = (
 """The columns of `every_round_rows`."""
 
 
-def against_text(against: Json) -> str:
+def against_text(against: Json, named: Named = str) -> str:
     """The comparison with another run, in one sentence."""
     low, high = (f"{100 * end:+.1f}" for end in against["interval"])
     return (
-        f"Against {against['run']}, round {against['round']}, on the {against['images']} images "
-        f"of the {against['classes']} classes that both know: {percent(against['accuracy'])} "
-        f"here, {percent(against['other_accuracy'])} there, difference "
-        f"{100 * against['difference']:+.1f} points ({low} to {high}), McNemar's test "
+        f"Against {named(against['run'])}, round {against['round']}, on the {against['images']} "
+        f"images of the {against['classes']} classes that both know: "
+        f"{percent(against['accuracy'])} here, {percent(against['other_accuracy'])} there, "
+        f"difference {100 * against['difference']:+.1f} points ({low} to {high}), McNemar's test "
         f"p = {against['p_value']:.2g}."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import starmap
 
-from tlcli.reports.text import Cell, cell_text
+from tlcli.reports.tables import Cell, cell_text
 
 _STYLE = """
 :root { color-scheme: light }

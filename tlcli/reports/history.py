@@ -1,0 +1,113 @@
+"""The rounds of a run on disk → JSON and text."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tlcli.memory import bytes_by_part
+from tlcli.reports.rounds import memory_line, named
+from tlcli.reports.tables import byte_text, counted, table
+from tlcli.runs import Round
+
+Json = dict[str, Any]
+
+
+def round_summary(entry: Round) -> Json:
+    """What `rounds list` says of a round."""
+    manifest = entry.manifest
+    introduced = [c.name for c in manifest.classes if c.introduced_in_round == manifest.round]
+    return {
+        "round": manifest.round,
+        "created": manifest.created,
+        "command": manifest.command,
+        "strategy": manifest.strategy,
+        "head": manifest.head,
+        "backbone": manifest.backbone,
+        "classes": len(manifest.classes),
+        "new_classes": introduced,
+        "exact": manifest.exact,
+        "memory": manifest.memory,
+        "memory_sha256": manifest.memory_sha256,
+        "bytes": sum(path.stat().st_size for path in entry.folder.iterdir()),
+        "bytes_by_part": bytes_by_part(entry),
+    }
+
+
+def rounds_text(summaries: Sequence[Json]) -> str:
+    """A line a round."""
+    rows = [
+        (
+            entry["round"],
+            entry["created"],
+            entry["command"],
+            entry["strategy"],
+            entry["head"],
+            entry["backbone"],
+            entry["classes"],
+            named(entry["new_classes"], most=2),
+            "yes" if entry["exact"] else "no",
+            entry["memory"],
+            byte_text(entry["bytes"]),
+        )
+        for entry in summaries
+    ]
+    columns = ("round", "created", "command", "strategy", "head", "backbone", "classes", "new")
+    return table((*columns, "exact", "memory", "size"), rows)
+
+
+def round_details(entry: Round) -> Json:
+    """What `rounds show` says of a round: its manifest, and its report."""
+    manifest = asdict(entry.manifest)
+    report = json.loads(entry.file("report.json").read_text("utf-8"))
+    measured = {name: report[name] for name in ("images", "validation", "calibration")}
+    measured["training"] = report.get("training")
+    return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}
+
+
+def details_text(details: Json) -> str:
+    """The details of a round, a line each."""
+    simple = {
+        name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
+    }
+    lines = [f"{name:22}{value}" for name, value in simple.items()]
+    for name in (
+        *("config", "versions", "images", "training", "validation", "calibration"),
+        *("head_options", "projection", "bytes_by_part"),
+    ):
+        lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
+    rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]
+    return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)
+
+
+def rollback_text(content: Json) -> str:
+    """The round that counts now."""
+    run, number, source = content["run"], content["round"], content["source"]
+    if not content["changed"]:
+        return f"{run}: nothing to do. Round {number} has the content of round {source}."
+    return "\n".join(
+        (
+            f"{run}: round {number} (rollback, the content of round {source})",
+            f"  classes     {len(content['classes'])}, back: {named(content['new_classes'])}",
+            f"  forgotten   {named(content['forgotten_classes'])}",
+            f"  memory      {memory_line(content)}",
+        )
+    )
+
+
+def pruned_text(content: Json) -> str:
+    """What is left."""
+    kept, gone = content["rounds"], len(content["removed"])
+    left = f"rounds {kept[0]} to {kept[-1]} are" if len(kept) > 1 else f"round {kept[0]} is"
+    if not gone:
+        return f"{content['run']}: nothing to do, {left} all there is"
+    removed, freed = counted(gone, "round", "rounds"), byte_text(content["freed_bytes"])
+    return f"{content['run']}: {removed} removed, {freed} freed; {left} left"
+
+
+def verification_text(content: Json) -> str:
+    """Whether a run is intact."""
+    if content["damages"]:
+        damages = (f"  {damage}" for damage in content["damages"])
+        return "\n".join((f"{content['run']}: damaged", *damages))
+    return f"{content['run']}: intact, {len(content['rounds'])} rounds"
