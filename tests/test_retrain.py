@@ -177,7 +177,7 @@ def test_a_good_batch_is_published_and_filed_away(site: Site) -> None:
     assert [call.split()[0] for call in calls] == [
         *("extend-classes", "evaluate", "evaluate", "export", "rounds")
     ]
-    assert "--max-regression 2% --min-class-accuracy 60% --report" in calls[1]
+    assert "--max-regression 2% --min-class-accuracy 65% --report" in calls[1]
     assert "--ignore-unknown --fail-under 60% --report" in calls[2]
     assert calls[4].endswith("--keep 5")
     assert site() == ""
