@@ -188,7 +188,7 @@ def predict(verbosity: int, /, form: str | None, **options: Any) -> None:
 @click.option(
     "--int8",
     is_flag=True,
-    help="Weights and activations in 8 bits: a quarter of the size (litert).",
+    help="Weights and activations in 8 bits: a third of the size (litert).",
 )
 @option(
     ExportConfig,
