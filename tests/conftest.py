@@ -22,6 +22,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLCLI_CACHE_DIR", str(folder / "cache"))
         patch.setenv("TLCLI_LOG_DIR", str(folder / "log"))
+        patch.setenv("COLUMNS", "160")  # tables are as wide in every terminal, and without one
         patch.setattr(socket.socket, "connect", _refuse)
         patch.setattr(socket, "getaddrinfo", _refuse)
         yield folder

@@ -94,6 +94,7 @@ def workplace(
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
     function = f'tlcli() {{ PYTHONPATH={HERE} {sys.executable} -m tests.tiny "$@"; }}'
@@ -110,6 +111,7 @@ def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
     assert (folder / "report.xml").read_text()
 
 
+@pytest.mark.slow
 def test_the_snippet_of_python_md_runs(workplace: Path) -> None:
     (snippet,) = blocks("python.md", "python")
     environment = {**os.environ, "PYTHONPATH": str(HERE)}

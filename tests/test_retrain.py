@@ -487,6 +487,7 @@ def real(run: Path, pictures: Path, tmp_path: Path) -> Site:
     return Site(tmp_path, program)
 
 
+@pytest.mark.slow
 def test_the_crontab_line_of_the_docs_publishes_a_good_batch(
     real: Site, pictures: Path, isolated: Path
 ) -> None:
