@@ -71,6 +71,18 @@ def test_an_earlier_round_is_measured_as_if_it_were_the_last(
     assert "9" in tlcli.error(2, "evaluate", rounds, photos, "--round", 9)
 
 
+def test_a_round_that_was_rolled_back_is_not_on_the_way(
+    tlcli: CommandLine, run: Path, photos: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", run, pictures / "second", "--strategy", "naive")
+    tlcli("rounds", "rollback", run)
+    tlcli("extend-classes", run, pictures / "second")
+    report = tlcli.json("evaluate", run, photos, "--ignore-unknown", "--max-regression", "30%")
+    assert [entry["round"] for entry in report["rounds"]] == [1, 3, 4]
+    assert report["rounds"][0]["accuracy"] == report["rounds"][1]["accuracy"]
+    assert report["gates"][0]["value"] < 0.3
+
+
 def test_mistakes_are_the_surest_first(tlcli: CommandLine, rounds: Path, photos: Path) -> None:
     report = tlcli.json("evaluate", rounds, photos)
     true = labels_of(photos)

@@ -37,9 +37,18 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
 
 
 def _history(run: Run, number: int | None) -> list[Round]:
-    """The rounds that know classes, up to the one that is measured."""
+    """The rounds that know classes on the way to the one that is measured, the oldest first.
+
+    Rounds that were rolled back are not on the way.
+    """
+    by_number: dict[int | None, Round] = {entry.number: entry for entry in run.rounds()}
     rounds.require_classes(current := run.round(number))
-    return [entry for entry in run.rounds() if entry.classes and entry.number <= current.number]
+    way: list[Round] = []
+    entry: Round | None = current
+    while entry is not None:
+        way.append(entry)
+        entry = by_number.get(entry.manifest.parent)
+    return [entry for entry in reversed(way) if entry.classes]
 
 
 @dataclass(frozen=True, eq=False)
