@@ -1,5 +1,6 @@
 """`tlcli doctor`: what is here, and the whole way once."""
 
+import errno
 import itertools
 
 import pytest
@@ -51,3 +52,13 @@ def test_wrong_answers_are_a_failure(tlcli: CommandLine, monkeypatch: pytest.Mon
     found = tlcli.json("doctor", code=4)
     assert found["smoke"][-1]["name"] == "evaluate"
     assert "accuracy=0.000" in tlcli.err
+
+
+def test_a_full_disk_is_a_finding(tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    found = tlcli.json("doctor", code=6)
+    assert "No space left" in found["smoke"][-1]["detail"]
+    assert found["versions"]

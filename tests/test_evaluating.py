@@ -1,7 +1,10 @@
 """`evaluate` through the command line: every figure agrees with what `predict` answers."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from tests import independent, tiny
 from tests.conftest import CommandLine
 
 Json = dict[str, Any]
+
+HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +179,53 @@ def test_other_runs_that_cannot_be_compared(
         (strange / name).rename(strange / f"other {name}")
     tlcli("pretrain", strange, "--out", other := tmp_path / "other")
     assert "both runs" in tlcli.error(3, "evaluate", rounds, photos, "--against", other)
+
+
+def test_a_gate_that_cannot_be_measured_does_not_pass(
+    tlcli: CommandLine, run: Path, photos: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", run, pictures / "second")
+    command = ("evaluate", run, photos, "--ignore-unknown", "--max-regression", "50%")
+    assert tlcli.json(*command)["gates"][0]["passed"]
+    tlcli("rounds", "prune", run, "--keep", 1)
+    (gate,) = tlcli.json(*command, code=4)["gates"]
+    assert (gate["value"], gate["passed"]) == (None, False)
+    first = ("evaluate", run, photos, "--round", 1)
+    assert "1" in tlcli.error(2, *first)
+
+
+def test_reports_are_written_though_nobody_reads_the_answer(
+    rounds: Path, photos: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.md"
+    command = f"{sys.executable} -m tests.tiny evaluate {rounds} {photos} --report {report}"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} > /dev/full"], cwd=HERE, capture_output=True, text=True
+    )
+    assert done.returncode == 6
+    assert report.read_text()
+
+
+def test_a_device_is_no_file_for_a_report(
+    tlcli: CommandLine, rounds: Path, photos: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(pipe := tmp_path / "junit.xml")
+    assert "pipe" in tlcli.error(2, "evaluate", rounds, photos, "--junit", pipe)
+    (link := tmp_path / "link.md").symlink_to(tmp_path / "report.md")
+    tlcli("evaluate", rounds, photos, "--report", link)
+    assert link.is_symlink()
+    assert (tmp_path / "report.md").read_text()
+
+
+def test_many_rounds_fit_into_a_terminal(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    names = [f"kind {number}" for number in range(8)]
+    for number, name in enumerate(names):
+        tiny.draw(tmp_path / name, ["sun"], count=3, seed=100 + number)
+        (tmp_path / name / "sun").rename(tmp_path / name / name)
+        tlcli("extend-classes", run, tmp_path / name, "--no-keras-model")
+    text = tlcli("evaluate", run, pictures / "first")
+    assert "3 columns of earlier rounds are left out" in text
+    assert "classes of round 9" in text
+    assert "classes of round 1 " in text

@@ -437,10 +437,17 @@ def test_batches_grow_and_files_beside_standard_input_keep_their_place(data):
     ]  # fmt: skip
 
 
-def test_paths_on_standard_input_in_another_encoding():
-    stdin = io.BufferedReader(io.BytesIO(b"K\xe4se.png\n"))
-    with pytest.raises(DataError, match="UTF-8"):
-        list(image_batches(["-"], itertools.repeat(32), stdin))
+def test_paths_on_standard_input_may_be_any_bytes():
+    stdin = io.BufferedReader(io.BytesIO(b"K\xe4se.png\n\xc3\xa4.png"))
+    (first,), (second,) = image_batches(["-"], itertools.repeat(32), stdin)
+    assert os.fsencode(first) == b"K\xe4se.png"
+    assert second == Path("ä.png")
+
+
+def test_a_long_line_on_standard_input_arrives_whole():
+    stdin = io.BufferedReader(io.BytesIO(b"a" * 300_000 + b"\nb\n"))
+    batches = list(image_batches(["-"], itertools.repeat(32), stdin))
+    assert [len(str(path)) for batch in batches for path in batch] == [300_000, 1]
 
 
 def test_patterns_match_what_the_shell_has_not(data):

@@ -82,3 +82,16 @@ def test_what_is_wrong_is_raised(first_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError):
         library.open_run(tmp_path)
     assert issubclass(RunError, TlcliError)
+
+
+def test_one_path_is_enough_and_senseless_numbers_are_refused(
+    tiny_backbone: None, first_run: Path, pictures: Path
+) -> None:
+    run = library.open_run(first_run)
+    image = pictures / "test" / "sky" / "000.png"
+    for path in (image, str(image)):
+        (answer,) = run.predict(path)
+        assert answer.label == "sky"
+    for options in ({"top": 0}, {"top": -1}, {"threshold": 50}):
+        with pytest.raises(UsageError):
+            run.predict(image, **options)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def test_a_class_named_unknown_cannot_be_told_from_the_answer(
     shutil.copytree(pictures / "test", tmp_path / "data")
     (tmp_path / "data" / "sun").rename(tmp_path / "data" / "unknown")
     tlcli("pretrain", tmp_path / "data", "--out", tmp_path / "run")
-    assert "--threshold" in tlcli.error(
+    assert "'unknown'" in tlcli.error(
         2, "predict", tmp_path / "run", pictures / "test", "--threshold", 0.5
     )
     assert len(lines(tlcli, "predict", tmp_path / "run", pictures / "test")) == 20
@@ -160,3 +161,98 @@ def test_patterns_are_matched_where_no_shell_does(
         Image.new("RGB", (40, 40), (80, 140, 230)).save(tmp_path / name, "png")
     answers = lines(tlcli, "predict", first_run, f"{tmp_path}/[ab].*")
     assert [Path(answer["path"]).name for answer in answers] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", ""])
+def test_a_name_may_hold_anything(
+    tlcli: CommandLine, first_run: Path, tmp_path: Path, form: str
+) -> None:
+    """In a process of its own, whose standard output is as strict as that of most locales."""
+    names = (b"line\nend.png", b"car\rriage.png", b'quo"te,s.png', b"l\xe9.png")
+    for name in names:
+        Image.new("RGB", (40, 40), (80, 140, 230)).save(tmp_path / "x.png")
+        (tmp_path / "x.png").rename(tmp_path / os.fsdecode(name))
+    command = [sys.executable, "-m", "tests.tiny", "predict", first_run, tmp_path, *form.split()]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if form == "--json":
+        paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+    elif form == "--csv":
+        text = io.StringIO(os.fsdecode(done.stdout), newline="")
+        paths = [row["path"] for row in csv.DictReader(text)]
+    else:
+        assert all(name in done.stdout for name in names)
+        return
+    assert {os.fsencode(Path(path).name) for path in paths} == set(names)
+
+
+@pytest.mark.parametrize("taken", ["folder", "file", "dangling link"])
+def test_what_lies_where_a_copy_should_go_stays(
+    tlcli: CommandLine, first_run: Path, pictures: Path, tmp_path: Path, taken: str
+) -> None:
+    place = tmp_path / "sorted" / "sky"
+    source = pictures / "test" / "sky" / "000.png"
+    if taken == "file":
+        place.parent.mkdir()
+        place.write_text("mine")
+        tlcli.error(6, "predict", first_run, source, "--copy-into", tmp_path / "sorted")
+        assert place.read_text() == "mine"
+        return
+    place.mkdir(parents=True)
+    if taken == "folder":
+        (place / "000.png").mkdir()
+    else:
+        (place / "000.png").symlink_to("nowhere")
+    (answer,) = lines(tlcli, "predict", first_run, source, "--copy-into", tmp_path / "sorted")
+    assert answer["copied_to"] == str(place / "000-2.png")
+    assert (place / "000.png").is_dir() or (place / "000.png").is_symlink()
+
+
+def test_a_long_name_is_copied(
+    tlcli: CommandLine, first_run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / f"{'n' * 250}.png"
+    shutil.copy(pictures / "test" / "sky" / "000.png", image)
+    (answer,) = lines(tlcli, "predict", first_run, image, "--copy-into", tmp_path / "sorted")
+    assert Path(answer["copied_to"]).read_bytes() == image.read_bytes()
+
+
+def test_copies_do_not_go_into_the_run(tlcli: CommandLine, first_run: Path, pictures: Path) -> None:
+    target = first_run / "rounds"
+    assert "rounds" in tlcli.error(
+        2, "predict", first_run, pictures / "test", "--copy-into", target
+    )
+
+
+def test_an_empty_path_is_a_mistake(tlcli: CommandLine, first_run: Path) -> None:
+    assert "empty" in tlcli.error(2, "predict", first_run, "")
+
+
+def test_a_form_may_come_from_a_file_or_the_environment(
+    tlcli: CommandLine,
+    first_run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (config := tmp_path / "c.toml").write_text("[predict]\njson = true\n")
+    image = pictures / "test" / "sky" / "000.png"
+    assert json.loads(tlcli("--config", config, "predict", first_run, image))["label"] == "sky"
+    monkeypatch.setenv("TLCLI_PREDICT_JSON", "1")
+    assert json.loads(tlcli("predict", first_run, image))["label"] == "sky"
+    assert "both" in tlcli.error(2, "predict", first_run, image, "--csv")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [("| true", 141), (">/dev/full", 6), ("<&-", 3), ("- <&-", 3)]
+)
+def test_outputs_and_inputs_that_are_gone(
+    first_run: Path, pictures: Path, tmp_path: Path, redirection: str, code: int
+) -> None:
+    paths = tmp_path / "nothing" if "<&-" in redirection else pictures / "test"
+    command = f"{sys.executable} -m tests.tiny predict {first_run} {paths} {redirection}"
+    script = f'{command}; echo "${{PIPESTATUS[0]}}" >&2'
+    done = subprocess.run(["bash", "-c", script], cwd=HERE, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == str(code)
+    assert "bug" not in done.stderr

@@ -47,7 +47,7 @@ def test_a_failed_gate_still_writes_every_report(
     next((test / wrong).iterdir()).rename(test / right / "mistaken.png")
     tlcli("evaluate", run, test, *files, *options, code=4)
     words = Page(page.read_text("utf-8")).words
-    assert f"Failed: min-class-accuracy: lowest accuracy of a class ({right}) 75.0 %" in words
+    assert f"Failed: min-class-accuracy: lowest accuracy of a class ({right}) 75 %" in words
     assert "Passed: max-regression" in words and "Model card" in words
     assert "mistaken.png" in words and "not shown" not in words
     assert "min-class-accuracy" in text.read_text("utf-8")

@@ -77,7 +77,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full or the folder may not be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with saving(path):
             with aside.open("wb") as stream:

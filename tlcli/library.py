@@ -43,12 +43,12 @@ class OpenRun:
         return self._predictor.lens.stored.image_size
 
     def predict(
-        self, paths: Iterable[str | Path], top: int = 5, threshold: float = 0.0
+        self, paths: str | Path | Iterable[str | Path], top: int = 5, threshold: float = 0.0
     ) -> list[Prediction]:
         """Label image files; a file that cannot be read has its error in its answer.
 
         Args:
-            paths: files, folders and patterns, as for `tlcli predict`.
+            paths: files, folders and patterns, as for `tlcli predict`; one, or several.
             top: how many classes each answer lists.
             threshold: probability (0 to 1) below which the label is "unknown".
 
@@ -56,9 +56,12 @@ class OpenRun:
             An answer for each file, in order.
 
         Raises:
+            UsageError: `top` or `threshold` is out of its range.
             TlcliError: the run cannot be used; see errors.py.
         """
-        found = list(images.find_images(paths))
+        self._predictor.require(top, threshold)
+        given = [paths] if isinstance(paths, str | Path) else paths
+        found = list(images.find_images(given))
         answers = self._predictor.answers(found, top, threshold, no_progress)
         return [answer for answer, _ in answers]
 

@@ -1,5 +1,7 @@
 """The command group, and the one place where errors become messages and exit codes."""
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -7,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -22,7 +24,10 @@ from tlcli.cli.learning import extend_classes, finetune, pretrain
 from tlcli.cli.reshaping import merge, moments, remove_classes
 from tlcli.cli.showing import demo, doctor
 from tlcli.cli.using import evaluate, export, predict
-from tlcli.errors import Stopped, TlcliError
+from tlcli.errors import Stopped, StorageError, TlcliError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Where standard output goes, most often: other files are saved with errors of their own."""
 
 CONTEXT = {
     "auto_envvar_prefix": "TLCLI",
@@ -31,7 +36,22 @@ CONTEXT = {
 }
 
 
-@click.group(context_settings=CONTEXT)
+class _OutputClosed(Exception):
+    """The reader of standard output has gone; Click would call that a failure."""
+
+
+class _Commands(click.Group):
+    """The group, with a closed pipe as an error of its own."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:
+            raise _OutputClosed from error
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(tlcli.__version__, prog_name="tlcli")
 @click.option(
     "--config",
@@ -83,6 +103,10 @@ def main() -> NoReturn:
     """The entry point of `tlcli`."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may be any bytes: it is printed as it is.
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -105,14 +129,28 @@ def run(arguments: list[str]) -> int:
     except (Stopped, click.Abort) as error:
         console.complain("stopped; nothing was saved that was not complete")
         return getattr(error, "exit_code", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        # The reader has gone; the interpreter must not fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _OutputClosed:
+        _give_up_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _FULL:
+            return _bug(arguments)
+        _give_up_output()
+        console.complain(f"error: Expected to be able to write. Received: {error.strerror}.")
+        return StorageError.exit_code
     except Exception:  # noqa: BLE001
-        console.complain(f"error: this is a bug in tlcli. Its log is {_write_log(arguments)}")
-        return 1
+        return _bug(arguments)
     return 0
+
+
+def _give_up_output() -> None:
+    """Keep the interpreter from failing again when it flushes standard output at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _bug(arguments: list[str]) -> int:
+    console.complain(f"error: this is a bug in tlcli. Its log is {_write_log(arguments)}")
+    return 1
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -46,10 +46,16 @@ def _of_command(command: click.Command, table: Any, place: str, name: str) -> di
         for flag in parameter.opts
         if flag.startswith("--")
     }
+    chosen = {key: _known(key, options, f"{place} [{name}]: option") for key in table}
     return {
-        str(_known(key, options, f"{place} [{name}]: option").name): value
-        for key, value in table.items()
+        str(option.name): [table[key]] if _is_one_of_many(option, table[key]) else table[key]
+        for key, option in chosen.items()
     }
+
+
+def _is_one_of_many(option: click.Option, value: Any) -> bool:
+    """Whether an option that may be given several times is given once, without a list."""
+    return option.multiple and not isinstance(value, list)
 
 
 def _known(name: str, choices: Mapping[str, Any], place: str) -> Any:

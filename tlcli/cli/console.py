@@ -1,6 +1,5 @@
 """What appears where: results on standard output, everything else on standard error."""
 
-import json
 import logging
 import sys
 import time
@@ -17,7 +16,9 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
 def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_json: bool) -> None:
     """Print a command's result: one JSON object, or text for people."""
-    click.echo(json.dumps(content, ensure_ascii=False) if as_json else text(content))
+    from tlcli.reports import json_line
+
+    click.echo(json_line(content) if as_json else text(content))
 
 
 def complain(message: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
-from tlcli.cli.options import config_of, json_option, option, run_argument, wait_option
+from tlcli.cli.options import NamedByFlag, config_of, json_option, option, run_argument, wait_option
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError
 
@@ -35,7 +35,13 @@ def list_rounds(run: Any, as_json: bool) -> None:
 
 @rounds.command("show")
 @run_argument
-@click.option("--round", "number", type=click.IntRange(min=1), help="[default: the current one]")
+@click.option(
+    "--round",
+    "number",
+    cls=NamedByFlag,
+    type=click.IntRange(min=1),
+    help="[default: the current one]",
+)
 @json_option
 def show_round(run: Any, number: int | None, as_json: bool) -> None:
     """Show what a round is and how it came about.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,11 +67,24 @@ def config_of(config: type[C], values: dict[str, Any]) -> C:
     return config(**arguments)
 
 
+class NamedByFlag(click.Option):
+    """An option whose environment variable is named after its flag, not after its parameter."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The value that the environment gives."""
+        name = self.opts[-1].lstrip("-").replace("-", "_").upper()
+        found = super().resolve_envvar_value(ctx)
+        return found or os.environ.get(f"{ctx.auto_envvar_prefix}_{name}") or None
+
+
+def flag_option(flag: str, parameter: str, text: str) -> Decorator:
+    """An option without a value."""
+    return click.option(flag, parameter, is_flag=True, help=text, cls=NamedByFlag)
+
+
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 data_argument = click.argument("data")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
-)
+json_option = flag_option("--json", "as_json", "Print one JSON object instead of text.")
 max_bad_option = option(
     DataOptions,
     "--max-bad",

@@ -7,17 +7,19 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.options import (
+    NamedByFlag,
     Share,
     config_of,
     data_argument,
     engine_option,
+    flag_option,
     json_option,
     max_bad_option,
     option,
     run_argument,
 )
 from tlcli.config import EvaluateConfig, ExportConfig, PredictConfig
-from tlcli.errors import DataError, GateFailed
+from tlcli.errors import DataError, GateFailed, UsageError
 
 
 @click.command()
@@ -62,6 +64,7 @@ from tlcli.errors import DataError, GateFailed
 @click.option(
     "--report",
     "reports",
+    cls=NamedByFlag,
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
@@ -102,11 +105,11 @@ def evaluate(
     with console.progress_bar(verbosity < 0) as progress:
         report = stage(config_of(EvaluateConfig, options), progress)
     content = report.to_json()
-    console.result(content, forms.evaluation_text, as_json)
     for path in reports:
         forms.write_evaluation(content, path)
     if junit is not None:
         forms.write_junit(content, junit)
+    console.result(content, forms.evaluation_text, as_json)
     if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
         raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")
 
@@ -138,10 +141,10 @@ def evaluate(
     help="Copy each image into DIR/its class; no file is replaced.",
 )
 @engine_option(PredictConfig)
-@click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
-@click.option("--json", "form", flag_value="json", help="Print one JSON object a line and image.")
+@flag_option("--csv", "as_csv", "Print CSV with a header.")
+@flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj
-def predict(verbosity: int, /, form: str | None, **options: Any) -> None:
+def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> None:
     """Label images: files, folders, patterns, or - for paths on standard input.
 
     Prints a line an image as soon as it is known: label, probability, path, with tabs between.
@@ -157,12 +160,15 @@ def predict(verbosity: int, /, form: str | None, **options: Any) -> None:
     from tlcli.reports import PREDICTION_LINES
     from tlcli.stages.predicting import predict as stage
 
-    header, line = PREDICTION_LINES[form or "text"]
-    for text in header:
-        click.echo(text)
+    if as_csv and as_json:
+        raise UsageError("Expected --csv or --json. Received: both. Leave one out.")
+    header, line = PREDICTION_LINES["csv" if as_csv else "json" if as_json else "text"]
     answered = 0
     with console.progress_bar(verbosity < 0) as progress:
-        for prediction in stage(config_of(PredictConfig, options), progress):
+        answers = stage(config_of(PredictConfig, options), progress)
+        for number, prediction in enumerate(answers):
+            for text in header if number == 0 else ():
+                click.echo(text)
             answered += prediction.error is None
             click.echo(line(prediction.to_json()))
     if not answered:

@@ -238,7 +238,11 @@ def in_detail(
 
 
 def with_gates(
-    report: Report, rounds: Sequence[RoundHead], labels: Sequence[str], limits: Limits
+    report: Report,
+    rounds: Sequence[RoundHead],
+    labels: Sequence[str],
+    limits: Limits,
+    from_the_start: bool = True,
 ) -> Report:
     """The report with the gates that were asked for.
 
@@ -247,16 +251,19 @@ def with_gates(
         rounds: as for `evaluate`.
         labels: as for `evaluate`.
         limits: what the gates are.
+        from_the_start: whether no round came before the first of `rounds`.
     """
     by_class = {entry.name: entry.accuracy or 0.0 for entry in report.per_class if entry.images}
     fall = _fall(rounds, np.array(labels, object))
+    if len(rounds) == 1:
+        fall = 0.0 if from_the_start else None
     return replace(report, gates=gates(limits, report.figures.accuracy, by_class, fall))
 
 
 def _fall(rounds: Sequence[RoundHead], true: Names) -> float | None:
     """Of the accuracy from the previous round to the last, on the classes both know."""
     if len(rounds) == 1:
-        return 0.0
+        return None
     known = np.isin(true, rounds[-2].head.classes)
     if not known.any():
         return None

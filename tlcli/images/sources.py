@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import io
 import os
 import sys
 import unicodedata
@@ -72,7 +73,7 @@ def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
         DataError: it exists and holds no labelled images.
     """
     if str(data) == STANDARD_INPUT:
-        return Found(_stdin_entries(stdin or sys.stdin))
+        return Found(_stdin_entries(stdin or sys.stdin or io.StringIO()))
     path = Path(data)
     if _exists_as_folder(path):
         return _folder_entries(path)
@@ -119,10 +120,10 @@ def image_batches(
         stdin: what "-" reads, by default the process's own.
 
     Raises:
-        DataError: a folder may not be read, or standard input is not UTF-8.
+        DataError: a folder may not be read.
     """
     for lines, group in groupby(paths, key=lambda path: str(path) == STANDARD_INPUT):
-        arriving = _arriving(stdin or sys.stdin.buffer) if lines else [group]
+        arriving = _arriving(stdin or _standard_input()) if lines else [group]
         for given in arriving:
             found = find_images(given)
             while batch := list(islice(found, next(sizes))):
@@ -130,20 +131,29 @@ def image_batches(
 
 
 def _arriving(stdin: BinaryIO) -> Iterator[list[str]]:
-    """Yield the lines that have arrived, without their ends and without empty ones."""
-    rest = b""
+    """Yield the lines that have arrived, without their ends and without empty ones.
+
+    A path may be any bytes: those that are no UTF-8 become what `os.fsencode` turns back.
+    """
+    begun: list[bytes] = []
     # The buffer of standard input has `read1`, which waits for the first byte alone.
     while block := stdin.read1(_BLOCK_BYTES):  # type: ignore[attr-defined]
-        *whole, rest = (rest + block).split(b"\n")
-        yield _texts(whole)
-    yield _texts([rest])
+        first, *others = block.split(b"\n")
+        begun.append(first)
+        if others:
+            whole = [b"".join(begun), *others[:-1]]
+            begun = [others[-1]]
+            yield _texts(whole)
+    yield _texts([b"".join(begun)])
 
 
 def _texts(lines: Iterable[bytes]) -> list[str]:
-    try:
-        return [text for line in lines if (text := line.decode().rstrip("\r"))]
-    except UnicodeDecodeError as error:
-        _refuse_encoding("standard input", error)
+    return [os.fsdecode(name) for line in lines if (name := line.rstrip(b"\r"))]
+
+
+def _standard_input() -> BinaryIO:
+    """That of the process; empty where it is closed."""
+    return sys.stdin.buffer if sys.stdin else io.BytesIO()
 
 
 def _matching(pattern: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables               the pieces of text: tables, shares, bytes
+tables               the pieces of text: tables, shares, bytes, JSON
 rounds               a round that was published
 history              the rounds on disk
 text                 other short results
@@ -38,7 +38,7 @@ from tlcli.reports.junit import write_junit
 from tlcli.reports.page import write_comparison
 from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.rounds import round_text
-from tlcli.reports.tables import percent, table
+from tlcli.reports.tables import json_line, percent, table
 from tlcli.reports.text import (
     backbones_text,
     blocks_text,
@@ -70,6 +70,7 @@ __all__ = [
     "diagnosis_text",
     "evaluation_text",
     "export_text",
+    "json_line",
     "moments_text",
     "percent",
     "pruned_text",

@@ -29,7 +29,7 @@ def evaluation_markdown(content: Json) -> str:
         *_worst(content),
         *_pairs(content),
         "### Rounds",
-        table(figures.round_columns(content), figures.round_rows(content)),
+        table(*figures.round_matrix(content)),
         figures.MATRIX_LEGEND,
         *_every_round(content),
         _card(content),

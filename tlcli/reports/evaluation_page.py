@@ -114,7 +114,7 @@ def _plots(content: Json) -> str:
 def _rounds(content: Json) -> list[str]:
     parts = [
         "<h2>Accuracy after each round</h2>",
-        _cells(figures.round_columns(content), figures.round_rows(content)),
+        _cells(*figures.round_matrix(content)),
         f'<p class="small">{safe(figures.MATRIX_LEGEND)}</p>',
     ]
     if rows := figures.every_round_rows(content):

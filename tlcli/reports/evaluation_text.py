@@ -7,13 +7,16 @@ from tlcli.reports.tables import table
 
 Json = dict[str, Any]
 
+MOST_COLUMNS = 6
+"""Introductions in the round matrix of a terminal."""
+
 
 def evaluation_text(content: Json) -> str:
     """Gates that failed, headline figures, one line a class, and the round matrix."""
     failed = [gate for gate in content["gates"] if not gate["passed"]]
     parts = ["\n".join(f"Failed: {figures.gate_text(gate)}." for gate in failed)] if failed else []
     parts += [headline_text(content), _classes(content)]
-    parts.append(table(figures.round_columns(content), figures.round_rows(content)))
+    parts += _matrix(content)
     if rows := figures.every_round_rows(content):
         parts.append(table(figures.EVERY_ROUND, rows))
     if content["against"] is not None:
@@ -21,6 +24,18 @@ def evaluation_text(content: Json) -> str:
     if content["skipped"]:
         parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
     return "\n\n".join(parts)
+
+
+def _matrix(content: Json) -> list[str]:
+    """The round matrix, with as many introductions as a terminal has room for."""
+    numbers = figures.introductions(content)
+    shown = numbers if len(numbers) <= MOST_COLUMNS else [numbers[0], *numbers[1 - MOST_COLUMNS :]]
+    parts = [table(figures.round_columns(shown), figures.round_rows(content, shown))]
+    if hidden := len(numbers) - len(shown):
+        parts.append(
+            f"{hidden} columns of earlier rounds are left out; reports and --json have them."
+        )
+    return parts
 
 
 def headline_text(content: Json) -> str:

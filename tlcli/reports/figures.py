@@ -1,7 +1,7 @@
 """What every report of an evaluation says, whatever its format; drawn from the JSON object."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,14 @@ HEADLINE = (
     (
         "old_accuracy",
         "old classes",
-        "Accuracy on the classes of earlier rounds. It may fall merely because more classes "
-        "compete for the same images.",
+        "Accuracy on the classes that were introduced before. It may fall merely because more "
+        "classes compete for the same images.",
     ),
-    ("new_accuracy", "new classes", "Accuracy on the classes that the round introduced."),
+    (
+        "new_accuracy",
+        "new classes",
+        "Accuracy on the classes that were introduced last, in this round or an earlier one.",
+    ),
     (
         "average_incremental_accuracy",
         "average incremental accuracy",
@@ -138,9 +142,14 @@ def gate_text(gate: Json, named: Named = str) -> str:
     what, side = GATES[gate["name"]]
     where = f" ({named(gate['class'])})" if gate["class"] is not None else ""
     return (
-        f"{gate['name']}: {what}{where} {percent(gate['value'])}, "
+        f"{gate['name']}: {what}{where} {_exactly(gate['value'])}, "
         f"{side} {100 * gate['limit']:g} % asked for"
     )
+
+
+def _exactly(share: float | None) -> str:
+    """As per cent, with enough digits to be told from a limit next to it."""
+    return "unknown" if share is None else f"{100 * share + 0.0:.3f}".rstrip("0").rstrip(".") + " %"
 
 
 def confused_pairs(content: Json, most: int) -> list[Json]:
@@ -176,14 +185,13 @@ MATRIX_LEGEND = (
 )
 
 
-def round_columns(content: Json) -> list[str]:
-    """Names of the columns of the round matrix."""
-    return ["", "all so far", *(f"classes of round {n}" for n in introductions(content))]
+def round_columns(numbers: Sequence[int]) -> list[str]:
+    """Names of the columns of the round matrix, for some introductions."""
+    return ["", "all so far", *(f"classes of round {number}" for number in numbers)]
 
 
-def round_rows(content: Json) -> list[list[Cell]]:
-    """Cells of the round matrix."""
-    numbers = introductions(content)
+def round_rows(content: Json, numbers: Sequence[int]) -> list[list[Cell]]:
+    """Cells of the round matrix, for some introductions."""
     return [
         [
             f"after round {entry['round']}",
@@ -192,6 +200,12 @@ def round_rows(content: Json) -> list[list[Cell]]:
         ]
         for entry in content["rounds"]
     ]
+
+
+def round_matrix(content: Json) -> tuple[list[str], list[list[Cell]]]:
+    """Columns and rows of the whole round matrix."""
+    numbers = introductions(content)
+    return round_columns(numbers), round_rows(content, numbers)
 
 
 def every_round_rows(content: Json) -> list[list[Cell]]:

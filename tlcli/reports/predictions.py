@@ -2,9 +2,10 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from tlcli.reports.tables import json_line
 
 Json = dict[str, Any]
 
@@ -22,17 +23,14 @@ def _text(answer: Json) -> str:
 
 def _csv(answer: Json) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="").writerow([answer.get(name, "") for name in COLUMNS])
-    return stream.getvalue()
-
-
-def _json(answer: Json) -> str:
-    return json.dumps(answer, ensure_ascii=False)
+    # The writer quotes line ends inside a cell only where they are its own.
+    csv.writer(stream, lineterminator="\r\n").writerow([answer.get(name, "") for name in COLUMNS])
+    return stream.getvalue().removesuffix("\r\n")
 
 
 PREDICTION_LINES: Mapping[str, tuple[tuple[str, ...], Callable[[Json], str]]] = {
     "text": ((), _text),
     "csv": ((",".join(COLUMNS),), _csv),
-    "json": ((), _json),
+    "json": ((), json_line),
 }
 """Form → the lines that come first, and how an answer becomes a line."""

@@ -43,12 +43,16 @@ def require_file(path: Path, option: str) -> None:
     """Refuse a path that is a folder or has no folder that may be written to.
 
     Raises:
-        UsageError: it is a folder.
+        UsageError: it is a folder, a device or a pipe.
         StorageError: there is no folder for it, or it may not be written to.
     """
     if path.is_dir():
         raise UsageError(
             f"Expected a file for {option}. Received: {path} is a folder. Choose another."
+        )
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"Expected a file for {option}. Received: {path} is a device or pipe. Choose another."
         )
     files.require_folder(path, option)
 
@@ -65,7 +69,7 @@ def write_evaluation(content: Json, path: Path) -> None:
         StorageError: it cannot be written.
     """
     text = _EVALUATIONS[_suffix(path)](content)
-    with files.written(path) as stream:
+    with files.written(path.resolve()) as stream:
         stream.write(text.encode())
 
 

@@ -112,6 +112,10 @@ def samples(
     )
 
 
+def _is_class_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
 def _chosen(data: str) -> list[LabelledImage]:
     """At most `MOST` images, each content once, the same on every call.
 
@@ -124,7 +128,7 @@ def _chosen(data: str) -> list[LabelledImage]:
             f"Expected images for --calibrate. Received: {data}, which does not exist. "
             "Check the spelling and the current folder."
         )
-    if path.is_dir() and not any(entry.is_dir() for entry in path.iterdir()):
+    if path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir()):
         paths = list(images.find_images([path]))
         hashes = images.content_hashes(paths)
         found = {

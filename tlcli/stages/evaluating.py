@@ -33,7 +33,14 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     if config.against is not None:
         report = replace(report, against=_against(config, test, progress))
     limits = Limits(config.fail_under, config.max_regression, config.min_class_accuracy)
-    return evaluation.with_gates(report, test.heads, test.features.labels, limits)
+    parent = history[0].manifest.parent
+    return evaluation.with_gates(
+        report,
+        test.heads,
+        test.features.labels,
+        limits,
+        from_the_start=parent is None or parent in run.numbers(),
+    )
 
 
 def _history(run: Run, number: int | None) -> list[Round]:

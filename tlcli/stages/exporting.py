@@ -168,6 +168,8 @@ def _require_fitting_options(config: ExportConfig) -> None:
 
 def _require_fitting_name(config: ExportConfig, chosen: Format) -> None:
     out = config.out
+    if not out.name:
+        raise UsageError(f"Expected a name for the export. Received: --out {out}. Choose one.")
     files.require_folder(out, "--out")
     if chosen.suffix:
         if out.suffix != chosen.suffix:
@@ -179,6 +181,11 @@ def _require_fitting_name(config: ExportConfig, chosen: Format) -> None:
                 raise UsageError(
                     f"Expected a file, or nothing, at {path}. Received: a folder. Rename --out."
                 )
+        if any(path.exists() for path in _names(out, chosen)[:-1]) and not out.exists():
+            raise UsageError(
+                f"Expected both files of an earlier export, or none. Received: only "
+                f"{_names(out, chosen)[0]}. Remove it, or rename --out."
+            )
         return
     if out.suffix in {entry.suffix for entry in formats.FORMATS.values() if entry.suffix}:
         raise UsageError(

@@ -72,6 +72,24 @@ class Predictor:
         rounds.require_classes(entry := (opened := runs.open_run(run)).round(number))
         return Predictor(Lens.of_round(opened, entry, engine), heads.load(entry.file("head.h5")))
 
+    def require(self, top: int, threshold: float) -> None:
+        """Refuse what no answer can be given for.
+
+        Raises:
+            UsageError: a number is out of its range, or a class is named like the answer
+                `UNKNOWN`.
+        """
+        if top < 1 or not 0 <= threshold <= 1:
+            raise UsageError(
+                "Expected top of 1 or more, and a threshold from 0 to 1. Received: "
+                f"top={top}, threshold={threshold}."
+            )
+        if threshold > 0 and UNKNOWN in self.head.classes:
+            raise UsageError(
+                f"Expected a run without a class {UNKNOWN!r} for a threshold. Received: one that "
+                "knows it. Leave the threshold out, and compare the probability."
+            )
+
     def answers(
         self, paths: Sequence[Path], top: int, threshold: float, progress: Progress
     ) -> Iterator[tuple[Prediction, str]]:
@@ -106,14 +124,12 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
     Raises:
         TlcliError: the run cannot be used, or a copy cannot be made; see errors.py.
     """
+    if "" in config.paths:
+        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     if config.copy_into is not None:
-        sorting.require_outside(config.copy_into, config.paths)
+        sorting.require_outside(config.copy_into, (*config.paths, str(config.run)))
     predictor = Predictor.of(config.run, config.round, config.engine)
-    if config.threshold > 0 and UNKNOWN in predictor.head.classes:
-        raise UsageError(
-            f"Expected a run without a class {UNKNOWN!r} for --threshold. Received: {config.run} "
-            "knows it. Leave --threshold out, and compare the probability."
-        )
+    predictor.require(config.top, config.threshold)
     for chunk in images.image_batches(config.paths, _growing()):
         for answer, sha256 in predictor.answers(chunk, config.top, config.threshold, progress):
             if config.copy_into is None or answer.label is None:

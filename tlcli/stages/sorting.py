@@ -1,16 +1,17 @@
 """Copies of images in folders named after their classes."""
 
 import itertools
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tlcli import files
-from tlcli.errors import UsageError
+from tlcli.errors import StorageError, UsageError
 
 
 def require_outside(folder: Path, paths: Sequence[str]) -> None:
-    """Refuse a folder for copies that lies in one that is searched: it would feed itself.
+    """Refuse a folder for copies that lies in one that is searched or is the run.
 
     Raises:
         UsageError: names both.
@@ -19,7 +20,7 @@ def require_outside(folder: Path, paths: Sequence[str]) -> None:
     for path in paths:
         if Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
             raise UsageError(
-                f"Expected a folder for copies outside of {path}, which is searched for images. "
+                f"Expected a folder for copies outside of {path}, which is used itself. "
                 f"Received: --copy-into {folder}. Choose another."
             )
 
@@ -40,15 +41,25 @@ def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
         StorageError: it cannot be written.
     """
     place = folder / _folder_name(label)
-    with files.saving(place):
+    try:
         place.mkdir(parents=True, exist_ok=True)
-    target = next(
-        name for name in _names(place, image) if not name.exists() or files.sha256(name) == sha256
-    )
-    if not target.exists():
-        with image.open("rb") as source, files.written(target) as copy:
-            shutil.copyfileobj(source, copy)
+        target = next(name for name in _names(place, image) if _is_free(name, sha256))
+        if not target.exists():
+            with image.open("rb") as source, files.written(target) as copy:
+                shutil.copyfileobj(source, copy)
+    except OSError as error:
+        raise StorageError(
+            f"Expected to be able to copy {image} into {place}. Received: "
+            f"{error.strerror or error}. Choose another --copy-into."
+        ) from error
     return target
+
+
+def _is_free(name: Path, sha256: str) -> bool:
+    """Whether nothing has the name, or the copy itself."""
+    if not os.path.lexists(name):
+        return True
+    return name.is_file() and files.sha256(name) == sha256
 
 
 def _folder_name(label: str) -> str:
