@@ -29,6 +29,8 @@ from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
+
 IN_MEMORY = 256
 BATCH = 32
 
@@ -154,9 +156,9 @@ def _keras(options: argparse.Namespace) -> float:
 def _tlcli(options: argparse.Namespace) -> float:
     from tlcli import backbones, images
     from tlcli.config import no_progress
-    from tlcli.stages.rounds import Lens
+    from tlcli.stages.lenses import Lens
 
-    lens = Lens.of(backbones.load_stored(options.folder), "auto")
+    lens = Lens.of(backbones.load_stored(options.folder), "auto", None)
     lens.engines[0][0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: lens.features(images.scan(options.photos).images, no_progress))
@@ -177,7 +179,8 @@ def _forward(options: argparse.Namespace) -> float:
     stored = backbones.load_stored(options.folder)
     engine = engines.choices(stored, "auto")[0].open()
     listed = images.scan(options.photos).images
-    decoded = list(images.decode_many(listed[:IN_MEMORY], stored.image_size))
+    pixels = images.decode_many(listed[:IN_MEMORY], stored.image_size)
+    decoded = [image for image in pixels if isinstance(image, np.ndarray)]
     stream = islice(cycle(decoded), len(listed))
     return _rate(len(listed), lambda: [None for _ in engine.features(stream)])
 

@@ -72,7 +72,7 @@ class Row:
     def of(report: Report, seconds: float) -> "Row":
         """From the report of its rounds."""
         assert report.average_incremental_accuracy is not None
-        return Row(report.mean_class_accuracy, report.average_incremental_accuracy, seconds)
+        return Row(report.figures.mean_class_accuracy, report.average_incremental_accuracy, seconds)
 
 
 def main() -> None:
