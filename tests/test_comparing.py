@@ -55,6 +55,7 @@ def entry_of(content: dict, strategy: str, head: str) -> dict:
     )
 
 
+@pytest.mark.slow
 def test_the_defaults(tlcli: CommandLine, photos: Path) -> None:
     content = tlcli.json("compare", photos, "--folds", 3)
     assert content["data"] == str(photos)
@@ -230,6 +231,7 @@ def test_what_each_strategy_is_given(
     assert moments_like(space, seen).digest == space.digest
 
 
+@pytest.mark.slow
 def test_several_backbones(tlcli: CommandLine, photos: Path) -> None:
     names = "EfficientNetLite0,MobileNetV2"
     options = ("--backbones", names, "--heads", "lda", "--folds", 2)

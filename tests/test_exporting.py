@@ -137,6 +137,7 @@ def in_its_own_process(name: str, path: Path, pixels: Any) -> tuple[Any, list[st
     return np.array(content["probabilities"], np.float32), content["classes"]
 
 
+@pytest.mark.slow
 def test_int8_is_compared_on_its_own_images(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:

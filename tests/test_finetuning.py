@@ -118,6 +118,7 @@ def test_exemplars_are_rehearsed(tlcli: CommandLine, data: Path) -> None:
     assert tlcli.json("evaluate", run, data)["mean_class_accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_all_exemplars_are_all_images(tlcli: CommandLine, data: Path) -> None:
     """With every image an exemplar nothing is missing, and the pixels are those of the files."""
     run = begun(tlcli, data, "--exemplars-per-class", "16")
@@ -128,6 +129,7 @@ def test_all_exemplars_are_all_images(tlcli: CommandLine, data: Path) -> None:
     assert some["memory_sha256"] == whole["memory_sha256"]
 
 
+@pytest.mark.slow
 def test_kept_features_are_carried_over(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data, "--memory", "features")
     tlcli("finetune", run, apples(data), *FAST)
@@ -137,6 +139,7 @@ def test_kept_features_are_carried_over(tlcli: CommandLine, data: Path) -> None:
     assert tlcli.json("evaluate", run, data)["mean_class_accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_a_run_without_memory_publishes_the_trained_head(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data, "--memory", "none")
     answer = tlcli.json("finetune", run, apples(data), *FAST)
@@ -145,12 +148,14 @@ def test_a_run_without_memory_publishes_the_trained_head(tlcli: CommandLine, dat
     assert tlcli.json("evaluate", run, data)["mean_class_accuracy"] > 0.6
 
 
+@pytest.mark.slow
 def test_a_projected_run_needs_every_class(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data, "--projection", "32")
     assert "'leaf', 'sky'" in tlcli.error(3, "finetune", run, apples(data), *FAST)
     assert tlcli.json("finetune", run, data, *FAST)["exact"] is True
 
 
+@pytest.mark.slow
 def test_new_images_of_known_classes_are_learned(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data)
     more = Path(shutil.copytree(data, data.parent / "more"))
@@ -180,6 +185,7 @@ def test_an_option_that_cannot_be_meant(
     assert runs.open_run(run).numbers() == [1]
 
 
+@pytest.mark.slow
 def test_a_class_with_one_image_is_learned_and_named(tlcli: CommandLine, data: Path) -> None:
     tiny.draw(data, ["plum"], count=1)
     run = begun(tlcli, data)
@@ -196,6 +202,7 @@ def test_a_rate_that_explodes_leaves_the_round_as_it_was(tlcli: CommandLine, dat
     assert runs.open_run(run).numbers() == [1]
 
 
+@pytest.mark.slow
 def test_another_command_is_not_resumed(
     tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +243,7 @@ def _interrupt(
     assert runs.open_run(run).numbers() == [1]
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_figures(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:
     run = begun(tlcli, data)
     tlcli("finetune", run, data, *FAST, "--tensorboard", tmp_path / "board")
@@ -261,6 +269,7 @@ def test_a_folder_for_tensorboard_that_cannot_be(
     assert "file/board" in error
 
 
+@pytest.mark.slow
 def test_features_of_two_backbones_never_meet(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data)
     tlcli("finetune", run, data, "--unfreeze", "all", "--epochs", "3", "--lr", "0.05")
@@ -281,6 +290,7 @@ def test_features_of_two_backbones_never_meet(tlcli: CommandLine, data: Path) ->
     assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])
 
 
+@pytest.mark.slow
 def test_images_that_come_back_make_it_exact_again(
     tlcli: CommandLine, data: Path, old: Path
 ) -> None:
@@ -297,6 +307,7 @@ def test_images_that_come_back_make_it_exact_again(
     assert tlcli.json("finetune", run, data, *FAST)["changed"] is False
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_does_not_make_every_call_a_round(
     tlcli: CommandLine, data: Path
 ) -> None:
@@ -320,6 +331,7 @@ def test_what_makes_it_worse_is_not_published(
     assert not (run / "training").exists()
 
 
+@pytest.mark.slow
 def test_one_image_less_may_be_chance(
     tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +369,7 @@ def test_a_test_that_cannot_be_is_refused_before_the_training(
     assert test in tlcli.error(code, "finetune", run, data, *FAST, "--test", test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["garbage", "flip"])
 def test_a_damaged_state_is_named_and_can_be_given_up(
     tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -370,6 +383,7 @@ def test_a_damaged_state_is_named_and_can_be_given_up(
     assert tlcli.json("finetune", run, data, *FAST)["round"] == 2
 
 
+@pytest.mark.slow
 def test_a_state_of_an_older_round_is_outdated(
     tlcli: CommandLine, data: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_backbone_without_labels_takes_classes_later(
     assert joint["memory_sha256"] == grown["memory_sha256"]
 
 
+@pytest.mark.slow
 def test_strategies_on_a_run_that_knows_no_class(
     tlcli: CommandLine, loose: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_strategies_on_a_run_that_knows_no_class(
     assert tlcli.json("extend-classes", run, data, *options)["exact"] is True
 
 
+@pytest.mark.slow
 def test_labels_are_not_looked_at(tlcli: CommandLine, data: Path, loose: Path) -> None:
     """Class folders or none: the same images give the same backbone."""
     first, second = (
@@ -91,6 +93,7 @@ def test_labels_are_not_looked_at(tlcli: CommandLine, data: Path, loose: Path) -
     assert first["backbone_fingerprint"] == second["backbone_fingerprint"]
 
 
+@pytest.mark.slow
 def test_a_run_can_be_the_start_without_labels(
     tlcli: CommandLine, run: Path, loose: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ def test_a_folder_without_images(tlcli: CommandLine, tmp_path: Path) -> None:
     assert "gone" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [SIMCLR, ("--weights", "none", "--epochs", "1")])
 def test_bad_images_are_found_before_the_training(
     tlcli: CommandLine, data: Path, tmp_path: Path, options: tuple[str, ...]
@@ -161,6 +165,7 @@ def test_blocks_of_a_backbone(tlcli: CommandLine) -> None:
     assert "Nothing" in tlcli.error(2, "backbones", "--blocks", "Nothing")
 
 
+@pytest.mark.slow
 def test_the_same_images_without_labels_twice(
     tlcli: CommandLine, loose: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +195,7 @@ def test_a_class_without_a_readable_image_is_refused_before_the_training(
     assert "'plum'" in tlcli.error(3, "pretrain", data, "--out", tmp_path / "run", *options)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_random_weights(
     tlcli: CommandLine, data: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_stopped_training_continues_bit_for_bit(
     assert again.best == course.best
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("raising")
 def test_training_without_labels_continues_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -164,6 +165,7 @@ def test_epochs_may_be_raised(tmp_path: Path) -> None:
     assert [entry.epoch for entry in course.epochs] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_without_resume_training_begins_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +216,7 @@ def test_batch_normalization_learns_where_it_is_asked_to(tmp_path: Path) -> None
     assert backbones.statistics(given.model) != before
 
 
+@pytest.mark.slow
 def test_the_settings_of_layers_are_as_before(tmp_path: Path) -> None:
     given = setting(tmp_path, statistics=True)
     before = given.model.get_config()
@@ -262,6 +265,7 @@ def test_layers_learn_more_slowly_towards_the_input(tmp_path: Path) -> None:
     assert len(groups[-1].variables) == 4
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_rate_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     options = replace(OPTIONS, lr=None, augment="none")
     _, course = fit(setting(tmp_path / "a", options=options))
