@@ -33,6 +33,7 @@ STUB = """#!/bin/sh
 PATH=/usr/bin:/bin
 echo "$*" >> "$CALLS"
 [ "$(readlink /proc/$$/fd/0)" = /dev/null ] || exit 9
+[ -z "$TLCLI_EVALUATE_FAIL_UNDER$TLCLI_CONFIG" ] && [ -n "$TLCLI_CACHE_DIR" ] || exit 8
 [ "$1" = --config ] && shift 2
 [ "$1" = rounds ] && shift
 now() { ls "$1/rounds" | sort -n | tail -n 1; }
@@ -51,11 +52,13 @@ case $1 in
         [ -e "$3" ] || exit 2
         echo "report of $(now "$2") on $(find -L "$3" -type f | wc -l)"
         ! grep -qx poison "$2/rounds/$(now "$2")" || { echo "tlcli: error: gate" >&2; exit 4; } ;;
-    rollback) cp "$2/rounds/$(printf %04d "${4#0}")" "$2/new"; commit "$2" ;;
+    rollback)
+        [ ! -e "$2/stuck" ] || { echo "tlcli: error: stuck" >&2; exit 5; }
+        cp "$2/rounds/$(printf %04d "${4#0}")" "$2/new"; commit "$2" ;;
     export)
         ! grep -qx unlike "$2/rounds/$(now "$2")" || { echo "tlcli: error: unlike" >&2; exit 4; }
         cp "$2/rounds/$(now "$2")" "$6.new"; mv "$6.new" "$6"; echo "$6" ;;
-    prune) ;;
+    prune) [ ! -e "$2/stuck" ] || { echo "tlcli: error: stuck" >&2; exit 5; } ;;
     *) exit 2 ;;
 esac
 """
@@ -66,7 +69,7 @@ printf . >> "$COUNT"
 exec NAME "$@"
 """
 COMMANDS = ("cat", "date", "find", "flock", "ln", "mkdir", "mv", "realpath", "rm", "rmdir")
-COMMANDS += ("sha256sum", "sort", "stat", "sync", "tail")
+COMMANDS += ("cut", "sha256sum", "sort", "stat", "sync", "tail")
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def test_a_good_batch_is_published_and_filed_away(site: Site) -> None:
     ]
     assert "--max-regression 2% --min-class-accuracy 65% --report" in calls[1]
     assert "--ignore-unknown --fail-under 60% --report" in calls[2]
-    assert calls[4].endswith("--keep 5")
+    assert calls[4].endswith("--keep 5 --wait 0")
     assert site() == ""
     assert len((site.folder / "calls").read_text().splitlines()) == 5
 
@@ -214,19 +217,26 @@ def test_a_poisoned_batch_goes_to_quarantine_and_the_run_back(site: Site) -> Non
     assert site.learned() == site.out.read_text() != before
 
 
-def test_a_batch_in_quarantine_is_submitted_again_as_the_docs_say(site: Site) -> None:
-    """After what was wrong in it was removed."""
-    site.put("new", "a", "b", "c", "poison")
-    site(code=4)
+@pytest.mark.parametrize(("wrong", "code", "options"), [
+    ("poison", 4, ()), ("broken", 3, ("--hold-out", "0"))
+])  # fmt: skip
+def test_a_batch_in_quarantine_is_submitted_again_as_the_docs_say(
+    site: Site, wrong: str, code: int, options: tuple[str, ...]
+) -> None:
+    """After what was wrong in it was removed; one that was not measured has no reports."""
+    site.put("new", "a", "b", "c", wrong)
+    site(*options, code=code)
     (batch,) = site.batches("quarantine")
     for path in batch.rglob("*.jpg"):
-        if "poison" in path.read_text():
+        if wrong in path.read_text():
             path.unlink()
     section = DOCS.split("## A batch in quarantine")[1]
-    commands = re.findall(r"^\$ ((?:cp|rm) [^#\n]*)", section, re.M)
-    line = " && ".join(commands).replace("../../inbox", shlex.quote(str(site.inbox)))
+    commands = re.findall(r"^\$ ((?:cat|find|for|rm) [^#\n]*)", section, re.M)
+    assert len(commands) == 5
+    line = "set -e\n" + "\n".join(commands).replace("../../inbox", shlex.quote(str(site.inbox)))
     line = line.replace("20261124T023001Z-4711", batch.name)
-    subprocess.run(["/bin/sh", "-c", line], cwd=batch, check=True)
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=batch, capture_output=True, check=True)
+    assert not done.stderr
     assert not site.batches("quarantine")
     assert site.where()["in box"] == Counter(["a", "b", "c"])
     site()
@@ -274,6 +284,80 @@ def test_what_is_published_is_not_judged_again(site: Site) -> None:
     assert not (site.folder / "calls").exists()
     assert site.where()["in box.archive"].total() == 2
     assert (site.folder / "test" / "b" / "20260101T000000Z-1" / "held-out.jpg").exists()
+
+
+def test_what_is_under_test_is_never_learned(site: Site) -> None:
+    """Not under any name, not in any batch; what comes beside it is."""
+    site.put("new", "a", "tested", "b")
+    site.put("other", "tested")
+    site()
+    (batch,) = site.batches("archive")
+    assert Counter(path.parent.name for path in batch.glob("tested/*/*")) == {"new": 1, "other": 1}
+    assert str(batch / "tested") in site.said.read_text()
+    assert set(site.learned().split()) & {"a", "b", "tested"} < {"a", "b"}
+    held_out = set(site.where()["test"]) - {"tested"}
+    rounds = len(list((site.run / "rounds").iterdir()))
+    site.put("new", "tested", *held_out, start=10)
+    site()
+    assert len(list((site.run / "rounds").iterdir())) == rounds
+    assert site.where()["test"] == Counter(["tested", *held_out])
+    assert site.images() == Counter(["a", "b", "tested", *["tested"] * 3, *held_out])
+
+
+def test_equal_copies_in_a_batch_go_the_same_way(site: Site) -> None:
+    site.put("new", *"aaabbbcccddd")
+    site()
+    learned, tested = set(site.learned().split()), site.where()["test"]
+    assert learned | set(tested) == {"first", "tested", *"abcd"}
+    assert not learned & set(tested)
+    assert sorted(tested.values()) == [1, 3, 3]
+
+
+def test_one_image_under_two_names_is_left_to_tlcli(site: Site) -> None:
+    """Which refuses it; were it held out, nothing would notice."""
+    site.put("one", "a")
+    site.put("two", "a")
+    site("--hold-out", "50%")
+    assert "a" in site.learned().split()
+    assert set(site.where()["test"]) == {"tested"}
+
+
+def test_what_was_learned_is_not_held_out_later(site: Site) -> None:
+    site.put("new", *map(str, range(20)))
+    site("--hold-out", "0")
+    site.put("new", *map(str, range(20)), "x", "y")
+    site("--hold-out", "50%")
+    learned, tested = set(site.learned().split()), set(site.where()["test"])
+    assert not learned & tested
+    assert len(tested - {"tested"}) == 1
+    assert len(learned) == 1 + 21
+
+
+@pytest.mark.parametrize("name", [".test", "held-out", "tested"])
+def test_the_test_folder_may_have_any_name(site: Site, name: str) -> None:
+    (site.folder / "test").rename(site.folder / name)
+    site.put("old", "a", "b")
+    site("--test", site.folder / name)
+    (batch,) = site.batches("archive")
+    assert "on 2" in (batch / "test.txt").read_text()
+
+
+@pytest.mark.parametrize("content", ["fine", "poison"])
+def test_a_run_that_cannot_be_pruned_or_rolled_back_is_told(site: Site, content: str) -> None:
+    (site.run / "stuck").touch()
+    site.put("new", content)
+    site("--keep", 3, code=5)
+    assert "error: stuck" in site.said.read_text()
+    assert site.where()["in box.work"] == Counter([content])
+    (site.run / "stuck").unlink()
+    site("--keep", 3, code=0 if content == "fine" else 4)
+    assert not site.where()["in box.work"]
+
+
+def test_options_in_the_environment_do_not_count(site: Site) -> None:
+    site.put("new", "a", "b")
+    site(TLCLI_EVALUATE_FAIL_UNDER="1", TLCLI_CONFIG="/nothing")
+    assert site.where()["in box.archive"].total() == 1
 
 
 def test_only_what_is_settled_is_taken(site: Site) -> None:
@@ -334,7 +418,7 @@ def test_every_suffix_of_an_image_is_taken(site: Site) -> None:
 
 @pytest.mark.parametrize(("count", "share", "held_out"), [
     (1, "20%", 0), (2, "20%", 1), (9, "20%", 4), (12, "20%", 5), (30, "20%", 6), (9, "0%", 0),
-    (31, "50%", 15),
+    (31, "50%", 15), (31, "0.5", 15), (30, "0.2", 6), (100, "0.08", 8), (9, "0.0", 0),
 ])  # fmt: skip
 def test_how_many_are_held_out(site: Site, count: int, share: str, held_out: int) -> None:
     site.put("new", *map(str, range(count)))
@@ -346,7 +430,9 @@ def test_how_many_are_held_out(site: Site, count: int, share: str, held_out: int
 @pytest.mark.parametrize("options", [
     ("--nonsense", "1"), ("--hold-out", "51"), ("--hold-out", "x"), ("--inbox",), ("run",),
     ("--run", "/nothing"), ("--run", ""), ("--archive", "/proc/x"), ("--test", "/proc/self"),
-    ("--x[$(touch x)]", "1"),
+    ("--x[$(touch x)]", "1"), ("--wait", "abc"), ("--wait", "-1"), ("--settle", "x"),
+    ("--settle", ""), ("--keep", "0"), ("--keep", "all"), ("--format", ""), ("--hold-out", "0.51"),
+    ("--hold-out", "20"),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_refused(site: Site, options: tuple[str, ...]) -> None:
     site.put("new", "a")
