@@ -9,7 +9,6 @@ validation  the figures of a new round, on images that were held out of it
 """
 
 from tlcli.evaluation.gates import Gate, Limits
-from tlcli.evaluation.outcomes import Figures, Outcomes
 from tlcli.evaluation.paired import Comparison, compare
 from tlcli.evaluation.report import Report, RoundHead, evaluate, in_detail, with_gates
 from tlcli.evaluation.validation import (
@@ -33,10 +32,8 @@ __all__ = [
     "Answers",
     "Ask",
     "Comparison",
-    "Figures",
     "Gate",
     "Limits",
-    "Outcomes",
     "Report",
     "RoundHead",
     "Validation",
