@@ -126,7 +126,7 @@ def figures(outcomes: Outcomes, old: Mask, weights: Float64 | None = None) -> Fi
         old_accuracy=_share(correct, counted * old) if counted[old].any() else None,
         new_accuracy=_share(correct, counted * ~old) if counted[~old].any() else None,
         ece=_calibration_error(outcomes, counted),
-        log_loss=float(logs @ counted / counted.sum()),
+        log_loss=float((logs * counted).sum() / counted.sum()),
     )
 
 

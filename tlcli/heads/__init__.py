@@ -16,6 +16,7 @@ from tlcli.heads.calibration import (
     ECE_BINS,
     expected_calibration_error,
     reliability,
+    rounded,
     temperature,
 )
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "reliability",
     "require_known",
+    "rounded",
     "save",
     "sensible",
     "separation",

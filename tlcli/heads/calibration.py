@@ -3,14 +3,20 @@
 Symbols: n images, C classes, z the logits of an image, T temperature.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import linalg
 from tlcli.heads.linear import Float32, Float64
 
 ECE_BINS = 15
 MOST_ROWS = 20_000
 """Of logits to fit a temperature to; more would not change it, and take seconds."""
+
+_BITS = 14
+"""Of a round's temperature: one part in 16,000."""
 
 _REACH = 12.0
 """T is sought from e^-_REACH to e^_REACH times the mean distance to the highest logit."""
@@ -42,32 +48,45 @@ def temperature(logits: Float32 | Float64, columns: NDArray[np.integer]) -> floa
 
     chosen = np.linspace(0, len(logits) - 1, min(len(logits), MOST_ROWS)).astype(np.intp)
     below = logits[chosen] - logits[chosen].max(axis=1, keepdims=True, initial=-np.inf)
-    spread = -float(below.mean(dtype=np.float64)) if below.size else 0.0
+    below = below.astype(np.float64)
+    spread = -_mean(below.mean(axis=1)) if below.size else 0.0
     if spread == 0:
         return 1.0
-    below = (below / spread).astype(np.float32)
+    below /= spread
     target = _smoothed_target(below, columns[chosen])
 
-    def cross_entropy(log_temperature: float) -> float:
-        inverse = np.exp(-log_temperature)
-        powers = np.exp(below * np.float32(inverse))
-        return float(np.log(powers.sum(axis=1, dtype=np.float64)).mean() - target * inverse)
+    def slope(log_temperature: float) -> float:
+        """Of the mean cross-entropy over 1/T, which only rises: mean expected logit − target."""
+        powers = np.exp(below * np.exp(-log_temperature))
+        expected = (powers * below).sum(axis=1) / powers.sum(axis=1)
+        return _mean(expected) - target
 
-    best = optimize.minimize_scalar(
-        cross_entropy, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-4}
-    )
-    return spread * float(np.exp(best.x))
+    if slope(-_REACH) <= 0:
+        return spread * float(np.exp(-_REACH))
+    if slope(_REACH) >= 0:
+        return spread * float(np.exp(_REACH))
+    return spread * float(np.exp(optimize.brentq(slope, -_REACH, _REACH, xtol=1e-9)))
 
 
-def _smoothed_target(logits: Float32, columns: NDArray[np.integer]) -> float:
+def rounded(temperature: float) -> float:
+    """A temperature without the digits that mean nothing, which differ between processors."""
+    return float(linalg.rounded(np.float64(temperature), _BITS))
+
+
+def _smoothed_target(logits: Float64, columns: NDArray[np.integer]) -> float:
     """The mean of the logits (n, C) under the smoothed targets, C ≥ 2."""
     rows = np.arange(len(logits))
     others = logits.copy()
     others[rows, columns] = -np.inf
-    mistake = others.max(axis=1).mean(dtype=np.float64)
-    truth = logits[rows, columns].mean(dtype=np.float64)
+    mistake = _mean(others.max(axis=1))
+    truth = _mean(logits[rows, columns])
     share = 1 / (len(logits) + 2)
-    return float((1 - share) * truth + share * mistake)
+    return (1 - share) * truth + share * mistake
+
+
+def _mean(values: Float64) -> float:
+    """The same in any order of the values."""
+    return math.fsum(values) / len(values)
 
 
 def expected_calibration_error(confidence: Float64, correct: NDArray[np.bool_]) -> float:

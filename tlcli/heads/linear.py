@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, linalg
 from tlcli.moments import Rows
 
 FORMAT = 1
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_ROWS, _COLUMNS = 256, 64
-"""Logits are computed in blocks of this shape, see `LinearHead.logits`."""
+_BLOCK_ROWS = 512
+"""Images whose logits are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,9 @@ class LinearHead:
     def logits(self, features: Rows) -> Float32:
         """Logits (n, C) of features (n, D), which are read a block at a time.
 
-        Computed in blocks of one fixed shape, padded with zeros: a logit depends on its image and
-        its column alone, bit for bit, however many images or classes stand beside it.
+        A logit depends on its image and its column alone, bit for bit, on every processor: an
+        image's features, and a column's weights, are rounded to 21 bits of the largest of them
+        (for D from 1025 to 2048), so that their products are summed without an error.
         """
         result = np.empty((len(features), len(self.classes)), np.float32)
         for rows, logits in self._blocks(features):
@@ -60,18 +61,12 @@ class LinearHead:
 
     def _blocks(self, features: Rows) -> Iterator[tuple[slice, Float32]]:
         """Yield the logits (k, C) of a slice of k rows after the other."""
-        count = len(self.classes)
-        weights = _padded(self.weights, 0, -count % _COLUMNS)
-        columns = [
-            np.ascontiguousarray(weights[:, left : left + _COLUMNS])
-            for left in range(0, count, _COLUMNS)
-        ]
-        for top in range(0, len(features), _ROWS):
-            rows = slice(top, top + _ROWS)
-            block = features[rows]
-            padded = _padded(block, _ROWS - len(block), 0)
-            logits = np.hstack([padded @ column for column in columns])
-            yield rows, logits[: len(block), :count] + self.bias
+        columns = linalg.sliced(self.weights.T, 1)
+        for top in range(0, len(features), _BLOCK_ROWS):
+            rows = slice(top, top + _BLOCK_ROWS)
+            logits = linalg.product(linalg.sliced(features[rows], 1), columns)
+            logits += self.bias
+            yield rows, logits.astype(np.float32)
 
     def calibrated(self) -> "LinearHead":
         """The same probabilities from weights that need no temperature."""
@@ -89,10 +84,6 @@ class LinearHead:
             weights=self.weights[:, columns],
             bias=self.bias[columns],
         )
-
-
-def _padded(matrix: Float32, rows: int, columns: int) -> Float32:
-    return np.ascontiguousarray(np.pad(matrix, ((0, rows), (0, columns))))
 
 
 def save(head: LinearHead, path: Path) -> None:

@@ -175,6 +175,8 @@ def _at_hand(
     if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
         there = set(examples.hashes)
         examples = examples.joined(kept.where(np.array([h not in there for h in kept.hashes])))
+    # In an order of their own: a training does not depend on the folders that images came from.
+    examples = examples.by_hash()
     _require_exact(config, parent, examples)
     sources = {image.sha256: image for image in found.images}
     return _AtHand(
@@ -265,7 +267,8 @@ def _with_temperature(head: LinearHead, at_hand: _AtHand) -> LinearHead:
     if not len(tested):
         return head
     columns = np.array([head.classes.index(label) for label in tested.labels])
-    return replace(head, temperature=heads.temperature(head.logits(tested.vectors), columns))
+    found = heads.temperature(head.logits(tested.vectors), columns)
+    return replace(head, temperature=heads.rounded(found))
 
 
 def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:

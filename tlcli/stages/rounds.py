@@ -266,6 +266,7 @@ class Solution:
 
     def with_temperature(self, answers: Answers, temperature: float) -> "Calibrated":
         """The same with a temperature that is given."""
+        temperature = heads.rounded(temperature)
         before, after = (
             evaluation.calibration_error(answers, value) for value in (1.0, temperature)
         )
