@@ -24,6 +24,9 @@ MANTISSA = 53
 SLICES = 3
 """Of a factor: with 1280 columns 63 bits, more than a float64 has."""
 
+_LEAST_EXPONENT = -900
+"""Rows that are smaller than 2^-900 count as zero: their scale has no inverse."""
+
 BLOCK = 128
 """Columns that are eliminated at once."""
 
@@ -47,12 +50,13 @@ def sliced(matrix: Float32 | Float64, count: int = SLICES) -> Sliced:
     """Cut a matrix (n, k) by rows into slices with which products over k are exact."""
     bits = slice_bits(matrix.shape[1])
     largest = np.abs(matrix).max(axis=1, keepdims=True, initial=0.0).astype(np.float64)
-    exponents = np.frexp(largest)[1] - bits
-    rest = np.ldexp(matrix.astype(np.float64, copy=False), -exponents)
-    slices = []
-    for _ in range(count):
+    exponents = np.maximum(np.frexp(largest)[1], _LEAST_EXPONENT) - bits
+    rest = np.multiply(matrix, np.ldexp(1.0, -exponents), dtype=np.float64)
+    slices = [np.rint(rest)]
+    while len(slices) < count:
+        rest -= slices[-1]
+        rest *= 2.0**bits
         slices.append(np.rint(rest))
-        rest = (rest - slices[-1]) * 2.0**bits
     return Sliced(tuple(slices), np.ldexp(1.0, exponents), bits)
 
 
@@ -67,16 +71,22 @@ def product(left: Sliced, right: Sliced) -> Float64:
     Entry (i, j) depends on row i of the one and row j of the other alone, bit for bit. With
     `SLICES` it is as good as a sum in float64, with one slice as one in float32.
     """
-    count = len(left.slices)
-    total = np.zeros((len(left.scale), len(right.scale)))
-    for order in reversed(range(count)):
-        for p in range(order + 1):
-            total += left.slices[p] @ right.slices[order - p].T
-        if order:
-            total *= 2.0**-left.bits
+    last = len(left.slices) - 1
+    total = _of_order(last, left, right)
+    for order in reversed(range(last)):
+        total *= 2.0**-left.bits
+        total += _of_order(order, left, right)
     total *= left.scale
     total *= right.scale.T
     return total
+
+
+def _of_order(order: int, left: Sliced, right: Sliced) -> Float64:
+    """Σ_p left.slices[p] · right.slices[order − p]ᵀ, products that are exact."""
+    total = left.slices[0] @ right.slices[order].T
+    for p in range(1, order + 1):
+        total += left.slices[p] @ right.slices[order - p].T
+    return np.asarray(total)
 
 
 def times(left: Float64, right: Float64) -> Float64:

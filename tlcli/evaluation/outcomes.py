@@ -77,9 +77,10 @@ class Outcomes:
 
 def _answers(head: LinearHead, vectors: NDArray[np.float32], true: Columns) -> Outcomes:
     known = true != _UNKNOWN
-    probabilities, true = head.probabilities(vectors)[known], true[known]
+    logits, true = head.logits(vectors)[known], true[known]
+    probabilities = head.softmax(logits)
     # Probabilities may be equal where logits are not: the answer is that of `LinearHead.predict`.
-    predicted = head.logits(vectors)[known].argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     return Outcomes(
         head.classes,

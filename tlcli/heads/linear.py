@@ -48,8 +48,12 @@ class LinearHead:
 
     def probabilities(self, features: Rows) -> Float64:
         """Class probabilities (n, C) of features (n, D)."""
-        logits = self.logits(features).astype(np.float64) / self.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return self.softmax(self.logits(features))
+
+    def softmax(self, logits: Float32) -> Float64:
+        """Class probabilities (n, C) of logits (n, C)."""
+        scaled = logits.astype(np.float64) / self.temperature
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     def predict(self, features: Rows) -> NDArray[np.object_]:
