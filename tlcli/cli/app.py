@@ -16,7 +16,7 @@ import click
 import tlcli
 from tlcli.cli import console
 from tlcli.cli.comparing import compare
-from tlcli.cli.configuration import load_config
+from tlcli.cli.everywhere import NORMAL, accept_everywhere
 from tlcli.cli.history import rounds
 from tlcli.cli.housekeeping import cache
 from tlcli.cli.inspecting import backbones, data
@@ -33,6 +33,7 @@ CONTEXT = {
     "auto_envvar_prefix": "TLCLI",
     "help_option_names": ["-h", "--help"],
     "max_content_width": 100,
+    "obj": NORMAL,
 }
 
 
@@ -53,18 +54,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(tlcli.__version__, prog_name="tlcli")
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=load_config,
-    expose_value=False,
-    is_eager=True,
-    help="TOML file with a table per command; flags and environment variables go before it.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on standard error.")
-@click.pass_context
-def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
+def cli() -> None:
     """Train image classifiers by transfer learning, and keep adding classes to them.
 
     DATA is a folder of class folders, a CSV or TSV file with the columns path,label, or - for
@@ -74,8 +64,6 @@ def cli(context: click.Context, verbose: bool, quiet: bool) -> None:
     Exit codes: 0 done · 2 usage · 3 unusable data · 4 a gate failed · 5 damaged or other run ·
     6 cannot save · 7 no weights here · 75 run in use · 130/143 stopped · 1 a bug
     """
-    context.obj = -1 if quiet else int(verbose)
-    console.set_up_logging(context.obj)
 
 
 for command in (
@@ -97,6 +85,7 @@ for command in (
     doctor,
 ):
     cli.add_command(command)
+accept_everywhere(cli)
 
 
 def main() -> NoReturn:

@@ -10,21 +10,40 @@ import click
 
 from tlcli.errors import UsageError
 
+_CHOSEN = "tlcli.config"
+"""Where the contexts of a call keep the file's path."""
 
-def load_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
-    """Make the file's values the defaults of the commands' options.
+
+def load_config(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Make the values of the file that was given last the defaults of the command's options.
 
     Raises:
         UsageError: not TOML, or a table or key that does not exist; the nearest is named.
     """
-    if path is None:
-        return
+    if path is not None:
+        context.meta[_CHOSEN] = path
+    if _CHOSEN not in context.meta or isinstance(context.command, click.Group):
+        return  # a group waits for what stands after the command
+    defaults = _of_file(context.find_root().command, context.meta[_CHOSEN])
+    for name in _names(context):
+        defaults = defaults.get(name, {})
+    context.default_map = defaults
+
+
+def _names(context: click.Context) -> tuple[str, ...]:
+    """The words that call a command, without the program's own."""
+    if context.parent is None:
+        return ()
+    return (*_names(context.parent), str(context.info_name))
+
+
+def _of_file(program: click.Command, path: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"Expected a TOML file. Received: {path} ({error}).") from error
-    assert isinstance(context.command, click.Group)
-    context.default_map = _of_group(context.command, content, str(path))
+    assert isinstance(program, click.Group)
+    return _of_group(program, content, path)
 
 
 def _of_group(group: click.Group, content: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -42,7 +61,7 @@ def _of_command(command: click.Command, table: Any, place: str, name: str) -> di
     options = {
         flag.lstrip("-"): parameter
         for parameter in command.params
-        if isinstance(parameter, click.Option)
+        if isinstance(parameter, click.Option) and parameter.expose_value
         for flag in parameter.opts
         if flag.startswith("--")
     }
