@@ -55,6 +55,7 @@ def labels_of(data: Path) -> dict[str, str]:
     return {str(path): path.parent.name for path in sorted(data.glob("*/*"))}
 
 
+@pytest.mark.numerics
 def test_all_figures_agree_with_the_answers_of_predict(
     tlcli: CommandLine, rounds: Path, photos: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_what_was_learned_and_is_not_given_is_carried_over(
     assert answer["exact"] is False
 
 
+@pytest.mark.numerics
 def test_old_data_makes_it_exact(tlcli: CommandLine, data: Path, old: Path) -> None:
     run = begun(tlcli, data)
     shutil.copytree(run, data.parent / "other")

@@ -99,6 +99,7 @@ def test_probabilities_are_the_softmax_of_the_logits():
     assert head.predict(features).tolist() == chosen.tolist()
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 130])
 @pytest.mark.parametrize("rows", [1, 5, 255, 256, 257, 600])
 def test_a_logit_keeps_its_bits_whatever_stands_beside_it(rows, columns):

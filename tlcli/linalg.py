@@ -66,7 +66,7 @@ def slice_bits(terms: int) -> int:
 
 
 def product(left: Sliced, right: Sliced) -> Float64:
-    """left · rightᵀ (n, m) of matrices (n, k) and (m, k) that were cut into as many slices.
+    """The product left · rightᵀ (n, m) of matrices (n, k) and (m, k), cut into as many slices.
 
     Entry (i, j) depends on row i of the one and row j of the other alone, bit for bit. With
     `SLICES` it is as good as a sum in float64, with one slice as one in float32.
@@ -90,7 +90,7 @@ def _of_order(order: int, left: Sliced, right: Sliced) -> Float64:
 
 
 def times(left: Float64, right: Float64) -> Float64:
-    """left · right (n, m) of matrices (n, k) and (k, m)."""
+    """The product left · right (n, m) of matrices (n, k) and (k, m)."""
     return product(sliced(left), sliced(right.T))
 
 

@@ -67,9 +67,14 @@ class Recipe:
 
     def solve(self, moments: Moments) -> LinearHead:
         """The head from the moments of all images; classes in sorted order."""
+        from threadpoolctl import threadpool_limits
+
         solver = HEADS[self.head].solve
         assert solver is not None, f"{self.head} is not solved from moments"
-        return solver(moments, self)
+        # Its products are small: two threads gain a fifth, and where other processes want the
+        # processors too they wait for each other ten times as long as they compute.
+        with threadpool_limits(limits=1):
+            return solver(moments, self)
 
     def fit(self, examples: Examples) -> LinearHead:
         """The head from features of all images; classes in sorted order."""
