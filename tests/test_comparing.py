@@ -10,14 +10,14 @@ import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
-from tlcli import extension, images
+from tlcli import images, strategies
+from tlcli.commands.compare import compare
 from tlcli.config import CompareConfig
 from tlcli.errors import Stopped, UsageError
-from tlcli.extension import Extension, Strategy
+from tlcli.extractor import Extractor
 from tlcli.heads import Fit, Known, LinearHead, Recipe
-from tlcli.heads.known import moments_like
-from tlcli.stages.comparing import compare, trials
-from tlcli.stages.lenses import Lens
+from tlcli.heads.evidence import moments_like
+from tlcli.strategies import Extension, Strategy
 
 NAMES = sorted(tiny.COLOURS)
 ROUNDS = ("--rounds", "3+1+1")
@@ -98,14 +98,14 @@ def test_merge_equals_joint_training_of_lda(
     tlcli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    features = Lens.features
+    features = Extractor.features
 
     def spy(self, wanted, progress):
         found = features(self, wanted, progress)
         seen.append((self, found.examples))
         return found
 
-    monkeypatch.setattr(Lens, "features", spy)
+    monkeypatch.setattr(Extractor, "features", spy)
     options = ("--strategies", "merge", "--heads", "lda", "--folds", 3)
     entry = tlcli.json("compare", photos, *ROUNDS, *options)["methods"][0]
     assert entry["excess_forgetting"] == {"mean": 0.0, "sd": 0.0}
@@ -131,13 +131,13 @@ def test_features_are_extracted_once_and_moments_once_a_round(
     calls = {"features": 0, "moments": 0}
 
     def counted(name):
-        original = getattr(Lens, name)
+        original = getattr(Extractor, name)
 
         def method(self, *arguments):
             calls[name] += 1
             return original(self, *arguments)
 
-        monkeypatch.setattr(Lens, name, method)
+        monkeypatch.setattr(Extractor, name, method)
 
     counted("features")
     counted("moments")
@@ -185,7 +185,7 @@ def test_bytes_kept(tlcli: CommandLine, pictures: Path) -> None:
 def test_heads_behind_a_projection_are_tried_when_asked_for(
     tlcli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "PROJECTION_WIDTH", 64)
+    monkeypatch.setattr("tlcli.commands.compare.trials.PROJECTION_WIDTH", 64)
     content = tlcli.json("compare", photos, *ROUNDS, "--folds", 2, "--heads", "rp-ridge,ncm")
     assert pairs(content) == {("merge", "rp-ridge"), ("merge", "ncm")}
     wide, plain = (entry_of(content, "merge", head) for head in ("rp-ridge", "ncm"))
@@ -197,7 +197,7 @@ def test_what_each_strategy_is_given(
 ) -> None:
     """Old images as it needs them, moments of all, and the head of the round before."""
     given: dict[str, list[Known]] = {}
-    following = extension.following
+    following = strategies.following
 
     def spy(strategy: Strategy, told: Extension) -> Fit:
         fit = following(strategy, told)
@@ -208,7 +208,7 @@ def test_what_each_strategy_is_given(
 
         return recorded
 
-    monkeypatch.setattr(extension, "following", spy)
+    monkeypatch.setattr(strategies, "following", spy)
     options = ("--folds", 2, "--heads", "lda,softmax", "--exemplars-per-class", 2)
     tlcli("compare", photos, "--rounds", "2+2+1", *options)
     for strategy, (second, third, *_) in given.items():

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlcli.commands.compare.schedule import divide, sizes_of
 from tlcli.config import CompareConfig
 from tlcli.errors import UsageError
-from tlcli.stages.comparing.division import divide, sizes_of
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tlcli import evaluation
+from tlcli.commands.compare.methods import Method
+from tlcli.commands.compare.spread import MethodFigures, Spread
+from tlcli.commands.compare.trials import Result
 from tlcli.evaluation import RoundHead
 from tlcli.heads import LinearHead
 from tlcli.runs import RegisteredClass
-from tlcli.stages.comparing.figures import MethodFigures, Spread
-from tlcli.stages.comparing.methods import Method
-from tlcli.stages.comparing.trials import Result
 
 TRUE = "aabbccdd"
 """The classes of eight test images; a and b come in round 1, c in round 2, d in round 3."""

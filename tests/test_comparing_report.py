@@ -10,7 +10,7 @@ from tests import tiny
 from tests.conftest import CommandLine
 from tests.pages import Page
 from tlcli.reports import comparison_text
-from tlcli.reports.page import comparison_page
+from tlcli.reports.comparison.page import comparison_page
 
 
 @pytest.fixture

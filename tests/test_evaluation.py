@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from tlcli import evaluation, extension, moments
+from tlcli import evaluation, images, moments, strategies
 from tlcli.evaluation import Limits, RoundHead
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Known, LinearHead, Recipe
@@ -292,7 +292,7 @@ def moments_of(examples):
 
 
 def solved_by(name):
-    return extension.first(Recipe(name))
+    return strategies.first(Recipe(name))
 
 
 LDA, SOFTMAX = solved_by("lda"), solved_by("softmax")
@@ -411,7 +411,7 @@ def test_one_image_of_every_class_cannot_be_cross_validated():
 def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
     examples = features_of("abc" * 40)
     found = by_holdout(known_of(examples), "abc", SOFTMAX)
-    held = holdout(examples.hashes, examples.labels, evaluation.HELD_OUT)
+    held = holdout(examples.hashes, examples.labels, images.HELD_OUT)
     rest, tested = examples.where(~held), examples.where(held)
     predicted = Recipe("softmax").fit(rest).predict(tested.vectors)
     assert found.accuracy == (predicted == np.array(tested.labels, object)).mean()

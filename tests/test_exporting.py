@@ -163,7 +163,7 @@ def test_int8_is_compared_on_its_own_images(
 def test_poor_agreement_of_int8_is_a_warning(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tlcli.stages.calibrating.LEAST_AGREEMENT", 1.01)
+    monkeypatch.setattr("tlcli.commands.export_int8.LEAST_AGREEMENT", 1.01)
     options = ("--format", "litert", "--int8", "--calibrate", pictures / "test")
     tlcli("export", run, *options, "--out", tmp_path / "model.tflite")
     assert "warning: int8 answers as the run does on" in tlcli.err

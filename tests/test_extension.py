@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from tlcli import extension, heads, memory, moments
+from tlcli import heads, memory, moments, strategies
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
-from tlcli.extension import STRATEGIES, Extension, Means, choose
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Known, Recipe
+from tlcli.strategies import STRATEGIES, Extension, Means, choose
 
 BITS = 12
 WIDTH = 10
@@ -52,7 +52,7 @@ NOTHING = FIRST.take([])
 
 def first(name, examples):
     known = Known(moments_of(examples), examples, NOTHING)
-    return extension.first(Recipe(name))(known)
+    return strategies.first(Recipe(name))(known)
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def parent(name):
 
 
 def following(strategy, name="lda", classes=REGISTRY, **options):
-    return extension.following(
+    return strategies.following(
         STRATEGIES[strategy], Extension(Recipe(name), classes, StrategyOptions(**options), 10)
     )
 
@@ -157,7 +157,7 @@ def test_weight_alignment_gives_new_columns_the_norm_of_old_ones():
 def test_the_bias_layer_scales_and_shifts_new_columns_alone():
     """All of them by one scale and one shift, against the head of the same training images."""
     examples = memory.herded(FIRST, 10).joined(SECOND).by_hash()
-    held = extension._held_for_bias(examples)
+    held = strategies._held_for_bias(examples)
     assert held.sum() == 3 * 2 + 2 * 8
     kept = examples.where(~held)
     known = Known(TOTAL, kept.where(np.isin(kept.labels, NEW)), kept, parent("softmax"))
@@ -193,7 +193,7 @@ def test_merge_equals_joint_training_in_any_order_of_rounds(name, order, cuts):
         total = moments.add(total, moments_of(examples))
         known = Known(total, examples, NOTHING, head)
         classes = tuple(order[:end])
-        fit = following("merge", name, classes) if head else extension.first(Recipe(name))
+        fit = following("merge", name, classes) if head else strategies.first(Recipe(name))
         head = fit(known).ordered(classes)
     assert total.digest == moments_of(everything).digest
     assert_same_bits(head, joint.ordered(order))
@@ -219,7 +219,7 @@ def test_only_merge_and_joint_claim_to_equal_joint_training():
 
 def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
     before = parent("lda")
-    grown = extension.grow(before, REGISTRY, SECOND)
+    grown = strategies.grow(before, REGISTRY, SECOND)
     assert grown.classes == REGISTRY
     assert grown.weights[:, :3].tobytes() == before.weights.tobytes()
     assert grown.bias[:3].tobytes() == before.bias.tobytes()

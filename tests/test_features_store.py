@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlcli import cache, evaluation, extension, features, files, images, moments
+from tlcli import cache, evaluation, features, files, images, moments, strategies
 from tlcli.config import no_progress
 from tlcli.errors import UsageError
 from tlcli.features import Space, segments, store
@@ -357,7 +357,7 @@ def peak_bytes(wanted):
     found = features.extract(wanted, Store(WIDE), Wide, no_progress)
     total = moments.of(found.vectors, found.labels, WIDE.fingerprint, 8)
     classes = tuple(sorted(set(found.labels)))
-    fit = extension.first(Recipe())
+    fit = strategies.first(Recipe())
     examples = found.examples
     known = Known(total, examples, examples.take([]))
     assert len(evaluation.by_folds(fit, known, classes, False).true) == len(wanted)

@@ -218,12 +218,12 @@ def test_the_exported_model_holds_projection_and_temperature(
     tlcli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:
     from tlcli import backbones, images
+    from tlcli.extractor import Extractor
     from tlcli.features import Vectors
-    from tlcli.stages.lenses import Lens
 
     run = start(tlcli, pictures, tmp_path / "run", "--head", "rp-ridge", "--projection", "64")
     entry = runs.open_run(run).round()
-    head, lens = head_of(run), Lens.of_round(runs.open_run(run), entry, "keras")
+    head, lens = head_of(run), Extractor.of_round(runs.open_run(run), entry, "keras")
     assert head.temperature != 1.0
     paths = list(images.find_images([pictures / "test"]))
     batch = np.stack([images.decode(path, tiny.IMAGE_SIZE) for path in paths])
@@ -242,7 +242,7 @@ def test_the_best_head_is_chosen_in_cross_validation(
     empty_cache: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlcli.stages.pretraining.PROJECTION_WIDTH", 32)
+    monkeypatch.setattr("tlcli.commands.pretrain.PROJECTION_WIDTH", 32)
     run = tmp_path / "run"
     options = ("--head", "auto", "--memory", "features")
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, *options)

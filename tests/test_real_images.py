@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests import independent
-from tlcli import backbones, evaluation, extension, heads, images, memory, runs
+from tlcli import backbones, evaluation, heads, images, memory, runs, strategies
 from tlcli.config import no_progress
+from tlcli.extractor import Extractor
 from tlcli.heads import Known, Recipe
 from tlcli.images import LabelledImage
-from tlcli.stages.lenses import Lens
 
 HERE = Path(__file__).parent.parent
 SHARED = HERE.parent / "shared"
@@ -177,10 +177,10 @@ def test_finetune_raises_the_validation_accuracy_and_leaves_batch_normalization(
 def head_only_accuracy(run: Path, data: Path) -> float:
     """Of the head of round 1, on the images that fine-tuning holds out too."""
     opened = runs.open_run(run)
-    lens = Lens.of_round(opened, opened.round(1), "auto")
+    lens = Extractor.of_round(opened, opened.round(1), "auto")
     examples = lens.features(images.scan(data).images, no_progress).examples
     known = Known(lens.moments(examples), examples, lens.nothing())
-    fit = extension.first(Recipe())
+    fit = strategies.first(Recipe())
     answers = evaluation.by_holdout(fit, known, opened.round(1).classes, False)
     figures = answers.validation(())
     assert figures.accuracy is not None
@@ -209,7 +209,7 @@ def test_openvino_agrees_with_keras_on_photographs(tmp_path: Path, name: str) ->
     weights = MOBILENET if name == "MobileNetV2" else "imagenet"
     stored = backbones.store(backbones.build(name, None, weights), name, "", tmp_path / name)
     keras, openvino = (
-        Lens.of(stored, engine, None).features(photos, no_progress).vectors[:]
+        Extractor.of(stored, engine, None).features(photos, no_progress).vectors[:]
         for engine in ("keras", "openvino")
     )
     spread = np.sqrt(keras.var(axis=0).mean())

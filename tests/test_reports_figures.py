@@ -9,7 +9,7 @@ from tests import tiny
 from tests.conftest import CommandLine
 from tests.evaluations import evaluation
 from tests.pages import Page
-from tlcli.reports import figures
+from tlcli.reports.evaluation import figures
 
 
 def test_pairs_with_most_images_come_first() -> None:

@@ -16,8 +16,8 @@ from tests.evaluations import NASTY, evaluation
 from tests.pages import Page
 from tlcli import reports
 from tlcli.errors import StorageError, UsageError
-from tlcli.reports import confusion, evaluation_plots
-from tlcli.reports.evaluation_page import evaluation_page
+from tlcli.reports.evaluation import confusion, plots
+from tlcli.reports.evaluation.page import evaluation_page
 from tlcli.reports.html import clean
 
 Json = dict[str, Any]
@@ -157,9 +157,9 @@ def test_every_round_and_another_run() -> None:
 
 def test_many_rounds_are_few_lines() -> None:
     content = evaluation(40, rounds=30)
-    names = [name for name, _ in evaluation_plots.lines(content)]
+    names = [name for name, _ in plots.lines(content)]
     assert names == ["all classes so far", "the new classes of the round", "classes of round 1"]
-    few = evaluation_plots.lines(evaluation(3))
+    few = plots.lines(evaluation(3))
     assert [name for name, _ in few][1:] == [f"classes of round {n}" for n in (1, 2, 3)]
     assert math.isnan(few[2][1][0]) and not math.isnan(few[2][1][1])
     drawn = rows(evaluation_page(content), "Accuracy after each round")

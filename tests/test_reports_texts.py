@@ -12,9 +12,9 @@ from tests import evaluations
 from tests.evaluations import NASTY, evaluation
 from tests.pages import Page
 from tlcli import reports
-from tlcli.reports.evaluation_markdown import code, evaluation_markdown
+from tlcli.reports.evaluation.junit import junit
+from tlcli.reports.evaluation.markdown import code, evaluation_markdown
 from tlcli.reports.html import clean
-from tlcli.reports.junit import junit
 
 Json = dict[str, Any]
 

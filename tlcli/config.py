@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def no_progress(phase: str, done: int, total: int) -> None:
-    """Report nothing: the default of every stage."""
+    """Report nothing: the default of every command."""
 
 
 @dataclass(frozen=True)
@@ -323,3 +323,6 @@ class CompareConfig:
     """An HTML file."""
     images: DataOptions = DataOptions()
     engine: str = "auto"
+
+
+AUTO = "auto"

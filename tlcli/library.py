@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import backbones, images, runs
+from tlcli.commands.evaluate import evaluate
+from tlcli.commands.predict import Prediction, Predictor
 from tlcli.config import EvaluateConfig, no_progress
-from tlcli.stages import evaluating, publishing
-from tlcli.stages.predicting import Prediction, Predictor
+from tlcli.rounds.publication import write_model
 
 __all__ = ["OpenRun", "Prediction"]
 
@@ -75,7 +76,7 @@ class OpenRun:
             TlcliError: the run or the data cannot be used; see errors.py.
         """
         config = EvaluateConfig(self.path, str(data), round=self.round, engine=self._engine)
-        return evaluating.evaluate(config).to_json()
+        return evaluate(config).to_json()
 
     def keras_model(self) -> Any:
         """The round as a `keras.Model`: raw RGB images (n, S, S, 3) in, probabilities (n, C) out.
@@ -89,5 +90,5 @@ class OpenRun:
         lens.stored.verify()
         keras = backbones.keras_module()
         with tempfile.TemporaryDirectory() as folder:
-            publishing.write_model(lens, head, path := Path(folder) / "model.keras")
+            write_model(lens, head, path := Path(folder) / "model.keras")
             return keras.saving.load_model(path, compile=False)

@@ -156,9 +156,9 @@ def _keras(options: argparse.Namespace) -> float:
 def _tlcli(options: argparse.Namespace) -> float:
     from tlcli import backbones, images
     from tlcli.config import no_progress
-    from tlcli.stages.lenses import Lens
+    from tlcli.extractor import Extractor
 
-    lens = Lens.of(backbones.load_stored(options.folder), "auto", None)
+    lens = Extractor.of(backbones.load_stored(options.folder), "auto", None)
     lens.engines[0][0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: lens.features(images.scan(options.photos).images, no_progress))

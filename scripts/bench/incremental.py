@@ -34,19 +34,20 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tlcli import evaluation, extension
+from tlcli import evaluation, strategies
+from tlcli.commands.compare.command import backbones_of, see
+from tlcli.commands.compare.methods import Method
+from tlcli.commands.compare.schedule import Division, divide
+from tlcli.commands.compare.trials import Split, run, space
 from tlcli.config import CompareConfig, HeadOptions, no_progress
 from tlcli.evaluation import Report, RoundHead
+from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.heads import HEADS, Known, LinearHead, Recipe
+from tlcli.rounds.intake import registered, scan
+from tlcli.rounds.selection import best_head, candidates
+from tlcli.rounds.solution import Solution
 from tlcli.runs import RegisteredClass
-from tlcli.stages import choosing, rounds
-from tlcli.stages.comparing import division, stage, trials
-from tlcli.stages.comparing.division import Division
-from tlcli.stages.comparing.methods import Method
-from tlcli.stages.comparing.trials import Split
-from tlcli.stages.lenses import Lens
-from tlcli.stages.rounds import Solution
 
 FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
 STRATEGIES = ("freeze-old", "lwf", "replay", "naive")
@@ -85,7 +86,7 @@ def main() -> None:
         if options.test_data:
             test_config = CompareConfig(options.test_data, image_size=options.image_size)
             tested = _features(test_config, Path(scratch) / "b")[1]
-    planned = division.divide(sorted(set(learned.labels)), config)
+    planned = divide(sorted(set(learned.labels)), config)
     found: list[dict[str, Row]] = []
     chosen = []
     for seed in range(options.seeds):
@@ -113,10 +114,10 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _features(config: CompareConfig, scratch: Path) -> tuple[Lens, Examples]:
-    listing = rounds.scan(config.data, no_progress)
-    (name,) = stage.backbones_of(config)
-    seen = stage.see(config, name, scratch, listing, no_progress)
+def _features(config: CompareConfig, scratch: Path) -> tuple[Extractor, Examples]:
+    listing = scan(config.data, no_progress)
+    (name,) = backbones_of(config)
+    seen = see(config, name, scratch, listing, no_progress)
     return seen.lens, seen.examples
 
 
@@ -146,11 +147,11 @@ def _shuffled_by_class(
     ]
 
 
-def _measured(lens: Lens, planned: Division, split: Split) -> tuple[dict[str, Row], str]:
+def _measured(lens: Extractor, planned: Division, split: Split) -> tuple[dict[str, Row], str]:
     """Measure every row of the table for one seed; also the head that auto chose."""
     merged = {name: Method("merge", name) for name in FROM_MOMENTS}
     methods = [*merged.values(), *(Method(name, "softmax") for name in STRATEGIES)]
-    results = trials.run(lens, planned, split, methods, EXEMPLARS)
+    results = run(lens, planned, split, methods, EXEMPLARS)
     found = {method: Row.of(result.report, result.seconds) for method, result in results.items()}
     rows = {name: found[method] for method, name in SHOWN.items()}
     start = time.perf_counter()
@@ -167,18 +168,18 @@ def _measured(lens: Lens, planned: Division, split: Split) -> tuple[dict[str, Ro
     return rows | references, head
 
 
-def _auto(plain: Lens, first: Examples) -> str:
+def _auto(plain: Extractor, first: Examples) -> str:
     """Return the head that `pretrain --head auto` takes for the images of round 1."""
 
     def solve(name: str) -> Solution:
         recipe = Recipe(name)
-        lens = trials.space(plain, HEADS[name].projected)
+        lens = space(plain, HEADS[name].projected)
         known = Known(lens.moments(first), lens.view(first), lens.view(lens.nothing()))
-        registry = rounds.registered((), first.labels, 1)
-        return Solution.of(lens, recipe, extension.first(recipe), known, registry)
+        registry = registered((), first.labels, 1)
+        return Solution.of(lens, recipe, strategies.first(recipe), known, registry)
 
-    names = choosing.candidates(HeadOptions(), first.labels, all_features=False, projected=None)
-    return choosing.best(names, solve, evaluation.by_folds, False, no_progress).solution.recipe.head
+    names = candidates(HeadOptions(), first.labels, all_features=False, projected=None)
+    return best_head(names, solve, evaluation.by_folds, False, no_progress).solution.recipe.head
 
 
 def _references(planned: Division, split: Split) -> dict[str, Row]:

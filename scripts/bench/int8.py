@@ -12,7 +12,7 @@ import numpy as np
 from tlcli import formats, heads, images, runs
 from tlcli.config import no_progress
 from tlcli.errors import BadImage
-from tlcli.stages.lenses import Lens
+from tlcli.extractor import Extractor
 
 SMALLEST = 1e-9
 """A probability below counts as this in the log loss."""
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("data")
     options = parser.parse_args()
     current = (run := runs.open_run(options.run)).round()
-    lens, head = Lens.of_round(run, current, "auto"), heads.load(current.file("head.h5"))
+    lens, head = Extractor.of_round(run, current, "auto"), heads.load(current.file("head.h5"))
     listing = images.scan(options.data)
     found = lens.features(listing.images, no_progress)
     expected = head.probabilities(lens.view(found.examples).vectors)

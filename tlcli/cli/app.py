@@ -15,15 +15,23 @@ import click
 
 import tlcli
 from tlcli.cli import console
-from tlcli.cli.comparing import compare
+from tlcli.cli.backbones import backbones
+from tlcli.cli.cache import cache
+from tlcli.cli.compare import compare
+from tlcli.cli.data import data
+from tlcli.cli.demo import demo
+from tlcli.cli.doctor import doctor
+from tlcli.cli.evaluate import evaluate
 from tlcli.cli.everywhere import NORMAL, accept_everywhere
-from tlcli.cli.history import rounds
-from tlcli.cli.housekeeping import cache
-from tlcli.cli.inspecting import backbones, data
-from tlcli.cli.learning import extend_classes, finetune, pretrain
-from tlcli.cli.reshaping import merge, moments, remove_classes
-from tlcli.cli.showing import demo, doctor
-from tlcli.cli.using import evaluate, export, predict
+from tlcli.cli.export import export
+from tlcli.cli.extend_classes import extend_classes
+from tlcli.cli.finetune import finetune
+from tlcli.cli.merge import merge
+from tlcli.cli.moments import moments
+from tlcli.cli.predict import predict
+from tlcli.cli.pretrain import pretrain
+from tlcli.cli.remove_classes import remove_classes
+from tlcli.cli.rounds import rounds
 from tlcli.errors import Stopped, StorageError, TlcliError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -9,7 +9,10 @@ from typing import Any
 
 import click
 
-from tlcli.config import Progress, no_progress
+from tlcli.config import (
+    Progress,
+    no_progress,
+)
 
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
@@ -81,3 +84,12 @@ class _Reporter:
         task, start = self._tasks[phase]
         rate = done / max(time.monotonic() - start, 1e-3)
         self._bar.update(task, completed=done, total=total, rate=f"{rate:.0f}/s")
+
+
+def run_stage(stage: Any, config: Any, verbosity: int, as_json: bool) -> None:
+    """Run a stage that publishes a round, and print its result."""
+    from tlcli.reports import round_text
+
+    with progress_bar(verbosity < 0) as progress:
+        answer = stage(config, progress)
+    result(answer.to_json(), round_text, as_json)

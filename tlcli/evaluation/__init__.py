@@ -13,7 +13,6 @@ from tlcli.evaluation.paired import Comparison, compare
 from tlcli.evaluation.report import Report, RoundHead, evaluate, in_detail, with_gates
 from tlcli.evaluation.validation import (
     FOLDS,
-    HELD_OUT,
     Answers,
     Ask,
     Validation,
@@ -28,7 +27,6 @@ from tlcli.evaluation.validation import (
 
 __all__ = [
     "FOLDS",
-    "HELD_OUT",
     "Answers",
     "Ask",
     "Comparison",

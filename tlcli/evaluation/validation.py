@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from tlcli.errors import TlcliError
 from tlcli.features import Examples
 from tlcli.heads import Fit, Known, LinearHead, Recipe, expected_calibration_error
-from tlcli.images import folds, holdout
+from tlcli.images import HELD_OUT, folds, holdout
 
 log = logging.getLogger(__name__)
 
 FOLDS = 5
-HELD_OUT = 0.2
-"""Share of the images that a gradient-trained head is tested on."""
 
 Names = NDArray[np.object_]
 Mask = NDArray[np.bool_]

@@ -19,11 +19,11 @@ from tlcli.heads.calibration import (
     rounded,
     temperature,
 )
+from tlcli.heads.evidence import Fit, Known
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
-from tlcli.heads.known import Fit, Known
 from tlcli.heads.linear import LinearHead, load, save
+from tlcli.heads.margin import blend, sensible, separation, usual_temperature
 from tlcli.heads.recipes import HEADS, Recipe, require_known
-from tlcli.heads.separation import blend, sensible, separation, usual_temperature
 
 __all__ = [
     "ECE_BINS",

@@ -22,10 +22,11 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import folds, holdout
+from tlcli.images.splitting import HELD_OUT, folds, holdout
 
 __all__ = [
     "FORMATS",
+    "HELD_OUT",
     "IMAGE_SUFFIXES",
     "PROCESSORS",
     "DataReport",

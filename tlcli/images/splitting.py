@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from tlcli.errors import UsageError
 
+HELD_OUT = 0.2
+"""Share of the images that what gradients train is tested on."""
+
 
 def holdout(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDArray[np.bool_]:
     """Return True where an image is held out for validation.

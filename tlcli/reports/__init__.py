@@ -1,60 +1,46 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables               the pieces of text: tables, shares, bytes, JSON
-rounds               a round that was published
-history              the rounds on disk
-text                 other short results
-comparison           the table of `compare`, and which method to take
-page                 the same as one HTML file with its plots inside
-figures              what every report of an evaluation says, whatever its format
-evaluation_text      an evaluation for the terminal
-evaluation_page      the same as one HTML file, with thumbnails
-evaluation_markdown  the same for a pull request
-junit                its gates for a CI server
-confusion            the confusion matrix in HTML
-plots                figures → SVG, for `compare`; needs matplotlib
-evaluation_plots     the plots of an evaluation
-html                 the pieces of a page
-writing              what is refused before any work; a format for each suffix
-curves               the epochs of a training → PNG
-diagnosis            what `doctor` found
-predictions          an answer of `predict` → a line
+tables      the pieces of text: tables, shares, bytes, JSON
+html        the pieces of a page
+svg         figures → SVG; needs matplotlib
+files       what is refused before any work; a format for each suffix
+evaluation  figures, text, page, markdown, plots, confusion, junit of `evaluate`
+comparison  text and page of `compare`
+result      what the commands that make a round answer
+curves      the epochs of a training → PNG
+predictions an answer of `predict` → a line
+rounds, backbones, cache, data, demo, doctor, export, moments
+            the answer of the command of this name
 """
 
-from tlcli.reports.comparison import comparison_text
+from tlcli.reports.backbones import backbones_text, blocks_text
+from tlcli.reports.cache import cache_text, cleared_text
+from tlcli.reports.comparison.page import write_comparison
+from tlcli.reports.comparison.text import comparison_text
 from tlcli.reports.curves import curves
-from tlcli.reports.diagnosis import diagnosis_text
-from tlcli.reports.evaluation_text import evaluation_text
-from tlcli.reports.history import (
-    details_text,
-    pruned_text,
-    rollback_text,
-    round_details,
-    round_summary,
-    rounds_text,
-    verification_text,
-)
-from tlcli.reports.junit import write_junit
-from tlcli.reports.page import write_comparison
-from tlcli.reports.predictions import PREDICTION_LINES
-from tlcli.reports.rounds import round_text
-from tlcli.reports.tables import json_line, percent, table
-from tlcli.reports.text import (
-    backbones_text,
-    blocks_text,
-    cache_text,
-    cleared_text,
-    data_text,
-    demo_text,
-    export_text,
-    moments_text,
-)
-from tlcli.reports.writing import (
+from tlcli.reports.data import data_text
+from tlcli.reports.demo import demo_text
+from tlcli.reports.doctor import diagnosis_text
+from tlcli.reports.evaluation.junit import write_junit
+from tlcli.reports.evaluation.text import evaluation_text
+from tlcli.reports.export import export_text
+from tlcli.reports.files import (
     require_evaluation_report,
     require_file,
     require_report,
     write_evaluation,
 )
+from tlcli.reports.moments import moments_text
+from tlcli.reports.predictions import PREDICTION_LINES
+from tlcli.reports.result import round_text
+from tlcli.reports.rounds import (
+    details_text,
+    pruned_text,
+    rollback_text,
+    rounds_text,
+    verification_text,
+)
+from tlcli.reports.tables import json_line, percent, table
 
 __all__ = [
     "PREDICTION_LINES",
@@ -78,8 +64,6 @@ __all__ = [
     "require_file",
     "require_report",
     "rollback_text",
-    "round_details",
-    "round_summary",
     "round_text",
     "rounds_text",
     "table",

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from tlcli.reports import plots
+from tlcli.reports import svg
 
 Json = dict[str, Any]
 
@@ -16,12 +16,12 @@ def curves(epochs: Sequence[Json], start: float) -> bytes | None:
         epochs: the lines of `metrics.jsonl`.
         start: validation accuracy before the first epoch, 0 to 1.
     """
-    if not plots.installed():
+    if not svg.installed():
         return None
     from matplotlib.figure import Figure
 
     numbers = [entry["epoch"] for entry in epochs]
-    with plots.look():
+    with svg.look():
         figure = Figure(figsize=(8, 3.2), layout="constrained", dpi=110)
         losses, accuracies = figure.subplots(1, 2)
         for name, style in (("loss", "--"), ("validation_loss", "-")):

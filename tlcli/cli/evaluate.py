@@ -1,0 +1,113 @@
+"""evaluate."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlcli.cli import console
+from tlcli.cli.options import (
+    NamedByFlag,
+    Share,
+    config_of,
+    data_argument,
+    engine_option,
+    json_option,
+    max_bad_option,
+    option,
+    run_argument,
+)
+from tlcli.config import EvaluateConfig
+from tlcli.errors import GateFailed
+
+
+@click.command()
+@run_argument
+@data_argument
+@click.option(
+    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+)
+@click.option(
+    "--all-rounds",
+    is_flag=True,
+    help="Every figure after every round, not the accuracy alone.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="Compare with another run, image by image, and say whether the difference may be chance "
+    "(McNemar's test).",
+)
+@click.option(
+    "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
+)
+@option(
+    EvaluateConfig,
+    "--fail-under",
+    type=Share(),
+    help="Exit with 4 when the accuracy is below this.",
+)
+@option(
+    EvaluateConfig,
+    "--max-regression",
+    type=Share(),
+    help="Exit with 4 when the accuracy on the classes of the previous round fell by more.",
+)
+@option(
+    EvaluateConfig,
+    "--min-class-accuracy",
+    type=Share(),
+    help="Exit with 4 when the accuracy on any class is below this.",
+)
+@click.option(
+    "--report",
+    "reports",
+    cls=NamedByFlag,
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write a report: FILE.html with plots and the worst mistakes, FILE.md for a pull request; "
+    "may be given twice.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.xml",
+    help="Write the gates as the tests of a JUnit file.",
+)
+@max_bad_option
+@engine_option(EvaluateConfig)
+@json_option
+@click.pass_obj
+def evaluate(
+    verbosity: int, /, reports: tuple[Path, ...], junit: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Measure a run on labelled images that it has not learned.
+
+    Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
+    after every round, forgetting and calibration.
+
+    \b
+    Examples:
+      tlcli evaluate run test-photos
+      tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
+      tlcli evaluate run test-photos --against other-run --report report.html
+    """
+    from tlcli import reports as forms
+    from tlcli.commands.evaluate import evaluate as stage
+
+    for path in reports:
+        forms.require_evaluation_report(path)
+    if junit is not None:
+        forms.require_file(junit, "--junit")
+    with console.progress_bar(verbosity < 0) as progress:
+        report = stage(config_of(EvaluateConfig, options), progress)
+    content = report.to_json()
+    for path in reports:
+        forms.write_evaluation(content, path)
+    if junit is not None:
+        forms.write_junit(content, junit)
+    console.result(content, forms.evaluation_text, as_json)
+    if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
+        raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")

@@ -1,0 +1,87 @@
+"""finetune."""
+
+from typing import Any
+
+import click
+
+from tlcli.cli.console import run_stage
+from tlcli.cli.options import (
+    config_of,
+    data_argument,
+    engine_option,
+    finite,
+    json_option,
+    keras_model_option,
+    max_bad_option,
+    option,
+    run_argument,
+    test_option,
+    training_options,
+    wait_option,
+    watch_options,
+)
+from tlcli.config import FinetuneConfig
+
+
+@click.command()
+@run_argument
+@data_argument
+@option(
+    FinetuneConfig,
+    "--unfreeze",
+    metavar="WHAT",
+    help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
+    "backbones --blocks NAME` lists them.",
+)
+@option(
+    FinetuneConfig,
+    "--old-data",
+    metavar="DATA",
+    help="Images that were learned before and are not in DATA.",
+)
+@option(
+    FinetuneConfig,
+    "--require-exact",
+    is_flag=True,
+    help="Refuse (exit 3) where learned images are missing, rather than carry over what the run "
+    "remembers of them by an estimate.",
+)
+@option(
+    FinetuneConfig,
+    "--distillation-weight",
+    type=click.FloatRange(min=0),
+    callback=finite,
+    metavar="λ",
+    help="How much the old answers are held.  [default: share of the classes without images]",
+)
+@option(
+    FinetuneConfig,
+    "--train-batch-norm",
+    is_flag=True,
+    help="Let BatchNormalization move in the layers that learn.",
+)
+@test_option
+@max_bad_option
+@training_options
+@watch_options
+@engine_option(FinetuneConfig)
+@keras_model_option
+@wait_option
+@json_option
+@click.pass_obj
+def finetune(verbosity: int, /, as_json: bool, **options: Any) -> None:
+    """Train the top of the backbone, then rebuild what depended on it.
+
+    DATA is best all images learned so far. Where some are missing, exemplars and --old-data stand
+    in; old answers are held by distillation, and what the run remembers of images that are gone is
+    carried over by an estimate. The head learns with --lr, the backbone ten times slower, and
+    BatchNormalization stays as it is. Stopped by a signal, the same command with --resume goes on.
+
+    \b
+    Examples:
+      tlcli finetune run photos --unfreeze all --epochs 20
+      tlcli finetune run photos --unfreeze 5 --lr auto --augment strong --resume
+    """
+    from tlcli.commands.finetune import finetune as stage
+
+    run_stage(stage, config_of(FinetuneConfig, options), verbosity, as_json)

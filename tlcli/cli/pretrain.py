@@ -1,0 +1,102 @@
+"""pretrain."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tlcli.cli.console import run_stage
+from tlcli.cli.options import (
+    config_of,
+    data_argument,
+    engine_option,
+    head_options,
+    json_option,
+    keras_model_option,
+    max_bad_option,
+    memory_options,
+    option,
+    test_option,
+    training_options,
+    wait_option,
+    watch_options,
+)
+from tlcli.config import PretrainConfig
+
+
+@click.command()
+@data_argument
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
+)
+@option(
+    PretrainConfig,
+    "--backbone",
+    metavar="NAME",
+    help="A row of `tlcli backbones`.  [default: EfficientNetLite0, or that of --weights RUN]",
+)
+@option(
+    PretrainConfig,
+    "--weights",
+    metavar="SOURCE",
+    help="`imagenet`, `none` (random, the whole network is trained), a file (.h5, .weights.h5, "
+    ".keras), or another RUN.",
+)
+@option(
+    PretrainConfig,
+    "--image-size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Images are drawn to this square.  [default: the backbone's own]",
+)
+@option(
+    PretrainConfig,
+    "--precision",
+    metavar="NAME",
+    help="`f32`, or `bf16`: nearly twice as fast on processors that have it, and slightly "
+    "different features for the life of the run.  [default: f32, or that of --weights RUN]",
+)
+@head_options
+@option(
+    PretrainConfig,
+    "--projection",
+    type=click.IntRange(min=1),
+    metavar="WIDTH",
+    help="Random projection of the features to this width, for the life of the run.  [default: "
+    "none; 2048 for rp-ridge]",
+)
+@memory_options
+@test_option
+@max_bad_option
+@option(
+    PretrainConfig,
+    "--objective",
+    metavar="NAME",
+    help="`supervised`, or `simclr`: images without labels teach the backbone, and classes come "
+    "later with `extend-classes`.",
+)
+@training_options
+@watch_options
+@engine_option(PretrainConfig)
+@keras_model_option
+@wait_option
+@json_option
+@click.pass_obj
+def pretrain(verbosity: int, /, as_json: bool, **options: Any) -> None:
+    """Make a run: round 1, a classifier for the classes in DATA.
+
+    Takes a pretrained backbone, cuts its top, computes the features of every image once, and
+    solves a softmax head on them. With --weights none the whole network is trained instead, and
+    with --objective simclr the whole network without labels, starting from --weights; the options
+    from --epochs to --resume are for these two.
+
+    \b
+    Examples:
+      tlcli pretrain photos --out run
+      tlcli pretrain photos --out run --weights none --image-size 64 --epochs 30
+      tlcli pretrain unlabelled --out run --objective simclr --weights none --image-size 64
+      tlcli pretrain photos --out run --backbone MobileNetV2 --weights mobilenet_v2.weights.h5
+    """
+    from tlcli.commands.pretrain import pretrain as stage
+
+    run_stage(stage, config_of(PretrainConfig, options), verbosity, as_json)

@@ -1,0 +1,1 @@
+"""The commands, one file each: Config in, Result out. Commands do not know each other."""

@@ -1,0 +1,245 @@
+"""compare: the same rounds under several strategies, heads and backbones."""
+
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, engines, images, reports, runs
+from tlcli.backbones import StoredBackbone
+from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
+from tlcli.commands.compare.schedule import Division, divide
+from tlcli.commands.compare.spread import Comparison, MethodFigures
+from tlcli.commands.compare.trials import Result, Solved, Split, run
+from tlcli.config import CompareConfig, Progress, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.extractor import Extractor
+from tlcli.features import Examples
+from tlcli.images import Listing, Skipped
+from tlcli.rounds.intake import named, readable, scan
+from tlcli.rounds.result import Clock
+
+log = logging.getLogger(__name__)
+
+
+TRAINED_ONLY = -1
+"""The fold of an image that is in no test set."""
+
+
+def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparison:
+    """Learn the classes of DATA in rounds, with every method, by cross-validation.
+
+    Nothing is written but the report that was asked for.
+
+    Raises:
+        TlcliError: see errors.py.
+    """
+    clock = Clock()
+    _require_possible(config)
+    listing = scan(config.data, progress)
+    planned = divide(_classes(listing, config.data), config)
+    with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
+        seen = [
+            see(config, name, Path(scratch) / str(number), listing, progress)
+            for number, name in enumerate(backbones_of(config))
+        ]
+    with clock.phase("head"):
+        trial = _Trial.of(config, planned, seen[0].examples)
+        found = trial.run(seen, progress)
+    comparison = Comparison(
+        config.data,
+        len(seen[0].examples),
+        seen[0].skipped,
+        planned,
+        config.folds,
+        config.exemplars_per_class,
+        tuple(sorted(found, key=lambda entry: entry.rank)),
+        trial.left_out,
+        clock.total(),
+    )
+    if config.report is not None:
+        reports.write_comparison(comparison.to_json(), config.report)
+    return comparison
+
+
+def _require_possible(config: CompareConfig) -> None:
+    """Refuse, before any image is read, what cannot be meant."""
+    if config.folds < 2:
+        raise UsageError(
+            f"Expected at least two folds. Received: folds={config.folds}. Use 5, say."
+        )
+    engines.require_known(config.engine)
+    if config.report is not None:
+        reports.require_report(config.report)
+    for name in config.backbones or ():
+        backbones.architecture(name)
+    asked_for(config)
+    if config.weights == "none":
+        raise UsageError(
+            "Expected pretrained weights. Received: weights=none, with which nothing is learned "
+            "here. Leave --weights out, or name a file or a run."
+        )
+    if config.weights != "imagenet" and len(config.backbones or ()) > 1:
+        raise UsageError(
+            f"Expected one backbone for the weights {config.weights}. Received: backbones="
+            f"{','.join(config.backbones or ())}. Name one, or leave --weights out."
+        )
+
+
+def _classes(listing: Listing, data: str) -> tuple[str, ...]:
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: {named(listing.classes)} alone in "
+            f"{data}. Add a folder with images of something else."
+        )
+    return listing.classes
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The images of DATA as one backbone sees them."""
+
+    lens: Extractor
+    examples: Examples
+    skipped: tuple[Skipped, ...]
+
+
+def backbones_of(config: CompareConfig) -> tuple[str, ...]:
+    """The backbones to try; the run, where the weights are those of one."""
+    if Path(config.weights).is_dir():
+        return (config.weights,)
+    return tuple(dict.fromkeys(config.backbones or (backbones.DEFAULT_BACKBONE,)))
+
+
+def see(
+    config: CompareConfig, name: str, scratch: Path, listing: Listing, progress: Progress
+) -> Seen:
+    """The features of all images; the engine is not needed afterwards."""
+    lens = Extractor.of(_stored(config, name, scratch), config.engine, None)
+    found = lens.features(listing.images, progress)
+    skipped = readable(listing, found, (), config.images.max_bad)
+    return Seen(lens, found.examples, skipped)
+
+
+def _stored(config: CompareConfig, name: str, scratch: Path) -> StoredBackbone:
+    """The backbone of the run that the weights are of, or one that is prepared in `scratch`."""
+    if Path(config.weights).is_dir():
+        run = runs.open_run(Path(config.weights))
+        stored = Extractor.of_round(run, run.round(), config.engine).stored
+        _require_same(config, stored)
+        return stored
+    scratch.mkdir()
+    return backbones.prepare(
+        name,
+        config.image_size,
+        config.weights,
+        "f32",
+        scratch,
+        lambda: backbones.build(name, config.image_size, config.weights),
+    )
+
+
+def _require_same(config: CompareConfig, stored: StoredBackbone) -> None:
+    for option, asked, given in (
+        ("backbones", config.backbones, (stored.name,)),
+        ("image-size", config.image_size, stored.image_size),
+    ):
+        if asked not in (None, given):
+            raise UsageError(
+                f"Expected the backbone of the run {config.weights}: {stored.name} at "
+                f"{stored.image_size} pixels. Received: {option}={asked}. Leave --{option} out."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """What is tried."""
+
+    planned: Division
+    folds: int
+    exemplars_per_class: int
+    methods: tuple[Method, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @staticmethod
+    def of(config: CompareConfig, planned: Division, examples: Examples) -> "_Trial":
+        fold = folds_of(examples, config.folds)
+        fewest, name = _fewest(examples.labels, fold)
+        chosen, left_out = possible(asked_for(config), fewest, name)
+        for entry in left_out:
+            log.warning("%s %s is left out: %s", entry.strategy, entry.head, entry.reason)
+        return _Trial(planned, config.folds, config.exemplars_per_class, chosen, left_out)
+
+    def run(self, seen: Sequence[Seen], progress: Progress) -> list[MethodFigures]:
+        """The figures of every method with every backbone."""
+        held = len(_held(folds_of(seen[0].examples, self.folds)))
+        solved = _counter(progress, len(seen) * held * len(self.planned) * len(self.methods))
+        return [entry for view in seen for entry in self._figures(view, solved)]
+
+    def _figures(self, view: Seen, solved: Solved) -> list[MethodFigures]:
+        fold = folds_of(view.examples, self.folds)
+        results = [self._results(view, fold == number, solved) for number in _held(fold)]
+        return [
+            MethodFigures.of(
+                view.lens.stored.name,
+                method,
+                [result[method] for result in results],
+                [result[method.reference] for result in results],
+            )
+            for method in self.methods
+        ]
+
+    def _results(self, view: Seen, held: NDArray[np.bool_], solved: Solved) -> dict[Method, Result]:
+        split = Split(view.examples.where(~held), view.examples.where(held))
+        return run(view.lens, self.planned, split, self.methods, self.exemplars_per_class, solved)
+
+
+def _held(fold: NDArray[np.int64]) -> list[int]:
+    """The folds that have images."""
+    return [int(number) for number in np.unique(fold) if number != TRAINED_ONLY]
+
+
+def folds_of(examples: Examples, count: int) -> NDArray[np.int64]:
+    """The fold (n,) of each image, by content; a class with one image is never tested.
+
+    Raises:
+        DataError: there is no class with two images.
+    """
+    fold = images.folds(examples.hashes, examples.labels, count)
+    counts = Counter(examples.labels)
+    fold[[counts[name] == 1 for name in examples.labels]] = TRAINED_ONLY
+    if (fold == TRAINED_ONLY).all():
+        raise DataError(
+            "Expected at least two images of a class, to learn from one and test on the other. "
+            "Received: one image of every class. Add images."
+        )
+    return fold
+
+
+def _fewest(labels: Sequence[str], fold: NDArray[np.int64]) -> tuple[int, str]:
+    """The smallest number of images of a class that are left to learn in a fold, and the class."""
+    names = np.array(labels, object)
+    least = []
+    for name, count in Counter(labels).items():
+        tested = fold[names == name]
+        most = np.bincount(tested[tested != TRAINED_ONLY], minlength=1).max()
+        least.append((count - int(most), name))
+    return min(least)
+
+
+def _counter(progress: Progress, total: int) -> Solved:
+    """Reports one more head each time it is called."""
+    done = 0
+
+    def solved() -> None:
+        nonlocal done
+        done += 1
+        progress("comparing", done, total)
+
+    progress("comparing", 0, total)
+    return solved

@@ -1,0 +1,172 @@
+"""evaluate: a round, and the way there, on labelled images."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tlcli import evaluation, heads, images, memory, runs
+from tlcli.config import EvaluateConfig, Progress, no_progress
+from tlcli.errors import DataError
+from tlcli.evaluation import Comparison, Limits, Report, RoundHead
+from tlcli.extractor import Extractor
+from tlcli.features import Features
+from tlcli.images import Listing
+from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.runs import Round, Run
+
+
+def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report:
+    """Measure a run on labelled images; failed gates are in the report, not raised.
+
+    Every round's head is measured on the same images, each under its own backbone.
+
+    Raises:
+        TlcliError: see errors.py.
+    """
+    run = runs.open_run(config.run)
+    history = _history(run, config.round)
+    test = _measured(config, history, _known_images(config, history[-1], progress), progress)
+    report = _report(config, test)
+    if config.against is not None:
+        report = replace(report, against=_against(config, test, progress))
+    limits = Limits(config.fail_under, config.max_regression, config.min_class_accuracy)
+    parent = history[0].manifest.parent
+    return evaluation.with_gates(
+        report,
+        test.heads,
+        test.features.labels,
+        limits,
+        from_the_start=parent is None or parent in run.numbers(),
+    )
+
+
+def _history(run: Run, number: int | None) -> list[Round]:
+    """The rounds that know classes on the way to the one that is measured, the oldest first.
+
+    Rounds that were rolled back are not on the way.
+    """
+    by_number: dict[int | None, Round] = {entry.number: entry for entry in run.rounds()}
+    require_classes(current := run.round(number))
+    way: list[Round] = []
+    entry: Round | None = current
+    while entry is not None:
+        way.append(entry)
+        entry = by_number.get(entry.manifest.parent)
+    return [entry for entry in reversed(way) if entry.classes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """The images that the rounds of a run are measured on."""
+
+    history: Sequence[Round]
+    listing: Listing
+    features: Features
+    """Under the backbone of the last round."""
+    heads: Sequence[RoundHead]
+    lens: Extractor
+    """Of the last round."""
+
+
+def _measured(
+    config: EvaluateConfig, history: Sequence[Round], listing: Listing, progress: Progress
+) -> _Test:
+    """Show the images to every round's backbone."""
+    run = runs.open_run(config.run)
+    by_backbone: dict[str, Features] = {}
+    entries = []
+    for entry in history:
+        lens = Extractor.of_round(run, entry, config.engine)
+        fingerprint = entry.manifest.backbone_fingerprint
+        if fingerprint not in by_backbone:
+            by_backbone[fingerprint] = lens.features(listing.images, progress)
+        vectors = lens.view(by_backbone[fingerprint].examples).vectors
+        entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+    current = by_backbone[fingerprint]
+    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    if not current.images:
+        raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
+    return _Test(history, listing, current, entries, lens)
+
+
+def _report(config: EvaluateConfig, test: _Test) -> Report:
+    skipped = (*test.listing.skipped, *test.features.skipped)
+    registry = test.history[-1].manifest.classes
+    labels = test.features.labels
+    report = evaluation.evaluate(str(config.run), registry, test.heads, labels, skipped)
+    report = evaluation.in_detail(report, registry, test.heads, labels, config.all_rounds)
+    paths = tuple(str(image.path) for image in test.features.images)
+    return replace(report, paths=paths, card=_card(config, test))
+
+
+def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
+    """The images of DATA whose class the round knows."""
+    listing = images.scan(
+        config.data, progress=lambda done, total: progress("reading", done, total)
+    )
+    if not config.ignore_unknown:
+        require_known_classes(
+            listing, current.classes, "Remove them from DATA, or add --ignore-unknown."
+        )
+    known = tuple(image for image in listing.images if image.label in current.classes)
+    if not known:
+        raise DataError(
+            f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
+        )
+    return replace(listing, images=known)
+
+
+def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Comparison:
+    """The other run on the same images, as far as it knows their classes."""
+    assert config.against is not None
+    other = runs.open_run(config.against)
+    require_classes(entry := other.round())
+    shared = [name for name in test.history[-1].classes if name in entry.classes]
+    wanted = [image for image in test.features.images if image.label in shared]
+    lens = Extractor.of_round(other, entry, config.engine)
+    found = lens.features(wanted, progress)
+    if not found.images:
+        raise DataError(
+            f"Expected images of classes that both runs know. Received: none in {config.data} "
+            f"that {config.against} knows. Choose another run for --against."
+        )
+    known = heads.load(entry.file("head.h5"))
+    theirs = known.predict(lens.view(found.examples).vectors) == np.array(found.labels, object)
+    rows = {sha256: row for row, sha256 in enumerate(test.features.hashes)}
+    chosen = [rows[sha256] for sha256 in found.hashes]
+    said = test.heads[-1].head.predict(test.heads[-1].vectors)
+    ours = (said == np.array(test.features.labels, object))[chosen]
+    return evaluation.compare(str(config.against), entry.number, len(shared), ours, theirs)
+
+
+def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
+    """What was measured on what."""
+    entry, stored = test.history[-1], test.lens.stored
+    manifest = entry.manifest
+    kept = ("command", "created", "backbone", "backbone_fingerprint", "head", "strategy")
+    return {
+        **{name: getattr(manifest, name) for name in kept},
+        "weights": stored.weights,
+        "image_size": stored.image_size,
+        "precision": stored.precision,
+        "engine": test.lens.engine,
+        "temperature": test.heads[-1].head.temperature,
+        "memory": manifest.memory,
+        "memory_sha256": manifest.memory_sha256,
+        "exact": manifest.exact,
+        "classes": len(entry.classes),
+        "learned_images": len(memory.load(entry).ledger),
+        "versions": manifest.versions,
+        "config": manifest.config,
+        "data": config.data,
+        "data_sha256": _data_sha256(test.features),
+    }
+
+
+def _data_sha256(measured: Features) -> str:
+    """Of the content hashes and classes of the images, in any order and under any path."""
+    lines = sorted(f"{image.sha256} {image.label}\n" for image in measured.images)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,143 @@
+"""The images that int8 is calibrated on, and how far its answers are from the run's."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import formats, images
+from tlcli.config import ExportConfig, Progress
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.extractor import Extractor
+from tlcli.heads import LinearHead
+from tlcli.images import LabelledImage
+
+log = logging.getLogger(__name__)
+
+
+MOST = 500
+"""Images that are used: the range of values does not change with more."""
+
+
+LEAST_AGREEMENT = 0.95
+"""Share of images with the run's answer below which there is a warning."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """How an int8 file answers on the images that it was calibrated on."""
+
+    images: int
+    agreement: float
+    """Share of the images on which the most probable class is the run's."""
+    labelled: int
+    """Images of a class that the run knows."""
+    accuracy: float | None
+    """Of the file on them; None where there is none."""
+    run_accuracy: float | None
+    """Of the run on them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images with their labels and the run's answers."""
+
+    pixels: NDArray[np.uint8]
+    """(n, S, S, 3)"""
+    labels: NDArray[np.object_]
+    """(n,) class names; of classes that the run does not know, too."""
+    answers: NDArray[np.object_]
+    """(n,) the run's class names."""
+    classes: tuple[str, ...]
+
+    def compared(self, path: Path) -> Quantised:
+        """How the file at `path` answers; a warning where it disagrees with the run often."""
+        probabilities = formats.run("litert", path, self.pixels)
+        answers = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
+        known = np.isin(self.labels.astype(str), self.classes)
+        result = Quantised(
+            images=len(self.pixels),
+            agreement=float(np.mean(answers == self.answers)),
+            labelled=int(known.sum()),
+            accuracy=_share(answers[known] == self.labels[known]),
+            run_accuracy=_share(self.answers[known] == self.labels[known]),
+        )
+        if result.agreement < LEAST_AGREEMENT:
+            log.warning(
+                "int8 answers as the run does on %.1f %% of the images only: calibrate on more "
+                "images like those that will come, or leave --int8 out",
+                100 * result.agreement,
+            )
+        return result
+
+
+def _share(right: NDArray[Any]) -> float | None:
+    return float(np.mean(right)) if len(right) else None
+
+
+def calibration_samples(
+    config: ExportConfig, lens: Extractor, head: LinearHead, progress: Progress
+) -> Samples | None:
+    """The images of --calibrate, or None where the file will be in float32.
+
+    Raises:
+        UsageError: they are not there.
+        DataError: none can be read.
+    """
+    if config.calibrate is None:
+        return None
+    chosen = _chosen(config.calibrate)
+    decoded = images.decode_many(chosen, lens.stored.image_size)
+    readable = [
+        (image, pixels)
+        for image, pixels in zip(chosen, decoded, strict=True)
+        if not isinstance(pixels, BadImage)
+    ]
+    if not readable:
+        raise DataError(
+            f"Expected images for --calibrate. Received: none that can be read in "
+            f"{config.calibrate}. Give a folder of images."
+        )
+    if len(readable) < len(chosen):
+        log.warning("%d images could not be read", len(chosen) - len(readable))
+    found = lens.features([image for image, _ in readable], progress)
+    pixels = {image.sha256: pixels for image, pixels in readable}
+    labels = {image.sha256: image.label for image, _ in readable}
+    return Samples(
+        pixels=np.stack([pixels[key] for key in found.hashes]),
+        labels=np.array([labels[key] for key in found.hashes], dtype=object),
+        answers=head.predict(lens.view(found.examples).vectors),
+        classes=head.classes,
+    )
+
+
+def _is_class_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _chosen(data: str) -> list[LabelledImage]:
+    """At most `MOST` images, each content once, the same on every call.
+
+    They are drawn by content hash, which is as good as at random; without class folders, the
+    images have no labels.
+    """
+    path = Path(data)
+    if not path.exists():
+        raise UsageError(
+            f"Expected images for --calibrate. Received: {data}, which does not exist. "
+            "Check the spelling and the current folder."
+        )
+    if path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir()):
+        paths = list(images.find_images([path]))
+        hashes = images.content_hashes(paths)
+        found = {
+            key: LabelledImage(path, "", key)
+            for path, key in zip(paths, hashes, strict=True)
+            if isinstance(key, str)
+        }
+    else:
+        found = {image.sha256: image for image in images.scan(data).images}
+    return [found[key] for key in sorted(found)[:MOST]]

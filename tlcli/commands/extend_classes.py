@@ -1,0 +1,377 @@
+"""extend-classes: the next round."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from tlcli import evaluation, moments, runs, strategies
+from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progress
+from tlcli.errors import GateFailed, UsageError
+from tlcli.evaluation import Ask, Validation
+from tlcli.features import Features
+from tlcli.heads import Known, Recipe
+from tlcli.images import LabelledImage, Listing
+from tlcli.memory import Memory
+from tlcli.memory.pixels import pixels_of
+from tlcli.memory.setting import exemplars_per_class, next_setting, require_memory, turns
+from tlcli.moments import Moments
+from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
+from tlcli.rounds.moments_file import Collected, read_files
+from tlcli.rounds.parent import Parent, require_projection
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.recall import Recalled, moments_before, rebuilds, rebuilt, recall
+from tlcli.rounds.result import Clock, RoundResult, unchanged
+from tlcli.rounds.selection import Choice, best_head, candidates
+from tlcli.rounds.solution import Calibrated, Solution, ask_for
+from tlcli.runs import RegisteredClass, Writer
+from tlcli.strategies import Extension, Means, Strategy
+
+log = logging.getLogger(__name__)
+
+
+def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> RoundResult:
+    """Add classes, or images of known ones, to a run and commit the next round.
+
+    Images that the run has learned before are recognised by their content and left out; when
+    nothing new remains, and the memory is to stay as it is, no round is added.
+
+    Raises:
+        TlcliError: see errors.py; the run is as it was.
+    """
+    clock = Clock()
+    require_memory(config.keeping)
+    strategies.require_known(config.learning.strategy)
+    with runs.extending(config.run, config.wait) as writer:
+        parent = Parent.of(writer.run, config.engine)
+        _require_room_for_moments(config, parent)
+        same_head = _same_head(config, parent)
+        given = _take_in(config, writer, parent, clock, progress)
+        idle = same_head and not given.anything
+        if idle and not turns(config.keeping, parent.memory):
+            return unchanged(config.run, parent.round, given.intake, clock)
+        state = _state(config, parent, given, clock, progress)
+        plan, choice = _as_it_is(state) if idle else _choose(config, state, clock, progress)
+        with clock.phase("validation"):
+            calibrated, validation = _examine(config, plan, choice, progress)
+        if not idle:
+            _require_no_regression(config.max_regression, validation)
+        with clock.phase("memory"):
+            remembered = _remember(config, state)
+        draft = Draft(
+            command="extend-classes",
+            strategy=plan.strategy_name,
+            choice=choice.table,
+            solution=calibrated.solution,
+            memory=remembered,
+            exact=plan.exact,
+            config=config,
+            intake=given.intake,
+            validation=validation,
+            calibration=calibrated.figures,
+        )
+        return publish(writer, draft, clock)
+
+
+def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
+    """Refuse files of moments where the memory is to hold more of every image."""
+    setting, _ = next_setting(config.keeping, parent.memory)
+    if config.moments and setting not in ("none", "moments"):
+        raise UsageError(
+            f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
+            "which needs the images. Add --memory moments."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What the command was given, without what the run has learned before."""
+
+    found: Features
+    """Of the images that are new."""
+    collected: Collected
+    """From files of moments."""
+    learned: tuple[LabelledImage, ...]
+    """Images of DATA that the run has learned before."""
+    old: tuple[LabelledImage, ...]
+    """Images of --old-data."""
+    registry: tuple[RegisteredClass, ...]
+    intake: Intake
+
+    @property
+    def anything(self) -> bool:
+        """Whether an image is new."""
+        return bool(self.found.images or self.collected.ledger)
+
+
+def _take_in(
+    config: ExtendConfig, writer: Writer, parent: Parent, clock: Clock, progress: Progress
+) -> _Given:
+    collected = read_files(parent, config.moments)
+    ledger = {**parent.memory.ledger, **collected.ledger}
+    listing = Listing(()) if config.data is None else scan(config.data, progress)
+    fresh, refused = unlearned(listing, ledger)
+    learned = tuple(image for image in listing.images if image.sha256 in ledger)
+    with clock.phase("features"):
+        found = parent.lens.features(fresh, progress)
+        skipped = readable(listing, found, refused, config.images.max_bad)
+    registry = registered(
+        parent.round.manifest.classes,
+        {*found.labels, *collected.ledger.values()},
+        writer.next_number,
+    )
+    known = {*found.labels, *collected.ledger.values()} & set(parent.round.classes)
+    intake = Intake(
+        used=len(found.images) + len(collected.ledger),
+        from_cache=found.from_cache,
+        already_learned=len(learned) - len(refused) + collected.already_learned,
+        duplicates=listing.duplicates,
+        skipped=skipped,
+        known_classes=tuple(sorted(known)),
+    )
+    old = () if config.old_data is None else scan(config.old_data, progress).images
+    return _Given(found, collected, learned, old, registry, intake)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """All that the next head may be solved from."""
+
+    parent: Parent
+    given: _Given
+    recalled: Recalled
+    """Of all learned images, those whose features are at hand."""
+    before: Moments | None
+    """Of all images that the run has learned so far."""
+    total: Moments | None
+    """With the new ones."""
+    exact: bool
+    """Whether the moments are those of all images, bit for bit."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the features of every learned image are at hand."""
+        return self.recalled.extent == "all"
+
+
+def _state(
+    config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
+) -> _State:
+    images = (*given.learned, *given.old)
+    wants_all = config.learning.strategy == "joint" or turns(config.keeping, parent.memory)
+    with clock.phase("features"):
+        recalled = recall(parent, images, wants_all, progress)
+        before = total = moments_before(parent, recalled)
+        if before is not None:
+            total = moments.add(before, parent.lens.moments(given.found.examples))
+            total = moments.add(total, given.collected.moments)
+        exact = parent.memory.exact or rebuilds(parent, recalled)
+    return _State(parent, given, recalled, before, total, exact and given.collected.exact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """How the next head is solved."""
+
+    state: _State
+    strategy_name: str | None
+    strategy: Strategy
+    extension: Extension
+
+    @property
+    def exact(self) -> bool:
+        """Whether the round equals joint training on all images."""
+        return self.strategy.exact and self.state.exact
+
+    @property
+    def ask(self) -> Ask:
+        """How the head is asked about images that it has not learned."""
+        anew = self.strategy.exact and self.extension.recipe.from_moments
+        return evaluation.by_folds if anew else evaluation.by_fewest_fits
+
+    @property
+    def old_too(self) -> bool:
+        """Whether the head can be solved without some of the old images."""
+        again = self.strategy.exact or self.state.parent.again is not None
+        return again and self.state.complete
+
+    def solve(self) -> Solution:
+        """The head, without a temperature.
+
+        Raises:
+            DataError: a class has too few images for the head.
+        """
+        state, lens = self.state, self.state.parent.lens
+        if self.strategy.exact and not self.extension.recipe.from_moments:
+            labels = (*state.recalled.examples.labels, *state.given.found.labels)
+            self.extension.recipe.require_images(labels)
+        known = Known(
+            state.total,
+            lens.view(state.given.found.examples),
+            lens.view(state.recalled.examples),
+            state.parent.head if state.parent.head.classes else None,
+            state.parent.again,
+        )
+        fit = strategies.following(self.strategy, self.extension)
+        return Solution.of(lens, self.extension.recipe, fit, known, state.given.registry)
+
+
+def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
+    """Of the head with this name; None: the one that was asked for, or that of the run."""
+    asked = config.solver
+    if asked.head == AUTO or name is not None:
+        asked = replace(asked, head=name)
+    recipe = Recipe.of(asked, parent.recipe)
+    require_projection(recipe, parent.lens)
+    return recipe
+
+
+def _same_head(config: ExtendConfig, parent: Parent) -> bool:
+    """Whether the head stays as it is when there is no new image."""
+    anew = config.learning.strategy in ("merge", "joint")
+    if config.solver.head == AUTO or (anew and not parent.solved):
+        return False
+    return _recipe(config, parent, None) == parent.recipe
+
+
+def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
+    """The head of the parent, where nothing but the memory changes."""
+    parent = state.parent
+    manifest = parent.round.manifest
+    how = replace(strategies.UNCHANGED, exact=manifest.exact)
+    told = Extension(parent.recipe, parent.round.classes, StrategyOptions())
+    plan = _Plan(state, manifest.strategy, how, told)
+    solution = plan.solve()
+    return plan, Choice(solution, solution.held_out(evaluation.by_folds, old_too=False))
+
+
+def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
+    parent, given = state.parent, state.given
+    recipe = _recipe(config, parent, head)
+    means = Means(
+        recipe,
+        grows=len(given.registry) > len(parent.round.classes),
+        learns=bool(given.found.images),
+        moments=state.before is not None,
+        old_images=state.recalled.extent,
+        begun=bool(parent.round.classes),
+    )
+    strategy = strategies.choose(config.learning.strategy, means)
+    strategies.require_options(strategy, config.learning)
+    if not strategies.STRATEGIES[strategy].exact and config.solver.head is not None:
+        log.warning(
+            "--head %s is for the next merge or joint round: %s fits the columns by gradients",
+            recipe.head,
+            strategy,
+        )
+    if given.collected.ledger and strategy != "merge":
+        raise UsageError(
+            f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
+            "needs the images. Give them as DATA, or use a run with moments and a head solved from "
+            "them, like --head lda."
+        )
+    per_class = exemplars_per_class(config.keeping, parent.memory)
+    classes = tuple(entry.name for entry in given.registry)
+    how = Extension(recipe, classes, config.learning, per_class)
+    plan = _Plan(state, strategy, strategies.STRATEGIES[strategy], how)
+    if config.max_regression is not None and config.test is None and not plan.old_too:
+        raise UsageError(
+            "Expected images of the old classes with --max-regression. Received: a run that "
+            "cannot test them. Add --test DATA, or use a run with --memory features."
+        )
+    return plan
+
+
+def _choose(
+    config: ExtendConfig, state: _State, clock: Clock, progress: Progress
+) -> tuple[_Plan, Choice]:
+    """How the head is solved, and what it says of images that are held out."""
+    if config.solver.head == AUTO:
+        with clock.phase("validation"):
+            return _best(config, state, progress)
+    plan = _plan(config, state)
+    with clock.phase("head"):
+        solution = plan.solve()
+    with clock.phase("validation"):
+        # The backbone may have learned the old images, but never the new ones.
+        ask = ask_for(state.parent.lens, plan.ask) if plan.old_too else plan.ask
+        return plan, Choice(solution, solution.held_out(ask, plan.old_too))
+
+
+def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
+    if config.learning.strategy not in (None, "merge", "joint"):
+        raise UsageError(
+            "Expected --strategy merge or joint with --head auto. Received: "
+            f"strategy={config.learning.strategy!r}, for which the head makes no difference. "
+            "Leave one of them out."
+        )
+    if not state.complete:
+        raise UsageError(
+            "Expected the features of all old images with --head auto. Received: a run that keeps "
+            f"{state.recalled.extent} of them. Name a head, or give the images with --old-data."
+        )
+    parent = state.parent
+    names = candidates(
+        config.solver,
+        (*state.given.found.labels, *state.recalled.examples.labels),
+        next_setting(config.keeping, parent.memory)[0] == "features",
+        parent.lens.projection is not None,
+    )
+    plans = {name: _plan(config, state, name) for name in names}
+    ask = ask_for(parent.lens, evaluation.by_folds)
+    choice = best_head(names, lambda name: plans[name].solve(), ask, True, progress)
+    return plans[choice.solution.recipe.head], choice
+
+
+def _examine(
+    config: ExtendConfig, plan: _Plan, choice: Choice, progress: Progress
+) -> tuple[Calibrated, Validation | None]:
+    """The temperature of the head, and how good it is."""
+    parent, solution = plan.state.parent, choice.solution
+    if plan.strategy.keeps_temperature:
+        calibrated = solution.with_temperature(choice.answers, parent.head.temperature)
+    else:
+        carried = None
+        if not plan.old_too:
+            carried = parent.suggests(solution.head, solution.known.moments)
+        calibrated = solution.calibrated(choice.answers, carried)
+    learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
+    number = parent.round.number + 1
+    validation = calibrated.validation(choice.answers, config.test, learned, number, progress)
+    return calibrated, validation
+
+
+def _require_no_regression(limit: float | None, validation: Validation | None) -> None:
+    """Refuse a round that is worse on the old classes than its parent by more than the limit."""
+    if limit is None:
+        return
+    now = before = None
+    if validation is not None:
+        now, before = validation.old_accuracy, validation.old_accuracy_before
+    if now is None or before is None:
+        raise GateFailed(
+            "Expected images of every old class to hold --max-regression against. Received: some "
+            "have none. Complete --test; nothing was published."
+        )
+    if before - now > limit + 1e-9:
+        raise GateFailed(
+            f"Expected the accuracy on old classes to fall by at most {limit:g}. Received: "
+            f"{before:.4f} before, {now:.4f} after. Nothing was published; look at the new images, "
+            "or raise --max-regression."
+        )
+
+
+def _remember(config: ExtendConfig, state: _State) -> Memory:
+    """The memory after this round."""
+    parent, given, recalled = state.parent, state.given, state.recalled
+    sources = recalled.files | {image.sha256: image for image in given.found.images}
+    pixels = pixels_of(sources, parent.lens.stored.image_size, parent.memory)
+    old, recalled = rebuilt(parent, recalled, state.before)
+    setting, per_class = next_setting(config.keeping, old)
+    old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
+    total = None if old.setting == "none" else state.total
+    remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
+    return replace(
+        remembered,
+        ledger={**remembered.ledger, **given.collected.ledger},
+        engines=remembered.engines | given.collected.engines,
+        exact=remembered.exact and given.collected.exact,
+    )

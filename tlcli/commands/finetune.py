@@ -1,0 +1,358 @@
+"""finetune: train the top of the backbone, then rebuild what depended on its features."""
+
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import (
+    backbones,
+    evaluation,
+    files,
+    heads,
+    images,
+    memory,
+    moments,
+    runs,
+    strategies,
+    training,
+)
+from tlcli.config import FinetuneConfig, Progress, no_progress
+from tlcli.errors import DataError
+from tlcli.evaluation import Answers
+from tlcli.extractor import Extractor
+from tlcli.features import Examples
+from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.images import LabelledImage, Listing
+from tlcli.memory.pixels import pixels_of
+from tlcli.rounds.compensation import Compensated, compensate, require_movable
+from tlcli.rounds.intake import (
+    Intake,
+    named,
+    readable,
+    require_known_classes,
+    require_test,
+    scan,
+    unlearned,
+)
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.result import Clock, RoundResult, options_of, unchanged
+from tlcli.rounds.solution import Solution
+from tlcli.rounds.training import (
+    checkpoints_of,
+    identity_of,
+    require_options,
+    same_images,
+    summary_of,
+    training_setup,
+)
+from tlcli.runs import Writer
+from tlcli.training import Course, Teacher
+from tlcli.training.split import Split, digest_of, split_images
+
+log = logging.getLogger(__name__)
+
+
+ROUNDING = 1e-9
+
+
+def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundResult:
+    """Unfreeze the top of the backbone, train it with the head, and commit the next round.
+
+    Features, moments and head are rebuilt on the new backbone from the images at hand; what the
+    run remembers of others is carried over by an estimate, or refused with `require_exact`.
+
+    Raises:
+        TlcliError: see errors.py; the run is as it was.
+        Stopped: a signal came; the training state is kept beside the rounds.
+    """
+    clock = Clock()
+    require_options(config.training, config.watching)
+    with runs.extending(config.run, config.wait) as writer:
+        parent = Parent.of(writer.run, config.engine)
+        listing = _scan(config, parent, progress)
+        with clock.phase("features"):
+            at_hand = _at_hand(config, parent, listing, progress)
+        if _same_again(config, parent, at_hand):
+            return unchanged(config.run, parent.round, at_hand.idle, clock)
+        require_test(config.test, parent.round.classes, progress)
+        require_movable(parent, at_hand.examples)
+        with clock.phase("training"):
+            tuned = _train(config, parent, at_hand, writer, progress)
+        after = _store(tuned.model, parent.lens, config.engine, writer, clock)
+        with clock.phase("features"):
+            moved = compensate(parent, after, at_hand.examples, tuned.split.pixels, progress)
+        with clock.phase("head"):
+            registry = parent.round.manifest.classes
+            fit = _fit(parent, after, moved, tuned.head)
+            solution = Solution.of(after, parent.recipe, fit, moved.known(after), registry)
+        with clock.phase("validation"):
+            held_out = solution.held_out(evaluation.by_holdout, old_too=False)
+            if tuned.comparable and _is_worse(held_out, tuned.course):
+                checkpoints_of(writer, {}).discard()
+                return unchanged(config.run, parent.round, at_hand.idle, clock)
+            calibrated = solution.calibrated(held_out, None)
+            validation = calibrated.validation(
+                held_out, config.test, parent.memory.ledger, writer.next_number, progress
+            )
+        with clock.phase("memory"):
+            remembered = moved.memory(parent.memory, after, tuned.split.pixels)
+        draft = Draft(
+            command="finetune",
+            strategy=None,
+            solution=calibrated.solution,
+            memory=remembered,
+            exact=remembered.exact and parent.recipe.from_moments,
+            config=config,
+            intake=at_hand.intake,
+            validation=validation,
+            calibration=calibrated.figures,
+            training=summary_of(tuned.course, tuned.split.digest, moved.drift),
+        )
+        return publish(writer, draft, clock)
+
+
+def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:
+    listing = scan(config.data, progress)
+    require_known_classes(
+        listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
+    )
+    return listing
+
+
+def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> bool:
+    """Whether the current round is this very command's, on these very images."""
+    manifest = parent.round.manifest
+    options = options_of(config) | {"data": manifest.config.get("data")}
+    return manifest.config == options and same_images(
+        parent.round, digest_of(at_hand.examples.hashes, at_hand.examples.labels)
+    )
+
+
+def _is_worse(held_out: Answers, course: Course) -> bool:
+    """Whether the head on the new backbone is clearly worse than the one before, which is said.
+
+    Clearly: by more than the standard error of the accuracy, and by more than one image.
+    """
+    before, count = course.start.accuracy, len(held_out.true)
+    if not count or (after := evaluation.accuracies(held_out)[0]) >= before:
+        return False
+    error = max(1, math.sqrt(count * before * (1 - before))) / count
+    worse = before - after > error + ROUNDING
+    log.warning(
+        "fine-tuning did not help: %.1f %% of %d held-out images are right, %.1f %% before%s",
+        100 * after,
+        count,
+        100 * before,
+        ". Nothing is published; try a smaller --lr, another --augment, or more images"
+        if worse
+        else ", which may be chance",
+    )
+    return worse
+
+
+@dataclass(frozen=True, eq=False)
+class _AtHand:
+    """The images whose pixels can be had, on the old backbone."""
+
+    examples: Examples
+    """Raw features of the old backbone."""
+    new: NDArray[np.bool_]
+    """(n,) which of them the run has not learned."""
+    load: memory.Pixels
+    intake: Intake
+
+    @property
+    def idle(self) -> Intake:
+        """The intake of a command that had nothing to do."""
+        return replace(self.intake, used=0, from_cache=0, already_learned=len(self.examples))
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """(n,) which of them the training is validated on."""
+        return images.holdout(self.examples.hashes, self.examples.labels, images.HELD_OUT)
+
+
+def _at_hand(
+    config: FinetuneConfig, parent: Parent, listing: Listing, progress: Progress
+) -> _AtHand:
+    """DATA, learned images among --old-data, and the exemplars of the run."""
+    ledger, lens = parent.memory.ledger, parent.lens
+    _, refused = unlearned(listing, ledger)
+    relabelled = {entry.path for entry in refused}
+    usable = [image for image in listing.images if str(image.path) not in relabelled]
+    wanted = {image.sha256: image for image in usable}
+    wanted = {image.sha256: image for image in _old_images(config, ledger, progress)} | wanted
+    found = lens.features(tuple(wanted.values()), progress)
+    skipped = readable(listing, found, refused, config.images.max_bad)
+    examples = found.examples
+    if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
+        there = set(examples.hashes)
+        examples = examples.joined(kept.where(np.array([h not in there for h in kept.hashes])))
+    # In an order of their own: a training does not depend on the folders that images came from.
+    examples = examples.by_hash()
+    _require_exact(config, parent, examples)
+    sources = {image.sha256: image for image in found.images}
+    return _AtHand(
+        examples,
+        np.array([key not in ledger for key in examples.hashes], bool),
+        pixels_of(sources, lens.stored.image_size, parent.memory),
+        Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
+    )
+
+
+def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list[LabelledImage]:
+    if config.old_data is None:
+        return []
+    listing = scan(config.old_data, progress)
+    known = [image for image in listing.images if image.sha256 in ledger]
+    return [replace(image, label=ledger[image.sha256]) for image in known]
+
+
+def _require_exact(config: FinetuneConfig, parent: Parent, examples: Examples) -> None:
+    gone = parent.memory.ledger.keys() - set(examples.hashes)
+    if config.require_exact and gone:
+        classes = {parent.memory.ledger[key] for key in gone}
+        raise DataError(
+            f"Expected all {len(parent.memory.ledger)} learned images with --require-exact. "
+            f"Received: {len(gone)} are missing, of {named(classes)}. Give them with "
+            "--old-data DATA."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tuned:
+    model: Any
+    head: LinearHead
+    """As it was trained with the backbone."""
+    course: Course
+    split: Split
+    comparable: bool
+    """Whether the head that training started from had not seen the held-out images."""
+
+
+def _train(
+    config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, progress: Progress
+) -> _Tuned:
+    """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
+    stored = parent.lens.stored
+    model = backbones.load_model(stored)
+    layers = training.blocks_to_train(model, stored.name, config.unfreeze)
+    solved = _solved(parent, at_hand)
+    start = _with_temperature(solved or parent.head, at_hand)
+    split = split_images(
+        at_hand.examples.hashes,
+        at_hand.examples.labels,
+        start.classes,
+        at_hand.load,
+        stored.image_size,
+        progress,
+    )
+    identity = identity_of(config, split, start.classes) | {
+        training.ROUND: parent.round.number,
+        "backbone": stored.fingerprint,
+    }
+    setting = training_setup(
+        config, model, layers, config.train_batch_norm, checkpoints_of(writer, identity), progress
+    )
+    _name_single(at_hand)
+    before = backbones.statistics(model)
+    teacher = _teacher(config, parent, start, at_hand)
+    head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
+    if backbones.statistics(model) != before and not config.train_batch_norm:
+        raise AssertionError("BatchNormalization moved")
+    return _Tuned(model, head, course, split, solved is not None)
+
+
+def _name_single(at_hand: _AtHand) -> None:
+    """Warn of classes that cannot be validated."""
+    counts = Counter(at_hand.examples.labels)
+    single = [name for name, count in counts.items() if count == 1]
+    if single and at_hand.held_out.any():
+        log.warning(
+            "of %s there is one image, which is learned: nothing tells how well",
+            named(single),
+        )
+
+
+def _with_temperature(head: LinearHead, at_hand: _AtHand) -> LinearHead:
+    """The head with the temperature that fits the held-out images."""
+    tested = at_hand.examples.where(at_hand.held_out)
+    if not len(tested):
+        return head
+    columns = np.array([head.classes.index(label) for label in tested.labels])
+    found = heads.temperature(head.logits(tested.vectors), columns)
+    return replace(head, temperature=heads.rounded(found))
+
+
+def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
+    """The head of the run solved without the held-out images; None where that cannot be done.
+
+    On the features themselves: gradients do not see a projection.
+    """
+    lens, recipe, memory = parent.lens, parent.recipe, parent.memory
+    kept = at_hand.examples.where(~at_hand.held_out)
+    classes = parent.round.classes
+    absent = set(classes) - set(kept.labels)
+    if not absent:
+        plain = replace(lens, projection=None)
+        recipe = Recipe() if lens.projection is not None else recipe
+        known = Known(plain.moments(kept), kept, plain.nothing())
+        return strategies.first(recipe)(known).ordered(classes)
+    if lens.projection is not None:
+        raise DataError(
+            f"Expected images of every class of a run with a projection. Received: none of "
+            f"{named(absent)}. Give them with --old-data DATA."
+        )
+    usable = memory.exact and not memory.engines - {lens.engine}
+    if not recipe.from_moments or memory.moments is None or not usable:
+        return None
+    learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
+    total = moments.subtract(memory.moments, lens.moments(learned))
+    total = moments.add(total, lens.moments(kept.where(at_hand.new[~at_hand.held_out])))
+    return recipe.solve(total).ordered(classes)
+
+
+def _teacher(
+    config: FinetuneConfig, parent: Parent, start: LinearHead, at_hand: _AtHand
+) -> Teacher | None:
+    """The network as it was, where there are classes without images, or where it is asked for."""
+    absent = set(start.classes) - set(at_hand.examples.labels)
+    weight = config.distillation_weight
+    if weight is None:
+        weight = len(absent) / len(start.classes)
+    if not weight:
+        return None
+    if absent:
+        log.warning(
+            "%s of %d classes have no images: their answers are held by distillation, their "
+            "memory is carried over by an estimate",
+            len(absent),
+            len(start.classes),
+        )
+    return Teacher(backbones.load_model(parent.lens.stored), start, weight)
+
+
+def _store(model: Any, before: Extractor, engine: str, writer: Writer, clock: Clock) -> Extractor:
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+        old = before.stored
+        stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
+        folder = writer.add_backbone(staged, stored.fingerprint)
+    plain = Extractor.of(backbones.load_stored(folder), engine, None)
+    return plain if before.projection is None else plain.through(before.projection.width)
+
+
+def _fit(parent: Parent, after: Extractor, moved: Compensated, trained: LinearHead) -> Fit:
+    """Solved again, or else the head that was trained with the backbone.
+
+    That head sees the backbone's features: behind a projection it would be of no use.
+    """
+    solvable = parent.recipe.from_moments or after.projection is not None
+    if moved.total is not None and solvable:
+        return strategies.first(parent.recipe)
+    return lambda _: trained

@@ -1,0 +1,141 @@
+"""merge: two runs on one backbone become one."""
+
+from tlcli import backbones, evaluation, files, heads, moments, runs, strategies
+from tlcli.config import MergeConfig, Progress, no_progress
+from tlcli.errors import DataError, RunError, UsageError
+from tlcli.extractor import Extractor
+from tlcli.heads import Known, Recipe
+from tlcli.memory import Memory
+from tlcli.rounds.intake import Intake
+from tlcli.rounds.parent import Parent, require_projection
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.recall import recall, with_same_bits
+from tlcli.rounds.result import Clock, RoundResult
+from tlcli.rounds.solution import Solution, ask_for
+from tlcli.runs import RegisteredClass, Writer
+
+
+def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
+    """Commit round 1 of a new run that has learned the images of both runs.
+
+    Raises:
+        TlcliError: see errors.py; nothing is left behind.
+    """
+    clock = Clock()
+    first, second = (
+        Parent.of(runs.open_run(path), config.engine) for path in (config.run_a, config.run_b)
+    )
+    _require_same_space(config, first, second)
+    recipe = Recipe.of(config.solver, first.recipe)
+    require_projection(recipe, first.lens)
+    with clock.phase("features"):
+        united = _united(config, first, second, progress)
+    if not recipe.from_moments and united.setting != "features":
+        raise UsageError(
+            f"Expected runs with --memory features for the head {recipe.head}. Received: memory="
+            f"{united.setting!r}. Add --head lda."
+        )
+    with runs.creating(config.out, config.wait) as writer:
+        _require_new(config, writer)
+        lens = _take_backbone(config, first, writer, clock)
+        with clock.phase("head"):
+            nothing = lens.view(lens.nothing())
+            old = nothing if united.kept is None else lens.view(united.kept)
+            known = Known(united.moments, nothing, old)
+            solution = Solution.of(
+                lens, recipe, strategies.first(recipe), known, _registry(first, second)
+            )
+        with clock.phase("validation"):
+            ask = ask_for(lens, evaluation.ask_for(recipe))
+            answers = solution.held_out(ask, united.setting == "features")
+            carried = None if len(answers.true) else _carried(first, second, solution)
+            calibrated = solution.calibrated(answers, carried)
+            validation = calibrated.validation(answers, config.test, united.ledger, 1, progress)
+        draft = Draft(
+            command="merge",
+            strategy=None,
+            solution=calibrated.solution,
+            memory=united,
+            exact=united.exact,
+            config=config,
+            intake=Intake(len(united.ledger), len(united.ledger), 0, 0, ()),
+            validation=validation,
+            calibration=calibrated.figures,
+        )
+        return publish(writer, draft, clock)
+
+
+def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:
+    for path, parent in ((config.run_a, first), (config.run_b, second)):
+        if parent.memory.moments is None:
+            raise UsageError(
+                f"Expected runs with moments. Received: {path} with --memory none, which "
+                "remembers too little to be merged."
+            )
+    try:
+        moments.require_same_space(first.lens.empty_moments(), second.lens.empty_moments())
+    except RunError as error:
+        raise RunError(f"{config.run_b}: {error}") from error
+
+
+def _require_new(config: MergeConfig, writer: Writer) -> None:
+    if writer.run.numbers():
+        raise UsageError(
+            f"Expected a new folder for the run. Received: {config.out} is a run already. "
+            "Choose another --out."
+        )
+
+
+def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Clock) -> Extractor:
+    stored = first.lens.stored
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+        stored.copy_into(staged)
+        folder = writer.add_backbone(staged, stored.fingerprint)
+    return Extractor.of(backbones.load_stored(folder), config.engine, first.lens.projection)
+
+
+def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:
+    """The temperature that both runs suggest, in proportion to their images."""
+    suggested = [run.suggests(solution.head, solution.known.moments) for run in (first, second)]
+    known = [entry for entry in suggested if entry is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    return heads.blend(known[0], known[1]), known[0][1] + known[1][1]
+
+
+def _registry(first: Parent, second: Parent) -> tuple[RegisteredClass, ...]:
+    """The classes of the first run, and behind them those that only the second knows."""
+    names = dict.fromkeys((*first.round.classes, *second.round.classes))
+    return tuple(RegisteredClass(name, 1) for name in names)
+
+
+def _united(config: MergeConfig, first: Parent, second: Parent, progress: Progress) -> Memory:
+    """What both runs remember; images that both have learned count once."""
+    a, b = first.memory, second.memory
+    common = a.ledger.keys() & b.ledger.keys()
+    for key in sorted(common):
+        if a.ledger[key] != b.ledger[key]:
+            raise DataError(
+                f"Expected one class for each image. Received: an image (content hash {key[:12]}…) "
+                f"that is {a.ledger[key]!r} in {config.run_a} and {b.ledger[key]!r} in "
+                f"{config.run_b}. Remove it from one of them with `tlcli remove-classes --images`."
+            )
+    for whole, part in ((a, b), (b, a)):
+        if common == part.ledger.keys():
+            return whole
+    if common:
+        b = _without(config, second, common, progress)
+    return a.merged(b)
+
+
+def _without(config: MergeConfig, second: Parent, common: set[str], progress: Progress) -> Memory:
+    known = with_same_bits(second, recall(second, (), True, progress, common))
+    if known.missing or second.memory.moments is None:
+        raise DataError(
+            f"Expected runs without common images, or known features of them. Received: "
+            f"{len(known.missing)} of {len(common)} common images are neither kept in "
+            f"{config.run_b} nor in the cache. Remove them from one run with "
+            "`tlcli remove-classes --images`."
+        )
+    rest = moments.subtract(second.memory.moments, second.lens.moments(known.examples))
+    return second.memory.forgetting(common, rest, second.memory.exact, known.examples)

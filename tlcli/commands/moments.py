@@ -1,0 +1,89 @@
+"""moments: what DATA adds to a run, as one small file that travels instead of the images."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tlcli import memory, runs
+from tlcli.config import MemoryOptions, MomentsConfig, Progress, no_progress
+from tlcli.errors import StorageError, UsageError
+from tlcli.images import Listing
+from tlcli.memory.pixels import pixels_of
+from tlcli.rounds.intake import Intake, readable, scan
+from tlcli.rounds.parent import Parent, empty_memory
+from tlcli.rounds.result import Clock
+
+
+@dataclass(frozen=True)
+class CollectedFile:
+    """What was written."""
+
+    run: str
+    path: str
+    shard: str | None
+    classes: Mapping[str, int]
+    """Images of each class."""
+    images: Intake
+    backbone_fingerprint: str
+    memory_sha256: str
+    bytes: int
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `moments --json` prints."""
+        return asdict(self)
+
+
+def collect(config: MomentsConfig, progress: Progress = no_progress) -> CollectedFile:
+    """Write the moments of DATA under a run's backbone, with the hashes of its images.
+
+    The run is only read.
+
+    Raises:
+        TlcliError: see errors.py; no file is left behind.
+    """
+    clock = Clock()
+    _require_place(config.out)
+    parent = Parent.of(runs.open_run(config.run), config.engine)
+    listing = _shard(scan(config.data, progress), config.shard)
+    with clock.phase("features"):
+        found = parent.lens.features(listing.images, progress)
+        skipped = readable(listing, found, (), config.images.max_bad)
+        total = parent.lens.moments(found.examples)
+    start = empty_memory(parent.lens, MemoryOptions("moments"))
+    pixels = pixels_of({}, parent.lens.stored.image_size, None)
+    content = start.learned(found.examples, total, parent.lens.engine, pixels)
+    with clock.phase("save"):
+        memory.save_file(content, config.out)
+    return CollectedFile(
+        str(config.run),
+        str(config.out),
+        None if config.shard is None else f"{config.shard[0]}/{config.shard[1]}",
+        dict(zip(total.classes, map(int, total.counts), strict=True)),
+        Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
+        parent.lens.stored.fingerprint,
+        total.digest,
+        config.out.stat().st_size,
+        clock.total(),
+    )
+
+
+def _require_place(out: Path) -> None:
+    if out.is_dir():
+        raise UsageError(f"Expected a file. Received: {out} is a folder. Choose another --out.")
+    if not out.parent.is_dir():
+        raise StorageError(
+            f"Expected a folder for the file. Received: {out.parent} is none. "
+            "Make it, or choose another --out."
+        )
+
+
+def _shard(listing: Listing, shard: tuple[int, int] | None) -> Listing:
+    """The images whose content hash falls to shard i of n; all shards together are all images."""
+    if shard is None:
+        return listing
+    number, count = shard
+    chosen = [image for image in listing.images if int(image.sha256[:16], 16) % count == number - 1]
+    kept = {image.label for image in chosen}
+    return replace(listing, images=tuple(chosen), named_classes=tuple(sorted(kept)))

@@ -1,0 +1,158 @@
+"""predict: labels for images, as they come."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import heads, images, runs
+from tlcli.config import PredictConfig, Progress, no_progress
+from tlcli.errors import BadImage, UsageError
+from tlcli.extractor import Extractor
+from tlcli.heads import LinearHead
+from tlcli.images import LabelledImage
+from tlcli.images.class_folders import copy_into, require_outside
+from tlcli.rounds.intake import require_classes
+
+UNKNOWN = "unknown"
+"""The answer where the most probable class is less probable than the threshold."""
+
+
+FIRST, MOST = 32, 1024
+"""Images that are answered together, at first and later."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one file: the most probable classes, or why there is none."""
+
+    path: str
+    label: str | None = None
+    """The most probable class, or `UNKNOWN`; None where there is an error."""
+    top: tuple[tuple[str, float], ...] = ()
+    """(class name, probability), the most probable first."""
+    error: str | None = None
+    copied_to: str | None = None
+    """The copy in the folder of its class, where copies were asked for."""
+
+    @property
+    def probability(self) -> float | None:
+        """Of the most probable class."""
+        return self.top[0][1] if self.top else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line that `predict --json` prints."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        ranked = [{"label": name, "probability": value} for name, value in self.top]
+        content = {
+            "path": self.path,
+            "label": self.label,
+            "probability": self.probability,
+            "top": ranked,
+        }
+        return content if self.copied_to is None else content | {"copied_to": self.copied_to}
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A round that answers; its engine is opened at the first image and once."""
+
+    lens: Extractor
+    head: LinearHead
+
+    @staticmethod
+    def of(run: Path, number: int | None, engine: str) -> "Predictor":
+        """Open the given round of a run, or the current one.
+
+        Raises:
+            TlcliError: the run cannot be used; see errors.py.
+        """
+        require_classes(entry := (opened := runs.open_run(run)).round(number))
+        return Predictor(
+            Extractor.of_round(opened, entry, engine), heads.load(entry.file("head.h5"))
+        )
+
+    def require(self, top: int, threshold: float) -> None:
+        """Refuse what no answer can be given for.
+
+        Raises:
+            UsageError: a number is out of its range, or a class is named like the answer
+                `UNKNOWN`.
+        """
+        if top < 1 or not 0 <= threshold <= 1:
+            raise UsageError(
+                "Expected top of 1 or more, and a threshold from 0 to 1. Received: "
+                f"top={top}, threshold={threshold}."
+            )
+        if threshold > 0 and UNKNOWN in self.head.classes:
+            raise UsageError(
+                f"Expected a run without a class {UNKNOWN!r} for a threshold. Received: one that "
+                "knows it. Leave the threshold out, and compare the probability."
+            )
+
+    def answers(
+        self, paths: Sequence[Path], top: int, threshold: float, progress: Progress
+    ) -> Iterator[tuple[Prediction, str]]:
+        """The answer and the content hash for each file, in order; "" for what is no image."""
+        hashes = list(images.content_hashes(paths))
+        distinct = {
+            sha256: LabelledImage(path, "", sha256)
+            for path, sha256 in zip(paths, hashes, strict=True)
+            if isinstance(sha256, str)
+        }
+        found = self.lens.features(list(distinct.values()), progress)
+        unreadable = {entry.path: entry.reason for entry in found.skipped}
+        probabilities = self.head.probabilities(self.lens.view(found.examples).vectors)
+        row = {key: index for index, key in enumerate(found.hashes)}
+        for path, sha256 in zip(paths, hashes, strict=True):
+            if isinstance(sha256, BadImage):
+                yield Prediction(str(path), error=str(sha256)), ""
+            elif sha256 in row:
+                ranked = _ranked(probabilities[row[sha256]], self.head, top)
+                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
+                yield Prediction(str(path), label, ranked), sha256
+            else:
+                yield Prediction(str(path), error=unreadable[str(distinct[sha256].path)]), ""
+
+
+def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
+    """Label files, folders, patterns and paths from standard input (`-`), in the order given.
+
+    Paths are answered as they arrive: one that comes alone is not kept waiting for others. A file
+    that cannot be read is answered with its error.
+
+    Raises:
+        TlcliError: the run cannot be used, or a copy cannot be made; see errors.py.
+    """
+    if "" in config.paths:
+        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    if config.copy_into is not None:
+        require_outside(config.copy_into, (*config.paths, str(config.run)))
+    predictor = Predictor.of(config.run, config.round, config.engine)
+    predictor.require(config.top, config.threshold)
+    for chunk in images.image_batches(config.paths, _growing()):
+        for answer, sha256 in predictor.answers(chunk, config.top, config.threshold, progress):
+            if config.copy_into is None or answer.label is None:
+                yield answer
+            else:
+                copy = copy_into(config.copy_into, answer.label, Path(answer.path), sha256)
+                yield replace(answer, copied_to=str(copy))
+
+
+def _growing() -> Iterator[int]:
+    """How many images are answered together: few at first, so that the first answer comes soon."""
+    size = FIRST
+    while True:
+        yield size
+        size = min(2 * size, MOST)
+
+
+def _ranked(
+    probabilities: NDArray[np.float64], head: LinearHead, top: int
+) -> tuple[tuple[str, float], ...]:
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple((head.classes[column], float(probabilities[column])) for column in best)

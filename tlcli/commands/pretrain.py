@@ -1,0 +1,253 @@
+"""pretrain: round 1."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from tlcli import backbones, engines, evaluation, files, heads, memory, runs, strategies
+from tlcli.backbones import StoredBackbone
+from tlcli.commands.pretrain_network import (
+    SIMCLR,
+    Scratch,
+    from_random,
+    headless,
+    require_objective,
+    without_labels,
+)
+from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.extractor import PROJECTION_WIDTH, Extractor
+from tlcli.features import Examples
+from tlcli.heads import Known, Recipe
+from tlcli.images import Listing
+from tlcli.images.unlabelled import unlabelled
+from tlcli.memory.pixels import pixels_of
+from tlcli.memory.setting import require_memory
+from tlcli.rounds.backbone import backbone_of_run, name_of, require_matching_backbone
+from tlcli.rounds.intake import Intake, named, readable, registered, scan
+from tlcli.rounds.parent import empty_memory
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.result import Clock, RoundResult, options_of, report_of, unchanged
+from tlcli.rounds.selection import Choice, best_head, candidates
+from tlcli.rounds.solution import Calibration, Solution, ask_for
+from tlcli.rounds.training import require_options, same_images
+from tlcli.runs import Writer
+from tlcli.training.split import digest_of
+
+
+def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
+    """Make a run: choose a backbone, solve a head for the classes in DATA, commit round 1.
+
+    Raises:
+        TlcliError: see errors.py; nothing is left behind.
+    """
+    clock = Clock()
+    _require_head(config)
+    require_memory(config.keeping)
+    engines.require_known(config.engine)
+    _require_known_precision(config)
+    require_matching_backbone(config)
+    require_objective(config)
+    require_options(config.training, config.watching)
+    listing = _scan(config, progress)
+    with runs.creating(config.out, config.wait) as writer:
+        if writer.run.numbers():
+            return _same_again(config, writer, listing, clock)
+        return _first_round(config, writer, listing, clock, progress)
+
+
+def _scan(config: PretrainConfig, progress: Progress) -> Listing:
+    if config.objective == SIMCLR:
+        return unlabelled(config, progress)
+    listing = scan(config.data, progress)
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: {named(listing.classes)} alone in "
+            f"{config.data}. Add a folder with images of something else."
+        )
+    return listing
+
+
+def _require_head(config: PretrainConfig) -> None:
+    """Refuse, before any image is read, a head that does not exist or has no such option."""
+    if config.solver.head != AUTO:
+        Recipe.of(config.solver)
+    elif config.objective == SIMCLR:
+        raise UsageError(
+            "Expected a head that needs no choice with --objective simclr. Received: head='auto'. "
+            "Choose it when labels come, with `tlcli extend-classes --head`."
+        )
+
+
+def _require_known_precision(config: PretrainConfig) -> None:
+    if config.precision not in (None, *backbones.PRECISIONS):
+        raise UsageError(
+            f"Expected a precision: {', '.join(backbones.PRECISIONS)}. "
+            f"Received: precision={config.precision!r}. Choose one of these."
+        )
+
+
+def _same_again(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock
+) -> RoundResult:
+    """The run exists: fine if it began with these very options on these very images."""
+    taken = UsageError(
+        f"Expected a new folder for the run. Received: {config.out} is a run already, made "
+        "with other images or options. Choose another --out, or add to it with "
+        "`tlcli extend-classes`."
+    )
+    if 1 not in writer.run.numbers():
+        raise taken
+    first = writer.run.round(1)
+    ledger = memory.load(first).ledger
+    skipped = {entry["path"] for entry in report_of(first)["images"]["skipped"]}
+    given = {
+        image.sha256: image.label for image in listing.images if str(image.path) not in skipped
+    }
+    options = options_of(config) | {"data": first.manifest.config["data"]}
+    digest = digest_of(list(given), list(given.values()))
+    same = same_images(first, digest) if listing.unlabelled else ledger == given
+    if first.manifest.config != options or not same:
+        raise taken
+    intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
+    return unchanged(config.out, first, intake, clock)
+
+
+def _first_round(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+) -> RoundResult:
+    stored, trained = _store_backbone(config, writer, listing, clock, progress)
+    plain = Extractor.of(stored, config.engine, None)
+    if listing.unlabelled and trained is not None:
+        draft = _without_classes(config, plain, listing, trained)
+    else:
+        draft = _with_classes(config, plain, listing, clock, progress)
+    if trained is not None:
+        draft = replace(draft, training=trained.summary)
+    return publish(writer, draft, clock)
+
+
+def _without_classes(
+    config: PretrainConfig, plain: Extractor, listing: Listing, trained: Scratch
+) -> Draft:
+    """A backbone alone: classes come with `extend-classes`."""
+    recipe = Recipe.of(config.solver)
+    lens = _projected(plain, recipe, config.projection)
+    nothing = lens.view(lens.nothing())
+    known = Known(lens.empty_moments(), nothing, nothing)
+    head = headless(lens)
+    return Draft(
+        command="pretrain",
+        strategy=None,
+        solution=Solution(lens, recipe, strategies.first(recipe), known, (), head),
+        memory=empty_memory(lens, config.keeping),
+        exact=True,
+        config=config,
+        intake=Intake(
+            listing.total - len(trained.skipped), 0, 0, listing.duplicates, trained.skipped
+        ),
+        validation=None,
+        calibration=Calibration(head.temperature, None, None, 0),
+    )
+
+
+def _with_classes(
+    config: PretrainConfig, plain: Extractor, listing: Listing, clock: Clock, progress: Progress
+) -> Draft:
+    with clock.phase("features"):
+        found = plain.features(listing.images, progress)
+        skipped = readable(listing, found, (), config.images.max_bad)
+    choice = _choose(config, plain, found.examples, clock, progress)
+    with clock.phase("validation"):
+        calibrated = choice.solution.calibrated(choice.answers, None)
+        validation = calibrated.validation(choice.answers, config.test, (), 1, progress)
+    solution = calibrated.solution
+    sources = {image.sha256: image for image in found.images}
+    start = empty_memory(solution.lens, config.keeping)
+    return Draft(
+        command="pretrain",
+        strategy=None,
+        solution=solution,
+        memory=start.learned(
+            found.examples,
+            None if start.moments is None else solution.known.moments,
+            solution.lens.engine,
+            pixels_of(sources, solution.lens.stored.image_size, None),
+        ),
+        exact=True,
+        config=config,
+        intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
+        validation=validation,
+        calibration=calibrated.figures,
+        choice=choice.table,
+    )
+
+
+def _choose(
+    config: PretrainConfig, plain: Extractor, found: Examples, clock: Clock, progress: Progress
+) -> Choice:
+    """The head that was asked for, or the best, and its answers about held-out images."""
+    registry = registered((), found.labels, 1)
+
+    def solve(name: str | None) -> Solution:
+        recipe = Recipe.of(replace(config.solver, head=name))
+        recipe.require_images(found.labels)
+        lens = _projected(plain, recipe, config.projection)
+        known = Known(lens.moments(found), lens.view(found), lens.view(lens.nothing()))
+        return Solution.of(lens, recipe, strategies.first(recipe), known, registry)
+
+    if config.solver.head == AUTO:
+        extendable = config.keeping.memory in ("features", "none")
+        projected = None if config.projection is None else True
+        names = candidates(config.solver, found.labels, extendable, projected)
+        with clock.phase("validation"):
+            ask = ask_for(plain, evaluation.by_folds)
+            return best_head(names, solve, ask, False, progress)
+    with clock.phase("head"):
+        solution = solve(config.solver.head)
+    ask = ask_for(plain, evaluation.ask_for(solution.recipe))
+    with clock.phase("validation"):
+        return Choice(solution, solution.held_out(ask, old_too=False))
+
+
+def _projected(plain: Extractor, recipe: Recipe, width: int | None) -> Extractor:
+    """The lens with the projection that was asked for, or that the head cannot do without."""
+    if width is None and heads.HEADS[recipe.head].projected:
+        width = PROJECTION_WIDTH
+    return plain if width is None else plain.through(width)
+
+
+def _store_backbone(
+    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+) -> tuple[StoredBackbone, Scratch | None]:
+    """Put the backbone of the new run in its place; how it was trained, where it was."""
+    trained = None
+    if config.objective == SIMCLR or config.weights == backbones.RANDOM:
+        train = without_labels if listing.unlabelled else from_random
+        with clock.phase("training"):
+            trained = train(config, writer, listing, progress)
+    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+        stored = _prepare(config, staged, trained)
+        return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained
+
+
+def _prepare(config: PretrainConfig, staged: Path, trained: Scratch | None) -> StoredBackbone:
+    """Make the files of the backbone in an empty folder."""
+    name, precision = name_of(config), config.precision or "f32"
+    start = Path(config.weights)
+    stored = backbone_of_run(start) if start.is_dir() else None
+    if trained is not None:
+        simclr = config.objective == SIMCLR
+        source = backbones.UNLABELLED if simclr else backbones.RANDOM
+        precision = stored.precision if stored else precision
+        return backbones.store(trained.model, name, source, staged, precision)
+    if stored is not None:
+        stored.copy_into(staged)
+        return stored
+    return backbones.prepare(
+        name,
+        config.image_size,
+        config.weights,
+        precision,
+        staged,
+        lambda: backbones.build(name, config.image_size, config.weights),
+    )

@@ -1,0 +1,142 @@
+"""pretrain where the whole network learns: from random weights, or without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tlcli import backbones, images, training
+from tlcli.config import AUTO, PretrainConfig, Progress
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.extractor import Extractor
+from tlcli.heads import LinearHead, Recipe
+from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.memory.pixels import pixels_of
+from tlcli.rounds.backbone import build, name_of, size_of
+from tlcli.rounds.intake import named, require_test
+from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of, training_setup
+from tlcli.runs import Writer
+from tlcli.training import Setting
+from tlcli.training.split import Split, split_images
+
+SIMCLR = "simclr"
+
+
+OBJECTIVES = ("supervised", SIMCLR)
+
+
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """A backbone that was trained as a whole."""
+
+    model: Any
+    skipped: tuple[Skipped, ...]
+    """Files that could not be read."""
+    summary: Summary
+
+
+def require_objective(config: PretrainConfig) -> None:
+    """Raise UsageError, listing the objectives, unless the one asked for is one of them."""
+    if config.objective not in OBJECTIVES:
+        raise UsageError(
+            f"Expected an objective: {', '.join(OBJECTIVES)}. Received: "
+            f"objective={config.objective!r}. Choose one of these."
+        )
+    if config.objective == SIMCLR and config.keeping.memory == "none":
+        raise UsageError(
+            "Expected a memory for the classes that will come. Received: --objective simclr with "
+            "memory='none'. Leave --memory out."
+        )
+
+
+def from_random(
+    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
+) -> Scratch:
+    """Train every layer on the images that validation does not hold out."""
+    model = build(config)
+    classes = listing.classes
+    start = LinearHead(
+        classes,
+        np.zeros((model.output_shape[1], len(classes)), np.float32),
+        np.zeros(len(classes), np.float32),
+    )
+    usable, skipped = _decodable(config, listing, size_of(model), progress)
+    _require_all_classes(config, classes, usable)
+    require_test(config.test, classes, progress)
+    setting, split = _setting(config, writer, model, usable, classes, progress)
+    _, course = training.fit(setting, start, split.learned, split.held_out)
+    return Scratch(model, skipped, summary_of(course, split.digest))
+
+
+def without_labels(
+    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
+) -> Scratch:
+    """Train every layer so that views of one image are alike."""
+    model = build(config)
+    usable, skipped = _decodable(config, listing, size_of(model), progress)
+    setting, split = _setting(config, writer, model, usable, (), progress)
+    learned, held_out = split.learned.pictures, split.held_out.pictures
+    course = training.fit_without_labels(setting, learned, held_out)
+    return Scratch(model, skipped, summary_of(course, split.digest))
+
+
+def _setting(
+    config: PretrainConfig,
+    writer: Writer,
+    model: Any,
+    usable: Sequence[LabelledImage],
+    classes: Sequence[str],
+    progress: Progress,
+) -> tuple[Setting, Split]:
+    size = size_of(model)
+    sources = {image.sha256: image for image in usable}
+    load = pixels_of(sources, size)
+    labels = [image.label for image in usable]
+    split = split_images(list(sources), labels, classes, load, size, progress)
+    options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
+    config = replace(config, training=options)
+    identity = identity_of(config, split, classes) | {
+        "objective": config.objective,
+        "backbone": name_of(config),
+        "start": backbones.fingerprint(model, name_of(config)),
+    }
+    layers = training.blocks_to_train(model, name_of(config), training.ALL)
+    kept = checkpoints_of(writer, identity)
+    return training_setup(config, model, layers, True, kept, progress), split
+
+
+def _require_all_classes(
+    config: PretrainConfig, classes: Sequence[str], usable: Sequence[LabelledImage]
+) -> None:
+    """Refuse, before the training, a class that the head could not be solved for afterwards."""
+    labels = [image.label for image in usable]
+    if lost := set(classes) - set(labels):
+        raise DataError(
+            f"Expected readable images in every class. Received: none in {named(lost)}. "
+            "Repair the files, or remove the class."
+        )
+    if config.solver.head != AUTO:
+        Recipe.of(config.solver).require_images(labels)
+
+
+def _decodable(
+    config: PretrainConfig, listing: Listing, size: int, progress: Progress
+) -> tuple[list[LabelledImage], tuple[Skipped, ...]]:
+    """The images that can be read, and the others: a long training must not end at one of these."""
+    good, bad = [], list(listing.skipped)
+    decoded = images.decode_many(listing.images, size)
+    for done, (image, pixels) in enumerate(zip(listing.images, decoded, strict=True), 1):
+        if isinstance(pixels, BadImage):
+            bad.append(Skipped(str(image.path), str(pixels)))
+        else:
+            good.append(image)
+        progress("checking", done, len(listing.images))
+    images.reject_bad(listing.total, bad, config.images.max_bad)
+    return good, tuple(bad)
+
+
+def headless(lens: Extractor) -> LinearHead:
+    """The head of a run that knows no class yet."""
+    width = lens.stored.width if lens.projection is None else lens.projection.width
+    return LinearHead((), np.zeros((width, 0), np.float32), np.zeros(0, np.float32))

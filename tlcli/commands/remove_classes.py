@@ -1,0 +1,249 @@
+"""remove-classes: the run as if classes, or images, had never been learned."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlcli import evaluation, images, moments, runs, strategies
+from tlcli.config import Progress, RemoveConfig, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.evaluation import Answers
+from tlcli.features import Examples
+from tlcli.heads import Fit, Known, LinearHead
+from tlcli.images import LabelledImage
+from tlcli.moments import Moments
+from tlcli.rounds.intake import Intake, named, scan
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.recall import recall, with_same_bits
+from tlcli.rounds.result import Clock, RoundResult, unchanged
+from tlcli.rounds.solution import Calibrated, Solution, ask_for
+from tlcli.runs import RegisteredClass, Round
+
+log = logging.getLogger(__name__)
+
+
+def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> RoundResult:
+    """Commit a round without some classes, or without some images.
+
+    Raises:
+        TlcliError: see errors.py; the run is as it was.
+    """
+    clock = Clock()
+    with runs.extending(config.run, config.wait) as writer:
+        parent = Parent.of(writer.run, config.engine)
+        _require_known(config, parent, writer.run.rounds())
+        given = _given(config, progress)
+        doomed = _doomed(config, parent, given)
+        if not doomed:
+            nothing = Intake(0, 0, 0, 0, ())
+            return unchanged(config.run, parent.round, nothing, clock)
+        with clock.phase("features"):
+            left = _leave(config, parent, doomed, given, progress)
+        _require_forgetting_head(config, left, doomed)
+        with clock.phase("head"):
+            solution = left.solve()
+        with clock.phase("validation"):
+            answers = left.held_out(solution)
+            calibrated = left.calibrated(solution, answers)
+            learned = parent.memory.ledger.keys() - doomed
+            validation = calibrated.validation(
+                answers, config.test, learned, writer.next_number, progress
+            )
+        with clock.phase("memory"):
+            remembered = parent.memory.forgetting(doomed, left.total, left.exact, left.removed)
+        draft = Draft(
+            command="remove-classes",
+            strategy=None if left.anew else parent.round.manifest.strategy,
+            solution=calibrated.solution,
+            memory=remembered,
+            exact=remembered.exact and left.anew,
+            config=config,
+            intake=Intake(0, 0, 0, 0, (), removed=len(doomed)),
+            validation=validation,
+            calibration=calibrated.figures,
+        )
+        return publish(writer, draft, clock)
+
+
+def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
+    """Refuse names that the run never knew; what it has forgotten before is not asked for again."""
+    known = set(parent.round.classes)
+    forgotten = {name for entry in history for name in entry.classes} - known
+    if unknown := set(config.names) - known - forgotten:
+        raise UsageError(
+            f"Expected classes that the run knows. Received: {named(unknown)}. "
+            f"It knows {named(known)}."
+        )
+
+
+def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
+    """Images that the user has: those to forget, and those of --data."""
+    paths = list(images.find_images(config.images_of))
+    hashed = list(zip(paths, images.content_hashes(paths), strict=True))
+    named = [LabelledImage(path, "", key) for path, key in hashed if isinstance(key, str)]
+    if len(named) < len(paths) or (config.images_of and not paths):
+        bad = [str(path) for path, key in hashed if not isinstance(key, str)] or config.images_of
+        raise DataError(
+            f"Expected images to forget. Received: {bad[0]}, which cannot be read as one. "
+            "Correct --images."
+        )
+    if config.data is not None:
+        named += scan(config.data, progress).images
+    return named
+
+
+def _doomed(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) -> set[str]:
+    """Content hashes of the learned images that are to be forgotten."""
+    ledger = parent.memory.ledger
+    doomed = {key for key, name in ledger.items() if name in config.names}
+    asked = {image.sha256 for image in given if not image.label}
+    if strange := len(asked - ledger.keys()):
+        log.warning("%d of %d images of --images were never learned", strange, len(asked))
+    return doomed | asked & ledger.keys()
+
+
+def _require_forgetting_head(config: RemoveConfig, left: "_Left", doomed: set[str]) -> None:
+    """Refuse to forget images of a class that stays, where its column would stay as it is."""
+    ledger = left.parent.memory.ledger
+    stay = {ledger[key] for key in doomed} & set(left.classes)
+    if stay and not left.anew and not config.approximate:
+        raise DataError(
+            "Expected a head that can be solved again without the images. Received: the columns of "
+            f"{named(stay)} were fitted to them, and cannot be. Solve the head anew first "
+            "with `tlcli extend-classes RUN DATA --strategy merge --head lda`, or add "
+            "--approximate to keep the columns."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """What remains of a run."""
+
+    parent: Parent
+    registry: tuple[RegisteredClass, ...]
+    total: Moments | None
+    exact: bool
+    """Whether the moments are those of the remaining images, bit for bit."""
+    examples: Examples
+    """Features of remaining images that the run keeps."""
+    removed: Examples | None = None
+    """Features of the images that are removed, as far as they are known."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.registry)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run keeps the features of every image."""
+        return self.parent.memory.setting == "features"
+
+    @property
+    def anew(self) -> bool:
+        """Whether the head is solved again; otherwise it loses columns."""
+        recipe = self.parent.recipe
+        if not self.parent.solved:
+            return False
+        return self.total is not None if recipe.from_moments else self.complete
+
+    @property
+    def fit(self) -> Fit:
+        """The head of what remains."""
+        if self.anew:
+            return strategies.first(self.parent.recipe)
+        left: LinearHead = self.parent.head.ordered(self.classes)
+        return lambda known: left
+
+    def solve(self) -> Solution:
+        """The head, without a temperature."""
+        lens = self.parent.lens
+        nothing = lens.view(lens.nothing())
+        known = Known(self.total, nothing, lens.view(self.examples))
+        return Solution.of(lens, self.parent.recipe, self.fit, known, self.registry)
+
+    def held_out(self, solution: Solution) -> Answers:
+        """Answers about kept images, where the head can be solved without them."""
+        ask = ask_for(self.parent.lens, evaluation.ask_for(self.parent.recipe))
+        return solution.held_out(ask, self.anew and self.complete)
+
+    def calibrated(self, solution: Solution, answers: Answers) -> Calibrated:
+        """With the temperature of the parent where the head lost columns alone."""
+        if not self.anew:
+            return solution.with_temperature(answers, self.parent.head.temperature)
+        carried = None
+        if not self.complete:
+            carried = self.parent.suggests(solution.head, self.total)
+        return solution.calibrated(answers, carried)
+
+
+def _leave(
+    config: RemoveConfig,
+    parent: Parent,
+    doomed: set[str],
+    given: list[LabelledImage],
+    progress: Progress,
+) -> _Left:
+    ledger = parent.memory.ledger
+    left = {key: name for key, name in ledger.items() if key not in doomed}
+    registry = tuple(
+        entry for entry in parent.round.manifest.classes if entry.name in set(left.values())
+    )
+    if len(registry) < 2:
+        raise DataError(
+            f"Expected at least two classes to remain. Received: {len(registry)}. "
+            "Make a new run instead."
+        )
+    kept = recall(parent, (), False, progress, left).examples
+    before = parent.memory.moments
+    if before is None:
+        return _Left(parent, registry, None, True, kept)
+    known = with_same_bits(parent, recall(parent, given, True, progress, doomed))
+    if known.missing and not config.approximate:
+        raise DataError(
+            f"Expected the features of the images to be removed. Received: those of "
+            f"{len(known.missing)} of {len(doomed)} images are neither kept nor in the cache"
+            f"{_engine_advice(parent)}, or add --approximate."
+        )
+    total = moments.subtract(before, parent.lens.moments(known.examples))
+    if known.missing:
+        total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
+    exact = parent.memory.exact and not known.missing
+    return _Left(parent, registry, total, exact, kept, known.examples)
+
+
+def _engine_advice(parent: Parent) -> str:
+    engines = sorted(parent.memory.engines)
+    if engines == [parent.lens.engine]:
+        return ". Give the images with --data DIR"
+    if len(engines) == 1:
+        return f" as {engines[0]} computed them. Use --engine {engines[0]}"
+    return f", as they came from {' and '.join(engines)}. Make a new run"
+
+
+def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:
+    """The moments less an estimate of what images of unknown features added to them.
+
+    k of n_c images of a class are taken to have its mean μ_c and the covariance S that all classes
+    share: s_c loses kμ_c, and the Gram matrix k(S + μ_c μ_cᵀ).
+    """
+    counts = total.counts.astype(np.float64)
+    means = total.sums / counts[:, None]
+    gone = np.array([missing[name] for name in total.classes], np.float64)
+    scaled = total.sums / np.sqrt(counts)[:, None]
+    covariance = (total.gram.astype(np.float64) - scaled.T @ scaled) / counts.sum()
+    products = (means * gone[:, None]).T @ means
+    removed = Moments(
+        total.fingerprint,
+        total.bits,
+        total.classes,
+        gone.astype(np.int64),
+        np.where(
+            gone[:, None] == counts[:, None], total.sums, np.rint(means * gone[:, None])
+        ).astype(np.int64),
+        np.rint(gone.sum() * covariance + products).astype(np.int64),
+    )
+    return moments.subtract(total, removed)

@@ -1,0 +1,186 @@
+"""A backbone as a run sees through it: engines, the cache of features, the projection."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, engines, features, moments
+from tlcli.backbones import StoredBackbone
+from tlcli.config import Progress
+from tlcli.engines import Choice
+from tlcli.errors import EngineUnavailable
+from tlcli.features import (
+    Examples,
+    Features,
+    Projected,
+    Projection,
+    Space,
+    Store,
+    Vectors,
+)
+from tlcli.images import LabelledImage
+from tlcli.runs import Round, Run
+
+log = logging.getLogger(__name__)
+
+
+T = TypeVar("T")
+
+
+Load = Callable[[Sequence[str]], NDArray[np.uint8]]
+"""From content hashes to images (n, S, S, 3)."""
+
+
+PROJECTION_WIDTH = 2048
+"""Of a head that needs a projection, where none was asked for."""
+
+
+MOST_SATURATED = 1e-3
+"""Share of feature values off the fixed-point grid above which there is a warning."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A stored backbone with the engines that may run it, and the projection of its features."""
+
+    stored: StoredBackbone
+    engines: list[tuple[Choice, Store]]
+    """The best first, each with the cache of its features; those that failed are dropped."""
+    projection: Projection | None
+
+    @staticmethod
+    def of(stored: StoredBackbone, engine: str, projection: Projection | None) -> "Extractor":
+        """An engine is opened at the first image that is not in the cache, and once.
+
+        Raises:
+            UsageError: there is no such engine, or it cannot run this backbone.
+        """
+        facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
+        choices = engines.choices(stored, engine)
+        opened = [(choice, Store(Space(*facts, choice.name))) for choice in choices]
+        return Extractor(stored, opened, projection)
+
+    @staticmethod
+    def of_round(run: Run, entry: Round, engine: str) -> "Extractor":
+        """The one that a round was made with."""
+        manifest = entry.manifest
+        stored = backbones.load_stored(run.backbone_folder(manifest.backbone_fingerprint))
+        projection = Projection(**manifest.projection) if manifest.projection else None
+        return Extractor.of(stored, engine, projection)
+
+    def through(self, width: int) -> "Extractor":
+        """The same behind a projection to this width."""
+        return replace(self, projection=Projection(width, self.stored.fixed_point_bits))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the space in which the run's moments and heads live."""
+        plain = self.stored.fingerprint
+        return plain if self.projection is None else self.projection.fingerprint(plain)
+
+    @property
+    def bits(self) -> int:
+        """Features are rounded to multiples of 2^-bits before they go into moments."""
+        return self.stored.fixed_point_bits
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that gives features now."""
+        return self.engines[0][0].name
+
+    def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
+        """The backbone's features of images, before the projection.
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        return self._run(
+            lambda engine, store: features.extract(wanted, store, engine.open, progress)
+        )
+
+    def features_of(self, named: Examples, load: Load, progress: Progress) -> Examples:
+        """The backbone's features of images that are named by their content hashes.
+
+        Args:
+            named: their vectors, those of another backbone, are not looked at.
+            load: gives the pixels of images.
+            progress: told the phase "features".
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        vectors = self._run(
+            lambda engine, store: features.extract_pixels(
+                named.hashes, load, store, engine.open, progress
+            )
+        )
+        return replace(named, vectors=vectors)
+
+    def features_of_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
+        """The backbone's features of images (n, S, S, 3) that are no files; nothing is cached.
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        computed = self._run(lambda engine, store: list(engine.open().features(iter(pixels))))
+        return Vectors.of(np.stack(computed))
+
+    def _run(self, extract: Callable[[Choice, Store], T]) -> T:
+        """With the best engine that runs the backbone on this machine."""
+        engine, store = self.engines[0]
+        try:
+            return extract(engine, store)
+        except EngineUnavailable as error:
+            name = self.stored.name
+            if len(self.engines) == 1:
+                raise EngineUnavailable(
+                    f"Expected to run {name} with {engine.name}. Received: {error}. "
+                    "Use another --engine or another machine."
+                ) from error
+            log.warning("%s runs with Keras, which is slower: %s", name, error)
+            del self.engines[0]
+            return self._run(extract)
+
+    def cached(self, labels: dict[str, str]) -> Examples:
+        """The features that the cache has of images of which only the hash is known.
+
+        Args:
+            labels: content hash → class.
+        """
+        return features.recall(labels, self.engines[0][1])
+
+    def nothing(self) -> Examples:
+        """The features of no image."""
+        return Examples((), (), Vectors.of(np.zeros((0, self.stored.width), np.float32)))
+
+    def view(self, examples: Examples) -> Examples:
+        """Features as heads and moments see them: through the projection, where there is one."""
+        if self.projection is None:
+            return examples
+        assert isinstance(examples.vectors, Vectors)
+        seen = Projected(examples.vectors, self.projection)
+        return Examples(examples.hashes, examples.labels, seen)
+
+    def empty_moments(self) -> moments.Moments:
+        """The moments of no image."""
+        width = self.stored.width if self.projection is None else self.projection.width
+        return moments.empty(self.fingerprint, self.stored.fixed_point_bits, width)
+
+    def moments(self, examples: Examples) -> moments.Moments:
+        """The moments of the backbone's features, seen through the projection."""
+        seen = self.view(examples).vectors
+        bits = self.stored.fixed_point_bits
+        result = moments.of(seen, examples.labels, self.fingerprint, bits)
+        values = seen.shape[0] * seen.shape[1]
+        if result.saturated > MOST_SATURATED * values:
+            log.warning(
+                "%d of %d feature values are beyond what the memory can hold and were cut; "
+                "check the accuracy, and try another backbone",
+                result.saturated,
+                values,
+            )
+        return result

@@ -1,0 +1,38 @@
+"""Images without labels."""
+
+from pathlib import Path
+
+from tlcli import images
+from tlcli.config import PretrainConfig, Progress
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.images import LabelledImage, Listing, Skipped
+
+
+def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:
+    """The images of a folder, at any depth, each content once; labels are not looked at.
+
+    Raises:
+        UsageError: there is no such folder.
+        DataError: it holds fewer than two images.
+    """
+    if config.data != "-" and not Path(config.data).exists():
+        raise UsageError(
+            f"Expected a folder of images. Received: data={config.data!r}, which does not exist. "
+            "Check the spelling and the current folder."
+        )
+    paths = list(images.find_images([config.data]))
+    distinct: dict[str, LabelledImage] = {}
+    skipped = []
+    for path, key in zip(paths, images.content_hashes(paths), strict=True):
+        if isinstance(key, BadImage):
+            skipped.append(Skipped(str(path), str(key)))
+        else:
+            distinct.setdefault(key, LabelledImage(path, "", key))
+    progress("reading", len(paths), len(paths))
+    if len(distinct) < 2:
+        raise DataError(
+            f"Expected images to learn from. Received: {len(distinct)} in {config.data}. "
+            "Give a folder of images."
+        )
+    copies = len(paths) - len(skipped) - len(distinct)
+    return Listing(tuple(distinct.values()), tuple(skipped), copies)

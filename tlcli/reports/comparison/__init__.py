@@ -1,0 +1,1 @@
+"""Reports of `compare`: text and HTML."""

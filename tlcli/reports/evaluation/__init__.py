@@ -1,0 +1,1 @@
+"""Reports of `evaluate`: JSON figures, text, Markdown, HTML, JUnit."""

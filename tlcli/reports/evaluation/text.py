@@ -1,0 +1,61 @@
+"""An evaluation → text for the terminal."""
+
+from typing import Any
+
+from tlcli.reports.evaluation import figures
+from tlcli.reports.tables import table
+
+Json = dict[str, Any]
+
+
+MOST_COLUMNS = 6
+"""Introductions in the round matrix of a terminal."""
+
+
+def evaluation_text(content: Json) -> str:
+    """Gates that failed, headline figures, one line a class, and the round matrix."""
+    failed = [gate for gate in content["gates"] if not gate["passed"]]
+    parts = ["\n".join(f"Failed: {figures.gate_text(gate)}." for gate in failed)] if failed else []
+    parts += [headline_text(content), _classes(content)]
+    parts += _matrix(content)
+    if rows := figures.every_round_rows(content):
+        parts.append(table(figures.EVERY_ROUND, rows))
+    if content["against"] is not None:
+        parts += [_against(content["against"])]
+    if content["skipped"]:
+        parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
+    return "\n\n".join(parts)
+
+
+def _matrix(content: Json) -> list[str]:
+    """The round matrix, with as many introductions as a terminal has room for."""
+    numbers = figures.introductions(content)
+    shown = numbers if len(numbers) <= MOST_COLUMNS else [numbers[0], *numbers[1 - MOST_COLUMNS :]]
+    parts = [table(figures.round_columns(shown), figures.round_rows(content, shown))]
+    if hidden := len(numbers) - len(shown):
+        parts.append(
+            f"{hidden} columns of earlier rounds are left out; reports and --json have them."
+        )
+    return parts
+
+
+def headline_text(content: Json) -> str:
+    """The headline figures with their intervals, one a line."""
+    lines = [f"{figures.title(content)} on {content['images']} images"]
+    for entry in figures.headline(content):
+        interval = f"  ({entry.interval})" if entry.interval else ""
+        lines.append(f"  {entry.name:30}{entry.value}{interval}")
+    level = f"{100 * content['intervals']['level']:g} %"
+    lines.append(f"  In brackets: {level} intervals, bootstrap over the images.")
+    return "\n".join(lines)
+
+
+def _classes(content: Json) -> str:
+    keys = ("class", "introduced_in_round", "images", "accuracy", "precision", "f1")
+    rows = [tuple(entry[key] for key in keys) for entry in content["per_class"]]
+    return table(("class", "since round", "images", "accuracy", "precision", "F1"), rows)
+
+
+def _against(against: Json) -> str:
+    counts = table(figures.AGAINST_COLUMNS, figures.against_rows(against))
+    return f"{figures.against_text(against)}\n\n{counts}"

@@ -1,0 +1,126 @@
+"""What the commands that make a round answer, as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tlcli.reports.tables import percent, table
+
+Json = dict[str, Any]
+
+
+def round_text(content: Json) -> str:
+    """A round that was published, in a few lines."""
+    images = content["images"]
+    if not content["changed"]:
+        return f"{content['run']}: nothing to do. {_unchanged(images, content['round'])}"
+    lines = [
+        f"{content['run']}: round {content['round']} ({_what(content)})",
+        f"  classes     {len(content['classes'])}, new: {named(content['new_classes'])}",
+        f"  images      {images_line(images)}",
+        f"  validation  {_validation(content['validation'])}",
+        f"  calibration {_calibration(content['calibration'])}",
+        f"  memory      {memory_line(content)}",
+        f"  exact       {_exact(content['exact'])}",
+        f"  seconds     {seconds_line(content['seconds'])}",
+    ]
+    if content["training"]:
+        lines.insert(3, f"  training    {_training(content['training'])}")
+    if images["known_classes"]:
+        lines.insert(2, f"  more of     {named(images['known_classes'])}")
+    if content["head_choice"]:
+        lines += ["", _choice(content["head_choice"])]
+    return "\n".join(lines)
+
+
+def _training(training: Json) -> str:
+    count = training["epochs"]
+    before, after = (
+        percent(training[name]) for name in ("validation_accuracy_before", "validation_accuracy")
+    )
+    text = (
+        f"{count} epoch{'s' if count > 1 else ''}, the best is {training['best_epoch']}, held-out "
+        f"accuracy {before} → {after}, lr {training['lr']:.2g}"
+    )
+    if training["drift"]:
+        r2 = training["drift"]["r2"]
+        known = "unknown" if r2 is None else f"{r2:.3f}"
+        text += f"; images that are gone carried over with R² {known}"
+    return text
+
+
+def _unchanged(images: Json, number: int) -> str:
+    learned = images["already_learned"]
+    why = f"All {learned} images were learned before" if learned else "No image is concerned"
+    return f"{why}; round {number} is as it was."
+
+
+def _calibration(calibration: Json) -> str:
+    text = f"temperature {calibration['temperature']:.3g}"
+    if calibration["ece_before"] is None:
+        return text
+    before, after = (percent(calibration[name]) for name in ("ece_before", "ece_after"))
+    return f"{text}, calibration error {before} → {after} on {calibration['images']} images"
+
+
+def memory_line(content: Json) -> str:
+    """What the run remembers, and its digest."""
+    digest = content["memory_sha256"]
+    return f"{content['memory']}, sha256 {digest[:16]}…" if digest else "none"
+
+
+def _choice(candidates: Sequence[Json]) -> str:
+    keys = ("head", "mean_class_accuracy", "accuracy")
+    rows = [(*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates]
+    title = "heads in cross-validation, the best first:"
+    return table(("head", "mean class accuracy", "accuracy", "seconds"), rows, title)
+
+
+def _what(content: Json) -> str:
+    strategy = f", strategy {content['strategy']}" if content["strategy"] else ""
+    return f"{content['command']}{strategy}, head {content['head']}, backbone {content['backbone']}"
+
+
+def named(names: Sequence[str], most: int = 8) -> str:
+    """The first names of classes, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "none"
+
+
+def images_line(images: Json) -> str:
+    """How many images were used, and how many were not, and why."""
+    parts = [f"{images['used']} used ({images['from_cache']} from the cache)"]
+    if images["removed"]:
+        parts = [f"{images['removed']} forgotten"]
+    for count, text in (
+        (images["already_learned"], "learned before"),
+        (images["duplicates"], "duplicates"),
+        (len(images["skipped"]), "left out"),
+    ):
+        if count:
+            parts.append(f"{count} {text}")
+    return ", ".join(parts)
+
+
+def _validation(validation: Json | None) -> str:
+    if validation is None:
+        return "none: there was no image to hold out (--test DATA measures it)"
+    accuracy, old, new = (validation[name] for name in ("accuracy", "old_accuracy", "new_accuracy"))
+    figures = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
+    if old is not None:
+        figures.append(f"old classes {percent(old)}")
+    if new is not None and new != accuracy:
+        figures.append(f"new classes {percent(new)}")
+    if accuracy is None:
+        figures.append("old classes unknown without their images (--test DATA measures them)")
+    method = f"{validation['method']} on {validation['images']} images"
+    return f"{', '.join(figures)} ({method})"
+
+
+def _exact(exact: bool) -> str:
+    return "yes: equals joint training on all images so far" if exact else "no"
+
+
+def seconds_line(seconds: dict[str, float]) -> str:
+    """The parts of a command that took time."""
+    shown = {name: value for name, value in seconds.items() if value >= 0.05 or name == "total"}
+    return ", ".join(f"{name} {value:.1f}" for name, value in shown.items())

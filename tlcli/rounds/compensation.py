@@ -1,0 +1,147 @@
+"""What becomes of a run's memory when its backbone has moved."""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tlcli import drift, images, memory, moments
+from tlcli.config import MemoryOptions, Progress
+from tlcli.drift import Drift
+from tlcli.errors import DataError
+from tlcli.extractor import Extractor
+from tlcli.features import Examples
+from tlcli.heads import Known
+from tlcli.memory import Memory
+from tlcli.moments import Moments
+from tlcli.rounds.intake import named
+from tlcli.rounds.parent import Parent, empty_memory
+
+log = logging.getLogger(__name__)
+
+
+LEAST_R2 = 0.8
+"""Below it, what was carried over is called a guess."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compensated:
+    """The images of a run on its new backbone."""
+
+    examples: Examples
+    """Raw features of the images at hand."""
+    carried: Examples
+    """Estimated raw features of learned images that are not at hand, but whose features were
+    kept."""
+    total: Moments | None
+    """Of all images: those at hand, and estimates for the others. None where there are classes of
+    which the run remembers nothing."""
+    drift: Drift | None
+    """How the others were estimated; None where there are none."""
+
+    def known(self, lens: Extractor) -> Known:
+        """What the head is solved from."""
+        return Known(self.total, lens.view(self.examples), lens.view(lens.nothing()))
+
+    def memory(self, old: Memory, lens: Extractor, pixels: memory.Pixels) -> Memory:
+        """The memory of the run on the new backbone."""
+        start = empty_memory(lens, MemoryOptions(old.setting, old.exemplars_per_class))
+        everything = self.examples.joined(self.carried)
+        total = None if start.moments is None else self.total
+        learned = start.learned(everything, total, lens.engine, pixels)
+        ledger = {**old.ledger, **learned.ledger}
+        gone = old.ledger.keys() - set(self.examples.hashes)
+        return replace(learned, ledger=ledger, exact=not gone)
+
+
+def compensate(
+    parent: Parent, lens: Extractor, at_hand: Examples, pixels: memory.Pixels, progress: Progress
+) -> Compensated:
+    """The images of a run under its new backbone.
+
+    Args:
+        parent: the round on the old backbone.
+        lens: the new backbone.
+        at_hand: raw old features of the images whose pixels can be had.
+        pixels: gives them.
+        progress: told the phase of computing features.
+    """
+    new = lens.features_of(at_hand, pixels, progress)
+    total = lens.moments(new)
+    missing = parent.memory.ledger.keys() - set(at_hand.hashes)
+    nothing = lens.nothing()
+    if not missing:
+        return Compensated(new, nothing, total, None)
+    if parent.memory.moments is None:
+        log.warning(
+            "of %d learned images %d are not given", len(parent.memory.ledger), len(missing)
+        )
+        complete = set(parent.round.classes) <= set(at_hand.labels)
+        return Compensated(new, nothing, total if complete else None, None)
+    found = _drift(parent.lens, lens, at_hand, new)
+    kept = parent.memory.kept
+    if kept is None or parent.memory.setting != "features":
+        rest = found.moments(_rest(parent, at_hand), lens.fingerprint, lens.bits)
+        return _warned(
+            Compensated(new, nothing, moments.add(total, rest), found), parent, len(missing)
+        )
+    raw = found
+    if lens.projection is not None:
+        raw = _drift(
+            replace(parent.lens, projection=None), replace(lens, projection=None), at_hand, new
+        )
+    carried = raw.vectors(kept.where(np.array([key in missing for key in kept.hashes], bool)))
+    total = moments.add(total, lens.moments(carried))
+    return _warned(Compensated(new, carried, total, raw), parent, len(missing))
+
+
+def _drift(before: Extractor, after: Extractor, old: Examples, new: Examples) -> Drift:
+    """The map between the spaces in which the moments live."""
+    held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT)
+    return drift.fit(before.view(old).vectors[:], after.view(new).vectors[:], held_out)
+
+
+def require_movable(parent: Parent, at_hand: Examples) -> None:
+    """Refuse, before a long training, images at hand whose old moments cannot be told.
+
+    Raises:
+        DataError: some learned images are missing, and their features came from another engine.
+    """
+    learned = parent.memory
+    missing = learned.ledger.keys() - set(at_hand.hashes)
+    if missing and learned.moments is not None and learned.engines - {parent.lens.engine}:
+        raise DataError(
+            "Expected all learned images, as their features came from another engine "
+            f"({', '.join(sorted(learned.engines))}). Received: {len(missing)} are missing. Give "
+            "them with --old-data DATA."
+        )
+
+
+def _rest(parent: Parent, at_hand: Examples) -> Moments:
+    """The old moments of the learned images that are not at hand."""
+    learned = parent.memory
+    assert learned.moments is not None
+    known = at_hand.where(np.array([key in learned.ledger for key in at_hand.hashes], bool))
+    return moments.subtract(learned.moments, parent.lens.moments(known), learned.exact)
+
+
+def _warned(moved: Compensated, parent: Parent, missing: int) -> Compensated:
+    found = moved.drift
+    assert found is not None
+    classes = set(parent.round.classes) - set(moved.examples.labels)
+    log.warning(
+        "of %d learned images %d are not given%s: what the run remembers of them is carried over "
+        "to the new backbone by an estimate (%s)",
+        len(parent.memory.ledger),
+        missing,
+        f", among them all of {named(classes)}" if classes else "",
+        _quality(found.r2),
+    )
+    return moved
+
+
+def _quality(r2: float | None) -> str:
+    if r2 is None:
+        return "a guess: too few images were seen by both backbones to measure it"
+    text = f"R² {r2:.3f} on images that both have seen"
+    return text if r2 >= LEAST_R2 else f"{text}, little better than a guess: give the images"

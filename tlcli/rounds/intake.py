@@ -1,0 +1,129 @@
+"""What became of the images that a command was given."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from tlcli import images
+from tlcli.config import Progress
+from tlcli.errors import DataError, UsageError
+from tlcli.features import Features
+from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.runs import RegisteredClass, Round
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What became of the images that a command was given."""
+
+    used: int
+    from_cache: int
+    already_learned: int
+    duplicates: int
+    skipped: tuple[Skipped, ...]
+    known_classes: tuple[str, ...] = ()
+    """Classes among the used images that an earlier round introduced."""
+    removed: int = 0
+    """Images that were learned before and are forgotten now."""
+
+
+def scan(data: str, progress: Progress) -> Listing:
+    """What DATA holds; a class folder without images is an error.
+
+    Raises:
+        UsageError, DataError: see `images.scan`.
+    """
+    listing = images.scan(data, progress=lambda done, total: progress("reading", done, total))
+    if listing.empty_classes:
+        raise DataError(
+            f"Expected images in every class folder of {data}. Received: no image in "
+            f"{named(listing.empty_classes)}. Add images, or remove the folder."
+        )
+    return listing
+
+
+def unlearned(
+    listing: Listing, ledger: Mapping[str, str]
+) -> tuple[list[LabelledImage], list[Skipped]]:
+    """The images that the run has not learned, and those it learned under another label."""
+    unknown = [image for image in listing.images if image.sha256 not in ledger]
+    refused = [
+        Skipped(str(image.path), f"it was learned before as {ledger[image.sha256]!r}")
+        for image in listing.images
+        if ledger.get(image.sha256, image.label) != image.label
+    ]
+    return unknown, refused
+
+
+def named(names: Collection[str], most: int = 10) -> str:
+    """Class names for a message, shortened when there are many."""
+    shown = ", ".join(repr(name) for name in sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def readable(
+    listing: Listing, found: Features, refused: Sequence[Skipped], max_bad: float
+) -> tuple[Skipped, ...]:
+    """The images of DATA that were left out, if they are few enough to go on.
+
+    Args:
+        listing: what DATA holds.
+        found: the features of its images.
+        refused: images that were not looked at, because the run knows them under another label.
+        max_bad: largest share of left out images.
+
+    Raises:
+        DataError: there are more, or nothing is left of a class.
+    """
+    skipped = (*listing.skipped, *refused, *found.skipped)
+    images.reject_bad(listing.total, skipped, max_bad)
+    left_out = {entry.path for entry in skipped}
+    usable = {image.label for image in listing.images if str(image.path) not in left_out}
+    if lost := set(listing.named_classes) - usable:
+        raise DataError(
+            f"Expected readable images in every class. Received: none left in {named(lost)}; the "
+            f"first that was left out is {skipped[0].path} ({skipped[0].reason}). "
+            "Repair the files, or remove the class."
+        )
+    return skipped
+
+
+def registered(
+    parent: Sequence[RegisteredClass], labels: Collection[str], number: int
+) -> tuple[RegisteredClass, ...]:
+    """The registry with the classes that are new, in sorted order, behind the known ones."""
+    known = {entry.name for entry in parent}
+    new = sorted(set(labels) - known)
+    return (*parent, *(RegisteredClass(name, number) for name in new))
+
+
+def require_test(test: str | None, classes: Collection[str], progress: Progress) -> None:
+    """Refuse, before a long training, images set aside that could not be tested.
+
+    Raises:
+        UsageError, DataError: there are none, or they are of other classes.
+    """
+    if test == "-":
+        raise UsageError(
+            "Expected a folder or a table for --test where the backbone is trained. "
+            "Received: test='-'. Write the lines to a file."
+        )
+    if test is not None:
+        require_known_classes(scan(test, progress), classes, "Leave them out of --test.")
+
+
+def require_classes(current: Round) -> None:
+    """Raise UsageError where a round knows no class yet."""
+    if not current.classes:
+        run = current.folder.parent.parent
+        raise UsageError(
+            f"Expected a run that knows classes. Received: {run}, which was trained without "
+            f"labels. Give it some with `tlcli extend-classes {run} DATA`."
+        )
+
+
+def require_known_classes(listing: Listing, known: Collection[str], advice: str) -> None:
+    """Raise DataError naming the classes of DATA that the run does not know."""
+    if unknown := set(listing.classes) - set(known):
+        raise DataError(
+            f"Expected classes that the run knows. Received: {named(unknown)}. {advice}"
+        )

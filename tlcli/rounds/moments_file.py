@@ -1,0 +1,100 @@
+"""What files of `tlcli moments` add to a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlcli import memory, moments
+from tlcli.config import no_progress
+from tlcli.errors import DataError, RunError
+from tlcli.memory import Memory
+from tlcli.moments import Moments
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.recall import recall, with_same_bits
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What files of moments add to a run."""
+
+    moments: Moments
+    ledger: Mapping[str, str]
+    """Content hash of each image that is new to the run → its class."""
+    engines: frozenset[str]
+    exact: bool
+    already_learned: int
+
+
+def read_files(parent: Parent, paths: Sequence[Path]) -> Collected:
+    """The files together, without the images that the run has learned before.
+
+    Raises:
+        RunError: a file is damaged, or of another backbone.
+        DataError: an image is in a file and in the run, and its features are not known.
+    """
+    nothing = parent.lens.empty_moments()
+    result = Collected(nothing, {}, frozenset(), True, 0)
+    for path in paths:
+        result = _joined(result, _new_part(parent, memory.load_file(path), path), path)
+    return result
+
+
+def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
+    assert content.moments is not None
+    _require_same_space(parent, content.moments, path)
+    learned = parent.memory.ledger
+    again = {key: name for key, name in content.ledger.items() if key in learned}
+    new = {key: name for key, name in content.ledger.items() if key not in learned}
+    part, exact = content.moments, content.exact
+    if again:
+        _require_same_labels(again, learned, path)
+        part = (
+            moments.subtract(part, _moments_of(parent, content, again, path))
+            if new
+            else (parent.lens.empty_moments())
+        )
+    return Collected(part, new, content.engines, exact, len(again))
+
+
+def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:
+    """The moments of images of a file that the run has learned, to be taken away from it."""
+    recalled = recall(parent, (), True, no_progress, again)
+    recalled = with_same_bits(parent, recalled)
+    if recalled.missing or not content.engines <= parent.memory.engines:
+        raise DataError(
+            f"Expected images that the run has not learned. Received: {len(again)} of "
+            f"{len(content.ledger)} images in {path} were learned before, and their features are "
+            "not known here. Write the file again without them, or give the images as DATA."
+        )
+    return parent.lens.moments(recalled.examples)
+
+
+def _require_same_space(parent: Parent, given: Moments, path: Path) -> None:
+    try:
+        moments.require_same_space(parent.lens.empty_moments(), given)
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def _require_same_labels(again: Mapping[str, str], learned: Mapping[str, str], path: Path) -> None:
+    for key, name in again.items():
+        if learned[key] != name:
+            raise DataError(
+                f"Expected one class for each image. Received: an image of {name!r} in {path} was "
+                f"learned as {learned[key]!r} (content hash {key[:12]}…). Correct one of them."
+            )
+
+
+def _joined(a: Collected, b: Collected, path: Path) -> Collected:
+    if twice := len(a.ledger.keys() & b.ledger.keys()):
+        raise DataError(
+            f"Expected files without common images. Received: {twice} images of {path} are in "
+            "another file too. Give each image once; --shard i/N cuts DATA without overlap."
+        )
+    return Collected(
+        moments.add(a.moments, b.moments),
+        {**a.ledger, **b.ledger},
+        a.engines | b.engines,
+        a.exact and b.exact,
+        a.already_learned + b.already_learned,
+    )

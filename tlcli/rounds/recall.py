@@ -1,0 +1,120 @@
+"""What can be known of images that were learned before."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tlcli.config import Progress
+from tlcli.features import Examples
+from tlcli.images import LabelledImage
+from tlcli.memory import Memory
+from tlcli.moments import Moments
+from tlcli.rounds.parent import Parent
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """What is known of learned images."""
+
+    examples: Examples
+    """Their backbone features, without the projection."""
+    missing: tuple[str, ...]
+    """Content hashes of learned images of which nothing is known."""
+    files: dict[str, LabelledImage]
+    """Content hash → file, of those that the user gave."""
+    kept: int
+    """How many of the features come from the run itself."""
+
+    @property
+    def extent(self) -> str:
+        """`none`, `some` or `all` of the old images."""
+        if not self.missing:
+            return "all"
+        return "some" if len(self.examples) else "none"
+
+
+def recall(
+    parent: Parent,
+    given: Sequence[LabelledImage],
+    from_cache: bool,
+    progress: Progress,
+    wanted: Collection[str] | None = None,
+) -> Recalled:
+    """The features of learned images: kept in the run, given again, or in the cache.
+
+    Args:
+        parent: the round that learned them.
+        given: images of which the learned ones are used.
+        from_cache: whether to look for the others in the cache.
+        progress: told the phase of computing features.
+        wanted: content hashes; None means all that were learned.
+    """
+    ledger = parent.memory.ledger
+    asked = ledger.keys() if wanted is None else set(wanted) & ledger.keys()
+    found = _kept(parent, asked)
+    kept = len(found)
+    files = {image.sha256: image for image in given if image.sha256 in asked}
+    unknown = asked - set(found.hashes)
+    needed = [
+        LabelledImage(image.path, ledger[key], key)
+        for key, image in files.items()
+        if key in unknown
+    ]
+    if needed:
+        found = found.joined(parent.lens.features(needed, progress).examples)
+    unknown = asked - set(found.hashes)
+    if unknown and from_cache:
+        found = found.joined(parent.lens.cached({key: ledger[key] for key in sorted(unknown)}))
+    return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
+
+
+def _kept(parent: Parent, asked: Collection[str]) -> Examples:
+    kept = parent.memory.kept
+    if kept is None:
+        return parent.lens.nothing()
+    return kept.where(np.array([key in asked for key in kept.hashes], bool))
+
+
+def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:
+    """The moments of all learned images.
+
+    From their features where the run keeps none, or estimates, and the features are at hand.
+    """
+    memory = parent.memory
+    if rebuilds(parent, recalled):
+        return parent.lens.moments(recalled.examples)
+    return memory.moments
+
+
+def rebuilds(parent: Parent, recalled: Recalled) -> bool:
+    """Whether the moments are made anew from the features of all learned images."""
+    memory = parent.memory
+    usable = memory.moments is not None and memory.exact
+    return not usable and recalled.extent == "all" and bool(memory.ledger)
+
+
+def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple[Memory, Recalled]:
+    """The memory with moments that were made anew, and the features that belong to its moments."""
+    old = parent.memory
+    if not rebuilds(parent, recalled):
+        return old, with_same_bits(parent, recalled)
+    engines = old.engines if recalled.kept else frozenset()
+    if recalled.kept < len(recalled.examples):
+        engines |= {parent.lens.engine}
+    moments = None if old.moments is None else before
+    return replace(old, moments=moments, exact=True, engines=engines), recalled
+
+
+def with_same_bits(parent: Parent, recalled: Recalled) -> Recalled:
+    """Only those features that have the very bits that went into the moments.
+
+    Those that the run keeps have them; those that are computed or cached have them where all came
+    from the engine that is used now.
+    """
+    if parent.memory.engines <= {parent.lens.engine}:
+        return recalled
+    kept = recalled.examples.take(range(recalled.kept))
+    rest = recalled.examples.hashes[recalled.kept :]
+    missing = tuple(sorted((*recalled.missing, *rest)))
+    return replace(recalled, examples=kept, missing=missing)

@@ -1,0 +1,99 @@
+"""What a command that makes a round answers."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tlcli.evaluation import Validation
+from tlcli.rounds.intake import Intake
+from tlcli.rounds.solution import Calibration
+from tlcli.runs import Manifest, Round
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What pretrain, extend-classes and finetune answer."""
+
+    run: Path
+    manifest: Manifest
+    new_classes: tuple[str, ...]
+    intake: Intake
+    validation: Validation | None
+    seconds: dict[str, float]
+    calibration: Calibration | None = None
+    choice: tuple[dict[str, Any], ...] = ()
+    """What `--head auto` chose from, the best first."""
+    training: dict[str, Any] | None = None
+    """How the backbone was trained, where it was."""
+    changed: bool = True
+    """False when there was nothing to do and no round was added."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        manifest = self.manifest
+        return {
+            "run": str(self.run),
+            "round": manifest.round,
+            "command": manifest.command,
+            "strategy": manifest.strategy,
+            "head": manifest.head,
+            "head_options": manifest.head_options,
+            "backbone": manifest.backbone,
+            "backbone_fingerprint": manifest.backbone_fingerprint,
+            "classes": list(manifest.class_names),
+            "new_classes": list(self.new_classes),
+            "images": asdict(self.intake),
+            "memory": manifest.memory,
+            "memory_sha256": manifest.memory_sha256,
+            "exact": manifest.exact,
+            "validation": asdict(self.validation) if self.validation else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
+            "head_choice": list(self.choice),
+            "training": self.training,
+            "changed": self.changed,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass
+class Clock:
+    """Seconds of each phase of a command."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def total(self) -> dict[str, float]:
+        """All phases, rounded to milliseconds, and the time since the clock was made."""
+        phases = {name: self.seconds.get(name, 0.0) for name in ("features", "head", "save")}
+        phases |= self.seconds | {"total": time.perf_counter() - self._start}
+        return {name: round(value, 3) for name, value in phases.items()}
+
+
+def options_of(config: Any) -> dict[str, Any]:
+    """A config as JSON values, without what the result does not depend on."""
+    left_out = ("run", "out", "wait", "watching")
+    values = {name: value for name, value in asdict(config).items() if name not in left_out}
+    return dict(json.loads(json.dumps(values, default=str)))
+
+
+def report_of(entry: Round) -> dict[str, Any]:
+    """What the command that made a round answered."""
+    return dict(json.loads(entry.file("report.json").read_text("utf-8")))
+
+
+def unchanged(run: Path, current: Round, intake: Intake, clock: Clock) -> RoundResult:
+    """The answer of a command that had nothing to do."""
+    return RoundResult(run, current.manifest, (), intake, None, clock.total(), changed=False)

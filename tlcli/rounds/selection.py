@@ -1,0 +1,111 @@
+"""--head auto: the head that is best in cross-validation."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tlcli import evaluation, heads
+from tlcli.config import HeadOptions, Progress
+from tlcli.errors import DataError, UsageError
+from tlcli.evaluation import Answers, Ask
+from tlcli.rounds.solution import Solution
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head that was tried."""
+
+    head: str
+    accuracy: float
+    """In cross-validation."""
+    mean_class_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The best head, its answers about images it has not learned, and what it was compared to."""
+
+    solution: Solution
+    answers: Answers
+    candidates: tuple[Candidate, ...] = ()
+    """The best first; empty where nothing was compared."""
+
+    @property
+    def table(self) -> tuple[dict[str, Any], ...]:
+        """The candidates as `--json` lists them."""
+        return tuple(asdict(candidate) for candidate in self.candidates)
+
+
+def candidates(
+    options: HeadOptions, labels: Sequence[str], all_features: bool, projected: bool | None
+) -> list[str]:
+    """Names of the heads to choose from, the simplest first.
+
+    Args:
+        options: those that were asked for leave only heads that have them.
+        labels: of all images; a head that needs more of a class than there are is left out.
+        all_features: whether the features of all images will be known in later rounds too.
+        projected: whether the run has a projection; None where that is still open.
+
+    Raises:
+        UsageError: no head has the options.
+    """
+    asked = {name for name, value in asdict(options).items() if value is not None} - {"head"}
+    fewest = min(Counter(labels).values())
+    names = [
+        name
+        for name, row in heads.HEADS.items()
+        if (row.solve or all_features)
+        and row.least_images <= fewest
+        and asked <= row.options
+        and (projected is not False or not row.projected)
+        and (projected is not True or row.projected or name != "ridge")
+    ]
+    if not names:
+        raise UsageError(
+            f"Expected options that a head has. Received: {', '.join(sorted(asked))}. "
+            "Leave them out with --head auto."
+        )
+    return names
+
+
+def best_head(
+    names: Sequence[str],
+    solve: Callable[[str], Solution],
+    ask: Ask,
+    old_too: bool,
+    progress: Progress,
+) -> Choice:
+    """The head with the highest mean class accuracy; among equals the simplest.
+
+    Args:
+        names: of the heads, the simplest first.
+        solve: a head of this name on all images.
+        ask: how images are held out.
+        old_too: whether images of earlier rounds are held out too.
+        progress: told the phase "choosing a head".
+
+    Raises:
+        DataError: no image can be held out.
+    """
+    tried: list[Choice] = []
+    for done, name in enumerate(names):
+        progress("choosing a head", done, len(names))
+        start = time.perf_counter()
+        solution = solve(name)
+        answers = solution.held_out(ask, old_too)
+        if not len(answers.true):
+            raise DataError(
+                "Expected at least two images of a class with --head auto. Received: one of each, "
+                "which leaves none to compare heads on. Name a head: ncm, or lda."
+            )
+        seconds = round(time.perf_counter() - start, 3)
+        figures = evaluation.accuracies(answers)
+        tried.append(Choice(solution, answers, (Candidate(name, *figures, seconds),)))
+    progress("choosing a head", len(names), len(names))
+    tried.sort(key=lambda choice: -choice.candidates[0].mean_class_accuracy)
+    listed = tuple(choice.candidates[0] for choice in tried)
+    return Choice(tried[0].solution, tried[0].answers, listed)

@@ -1,0 +1,127 @@
+"""What the commands that train by gradients have in common: splits, states, what is watched."""
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tlcli import backbones, training
+from tlcli.config import FinetuneConfig, PretrainConfig, Progress, TrainingOptions, WatchOptions
+from tlcli.drift import Drift
+from tlcli.errors import StorageError, UsageError
+from tlcli.runs import Round, Writer
+from tlcli.training import Course, Keeper, Setting
+from tlcli.training.split import Split
+from tlcli.training.tensorboard import watch_with
+
+_LIBRARIES = ("tlcli", "keras", "tensorflow")
+
+
+def identity_of(
+    config: FinetuneConfig | PretrainConfig, split: Split, classes: Sequence[str]
+) -> dict[str, Any]:
+    """What decides the result of a training, as JSON values; `epochs` may be raised later."""
+    options = asdict(config.training)
+    del options["epochs"]
+    unfreeze = {}
+    if isinstance(config, FinetuneConfig):
+        unfreeze = {
+            "unfreeze": config.unfreeze,
+            "train-batch-norm": config.train_batch_norm,
+            "distillation-weight": config.distillation_weight,
+        }
+    return {
+        **{name.replace("_", "-"): value for name, value in options.items()},
+        **unfreeze,
+        "engine": config.engine,
+        "classes": list(classes),
+        "images": f"{len(split.learned.pictures)}+{len(split.held_out.pictures)}, "
+        f"sha256 {split.digest[:16]}",
+        **backbones.versions(_LIBRARIES),
+    }
+
+
+def checkpoints_of(writer: Writer, identity: Mapping[str, Any]) -> Keeper:
+    """Where the training state of a run is kept."""
+    return Keeper(writer.run.training_folder, identity)
+
+
+def training_setup(
+    config: FinetuneConfig | PretrainConfig,
+    model: Any,
+    layers: Sequence[Sequence[str]],
+    statistics: bool,
+    kept: Keeper,
+    progress: Progress,
+) -> Setting:
+    """What `training.fit` is told."""
+    return Setting(
+        model,
+        layers,
+        statistics,
+        config.training,
+        kept,
+        config.watching.resume,
+        watch_with(config.watching.tensorboard),
+        progress,
+    )
+
+
+def require_options(options: TrainingOptions, watching: WatchOptions) -> None:
+    """Refuse, before any image is read, what cannot be trained or watched.
+
+    Raises:
+        UsageError: there is no such augmentation, or TensorBoard is not installed.
+        StorageError: nothing can be written for TensorBoard.
+    """
+    training.require_known(options.augment)
+    if watching.tensorboard is not None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UsageError(
+                "Expected TensorBoard for --tensorboard. Received: it is not installed. "
+                "Run pip install 'tlcli[tensorboard]', or leave --tensorboard out."
+            )
+        try:
+            watching.tensorboard.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"Expected a folder for TensorBoard. Received: {watching.tensorboard}, "
+                f"{error.strerror}. Choose another --tensorboard."
+            ) from error
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a round says of the training that it came from."""
+
+    content: dict[str, Any]
+    """As JSON values."""
+    metrics: bytes
+    """A JSON object a line, an epoch each."""
+
+
+def summary_of(course: Course, digest: str, drift: Drift | None = None) -> Summary:
+    """The training of a round.
+
+    Args:
+        course: how it went.
+        digest: of the images that were at hand, see `digest_of`.
+        drift: how the memory of images that are gone was carried over.
+    """
+    content = {
+        "epochs": len(course.epochs),
+        "best_epoch": course.best,
+        "lr": course.peak,
+        "validation_accuracy_before": course.start.accuracy,
+        "validation_accuracy": course.kept.accuracy,
+        "images_sha256": digest,
+        "drift": {"r2": drift.r2, "images": drift.images} if drift else None,
+    }
+    return Summary(content, training.lines_of(course.epochs))
+
+
+def same_images(current: Round, digest: str) -> bool:
+    """Whether a round was trained on these images."""
+    report = json.loads(current.file("report.json").read_text("utf-8"))
+    return bool((report.get("training") or {}).get("images_sha256") == digest)

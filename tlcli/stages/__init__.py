@@ -1,1 +1,0 @@
-"""One function per command: a config in, a result out. Nothing here prints or exits."""

@@ -1,0 +1,344 @@
+"""Strategies: how the head of a round comes from the parent's head, the moments and features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import heads, memory
+from tlcli.config import StrategyOptions
+from tlcli.errors import UsageError
+from tlcli.features import Examples
+from tlcli.heads import Distillation, Fit, Known, LinearHead, Recipe, Standardisation, Task
+from tlcli.memory.setting import DEFAULT_EXEMPLARS
+
+DISTILLATION_TEMPERATURE = 2.0
+
+
+HELD_FOR_BIAS = 0.2
+"""Share of the exemplars on which the bias layer of BiC is fitted."""
+
+
+LEAST_FOR_BIAS = 10
+"""Exemplars a class that BiC needs."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a strategy is told."""
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    """The registry of the new round; the parent's classes come first."""
+    options: StrategyOptions
+    exemplars_per_class: int = DEFAULT_EXEMPLARS
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A row of the table: one way to extend a head."""
+
+    fit: Callable[[Extension, Known], LinearHead]
+    exact: bool = False
+    """Whether the result equals joint training on all images seen so far."""
+    keeps_temperature: bool = False
+    """Whether the parent's temperature stays, so that old probabilities keep their ratios."""
+    old_images: str = "none"
+    """Features of old images that it needs: `none`, `some` (exemplars), or `all`."""
+
+
+def first(recipe: Recipe) -> Fit:
+    """Round 1, or a head solved anew: columns in sorted order of the classes."""
+
+    def fit(known: Known) -> LinearHead:
+        if recipe.from_moments:
+            assert known.moments is not None
+            return recipe.solve(known.moments)
+        return recipe.fit(known.old.joined(known.new))
+
+    return fit
+
+
+def following(strategy: Strategy, extension: Extension) -> Fit:
+    """The head of a later round; columns in the order of the registry."""
+    return lambda known: strategy.fit(extension, known).ordered(extension.classes)
+
+
+def _anew(extension: Extension, known: Known) -> LinearHead:
+    return first(extension.recipe)(known)
+
+
+def _freeze_old(extension: Extension, known: Known) -> LinearHead:
+    start = _start(extension, known)
+    return heads.fit_columns(start, _task(extension, known, known.new, ~_old(extension, known)))
+
+
+def _naive(extension: Extension, known: Known) -> LinearHead:
+    return heads.fit_columns(_start(extension, known), _task(extension, known, known.new))
+
+
+def _lwf(extension: Extension, known: Known) -> LinearHead:
+    start = _start(extension, known)
+    old = _old(extension, known)
+    options = extension.options
+    weight = options.distillation_weight
+    if weight is None:
+        weight = float(old.sum()) / len(old)
+    temperature = options.distillation_temperature or DISTILLATION_TEMPERATURE
+    how = Distillation(int(old.sum()), weight, temperature)
+    task = replace(_task(extension, known, known.new), anchored=old, distillation=how)
+    return heads.fit_columns(start, task)
+
+
+def _replay(extension: Extension, known: Known) -> LinearHead:
+    exemplars = memory.herded(known.old, extension.exemplars_per_class)
+    rehearsed = exemplars.joined(known.new).by_hash()
+    start, old = _start(extension, known), _old(extension, known)
+    correction = extension.options.bias_correction or "wa"
+    if correction == "bic":
+        return _with_bias_layer(extension, known, start, rehearsed)
+    head = _rehearse(extension, known, start, rehearsed)
+    return _aligned(head, old) if correction == "wa" else head
+
+
+def _rehearse(
+    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+) -> LinearHead:
+    """Every class weighs the same; old columns are pulled to where they were."""
+    task = _task(extension, known, rehearsed)
+    return heads.fit_columns(start, replace(task, balanced=True, anchored=_old(extension, known)))
+
+
+def _aligned(head: LinearHead, old: NDArray[np.bool_]) -> LinearHead:
+    """Scale the new columns to the mean norm of the old ones (WA, Zhao et al. 2020)."""
+    norms = np.linalg.norm(head.weights, axis=0)
+    if old.all() or not norms[~old].any():
+        return head
+    scale = np.where(old, 1.0, norms[old].mean() / norms[~old].mean()).astype(np.float32)
+    return replace(head, weights=head.weights * scale, bias=head.bias * scale)
+
+
+def _with_bias_layer(
+    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+) -> LinearHead:
+    """Logits of new classes become αz + β, fitted on held-out exemplars (BiC, Wu et al. 2019)."""
+    from scipy import optimize, special
+
+    old = _old(extension, known)
+    held = _held_for_bias(rehearsed)
+    head = _rehearse(extension, known, start, rehearsed.where(~held))
+    tested = rehearsed.where(held)
+    logits = head.calibrated().logits(tested.vectors).astype(np.float64)
+    columns = np.array([head.classes.index(name) for name in tested.labels])
+    weights = 1.0 / np.bincount(columns, minlength=len(old))[columns]
+
+    def loss(layer: NDArray[np.float64]) -> float:
+        corrected = np.where(old, logits, layer[0] * logits + layer[1])
+        given = special.log_softmax(corrected, axis=1)[np.arange(len(columns)), columns]
+        return -float((weights * given).sum())
+
+    alpha, beta = optimize.minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead").x
+    scale = np.where(old, 1.0, alpha).astype(np.float32)
+    shift = np.where(old, 0.0, beta * head.temperature).astype(np.float32)
+    return replace(head, weights=head.weights * scale, bias=head.bias * scale + shift)
+
+
+def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
+    """The last of each class in the order of the hashes, a share of them."""
+    held = np.zeros(len(examples), bool)
+    for name in set(examples.labels):
+        rows = [row for row, label in enumerate(examples.labels) if label == name]
+        if len(rows) < LEAST_FOR_BIAS:
+            raise UsageError(
+                f"Expected at least {LEAST_FOR_BIAS} images a class for the bias layer (bic). "
+                f"Received: {len(rows)} of {name!r}. Use --bias-correction wa."
+            )
+        rows.sort(key=examples.hashes.__getitem__)
+        held[rows[: round(HELD_FOR_BIAS * len(rows))]] = True
+    return held
+
+
+def _task(
+    extension: Extension,
+    known: Known,
+    examples: Examples,
+    free: NDArray[np.bool_] | None = None,
+) -> Task:
+    features = examples.vectors[:]
+    if known.moments is None:
+        frame = Standardisation.of_features(features)
+    else:
+        frame = Standardisation.of_moments(known.moments)
+    if free is None:
+        free = np.ones(len(extension.classes), bool)
+    balanced = extension.recipe.class_weights == "balanced"
+    return Task(features, examples.labels, frame, free, balanced)
+
+
+def _old(extension: Extension, known: Known) -> NDArray[np.bool_]:
+    """(C,) which columns the parent has."""
+    assert known.parent is not None
+    return np.isin(np.array(extension.classes, object), known.parent.classes)
+
+
+def _start(extension: Extension, known: Known) -> LinearHead:
+    """The parent's head with an imprinted column for each new class."""
+    assert known.parent is not None
+    return grow(known.parent, extension.classes, known.new)
+
+
+def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> LinearHead:
+    """The head with columns for the classes that are new; the old columns keep their bits.
+
+    A new column is the class's mean feature, scaled to the mean norm of the old columns, and its
+    bias the mean of theirs (imprinting, Qi et al. 2018).
+
+    Args:
+        head: its classes come first in `classes`.
+        classes: the registry of the new round.
+        examples: of every new class.
+    """
+    norm = float(np.mean(np.linalg.norm(head.weights, axis=0)))
+    labels = np.array(examples.labels, object)
+    columns = [head.weights]
+    for name in classes[len(head.classes) :]:
+        mean = examples.vectors[labels == name].mean(axis=0, dtype=np.float64)
+        scale = norm / max(float(np.linalg.norm(mean)), float(np.finfo(np.float32).tiny))
+        columns.append((mean * scale).astype(np.float32)[:, None])
+    new = len(classes) - len(head.classes)
+    bias = np.concatenate([head.bias, np.full(new, head.bias.mean(), np.float32)])
+    return replace(head, classes=classes, weights=np.hstack(columns), bias=bias)
+
+
+def _as_it_is(extension: Extension, known: Known) -> LinearHead:
+    assert known.parent is not None
+    return known.parent
+
+
+UNCHANGED = Strategy(_as_it_is, keeps_temperature=True)
+"""The head of the parent, for a round that changes nothing but the memory."""
+
+
+STRATEGIES = {
+    "merge": Strategy(_anew, exact=True),
+    "joint": Strategy(_anew, exact=True, old_images="all"),
+    "freeze-old": Strategy(_freeze_old, keeps_temperature=True),
+    "lwf": Strategy(_lwf),
+    "replay": Strategy(_replay, old_images="some"),
+    "naive": Strategy(_naive),
+}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run can offer to a strategy."""
+
+    recipe: Recipe
+    grows: bool
+    """Whether the round adds classes."""
+    learns: bool
+    """Whether the features of a new image are at hand."""
+    moments: bool
+    """Whether the run keeps moments."""
+    old_images: str
+    """Old images whose features will be at hand: `none`, `some` or `all`."""
+    begun: bool = True
+    """Whether the run knows classes."""
+
+
+def choose(strategy: str | None, means: Means) -> str:
+    """The name of the strategy to use; the best that is possible where none was asked for.
+
+    Raises:
+        UsageError: the strategy is unknown, or the run cannot offer what it needs.
+    """
+    require_known(strategy)
+    if strategy is None:
+        strategy = _default(means)
+    if problem := _problem(strategy, means):
+        raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
+    return strategy
+
+
+def require_known(strategy: str | None) -> None:
+    """Raise UsageError, listing the known ones, unless `strategy` is one of them or None."""
+    if strategy not in (None, *STRATEGIES):
+        raise UsageError(
+            f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
+            "Choose one of these."
+        )
+
+
+def require_options(strategy: str, options: StrategyOptions) -> None:
+    """Raise UsageError for an option that this strategy does not have."""
+    owners = {
+        "distillation_weight": "lwf",
+        "distillation_temperature": "lwf",
+        "bias_correction": "replay",
+    }
+    for name, owner in owners.items():
+        if getattr(options, name) is not None and strategy != owner:
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"Expected --{flag} with --strategy {owner} alone. Received: "
+                f"strategy={strategy!r}. Leave --{flag} out."
+            )
+
+
+def _default(means: Means) -> str:
+    if means.recipe.from_moments and means.moments:
+        return "merge"
+    return "joint" if means.old_images == "all" else "freeze-old"
+
+
+def _problem(strategy: str, means: Means) -> tuple[str, str, str] | None:
+    """What was expected and received and what to do, where a strategy cannot be used."""
+    solvable = [name for name, row in heads.HEADS.items() if row.solve is not None]
+    head = means.recipe.head
+    anew = strategy in ("merge", "joint")
+    if anew and means.recipe.from_moments and not means.moments:
+        return (
+            f"Expected a run with moments for {strategy}.",
+            "a run with --memory none",
+            "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
+            "--memory moments.",
+        )
+    if strategy == "merge" and not means.recipe.from_moments:
+        return (
+            f"Expected a head that is solved from moments for merge: {', '.join(solvable)}.",
+            f"head={head!r}",
+            "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
+        )
+    if strategy == "joint" and not means.recipe.from_moments and means.old_images != "all":
+        return (
+            "Expected the features of all old images for joint.",
+            f"a run that keeps {means.old_images} of them",
+            "Give the old images with --old-data, keep them with --memory features, or use "
+            "--strategy merge with --head lda.",
+        )
+    if not anew and not means.learns:
+        return (
+            f"Expected new images for {strategy}.",
+            "none",
+            "Use --strategy merge, or joint with the old images.",
+        )
+    if strategy == "replay" and means.old_images == "none":
+        return (
+            "Expected old images for replay.",
+            "a run that keeps none",
+            "Use a run with --memory exemplars or features, or give them with --old-data.",
+        )
+    if not anew and not means.begun:
+        return (
+            f"Expected a run that knows classes for {strategy}.",
+            "one that knows none",
+            "Use --strategy merge or joint.",
+        )
+    if strategy == "freeze-old" and not means.grows:
+        return (
+            "Expected new classes for freeze-old.",
+            "more images of known classes only, and their columns are frozen",
+            "Use --strategy merge.",
+        )
+    return None
