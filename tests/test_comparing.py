@@ -15,9 +15,9 @@ from tlcli.commands.compare import compare
 from tlcli.config import CompareConfig
 from tlcli.errors import Stopped, UsageError
 from tlcli.extractor import Extractor
-from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.heads.evidence import moments_like
-from tlcli.strategies import Extension, Strategy
+from tlcli.strategies import Strategy, StrategyInput
 
 NAMES = sorted(tiny.COLOURS)
 ROUNDS = ("--rounds", "3+1+1")
@@ -109,7 +109,7 @@ def test_merge_equals_joint_training_of_lda(
     options = ("--strategies", "merge", "--heads", "lda", "--folds", 3)
     entry = tlcli.json("compare", photos, *ROUNDS, *options)["methods"][0]
     assert entry["excess_forgetting"] == {"mean": 0.0, "sd": 0.0}
-    ((lens, examples),) = seen
+    ((extractor, examples),) = seen
     fold = images.folds(examples.hashes, examples.labels, 3)
     labels = np.array(examples.labels, object)
     for after, known in zip(entry["rounds"], (3, 4, 5), strict=True):
@@ -118,7 +118,7 @@ def test_merge_equals_joint_training_of_lda(
             classes = np.isin(labels, NAMES[:known])
             train = examples.where(classes & (fold != number))
             test = examples.where(classes & (fold == number))
-            head = Recipe("lda").solve(lens.moments(train))
+            head = Recipe("lda").solve(extractor.moments(train))
             accuracies.append((head.predict(test.vectors) == np.array(test.labels)).mean())
         assert after["accuracy"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-12)
         assert after["accuracy"]["sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-12)
@@ -196,15 +196,15 @@ def test_what_each_strategy_is_given(
     tlcli: CommandLine, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old images as it needs them, moments of all, and the head of the round before."""
-    given: dict[str, list[Known]] = {}
+    given: dict[str, list[Evidence]] = {}
     following = strategies.following
 
-    def spy(strategy: Strategy, told: Extension) -> Fit:
+    def spy(strategy: Strategy, told: StrategyInput) -> Fit:
         fit = following(strategy, told)
 
-        def recorded(known: Known) -> LinearHead:
-            given.setdefault(str(told.options.strategy), []).append(known)
-            return fit(known)
+        def recorded(evidence: Evidence) -> LinearHead:
+            given.setdefault(str(told.options.strategy), []).append(evidence)
+            return fit(evidence)
 
         return recorded
 

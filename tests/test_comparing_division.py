@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlcli.commands.compare.schedule import divide, sizes_of
+from tlcli.commands.compare.schedule import schedule_of, sizes_of
 from tlcli.config import CompareConfig
 from tlcli.errors import UsageError
 
@@ -44,7 +44,7 @@ def test_numbers_that_do_not_add_up(text: str) -> None:
 @given(st.integers(2, 200))
 def test_the_default_uses_every_class_once(count: int) -> None:
     names = [f"{number:03}" for number in range(count)]
-    division = divide(names, CompareConfig("data"))
+    division = schedule_of(names, CompareConfig("data"))
     assert [name for part in division for name in part] == names
     sizes = [len(part) for part in division]
     assert sizes[0] == max(2, (count + 1) // 2)
@@ -54,8 +54,8 @@ def test_the_default_uses_every_class_once(count: int) -> None:
 
 def test_a_seed_shuffles_the_classes_once_and_for_all() -> None:
     names = list("abcdefgh")
-    shuffled = divide(names, CompareConfig("data", rounds="4+4", class_order=5))
-    assert shuffled == divide(names, CompareConfig("data", rounds="4+4", class_order=5))
-    assert shuffled != divide(names, CompareConfig("data", rounds="4+4", class_order=6))
+    shuffled = schedule_of(names, CompareConfig("data", rounds="4+4", class_order=5))
+    assert shuffled == schedule_of(names, CompareConfig("data", rounds="4+4", class_order=5))
+    assert shuffled != schedule_of(names, CompareConfig("data", rounds="4+4", class_order=6))
     assert shuffled == (tuple("bceh"), tuple("adfg"))
-    assert divide(names, CompareConfig("data", rounds="4+4")) == (tuple("abcd"), tuple("efgh"))
+    assert schedule_of(names, CompareConfig("data", rounds="4+4")) == (tuple("abcd"), tuple("efgh"))

@@ -11,7 +11,7 @@ from sklearn import metrics
 from tlcli import evaluation, images, moments, strategies
 from tlcli.evaluation import Limits, RoundHead
 from tlcli.features import Examples, Vectors
-from tlcli.heads import Known, LinearHead, Recipe
+from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.images import Skipped, folds, holdout
 from tlcli.runs import RegisteredClass
 
@@ -298,18 +298,18 @@ def solved_by(name):
 LDA, SOFTMAX = solved_by("lda"), solved_by("softmax")
 
 
-def known_of(new, old=None, parent=None, again=None):
+def known_of(new, old=None, parent=None, refit=None):
     """What is known of new images when the features of `old` were kept."""
     kept = new.take([]) if old is None else old
-    return Known(moments_of(kept.joined(new)), new, kept, parent, again)
+    return Evidence(moments_of(kept.joined(new)), new, kept, parent, refit)
 
 
-def by_folds(known, classes, old="", old_too=False):
-    return evaluation.by_folds(LDA, known, tuple(classes), old_too).validation(list(old))
+def cross_validate(known, classes, old="", old_too=False):
+    return evaluation.cross_validate(LDA, known, tuple(classes), old_too).validation(list(old))
 
 
-def by_holdout(known, classes, fit=LDA):
-    return evaluation.by_holdout(fit, known, tuple(classes), False).validation([])
+def hold_out(known, classes, fit=LDA):
+    return evaluation.hold_out(fit, known, tuple(classes), False).validation([])
 
 
 def on_test(labels, predicted):
@@ -321,7 +321,7 @@ def on_test(labels, predicted):
 
 def test_subtracting_a_fold_equals_refitting_without_it():
     examples = features_of("abc" * 20)
-    found = by_folds(known_of(examples), "abc")
+    found = cross_validate(known_of(examples), "abc")
     assigned = folds(examples.hashes, examples.labels, evaluation.FOLDS)
     correct = np.zeros(60, bool)
     for fold in range(evaluation.FOLDS):
@@ -344,15 +344,15 @@ def test_an_image_is_never_validated_by_a_head_that_has_seen_it():
     examples = features_of(["a"] * 200, width=100)
     examples = replace(examples, labels=tuple(rng.permutation(["a", "b"] * 100)))
     known = known_of(examples)
-    assert by_folds(known, "ab").accuracy < 0.65
-    assert by_holdout(known, "ab").accuracy < 0.65
+    assert cross_validate(known, "ab").accuracy < 0.65
+    assert hold_out(known, "ab").accuracy < 0.65
     assert (LDA(known).predict(examples.vectors) == examples.labels).mean() > 0.8
 
 
 def test_a_round_without_old_images_says_nothing_about_old_classes():
     first, second = features_of("ab" * 20), features_of("c" * 20, seed=1)
     known = replace(known_of(second), moments=moments_of(first.joined(second)))
-    found = by_folds(known, "abc", "ab")
+    found = cross_validate(known, "abc", "ab")
     assert (found.accuracy, found.old_accuracy) == (None, None)
     assert found.new_accuracy is not None
     assert found.images == 20
@@ -362,9 +362,9 @@ def test_kept_features_test_the_old_classes_before_and_after():
     first, second = features_of("ab" * 20), features_of("c" * 20, seed=1)
     parent = Recipe("lda").solve(moments_of(first))
     known = known_of(second, first, parent, lambda total, old: Recipe("lda").solve(total))
-    found = by_folds(known, "abc", "ab", old_too=True)
+    found = cross_validate(known, "abc", "ab", old_too=True)
     assert found.images == 60
-    assert found.old_accuracy_before == by_folds(known_of(first), "ab").accuracy
+    assert found.old_accuracy_before == cross_validate(known_of(first), "ab").accuracy
     assigned = folds(first.hashes, first.labels, evaluation.FOLDS)
     new_folds = folds(second.hashes, second.labels, evaluation.FOLDS)
     correct = np.zeros(40, bool)
@@ -379,11 +379,11 @@ def test_kept_features_test_the_old_classes_before_and_after():
 def test_old_accuracy_needs_every_old_class():
     first, second = features_of("ab" * 20), features_of("a" * 10 + "c" * 10, seed=1)
     known = replace(known_of(second), moments=moments_of(first.joined(second)))
-    found = by_folds(known, "abc", "ab")
+    found = cross_validate(known, "abc", "ab")
     assert (found.accuracy, found.old_accuracy) == (None, None)
     both = features_of("a" * 10 + "b" * 10 + "c" * 10, seed=1)
     known = replace(known_of(both), moments=moments_of(first.joined(both)))
-    found = by_folds(known, "abc", "ab")
+    found = cross_validate(known, "abc", "ab")
     assert None not in (
         found.accuracy,
         found.old_accuracy,
@@ -392,7 +392,7 @@ def test_old_accuracy_needs_every_old_class():
 
 
 def test_a_class_of_one_image_is_left_out_of_cross_validation():
-    found = by_folds(known_of(features_of("a" * 20 + "b" * 20 + "c")), "abc")
+    found = cross_validate(known_of(features_of("a" * 20 + "b" * 20 + "c")), "abc")
     assert found.images == 40
     assert found.accuracy is not None
 
@@ -400,17 +400,17 @@ def test_a_class_of_one_image_is_left_out_of_cross_validation():
 def test_one_more_image_of_a_known_class_is_tested():
     first, second = features_of("ab" * 20), features_of("a", seed=1)
     known = replace(known_of(second), moments=moments_of(first.joined(second)))
-    assert by_folds(known, "ab", "ab").images == 1
+    assert cross_validate(known, "ab", "ab").images == 1
 
 
 def test_one_image_of_every_class_cannot_be_cross_validated():
-    found = by_folds(known_of(features_of("abc")), "abc")
+    found = cross_validate(known_of(features_of("abc")), "abc")
     assert (found.accuracy, found.images) == (None, 0)
 
 
 def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
     examples = features_of("abc" * 40)
-    found = by_holdout(known_of(examples), "abc", SOFTMAX)
+    found = hold_out(known_of(examples), "abc", SOFTMAX)
     held = holdout(examples.hashes, examples.labels, images.HELD_OUT)
     rest, tested = examples.where(~held), examples.where(held)
     predicted = Recipe("softmax").fit(rest).predict(tested.vectors)
@@ -419,7 +419,7 @@ def test_holdout_tests_the_held_out_share_on_a_fit_of_the_rest():
 
 
 def test_too_few_images_to_hold_one_out_leave_the_figures_unknown():
-    found = by_holdout(known_of(features_of("ab")), "ab", SOFTMAX)
+    found = hold_out(known_of(features_of("ab")), "ab", SOFTMAX)
     assert (found.accuracy, found.old_accuracy, found.new_accuracy) == (
         None,
         None,

@@ -15,8 +15,8 @@ from tlcli import heads, memory, moments, strategies
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples, Vectors
-from tlcli.heads import Known, Recipe
-from tlcli.strategies import STRATEGIES, Extension, Means, choose
+from tlcli.heads import Evidence, Recipe
+from tlcli.strategies import STRATEGIES, Available, StrategyInput, choose
 
 BITS = 12
 WIDTH = 10
@@ -51,8 +51,8 @@ NOTHING = FIRST.take([])
 
 
 def first(name, examples):
-    known = Known(moments_of(examples), examples, NOTHING)
-    return strategies.first(Recipe(name))(known)
+    evidence = Evidence(moments_of(examples), examples, NOTHING)
+    return strategies.first(Recipe(name))(evidence)
 
 
 @functools.cache
@@ -65,13 +65,13 @@ def parent(name):
 
 def following(strategy, name="lda", classes=REGISTRY, **options):
     return strategies.following(
-        STRATEGIES[strategy], Extension(Recipe(name), classes, StrategyOptions(**options), 10)
+        STRATEGIES[strategy], StrategyInput(Recipe(name), classes, StrategyOptions(**options), 10)
     )
 
 
 def extended(strategy, name="lda", new=SECOND, old=FIRST, total=TOTAL, **options):
-    known = Known(total, new, old, parent(name))
-    return following(strategy, name, **options)(known)
+    evidence = Evidence(total, new, old, parent(name))
+    return following(strategy, name, **options)(evidence)
 
 
 def accuracy(head, classes):
@@ -160,10 +160,10 @@ def test_the_bias_layer_scales_and_shifts_new_columns_alone():
     held = strategies._held_for_bias(examples)
     assert held.sum() == 3 * 2 + 2 * 8
     kept = examples.where(~held)
-    known = Known(TOTAL, kept.where(np.isin(kept.labels, NEW)), kept, parent("softmax"))
-    old = known.old.where(np.isin(known.old.labels, OLD))
+    evidence = Evidence(TOTAL, kept.where(np.isin(kept.labels, NEW)), kept, parent("softmax"))
+    old = evidence.old.where(np.isin(evidence.old.labels, OLD))
     fitted = extended("replay", "softmax", bias_correction="bic")
-    plain = extended("replay", "softmax", new=known.new, old=old, bias_correction="none")
+    plain = extended("replay", "softmax", new=evidence.new, old=old, bias_correction="none")
     np.testing.assert_allclose(fitted.weights[:, :3], plain.weights[:, :3], atol=1e-3)
     change = np.polyfit(plain.weights[:, 3:].ravel(), fitted.weights[:, 3:].ravel(), 1)
     np.testing.assert_allclose(
@@ -191,10 +191,10 @@ def test_merge_equals_joint_training_in_any_order_of_rounds(name, order, cuts):
         if not len(examples):
             continue
         total = moments.add(total, moments_of(examples))
-        known = Known(total, examples, NOTHING, head)
+        evidence = Evidence(total, examples, NOTHING, head)
         classes = tuple(order[:end])
         fit = following("merge", name, classes) if head else strategies.first(Recipe(name))
-        head = fit(known).ordered(classes)
+        head = fit(evidence).ordered(classes)
     assert total.digest == moments_of(everything).digest
     assert_same_bits(head, joint.ordered(order))
 
@@ -208,7 +208,7 @@ def test_joint_training_on_kept_features_leaves_no_trace_of_the_rounds(name):
 def test_merge_takes_more_images_of_a_known_class():
     more = blobs(OLD[:1], 30, seed=5)
     total = moments.add(moments_of(FIRST), moments_of(more))
-    head = following("merge", classes=OLD)(Known(total, more, NOTHING, parent("lda")))
+    head = following("merge", classes=OLD)(Evidence(total, more, NOTHING, parent("lda")))
     assert_same_bits(head, Recipe("lda").solve(total).ordered(OLD))
 
 
@@ -234,7 +234,7 @@ def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
 
 def means(name="lda", **given):
     facts = {"grows": True, "learns": True, "moments": True, "old_images": "none"} | given
-    return Means(Recipe(name), **facts)
+    return Available(Recipe(name), **facts)
 
 
 @pytest.mark.parametrize("name", heads.HEADS)

@@ -20,7 +20,7 @@ from tlcli.config import no_progress
 from tlcli.errors import UsageError
 from tlcli.features import Space, segments, store
 from tlcli.features.store import Index, Store
-from tlcli.heads import Known, Recipe
+from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage
 
 WIDTH = 4
@@ -359,8 +359,8 @@ def peak_bytes(wanted):
     classes = tuple(sorted(set(found.labels)))
     fit = strategies.first(Recipe())
     examples = found.examples
-    known = Known(total, examples, examples.take([]))
-    assert len(evaluation.by_folds(fit, known, classes, False).true) == len(wanted)
+    evidence = Evidence(total, examples, examples.take([]))
+    assert len(evaluation.cross_validate(fit, evidence, classes, False).true) == len(wanted)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak, found.vectors.size * 4

@@ -12,7 +12,7 @@ from tests import tiny
 from tests.conftest import CommandLine
 from tlcli import backbones, evaluation, memory, runs
 from tlcli.errors import StorageError
-from tlcli.training import Keeper
+from tlcli.training import Checkpoints
 
 NAMES = ["apple", "leaf", "sky"]
 FAST = ("--unfreeze", "2", "--epochs", "2", "--augment", "light")
@@ -229,16 +229,16 @@ def _interrupt(
     tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch, run: Path, data: Path, saves: int = 1
 ) -> None:
     """The disk is full after so many epochs."""
-    save, calls = Keeper.save, []
+    save, calls = Checkpoints.save, []
 
-    def full(self: Keeper, *arguments: Any) -> None:
+    def full(self: Checkpoints, *arguments: Any) -> None:
         calls.append(self)
         if len(calls) > saves:
             raise StorageError("Expected room. Received: none.")
         save(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "save", full)
+        patch.setattr(Checkpoints, "save", full)
         assert "room" in tlcli.error(6, "finetune", run, data, *FAST, "--epochs", saves + 1)
     assert (run / "training" / "state.json").is_file()
     assert runs.open_run(run).numbers() == [1]

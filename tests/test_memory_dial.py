@@ -223,14 +223,14 @@ def test_the_exported_model_holds_projection_and_temperature(
 
     run = start(tlcli, pictures, tmp_path / "run", "--head", "rp-ridge", "--projection", "64")
     entry = runs.open_run(run).round()
-    head, lens = head_of(run), Extractor.of_round(runs.open_run(run), entry, "keras")
+    head, extractor = head_of(run), Extractor.of_round(runs.open_run(run), entry, "keras")
     assert head.temperature != 1.0
     paths = list(images.find_images([pictures / "test"]))
     batch = np.stack([images.decode(path, tiny.IMAGE_SIZE) for path in paths])
     model = backbones.keras_module().saving.load_model(entry.file("model.keras"))
-    features = np.asarray(backbones.load_model(lens.stored)(batch, training=False))
-    assert lens.projection is not None
-    expected = head.probabilities(Vectors.of(lens.projection.of(features)))
+    features = np.asarray(backbones.load_model(extractor.stored)(batch, training=False))
+    assert extractor.projection is not None
+    expected = head.probabilities(Vectors.of(extractor.projection.of(features)))
     np.testing.assert_allclose(model.predict(batch, verbose=0), expected, atol=1e-4)
     assert not model.get_layer("projection").trainable
 

@@ -15,7 +15,7 @@ from tests import independent
 from tlcli import backbones, evaluation, heads, images, memory, runs, strategies
 from tlcli.config import no_progress
 from tlcli.extractor import Extractor
-from tlcli.heads import Known, Recipe
+from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage
 
 HERE = Path(__file__).parent.parent
@@ -177,11 +177,11 @@ def test_finetune_raises_the_validation_accuracy_and_leaves_batch_normalization(
 def head_only_accuracy(run: Path, data: Path) -> float:
     """Of the head of round 1, on the images that fine-tuning holds out too."""
     opened = runs.open_run(run)
-    lens = Extractor.of_round(opened, opened.round(1), "auto")
-    examples = lens.features(images.scan(data).images, no_progress).examples
-    known = Known(lens.moments(examples), examples, lens.nothing())
+    extractor = Extractor.of_round(opened, opened.round(1), "auto")
+    examples = extractor.features(images.scan(data).images, no_progress).examples
+    evidence = Evidence(extractor.moments(examples), examples, extractor.no_examples())
     fit = strategies.first(Recipe())
-    answers = evaluation.by_holdout(fit, known, opened.round(1).classes, False)
+    answers = evaluation.hold_out(fit, evidence, opened.round(1).classes, False)
     figures = answers.validation(())
     assert figures.accuracy is not None
     return figures.accuracy

@@ -94,9 +94,11 @@ def test_removing_images_is_never_having_seen_them(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:
     data = Path(shutil.copytree(pictures / "first", tmp_path / "data"))
-    doomed = [data / "sky" / "000.png", data / "leaf" / "003.png"]
-    answer = tlcli.json(*("remove-classes", run, "--images", doomed[0], "--images", doomed[1]))
-    for path in doomed:
+    to_remove = [data / "sky" / "000.png", data / "leaf" / "003.png"]
+    answer = tlcli.json(
+        *("remove-classes", run, "--images", to_remove[0], "--images", to_remove[1])
+    )
+    for path in to_remove:
         path.unlink()
     never = tmp_path / "never"
     assert tlcli.json("pretrain", data, "--out", never)["memory_sha256"] == answer["memory_sha256"]

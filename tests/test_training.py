@@ -13,7 +13,15 @@ from tests import tiny
 from tlcli import backbones, heads, training
 from tlcli.config import TrainingOptions, no_progress
 from tlcli.errors import DataError, StorageError, UsageError
-from tlcli.training import Examples, Keeper, Pictures, Setting, contrastive, learner, loop
+from tlcli.training import (
+    Checkpoints,
+    Examples,
+    ImageSource,
+    TrainingSetup,
+    contrastive,
+    learner,
+    loop,
+)
 from tlcli.training.augmentation import SHEETS, augmenter
 
 SIZE = 32
@@ -28,31 +36,31 @@ class Stop(BaseException):
     """What the handler of these tests raises."""
 
 
-def pictures(count: int, seed: int = 0) -> Pictures:
+def source(count: int, seed: int = 0) -> ImageSource:
     """Noise around a grey that depends on the class, which is the row modulo 3."""
     rng = np.random.default_rng(seed)
     grey = 90 + 20 * (np.arange(count) % 3)
     pixels = np.clip(grey[:, None, None, None] + rng.normal(0, 40, (count, SIZE, SIZE, 3)), 0, 255)
-    return Pictures(tuple(f"{row:064x}" for row in range(count)), None, pixels.astype(np.uint8))  # type: ignore[arg-type]
+    return ImageSource(tuple(f"{row:064x}" for row in range(count)), None, pixels.astype(np.uint8))  # type: ignore[arg-type]
 
 
 def examples(count: int, seed: int = 0) -> Examples:
-    return Examples(pictures(count, seed), np.arange(count) % 3)
+    return Examples(source(count, seed), np.arange(count) % 3)
 
 
-def setting(folder: Path, **options: Any) -> Setting:
+def setting(folder: Path, **options: Any) -> TrainingSetup:
     """The tiny network with random weights; block by block, from the output."""
     model = tiny.build("tiny", SIZE, "none")
     layers = [[f"block{n}a_conv", f"block{n}a_bn"] for n in (3, 2, 1)]
     fields: dict[str, Any] = {
         "statistics": False,
         "options": OPTIONS,
-        "keeper": Keeper(folder, {}),
+        "checkpoints": Checkpoints(folder, {}),
         "resume": True,
-        "watch": lambda epoch: None,
+        "callback": lambda epoch: None,
         "progress": no_progress,
     }
-    return Setting(model, layers, **{**fields, **options})
+    return TrainingSetup(model, layers, **{**fields, **options})
 
 
 def start() -> heads.LinearHead:
@@ -61,11 +69,13 @@ def start() -> heads.LinearHead:
     return heads.LinearHead(CLASSES, weights, np.zeros(3, np.float32), temperature=2.0)
 
 
-def fit(setting: Setting, **changes: Any) -> tuple[heads.LinearHead, training.Course]:
+def fit(
+    setting: TrainingSetup, **changes: Any
+) -> tuple[heads.LinearHead, training.TrainingHistory]:
     return training.fit(setting, start(), examples(30), examples(12, seed=1), **changes)
 
 
-def weights_of(setting: Setting) -> list[np.ndarray]:
+def weights_of(setting: TrainingSetup) -> list[np.ndarray]:
     return list(setting.model.get_weights())
 
 
@@ -106,7 +116,7 @@ def test_a_stopped_training_continues_bit_for_bit(
 ) -> None:
     options: dict[str, Any] = {"statistics": statistics, "options": given}
     whole = setting(tmp_path / "a", **options)
-    head, course = fit(whole)
+    head, history = fit(whole)
     for call in (3, 5):
         with pytest.raises(Stop):
             fit(setting(tmp_path / "b", **options, progress=stopping_at(call)))
@@ -114,8 +124,8 @@ def test_a_stopped_training_continues_bit_for_bit(
     other, again = fit(last)
     assert_same(weights_of(last), weights_of(whole))
     np.testing.assert_array_equal(other.weights, head.weights)
-    assert [e.loss for e in again.epochs] == [e.loss for e in course.epochs]
-    assert again.best == course.best
+    assert [e.loss for e in again.epochs] == [e.loss for e in history.epochs]
+    assert again.best == history.best
 
 
 @pytest.mark.slow
@@ -125,9 +135,9 @@ def test_training_without_labels_continues_bit_for_bit(
 ) -> None:
     monkeypatch.setattr("tlcli.training.augmentation.VIEWS", "light")
 
-    def run(**options: Any) -> Setting:
+    def run(**options: Any) -> TrainingSetup:
         given = setting(tmp_path / str(options.pop("name")), statistics=True, **options)
-        training.fit_without_labels(given, pictures(30), pictures(8, seed=1))
+        training.fit_without_labels(given, source(30), source(8, seed=1))
         return given
 
     whole = run(name="a")
@@ -142,15 +152,15 @@ def test_a_killed_training_continues_from_its_last_state(
     """A kill leaves no time to save: here every save after the second is lost."""
     whole = setting(tmp_path / "a")
     fit(whole)
-    save, calls = Keeper.save, []
+    save, calls = Checkpoints.save, []
 
-    def third_fails(self: Keeper, *arguments: Any) -> None:
+    def third_fails(self: Checkpoints, *arguments: Any) -> None:
         calls.append(self)
         if len(calls) == 3:
             raise Stop
         save(self, *arguments)
 
-    monkeypatch.setattr(Keeper, "save", third_fails)
+    monkeypatch.setattr(Checkpoints, "save", third_fails)
     with pytest.raises(Stop):
         fit(setting(tmp_path / "b"))
     monkeypatch.undo()
@@ -161,8 +171,8 @@ def test_a_killed_training_continues_from_its_last_state(
 
 def test_epochs_may_be_raised(tmp_path: Path) -> None:
     fit(setting(tmp_path))
-    _, course = fit(setting(tmp_path, options=replace(OPTIONS, epochs=5)))
-    assert [entry.epoch for entry in course.epochs] == [1, 2, 3, 4, 5]
+    _, history = fit(setting(tmp_path, options=replace(OPTIONS, epochs=5)))
+    assert [entry.epoch for entry in history.epochs] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
@@ -170,8 +180,8 @@ def test_without_resume_training_begins_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(setting(tmp_path))
-    _, course = fit(setting(tmp_path, resume=False))
-    assert len(course.epochs) == 3
+    _, history = fit(setting(tmp_path, resume=False))
+    assert len(history.epochs) == 3
     assert "--resume" in caplog.text
 
 
@@ -180,11 +190,11 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     given = setting(tmp_path, options=wild)
     before = weights_of(given)
     good, _ = fit(setting(tmp_path / "good", options=replace(OPTIONS, augment="none")))
-    _, course = training.fit(given, good, examples(30), examples(12, seed=1))
-    figures = [entry.measured for entry in course.epochs]
-    assert course.kept == max(figures)
-    assert figures[course.best - 1] == course.kept
-    kept = Keeper(tmp_path, {}).load()
+    _, history = training.fit(given, good, examples(30), examples(12, seed=1))
+    figures = [entry.measured for entry in history.epochs]
+    assert history.kept == max(figures)
+    assert figures[history.best - 1] == history.kept
+    kept = Checkpoints(tmp_path, {}).load()
     assert kept is not None
     assert_same(kept[2][:1], [given.model.get_layer("block3a_conv").get_weights()[0]])
     assert any((a != b).any() for a, b in zip(weights_of(given), before, strict=True))
@@ -192,8 +202,8 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
 
 def test_patience_ends_the_training(tmp_path: Path) -> None:
     options = replace(OPTIONS, lr=1e-12, epochs=20, patience=2, augment="none")
-    _, course = fit(setting(tmp_path, options=options))
-    assert len(course.epochs) < 20
+    _, history = fit(setting(tmp_path, options=options))
+    assert len(history.epochs) < 20
 
 
 def test_batch_normalization_and_frozen_layers_keep_their_bits(tmp_path: Path) -> None:
@@ -245,14 +255,14 @@ def test_dropout_is_off_below_what_learns() -> None:
 def test_mixed_precision_learns_and_leaves_the_backbone_as_it_was(tmp_path: Path) -> None:
     given = setting(tmp_path, options=replace(OPTIONS, mixed_precision="on", lr=0.05))
     before, config = weights_of(given), given.model.get_config()
-    _, course = fit(given)
-    assert all(np.isfinite(entry.loss) for entry in course.epochs)
+    _, history = fit(given)
+    assert all(np.isfinite(entry.loss) for entry in history.epochs)
     assert given.model.get_config() == config
     assert {weight.dtype for weight in weights_of(given)} == {np.dtype("float32")}
     full = setting(tmp_path / "full", options=replace(OPTIONS, lr=0.05))
     _, exact = fit(full)
-    assert course.epochs[0].loss != exact.epochs[0].loss
-    assert course.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.1)
+    assert history.epochs[0].loss != exact.epochs[0].loss
+    assert history.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.1)
     assert len(before) == len(weights_of(given))
 
 
@@ -268,9 +278,9 @@ def test_layers_learn_more_slowly_towards_the_input(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_search_finds_the_rate_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     options = replace(OPTIONS, lr=None, augment="none")
-    _, course = fit(setting(tmp_path / "a", options=options))
-    assert 1e-5 <= course.peak <= 0.1
-    known = setting(tmp_path / "b", options=replace(options, lr=course.peak))
+    _, history = fit(setting(tmp_path / "a", options=options))
+    assert 1e-5 <= history.peak <= 0.1
+    known = setting(tmp_path / "b", options=replace(options, lr=history.peak))
     searched = setting(tmp_path / "c", options=options)
     fit(known)
     fit(searched)
@@ -290,7 +300,7 @@ def test_a_loss_that_is_not_finite_says_where(
     monkeypatch.setattr(loop._Loop, "_count", broken)
     with pytest.raises(UsageError, match="nan in epoch 2 at step 2"):
         fit(setting(tmp_path))
-    loaded = Keeper(tmp_path, {}).load()
+    loaded = Checkpoints(tmp_path, {}).load()
     assert loaded is not None
     assert len(loaded[0].epochs) == 1
 
@@ -301,7 +311,7 @@ def test_a_disk_that_is_full_ends_the_training(
     def full(*arguments: Any) -> None:
         raise StorageError("Expected room.")
 
-    monkeypatch.setattr(Keeper, "save", full)
+    monkeypatch.setattr(Checkpoints, "save", full)
     with pytest.raises(StorageError):
         fit(setting(tmp_path))
 
@@ -309,8 +319,8 @@ def test_a_disk_that_is_full_ends_the_training(
 def test_a_batch_larger_than_the_data(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch-size=31"):
         fit(setting(tmp_path, options=replace(OPTIONS, batch_size=31)))
-    _, course = fit(setting(tmp_path, options=replace(OPTIONS, batch_size=None)))
-    assert len(course.epochs) == 3
+    _, history = fit(setting(tmp_path, options=replace(OPTIONS, batch_size=None)))
+    assert len(history.epochs) == 3
 
 
 def test_nothing_to_validate_on(tmp_path: Path) -> None:
@@ -321,9 +331,9 @@ def test_nothing_to_validate_on(tmp_path: Path) -> None:
 def test_a_teacher_holds_the_answers_that_no_image_holds(tmp_path: Path) -> None:
     """Of three classes only two have images; the third is still answered as before."""
     rows = np.flatnonzero(np.arange(60) % 3 < 2)
-    everything = pictures(60)
+    everything = source(60)
     assert everything.decoded is not None
-    seen = Pictures(tuple(map(str, rows)), everything.load, everything.decoded[rows])
+    seen = ImageSource(tuple(map(str, rows)), everything.load, everything.decoded[rows])
     learned = Examples(seen, rows % 3)
     options = replace(OPTIONS, epochs=20, patience=99, lr=0.05, augment="none", label_smoothing=0.0)
     moved = []
@@ -370,8 +380,8 @@ def test_a_training_that_does_not_spread_is_stopped(
     monkeypatch.setattr("tlcli.training.augmentation.VIEWS", "none")
     given = setting(tmp_path, statistics=True, options=replace(OPTIONS, epochs=9))
     with pytest.raises(UsageError, match="collapsed"):
-        training.fit_without_labels(given, pictures(30), pictures(8, seed=1))
-    loaded = Keeper(tmp_path, {}).load()
+        training.fit_without_labels(given, source(30), source(8, seed=1))
+    loaded = Checkpoints(tmp_path, {}).load()
     assert loaded is not None
     assert len(loaded[0].epochs) == contrastive.GRACE
 
@@ -386,7 +396,7 @@ def test_a_collapse_is_noticed() -> None:
 @pytest.mark.parametrize("preset", SHEETS)
 def test_every_preset_gives_images_and_labels(preset: str) -> None:
     keras = backbones.keras_module()
-    raw = keras.ops.convert_to_tensor(pictures(6).decoded.astype(np.float32))  # type: ignore[union-attr]
+    raw = keras.ops.convert_to_tensor(source(6).decoded.astype(np.float32))  # type: ignore[union-attr]
     labels = keras.ops.one_hot(np.arange(6) % 3, 3)
     changes = augmenter(preset, seed=5)
     states = [np.array(state.numpy()) for state in changes.generators]
@@ -403,11 +413,11 @@ def test_every_preset_gives_images_and_labels(preset: str) -> None:
     np.testing.assert_array_equal(again.numpy(), images.numpy())
 
 
-def test_pictures_that_do_not_fit_into_memory_are_read_again(
+def test_images_that_do_not_fit_into_memory_are_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlcli.training.pictures.IN_MEMORY_BYTES", 0)
-    whole = pictures(10)
+    monkeypatch.setattr("tlcli.training.image_source.IN_MEMORY_BYTES", 0)
+    whole = source(10)
     assert whole.decoded is not None
     row = {key: place for place, key in enumerate(whole.hashes)}
     asked: list[str] = []
@@ -416,7 +426,7 @@ def test_pictures_that_do_not_fit_into_memory_are_read_again(
         asked.extend(hashes)
         return whole.decoded[[row[key] for key in hashes]]  # type: ignore[index]
 
-    read = Pictures.of(whole.hashes, load, SIZE, no_progress)
+    read = ImageSource.of(whole.hashes, load, SIZE, no_progress)
     assert asked == []
     order = np.random.default_rng(0).permutation(10)
     got = list(read.batches(order, 4))

@@ -153,11 +153,11 @@ class Extractor:
         """
         return features.recall(labels, self.engines[0][1])
 
-    def nothing(self) -> Examples:
+    def no_examples(self) -> Examples:
         """The features of no image."""
         return Examples((), (), Vectors.of(np.zeros((0, self.stored.width), np.float32)))
 
-    def view(self, examples: Examples) -> Examples:
+    def project(self, examples: Examples) -> Examples:
         """Features as heads and moments see them: through the projection, where there is one."""
         if self.projection is None:
             return examples
@@ -172,7 +172,7 @@ class Extractor:
 
     def moments(self, examples: Examples) -> moments.Moments:
         """The moments of the backbone's features, seen through the projection."""
-        seen = self.view(examples).vectors
+        seen = self.project(examples).vectors
         bits = self.stored.fixed_point_bits
         result = moments.of(seen, examples.labels, self.fingerprint, bits)
         values = seen.shape[0] * seen.shape[1]

@@ -41,7 +41,7 @@ class OpenRun:
     @property
     def image_size(self) -> int:
         """Side of the images that the model takes, in pixels."""
-        return self._predictor.lens.stored.image_size
+        return self._predictor.extractor.stored.image_size
 
     def predict(
         self, paths: str | Path | Iterable[str | Path], top: int = 5, threshold: float = 0.0
@@ -86,9 +86,9 @@ class OpenRun:
         Raises:
             RunError: the backbone's files are damaged.
         """
-        lens, head = self._predictor.lens, self._predictor.head
-        lens.stored.verify()
+        extractor, head = self._predictor.extractor, self._predictor.head
+        extractor.stored.verify()
         keras = backbones.keras_module()
         with tempfile.TemporaryDirectory() as folder:
-            write_model(lens, head, path := Path(folder) / "model.keras")
+            write_model(extractor, head, path := Path(folder) / "model.keras")
             return keras.saving.load_model(path, compile=False)

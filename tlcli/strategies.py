@@ -10,7 +10,7 @@ from tlcli import heads, memory
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples
-from tlcli.heads import Distillation, Fit, Known, LinearHead, Recipe, Standardisation, Task
+from tlcli.heads import Distillation, Evidence, Fit, LinearHead, Recipe, Standardisation, Task
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
 
 DISTILLATION_TEMPERATURE = 2.0
@@ -25,7 +25,7 @@ LEAST_FOR_BIAS = 10
 
 
 @dataclass(frozen=True)
-class Extension:
+class StrategyInput:
     """What a strategy is told."""
 
     recipe: Recipe
@@ -39,7 +39,7 @@ class Extension:
 class Strategy:
     """A row of the table: one way to extend a head."""
 
-    fit: Callable[[Extension, Known], LinearHead]
+    fit: Callable[[StrategyInput, Evidence], LinearHead]
     exact: bool = False
     """Whether the result equals joint training on all images seen so far."""
     keeps_temperature: bool = False
@@ -51,63 +51,63 @@ class Strategy:
 def first(recipe: Recipe) -> Fit:
     """Round 1, or a head solved anew: columns in sorted order of the classes."""
 
-    def fit(known: Known) -> LinearHead:
+    def fit(evidence: Evidence) -> LinearHead:
         if recipe.from_moments:
-            assert known.moments is not None
-            return recipe.solve(known.moments)
-        return recipe.fit(known.old.joined(known.new))
+            assert evidence.moments is not None
+            return recipe.solve(evidence.moments)
+        return recipe.fit(evidence.old.joined(evidence.new))
 
     return fit
 
 
-def following(strategy: Strategy, extension: Extension) -> Fit:
+def following(strategy: Strategy, asked: StrategyInput) -> Fit:
     """The head of a later round; columns in the order of the registry."""
-    return lambda known: strategy.fit(extension, known).ordered(extension.classes)
+    return lambda evidence: strategy.fit(asked, evidence).ordered(asked.classes)
 
 
-def _anew(extension: Extension, known: Known) -> LinearHead:
-    return first(extension.recipe)(known)
+def _anew(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    return first(asked.recipe)(evidence)
 
 
-def _freeze_old(extension: Extension, known: Known) -> LinearHead:
-    start = _start(extension, known)
-    return heads.fit_columns(start, _task(extension, known, known.new, ~_old(extension, known)))
+def _freeze_old(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    start = _start(asked, evidence)
+    return heads.fit_columns(start, _task(asked, evidence, evidence.new, ~_old(asked, evidence)))
 
 
-def _naive(extension: Extension, known: Known) -> LinearHead:
-    return heads.fit_columns(_start(extension, known), _task(extension, known, known.new))
+def _naive(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    return heads.fit_columns(_start(asked, evidence), _task(asked, evidence, evidence.new))
 
 
-def _lwf(extension: Extension, known: Known) -> LinearHead:
-    start = _start(extension, known)
-    old = _old(extension, known)
-    options = extension.options
+def _lwf(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    start = _start(asked, evidence)
+    old = _old(asked, evidence)
+    options = asked.options
     weight = options.distillation_weight
     if weight is None:
         weight = float(old.sum()) / len(old)
     temperature = options.distillation_temperature or DISTILLATION_TEMPERATURE
     how = Distillation(int(old.sum()), weight, temperature)
-    task = replace(_task(extension, known, known.new), anchored=old, distillation=how)
+    task = replace(_task(asked, evidence, evidence.new), anchored=old, distillation=how)
     return heads.fit_columns(start, task)
 
 
-def _replay(extension: Extension, known: Known) -> LinearHead:
-    exemplars = memory.herded(known.old, extension.exemplars_per_class)
-    rehearsed = exemplars.joined(known.new).by_hash()
-    start, old = _start(extension, known), _old(extension, known)
-    correction = extension.options.bias_correction or "wa"
+def _replay(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    exemplars = memory.herded(evidence.old, asked.exemplars_per_class)
+    rehearsed = exemplars.joined(evidence.new).by_hash()
+    start, old = _start(asked, evidence), _old(asked, evidence)
+    correction = asked.options.bias_correction or "wa"
     if correction == "bic":
-        return _with_bias_layer(extension, known, start, rehearsed)
-    head = _rehearse(extension, known, start, rehearsed)
+        return _with_bias_layer(asked, evidence, start, rehearsed)
+    head = _rehearse(asked, evidence, start, rehearsed)
     return _aligned(head, old) if correction == "wa" else head
 
 
 def _rehearse(
-    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+    asked: StrategyInput, evidence: Evidence, start: LinearHead, rehearsed: Examples
 ) -> LinearHead:
     """Every class weighs the same; old columns are pulled to where they were."""
-    task = _task(extension, known, rehearsed)
-    return heads.fit_columns(start, replace(task, balanced=True, anchored=_old(extension, known)))
+    task = _task(asked, evidence, rehearsed)
+    return heads.fit_columns(start, replace(task, balanced=True, anchored=_old(asked, evidence)))
 
 
 def _aligned(head: LinearHead, old: NDArray[np.bool_]) -> LinearHead:
@@ -120,14 +120,14 @@ def _aligned(head: LinearHead, old: NDArray[np.bool_]) -> LinearHead:
 
 
 def _with_bias_layer(
-    extension: Extension, known: Known, start: LinearHead, rehearsed: Examples
+    asked: StrategyInput, evidence: Evidence, start: LinearHead, rehearsed: Examples
 ) -> LinearHead:
     """Logits of new classes become αz + β, fitted on held-out exemplars (BiC, Wu et al. 2019)."""
     from scipy import optimize, special
 
-    old = _old(extension, known)
+    old = _old(asked, evidence)
     held = _held_for_bias(rehearsed)
-    head = _rehearse(extension, known, start, rehearsed.where(~held))
+    head = _rehearse(asked, evidence, start, rehearsed.where(~held))
     tested = rehearsed.where(held)
     logits = head.calibrated().logits(tested.vectors).astype(np.float64)
     columns = np.array([head.classes.index(name) for name in tested.labels])
@@ -160,32 +160,32 @@ def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
 
 
 def _task(
-    extension: Extension,
-    known: Known,
+    asked: StrategyInput,
+    evidence: Evidence,
     examples: Examples,
     free: NDArray[np.bool_] | None = None,
 ) -> Task:
     features = examples.vectors[:]
-    if known.moments is None:
+    if evidence.moments is None:
         frame = Standardisation.of_features(features)
     else:
-        frame = Standardisation.of_moments(known.moments)
+        frame = Standardisation.of_moments(evidence.moments)
     if free is None:
-        free = np.ones(len(extension.classes), bool)
-    balanced = extension.recipe.class_weights == "balanced"
+        free = np.ones(len(asked.classes), bool)
+    balanced = asked.recipe.class_weights == "balanced"
     return Task(features, examples.labels, frame, free, balanced)
 
 
-def _old(extension: Extension, known: Known) -> NDArray[np.bool_]:
+def _old(asked: StrategyInput, evidence: Evidence) -> NDArray[np.bool_]:
     """(C,) which columns the parent has."""
-    assert known.parent is not None
-    return np.isin(np.array(extension.classes, object), known.parent.classes)
+    assert evidence.parent is not None
+    return np.isin(np.array(asked.classes, object), evidence.parent.classes)
 
 
-def _start(extension: Extension, known: Known) -> LinearHead:
+def _start(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     """The parent's head with an imprinted column for each new class."""
-    assert known.parent is not None
-    return grow(known.parent, extension.classes, known.new)
+    assert evidence.parent is not None
+    return grow(evidence.parent, asked.classes, evidence.new)
 
 
 def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> LinearHead:
@@ -211,9 +211,9 @@ def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> Line
     return replace(head, classes=classes, weights=np.hstack(columns), bias=bias)
 
 
-def _as_it_is(extension: Extension, known: Known) -> LinearHead:
-    assert known.parent is not None
-    return known.parent
+def _as_it_is(asked: StrategyInput, evidence: Evidence) -> LinearHead:
+    assert evidence.parent is not None
+    return evidence.parent
 
 
 UNCHANGED = Strategy(_as_it_is, keeps_temperature=True)
@@ -231,7 +231,7 @@ STRATEGIES = {
 
 
 @dataclass(frozen=True)
-class Means:
+class Available:
     """What a run can offer to a strategy."""
 
     recipe: Recipe
@@ -247,7 +247,7 @@ class Means:
     """Whether the run knows classes."""
 
 
-def choose(strategy: str | None, means: Means) -> str:
+def choose(strategy: str | None, available: Available) -> str:
     """The name of the strategy to use; the best that is possible where none was asked for.
 
     Raises:
@@ -255,8 +255,8 @@ def choose(strategy: str | None, means: Means) -> str:
     """
     require_known(strategy)
     if strategy is None:
-        strategy = _default(means)
-    if problem := _problem(strategy, means):
+        strategy = _default(available)
+    if problem := _problem(strategy, available):
         raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
     return strategy
 
@@ -286,56 +286,56 @@ def require_options(strategy: str, options: StrategyOptions) -> None:
             )
 
 
-def _default(means: Means) -> str:
-    if means.recipe.from_moments and means.moments:
+def _default(available: Available) -> str:
+    if available.recipe.from_moments and available.moments:
         return "merge"
-    return "joint" if means.old_images == "all" else "freeze-old"
+    return "joint" if available.old_images == "all" else "freeze-old"
 
 
-def _problem(strategy: str, means: Means) -> tuple[str, str, str] | None:
+def _problem(strategy: str, available: Available) -> tuple[str, str, str] | None:
     """What was expected and received and what to do, where a strategy cannot be used."""
     solvable = [name for name, row in heads.HEADS.items() if row.solve is not None]
-    head = means.recipe.head
+    head = available.recipe.head
     anew = strategy in ("merge", "joint")
-    if anew and means.recipe.from_moments and not means.moments:
+    if anew and available.recipe.from_moments and not available.moments:
         return (
             f"Expected a run with moments for {strategy}.",
             "a run with --memory none",
             "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
             "--memory moments.",
         )
-    if strategy == "merge" and not means.recipe.from_moments:
+    if strategy == "merge" and not available.recipe.from_moments:
         return (
             f"Expected a head that is solved from moments for merge: {', '.join(solvable)}.",
             f"head={head!r}",
             "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
         )
-    if strategy == "joint" and not means.recipe.from_moments and means.old_images != "all":
+    if strategy == "joint" and not available.recipe.from_moments and available.old_images != "all":
         return (
             "Expected the features of all old images for joint.",
-            f"a run that keeps {means.old_images} of them",
+            f"a run that keeps {available.old_images} of them",
             "Give the old images with --old-data, keep them with --memory features, or use "
             "--strategy merge with --head lda.",
         )
-    if not anew and not means.learns:
+    if not anew and not available.learns:
         return (
             f"Expected new images for {strategy}.",
             "none",
             "Use --strategy merge, or joint with the old images.",
         )
-    if strategy == "replay" and means.old_images == "none":
+    if strategy == "replay" and available.old_images == "none":
         return (
             "Expected old images for replay.",
             "a run that keeps none",
             "Use a run with --memory exemplars or features, or give them with --old-data.",
         )
-    if not anew and not means.begun:
+    if not anew and not available.begun:
         return (
             f"Expected a run that knows classes for {strategy}.",
             "one that knows none",
             "Use --strategy merge or joint.",
         )
-    if strategy == "freeze-old" and not means.grows:
+    if strategy == "freeze-old" and not available.grows:
         return (
             "Expected new classes for freeze-old.",
             "more images of known classes only, and their columns are frozen",

@@ -158,10 +158,10 @@ def _tlcli(options: argparse.Namespace) -> float:
     from tlcli.config import no_progress
     from tlcli.extractor import Extractor
 
-    lens = Extractor.of(backbones.load_stored(options.folder), "auto", None)
-    lens.engines[0][0].open()
+    extractor = Extractor.of(backbones.load_stored(options.folder), "auto", None)
+    extractor.engines[0][0].open()
     count = len(list(options.photos.glob("*/*")))
-    return _rate(count, lambda: lens.features(images.scan(options.photos).images, no_progress))
+    return _rate(count, lambda: extractor.features(images.scan(options.photos).images, no_progress))
 
 
 def _decode(options: argparse.Namespace) -> float:

@@ -37,13 +37,13 @@ from threadpoolctl import threadpool_limits
 from tlcli import evaluation, strategies
 from tlcli.commands.compare.command import backbones_of, see
 from tlcli.commands.compare.methods import Method
-from tlcli.commands.compare.schedule import Division, divide
+from tlcli.commands.compare.schedule import Schedule, schedule_of
 from tlcli.commands.compare.trials import Split, run, space
 from tlcli.config import CompareConfig, HeadOptions, no_progress
 from tlcli.evaluation import Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
-from tlcli.heads import HEADS, Known, LinearHead, Recipe
+from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
 from tlcli.rounds.intake import registered, scan
 from tlcli.rounds.selection import best_head, candidates
 from tlcli.rounds.solution import Solution
@@ -81,17 +81,17 @@ def main() -> None:
     options = _options()
     config = CompareConfig(options.data, options.rounds, image_size=options.image_size)
     with tempfile.TemporaryDirectory() as scratch:
-        lens, learned = _features(config, Path(scratch) / "a")
+        extractor, learned = _features(config, Path(scratch) / "a")
         tested = None
         if options.test_data:
             test_config = CompareConfig(options.test_data, image_size=options.image_size)
             tested = _features(test_config, Path(scratch) / "b")[1]
-    planned = divide(sorted(set(learned.labels)), config)
+    planned = schedule_of(sorted(set(learned.labels)), config)
     found: list[dict[str, Row]] = []
     chosen = []
     for seed in range(options.seeds):
         split = _split(learned, tested, options.train, options.test, seed)
-        rows, head = _measured(lens, planned, split)
+        rows, head = _measured(extractor, planned, split)
         found.append(rows)
         chosen.append(head)
     sizes = f"{len(split.train)} images learned, {len(split.test)} tested"
@@ -118,7 +118,7 @@ def _features(config: CompareConfig, scratch: Path) -> tuple[Extractor, Examples
     listing = scan(config.data, no_progress)
     (name,) = backbones_of(config)
     seen = see(config, name, scratch, listing, no_progress)
-    return seen.lens, seen.examples
+    return seen.extractor, seen.examples
 
 
 def _split(
@@ -147,16 +147,16 @@ def _shuffled_by_class(
     ]
 
 
-def _measured(lens: Extractor, planned: Division, split: Split) -> tuple[dict[str, Row], str]:
+def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[dict[str, Row], str]:
     """Measure every row of the table for one seed; also the head that auto chose."""
     merged = {name: Method("merge", name) for name in FROM_MOMENTS}
     methods = [*merged.values(), *(Method(name, "softmax") for name in STRATEGIES)]
-    results = run(lens, planned, split, methods, EXEMPLARS)
+    results = run(extractor, planned, split, methods, EXEMPLARS)
     found = {method: Row.of(result.report, result.seconds) for method, result in results.items()}
     rows = {name: found[method] for method, name in SHOWN.items()}
     start = time.perf_counter()
     with threadpool_limits(limits=1):
-        head = _auto(lens, split.train.where(np.isin(split.train.labels, planned[0])))
+        head = _auto(extractor, split.train.where(np.isin(split.train.labels, planned[0])))
         choosing_seconds = time.perf_counter() - start
         references = _references(planned, split)
     best = found[merged[head]]
@@ -173,16 +173,22 @@ def _auto(plain: Extractor, first: Examples) -> str:
 
     def solve(name: str) -> Solution:
         recipe = Recipe(name)
-        lens = space(plain, HEADS[name].projected)
-        known = Known(lens.moments(first), lens.view(first), lens.view(lens.nothing()))
+        extractor = space(plain, HEADS[name].projected)
+        evidence = Evidence(
+            extractor.moments(first),
+            extractor.project(first),
+            extractor.project(extractor.no_examples()),
+        )
         registry = registered((), first.labels, 1)
-        return Solution.of(lens, recipe, strategies.first(recipe), known, registry)
+        return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     names = candidates(HeadOptions(), first.labels, all_features=False, projected=None)
-    return best_head(names, solve, evaluation.by_folds, False, no_progress).solution.recipe.head
+    return best_head(
+        names, solve, evaluation.cross_validate, False, no_progress
+    ).solution.recipe.head
 
 
-def _references(planned: Division, split: Split) -> dict[str, Row]:
+def _references(planned: Schedule, split: Split) -> dict[str, Row]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import Normalizer, StandardScaler
     from sklearn.svm import LinearSVC
@@ -196,7 +202,7 @@ def _references(planned: Division, split: Split) -> dict[str, Row]:
 
 
 def _joint(
-    planned: Division, split: Split, scaler: Any, machine: Any, grid: Sequence[float]
+    planned: Schedule, split: Split, scaler: Any, machine: Any, grid: Sequence[float]
 ) -> Row:
     """Fit all images so far in every round."""
     from sklearn.model_selection import GridSearchCV

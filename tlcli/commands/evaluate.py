@@ -67,7 +67,7 @@ class _Test:
     features: Features
     """Under the backbone of the last round."""
     heads: Sequence[RoundHead]
-    lens: Extractor
+    extractor: Extractor
     """Of the last round."""
 
 
@@ -79,17 +79,17 @@ def _measured(
     by_backbone: dict[str, Features] = {}
     entries = []
     for entry in history:
-        lens = Extractor.of_round(run, entry, config.engine)
+        extractor = Extractor.of_round(run, entry, config.engine)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
-            by_backbone[fingerprint] = lens.features(listing.images, progress)
-        vectors = lens.view(by_backbone[fingerprint].examples).vectors
+            by_backbone[fingerprint] = extractor.features(listing.images, progress)
+        vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
     current = by_backbone[fingerprint]
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
-    return _Test(history, listing, current, entries, lens)
+    return _Test(history, listing, current, entries, extractor)
 
 
 def _report(config: EvaluateConfig, test: _Test) -> Report:
@@ -126,15 +126,17 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
     require_classes(entry := other.round())
     shared = [name for name in test.history[-1].classes if name in entry.classes]
     wanted = [image for image in test.features.images if image.label in shared]
-    lens = Extractor.of_round(other, entry, config.engine)
-    found = lens.features(wanted, progress)
+    extractor = Extractor.of_round(other, entry, config.engine)
+    found = extractor.features(wanted, progress)
     if not found.images:
         raise DataError(
             f"Expected images of classes that both runs know. Received: none in {config.data} "
             f"that {config.against} knows. Choose another run for --against."
         )
     known = heads.load(entry.file("head.h5"))
-    theirs = known.predict(lens.view(found.examples).vectors) == np.array(found.labels, object)
+    theirs = known.predict(extractor.project(found.examples).vectors) == np.array(
+        found.labels, object
+    )
     rows = {sha256: row for row, sha256 in enumerate(test.features.hashes)}
     chosen = [rows[sha256] for sha256 in found.hashes]
     said = test.heads[-1].head.predict(test.heads[-1].vectors)
@@ -144,7 +146,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
 
 def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
     """What was measured on what."""
-    entry, stored = test.history[-1], test.lens.stored
+    entry, stored = test.history[-1], test.extractor.stored
     manifest = entry.manifest
     kept = ("command", "created", "backbone", "backbone_fingerprint", "head", "strategy")
     return {
@@ -152,7 +154,7 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         "weights": stored.weights,
         "image_size": stored.image_size,
         "precision": stored.precision,
-        "engine": test.lens.engine,
+        "engine": test.extractor.engine,
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

@@ -86,15 +86,15 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     chosen.require_packages()
     run = runs.open_run(config.run)
     require_classes(current := run.round())
-    lens = Extractor.of_round(run, current, "auto")
-    lens.stored.verify()
+    extractor = Extractor.of_round(run, current, "auto")
+    extractor.stored.verify()
     head = heads.load(current.file("head.h5"))
-    samples = calibration_samples(config, lens, head, progress)
+    samples = calibration_samples(config, extractor, head, progress)
     progress("converting", 0, 0)
     with _staging(config.out) as folder:
         draft = folder / config.out.name
-        _write(config.format, draft, lens, head, samples)
-        check = None if samples else _checked(config.format, draft, lens, head)
+        _write(config.format, draft, extractor, head, samples)
+        check = None if samples else _checked(config.format, draft, extractor, head)
         int8 = samples.compared(draft) if samples else None
         _publish(draft, config.out, chosen)
     return Exported(
@@ -103,7 +103,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         format=config.format,
         precision="int8" if config.int8 else "float32",
         path=str(config.out),
-        image_size=lens.stored.image_size,
+        image_size=extractor.stored.image_size,
         classes=head.classes,
         bytes=sum(path.stat().st_size for path in _files_of(config.out, chosen)),
         sha256=_digest(_files_of(config.out, chosen)),
@@ -113,18 +113,18 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
 
 
 def _write(
-    name: str, draft: Path, lens: Extractor, head: LinearHead, samples: Samples | None
+    name: str, draft: Path, extractor: Extractor, head: LinearHead, samples: Samples | None
 ) -> None:
     archive = draft.with_name("classifier of the run.keras")
-    write_model(lens, head, archive)
+    write_model(extractor, head, archive)
     pixels = None if samples is None else samples.pixels
     formats.write(name, Source(archive, head.classes, pixels), draft)
 
 
-def _checked(name: str, draft: Path, lens: Extractor, head: LinearHead) -> Check:
+def _checked(name: str, draft: Path, extractor: Extractor, head: LinearHead) -> Check:
     """How close the file is to the run; raises GateFailed where it is not close enough."""
-    images = backbones.probe_images(lens.stored.image_size, _PROBES)
-    features, projection = _in_float32(lens).features_of_pixels(images), lens.projection
+    images = backbones.probe_images(extractor.stored.image_size, _PROBES)
+    features, projection = _in_float32(extractor).features_of_pixels(images), extractor.projection
     plain = features if projection is None else Vectors.of(projection.without_grid(features[:]))
     expected = head.probabilities(plain)
     parity = formats.compare(expected, formats.run(name, draft, images))
@@ -140,16 +140,16 @@ def _checked(name: str, draft: Path, lens: Extractor, head: LinearHead) -> Check
     return Check(parity.deviation, parity.limit, grid)
 
 
-def _in_float32(lens: Extractor) -> Extractor:
-    """The lens that files can be compared with: they compute in float32, whatever the run does."""
-    if lens.stored.precision == "f32":
-        return lens
+def _in_float32(extractor: Extractor) -> Extractor:
+    """The one that files can be compared with: they compute in float32, whatever the run does."""
+    if extractor.stored.precision == "f32":
+        return extractor
     log.warning(
         "the run computes features in %s and the file in float32, with which it was compared: "
         "measure the accuracy of the file",
-        lens.stored.precision,
+        extractor.stored.precision,
     )
-    return Extractor.of(replace(lens.stored, precision="f32"), "keras", lens.projection)
+    return Extractor.of(replace(extractor.stored, precision="f32"), "keras", extractor.projection)
 
 
 def _require_fitting_options(config: ExportConfig) -> None:

@@ -79,7 +79,7 @@ def _share(right: NDArray[Any]) -> float | None:
 
 
 def calibration_samples(
-    config: ExportConfig, lens: Extractor, head: LinearHead, progress: Progress
+    config: ExportConfig, extractor: Extractor, head: LinearHead, progress: Progress
 ) -> Samples | None:
     """The images of --calibrate, or None where the file will be in float32.
 
@@ -90,7 +90,7 @@ def calibration_samples(
     if config.calibrate is None:
         return None
     chosen = _chosen(config.calibrate)
-    decoded = images.decode_many(chosen, lens.stored.image_size)
+    decoded = images.decode_many(chosen, extractor.stored.image_size)
     readable = [
         (image, pixels)
         for image, pixels in zip(chosen, decoded, strict=True)
@@ -103,13 +103,13 @@ def calibration_samples(
         )
     if len(readable) < len(chosen):
         log.warning("%d images could not be read", len(chosen) - len(readable))
-    found = lens.features([image for image, _ in readable], progress)
+    found = extractor.features([image for image, _ in readable], progress)
     pixels = {image.sha256: pixels for image, pixels in readable}
     labels = {image.sha256: image.label for image, _ in readable}
     return Samples(
         pixels=np.stack([pixels[key] for key in found.hashes]),
         labels=np.array([labels[key] for key in found.hashes], dtype=object),
-        answers=head.predict(lens.view(found.examples).vectors),
+        answers=head.predict(extractor.project(found.examples).vectors),
         classes=head.classes,
     )
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from tlcli import evaluation, moments, runs, strategies
 from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
-from tlcli.evaluation import Ask, Validation
+from tlcli.evaluation import Validation, ValidationScheme
 from tlcli.features import Features
-from tlcli.heads import Known, Recipe
+from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
@@ -21,9 +21,9 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import Recalled, moments_before, rebuilds, rebuilt, recall
 from tlcli.rounds.result import Clock, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Calibrated, Solution, ask_for
+from tlcli.rounds.solution import Calibrated, Solution, scheme_for
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.strategies import Extension, Means, Strategy
+from tlcli.strategies import Available, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, clock, progress)
-        idle = same_head and not given.anything
-        if idle and not turns(config.keeping, parent.memory):
+        nothing_new = same_head and not given.anything
+        if nothing_new and not turns(config.keeping, parent.memory):
             return unchanged(config.run, parent.round, given.intake, clock)
         state = _state(config, parent, given, clock, progress)
-        plan, choice = _as_it_is(state) if idle else _choose(config, state, clock, progress)
+        plan, choice = _as_it_is(state) if nothing_new else _choose(config, state, clock, progress)
         with clock.phase("validation"):
             calibrated, validation = _examine(config, plan, choice, progress)
-        if not idle:
+        if not nothing_new:
             _require_no_regression(config.max_regression, validation)
         with clock.phase("memory"):
             remembered = _remember(config, state)
@@ -111,7 +111,7 @@ def _take_in(
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     with clock.phase("features"):
-        found = parent.lens.features(fresh, progress)
+        found = parent.extractor.features(fresh, progress)
         skipped = readable(listing, found, refused, config.images.max_bad)
     registry = registered(
         parent.round.manifest.classes,
@@ -161,7 +161,7 @@ def _state(
         recalled = recall(parent, images, wants_all, progress)
         before = total = moments_before(parent, recalled)
         if before is not None:
-            total = moments.add(before, parent.lens.moments(given.found.examples))
+            total = moments.add(before, parent.extractor.moments(given.found.examples))
             total = moments.add(total, given.collected.moments)
         exact = parent.memory.exact or rebuilds(parent, recalled)
     return _State(parent, given, recalled, before, total, exact and given.collected.exact)
@@ -174,7 +174,7 @@ class _Plan:
     state: _State
     strategy_name: str | None
     strategy: Strategy
-    extension: Extension
+    told: StrategyInput
 
     @property
     def exact(self) -> bool:
@@ -182,16 +182,16 @@ class _Plan:
         return self.strategy.exact and self.state.exact
 
     @property
-    def ask(self) -> Ask:
+    def scheme(self) -> ValidationScheme:
         """How the head is asked about images that it has not learned."""
-        anew = self.strategy.exact and self.extension.recipe.from_moments
-        return evaluation.by_folds if anew else evaluation.by_fewest_fits
+        anew = self.strategy.exact and self.told.recipe.from_moments
+        return evaluation.cross_validate if anew else evaluation.cheapest
 
     @property
     def old_too(self) -> bool:
         """Whether the head can be solved without some of the old images."""
-        again = self.strategy.exact or self.state.parent.again is not None
-        return again and self.state.complete
+        refit = self.strategy.exact or self.state.parent.refit is not None
+        return refit and self.state.complete
 
     def solve(self) -> Solution:
         """The head, without a temperature.
@@ -199,19 +199,19 @@ class _Plan:
         Raises:
             DataError: a class has too few images for the head.
         """
-        state, lens = self.state, self.state.parent.lens
-        if self.strategy.exact and not self.extension.recipe.from_moments:
+        state, extractor = self.state, self.state.parent.extractor
+        if self.strategy.exact and not self.told.recipe.from_moments:
             labels = (*state.recalled.examples.labels, *state.given.found.labels)
-            self.extension.recipe.require_images(labels)
-        known = Known(
+            self.told.recipe.require_images(labels)
+        evidence = Evidence(
             state.total,
-            lens.view(state.given.found.examples),
-            lens.view(state.recalled.examples),
+            extractor.project(state.given.found.examples),
+            extractor.project(state.recalled.examples),
             state.parent.head if state.parent.head.classes else None,
-            state.parent.again,
+            state.parent.refit,
         )
-        fit = strategies.following(self.strategy, self.extension)
-        return Solution.of(lens, self.extension.recipe, fit, known, state.given.registry)
+        fit = strategies.following(self.strategy, self.told)
+        return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
 
 
 def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
@@ -220,7 +220,7 @@ def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
     if asked.head == AUTO or name is not None:
         asked = replace(asked, head=name)
     recipe = Recipe.of(asked, parent.recipe)
-    require_projection(recipe, parent.lens)
+    require_projection(recipe, parent.extractor)
     return recipe
 
 
@@ -237,16 +237,16 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
     parent = state.parent
     manifest = parent.round.manifest
     how = replace(strategies.UNCHANGED, exact=manifest.exact)
-    told = Extension(parent.recipe, parent.round.classes, StrategyOptions())
+    told = StrategyInput(parent.recipe, parent.round.classes, StrategyOptions())
     plan = _Plan(state, manifest.strategy, how, told)
     solution = plan.solve()
-    return plan, Choice(solution, solution.held_out(evaluation.by_folds, old_too=False))
+    return plan, Choice(solution, solution.held_out(evaluation.cross_validate, old_too=False))
 
 
 def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
     parent, given = state.parent, state.given
     recipe = _recipe(config, parent, head)
-    means = Means(
+    available = Available(
         recipe,
         grows=len(given.registry) > len(parent.round.classes),
         learns=bool(given.found.images),
@@ -254,7 +254,7 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
         old_images=state.recalled.extent,
         begun=bool(parent.round.classes),
     )
-    strategy = strategies.choose(config.learning.strategy, means)
+    strategy = strategies.choose(config.learning.strategy, available)
     strategies.require_options(strategy, config.learning)
     if not strategies.STRATEGIES[strategy].exact and config.solver.head is not None:
         log.warning(
@@ -270,7 +270,7 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
         )
     per_class = exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
-    how = Extension(recipe, classes, config.learning, per_class)
+    how = StrategyInput(recipe, classes, config.learning, per_class)
     plan = _Plan(state, strategy, strategies.STRATEGIES[strategy], how)
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
@@ -292,8 +292,8 @@ def _choose(
         solution = plan.solve()
     with clock.phase("validation"):
         # The backbone may have learned the old images, but never the new ones.
-        ask = ask_for(state.parent.lens, plan.ask) if plan.old_too else plan.ask
-        return plan, Choice(solution, solution.held_out(ask, plan.old_too))
+        scheme = scheme_for(state.parent.extractor, plan.scheme) if plan.old_too else plan.scheme
+        return plan, Choice(solution, solution.held_out(scheme, plan.old_too))
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
@@ -313,11 +313,11 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
         config.solver,
         (*state.given.found.labels, *state.recalled.examples.labels),
         next_setting(config.keeping, parent.memory)[0] == "features",
-        parent.lens.projection is not None,
+        parent.extractor.projection is not None,
     )
     plans = {name: _plan(config, state, name) for name in names}
-    ask = ask_for(parent.lens, evaluation.by_folds)
-    choice = best_head(names, lambda name: plans[name].solve(), ask, True, progress)
+    scheme = scheme_for(parent.extractor, evaluation.cross_validate)
+    choice = best_head(names, lambda name: plans[name].solve(), scheme, True, progress)
     return plans[choice.solution.recipe.head], choice
 
 
@@ -331,7 +331,7 @@ def _examine(
     else:
         carried = None
         if not plan.old_too:
-            carried = parent.suggests(solution.head, solution.known.moments)
+            carried = parent.suggests(solution.head, solution.evidence.moments)
         calibrated = solution.calibrated(choice.answers, carried)
     learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
     number = parent.round.number + 1
@@ -363,12 +363,12 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     """The memory after this round."""
     parent, given, recalled = state.parent, state.given, state.recalled
     sources = recalled.files | {image.sha256: image for image in given.found.images}
-    pixels = pixels_of(sources, parent.lens.stored.image_size, parent.memory)
+    pixels = pixels_of(sources, parent.extractor.stored.image_size, parent.memory)
     old, recalled = rebuilt(parent, recalled, state.before)
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = None if old.setting == "none" else state.total
-    remembered = old.learned(given.found.examples, total, parent.lens.engine, pixels)
+    remembered = old.learned(given.found.examples, total, parent.extractor.engine, pixels)
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},

@@ -23,10 +23,10 @@ from tlcli import (
 )
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
-from tlcli.evaluation import Answers
+from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
-from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory.pixels import pixels_of
 from tlcli.rounds.compensation import Compensated, compensate, require_movable
@@ -52,7 +52,7 @@ from tlcli.rounds.training import (
     training_setup,
 )
 from tlcli.runs import Writer
-from tlcli.training import Course, Teacher
+from tlcli.training import Teacher, TrainingHistory
 from tlcli.training.split import Split, digest_of, split_images
 
 log = logging.getLogger(__name__)
@@ -79,23 +79,23 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         with clock.phase("features"):
             at_hand = _at_hand(config, parent, listing, progress)
         if _same_again(config, parent, at_hand):
-            return unchanged(config.run, parent.round, at_hand.idle, clock)
+            return unchanged(config.run, parent.round, at_hand.nothing_new, clock)
         require_test(config.test, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
         with clock.phase("training"):
             tuned = _train(config, parent, at_hand, writer, progress)
-        after = _store(tuned.model, parent.lens, config.engine, writer, clock)
+        after = _store(tuned.model, parent.extractor, config.engine, writer, clock)
         with clock.phase("features"):
             moved = compensate(parent, after, at_hand.examples, tuned.split.pixels, progress)
         with clock.phase("head"):
             registry = parent.round.manifest.classes
             fit = _fit(parent, after, moved, tuned.head)
-            solution = Solution.of(after, parent.recipe, fit, moved.known(after), registry)
+            solution = Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
         with clock.phase("validation"):
-            held_out = solution.held_out(evaluation.by_holdout, old_too=False)
-            if tuned.comparable and _is_worse(held_out, tuned.course):
+            held_out = solution.held_out(evaluation.hold_out, old_too=False)
+            if tuned.comparable and _is_worse(held_out, tuned.history):
                 checkpoints_of(writer, {}).discard()
-                return unchanged(config.run, parent.round, at_hand.idle, clock)
+                return unchanged(config.run, parent.round, at_hand.nothing_new, clock)
             calibrated = solution.calibrated(held_out, None)
             validation = calibrated.validation(
                 held_out, config.test, parent.memory.ledger, writer.next_number, progress
@@ -112,7 +112,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             intake=at_hand.intake,
             validation=validation,
             calibration=calibrated.figures,
-            training=summary_of(tuned.course, tuned.split.digest, moved.drift),
+            training=summary_of(tuned.history, tuned.split.digest, moved.drift),
         )
         return publish(writer, draft, clock)
 
@@ -134,12 +134,12 @@ def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> b
     )
 
 
-def _is_worse(held_out: Answers, course: Course) -> bool:
+def _is_worse(held_out: HeldOutPredictions, history: TrainingHistory) -> bool:
     """Whether the head on the new backbone is clearly worse than the one before, which is said.
 
     Clearly: by more than the standard error of the accuracy, and by more than one image.
     """
-    before, count = course.start.accuracy, len(held_out.true)
+    before, count = history.start.accuracy, len(held_out.true)
     if not count or (after := evaluation.accuracies(held_out)[0]) >= before:
         return False
     error = max(1, math.sqrt(count * before * (1 - before))) / count
@@ -168,7 +168,7 @@ class _AtHand:
     intake: Intake
 
     @property
-    def idle(self) -> Intake:
+    def nothing_new(self) -> Intake:
         """The intake of a command that had nothing to do."""
         return replace(self.intake, used=0, from_cache=0, already_learned=len(self.examples))
 
@@ -182,13 +182,13 @@ def _at_hand(
     config: FinetuneConfig, parent: Parent, listing: Listing, progress: Progress
 ) -> _AtHand:
     """DATA, learned images among --old-data, and the exemplars of the run."""
-    ledger, lens = parent.memory.ledger, parent.lens
+    ledger, extractor = parent.memory.ledger, parent.extractor
     _, refused = unlearned(listing, ledger)
     relabelled = {entry.path for entry in refused}
     usable = [image for image in listing.images if str(image.path) not in relabelled]
     wanted = {image.sha256: image for image in usable}
     wanted = {image.sha256: image for image in _old_images(config, ledger, progress)} | wanted
-    found = lens.features(tuple(wanted.values()), progress)
+    found = extractor.features(tuple(wanted.values()), progress)
     skipped = readable(listing, found, refused, config.images.max_bad)
     examples = found.examples
     if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
@@ -201,7 +201,7 @@ def _at_hand(
     return _AtHand(
         examples,
         np.array([key not in ledger for key in examples.hashes], bool),
-        pixels_of(sources, lens.stored.image_size, parent.memory),
+        pixels_of(sources, extractor.stored.image_size, parent.memory),
         Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
     )
 
@@ -230,7 +230,7 @@ class _Tuned:
     model: Any
     head: LinearHead
     """As it was trained with the backbone."""
-    course: Course
+    history: TrainingHistory
     split: Split
     comparable: bool
     """Whether the head that training started from had not seen the held-out images."""
@@ -240,7 +240,7 @@ def _train(
     config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, progress: Progress
 ) -> _Tuned:
     """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
-    stored = parent.lens.stored
+    stored = parent.extractor.stored
     model = backbones.load_model(stored)
     layers = training.blocks_to_train(model, stored.name, config.unfreeze)
     solved = _solved(parent, at_hand)
@@ -263,10 +263,10 @@ def _train(
     _name_single(at_hand)
     before = backbones.statistics(model)
     teacher = _teacher(config, parent, start, at_hand)
-    head, course = training.fit(setting, start, split.learned, split.held_out, teacher)
+    head, history = training.fit(setting, start, split.learned, split.held_out, teacher)
     if backbones.statistics(model) != before and not config.train_batch_norm:
         raise AssertionError("BatchNormalization moved")
-    return _Tuned(model, head, course, split, solved is not None)
+    return _Tuned(model, head, history, split, solved is not None)
 
 
 def _name_single(at_hand: _AtHand) -> None:
@@ -295,26 +295,26 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
 
     On the features themselves: gradients do not see a projection.
     """
-    lens, recipe, memory = parent.lens, parent.recipe, parent.memory
+    extractor, recipe, memory = parent.extractor, parent.recipe, parent.memory
     kept = at_hand.examples.where(~at_hand.held_out)
     classes = parent.round.classes
     absent = set(classes) - set(kept.labels)
     if not absent:
-        plain = replace(lens, projection=None)
-        recipe = Recipe() if lens.projection is not None else recipe
-        known = Known(plain.moments(kept), kept, plain.nothing())
-        return strategies.first(recipe)(known).ordered(classes)
-    if lens.projection is not None:
+        plain = replace(extractor, projection=None)
+        recipe = Recipe() if extractor.projection is not None else recipe
+        evidence = Evidence(plain.moments(kept), kept, plain.no_examples())
+        return strategies.first(recipe)(evidence).ordered(classes)
+    if extractor.projection is not None:
         raise DataError(
             f"Expected images of every class of a run with a projection. Received: none of "
             f"{named(absent)}. Give them with --old-data DATA."
         )
-    usable = memory.exact and not memory.engines - {lens.engine}
+    usable = memory.exact and not memory.engines - {extractor.engine}
     if not recipe.from_moments or memory.moments is None or not usable:
         return None
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
-    total = moments.subtract(memory.moments, lens.moments(learned))
-    total = moments.add(total, lens.moments(kept.where(at_hand.new[~at_hand.held_out])))
+    total = moments.subtract(memory.moments, extractor.moments(learned))
+    total = moments.add(total, extractor.moments(kept.where(at_hand.new[~at_hand.held_out])))
     return recipe.solve(total).ordered(classes)
 
 
@@ -335,7 +335,7 @@ def _teacher(
             len(absent),
             len(start.classes),
         )
-    return Teacher(backbones.load_model(parent.lens.stored), start, weight)
+    return Teacher(backbones.load_model(parent.extractor.stored), start, weight)
 
 
 def _store(model: Any, before: Extractor, engine: str, writer: Writer, clock: Clock) -> Extractor:

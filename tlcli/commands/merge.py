@@ -4,14 +4,14 @@ from tlcli import backbones, evaluation, files, heads, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.heads import Known, Recipe
+from tlcli.heads import Evidence, Recipe
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
 from tlcli.rounds.result import Clock, RoundResult
-from tlcli.rounds.solution import Solution, ask_for
+from tlcli.rounds.solution import Solution, scheme_for
 from tlcli.runs import RegisteredClass, Writer
 
 
@@ -27,7 +27,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     )
     _require_same_space(config, first, second)
     recipe = Recipe.of(config.solver, first.recipe)
-    require_projection(recipe, first.lens)
+    require_projection(recipe, first.extractor)
     with clock.phase("features"):
         united = _united(config, first, second, progress)
     if not recipe.from_moments and united.setting != "features":
@@ -37,17 +37,17 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
         )
     with runs.creating(config.out, config.wait) as writer:
         _require_new(config, writer)
-        lens = _take_backbone(config, first, writer, clock)
+        extractor = _take_backbone(config, first, writer, clock)
         with clock.phase("head"):
-            nothing = lens.view(lens.nothing())
-            old = nothing if united.kept is None else lens.view(united.kept)
-            known = Known(united.moments, nothing, old)
+            nothing = extractor.project(extractor.no_examples())
+            old = nothing if united.kept is None else extractor.project(united.kept)
+            evidence = Evidence(united.moments, nothing, old)
             solution = Solution.of(
-                lens, recipe, strategies.first(recipe), known, _registry(first, second)
+                extractor, recipe, strategies.first(recipe), evidence, _registry(first, second)
             )
         with clock.phase("validation"):
-            ask = ask_for(lens, evaluation.ask_for(recipe))
-            answers = solution.held_out(ask, united.setting == "features")
+            scheme = scheme_for(extractor, evaluation.scheme_for(recipe))
+            answers = solution.held_out(scheme, united.setting == "features")
             carried = None if len(answers.true) else _carried(first, second, solution)
             calibrated = solution.calibrated(answers, carried)
             validation = calibrated.validation(answers, config.test, united.ledger, 1, progress)
@@ -73,7 +73,9 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
                 "remembers too little to be merged."
             )
     try:
-        moments.require_same_space(first.lens.empty_moments(), second.lens.empty_moments())
+        moments.require_same_space(
+            first.extractor.empty_moments(), second.extractor.empty_moments()
+        )
     except RunError as error:
         raise RunError(f"{config.run_b}: {error}") from error
 
@@ -87,16 +89,16 @@ def _require_new(config: MergeConfig, writer: Writer) -> None:
 
 
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Clock) -> Extractor:
-    stored = first.lens.stored
+    stored = first.extractor.stored
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Extractor.of(backbones.load_stored(folder), config.engine, first.lens.projection)
+    return Extractor.of(backbones.load_stored(folder), config.engine, first.extractor.projection)
 
 
 def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:
     """The temperature that both runs suggest, in proportion to their images."""
-    suggested = [run.suggests(solution.head, solution.known.moments) for run in (first, second)]
+    suggested = [run.suggests(solution.head, solution.evidence.moments) for run in (first, second)]
     known = [entry for entry in suggested if entry is not None]
     if len(known) < 2:
         return known[0] if known else None
@@ -137,5 +139,5 @@ def _without(config: MergeConfig, second: Parent, common: set[str], progress: Pr
             f"{config.run_b} nor in the cache. Remove them from one run with "
             "`tlcli remove-classes --images`."
         )
-    rest = moments.subtract(second.memory.moments, second.lens.moments(known.examples))
+    rest = moments.subtract(second.memory.moments, second.extractor.moments(known.examples))
     return second.memory.forgetting(common, rest, second.memory.exact, known.examples)

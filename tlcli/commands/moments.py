@@ -48,12 +48,12 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     parent = Parent.of(runs.open_run(config.run), config.engine)
     listing = _shard(scan(config.data, progress), config.shard)
     with clock.phase("features"):
-        found = parent.lens.features(listing.images, progress)
+        found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
-        total = parent.lens.moments(found.examples)
-    start = empty_memory(parent.lens, MemoryOptions("moments"))
-    pixels = pixels_of({}, parent.lens.stored.image_size, None)
-    content = start.learned(found.examples, total, parent.lens.engine, pixels)
+        total = parent.extractor.moments(found.examples)
+    start = empty_memory(parent.extractor, MemoryOptions("moments"))
+    pixels = pixels_of({}, parent.extractor.stored.image_size, None)
+    content = start.learned(found.examples, total, parent.extractor.engine, pixels)
     with clock.phase("save"):
         memory.save_file(content, config.out)
     return CollectedFile(
@@ -62,7 +62,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         None if config.shard is None else f"{config.shard[0]}/{config.shard[1]}",
         dict(zip(total.classes, map(int, total.counts), strict=True)),
         Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-        parent.lens.stored.fingerprint,
+        parent.extractor.stored.fingerprint,
         total.digest,
         config.out.stat().st_size,
         clock.total(),

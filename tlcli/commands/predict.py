@@ -61,7 +61,7 @@ class Prediction:
 class Predictor:
     """A round that answers; its engine is opened at the first image and once."""
 
-    lens: Extractor
+    extractor: Extractor
     head: LinearHead
 
     @staticmethod
@@ -104,9 +104,9 @@ class Predictor:
             for path, sha256 in zip(paths, hashes, strict=True)
             if isinstance(sha256, str)
         }
-        found = self.lens.features(list(distinct.values()), progress)
+        found = self.extractor.features(list(distinct.values()), progress)
         unreadable = {entry.path: entry.reason for entry in found.skipped}
-        probabilities = self.head.probabilities(self.lens.view(found.examples).vectors)
+        probabilities = self.head.probabilities(self.extractor.project(found.examples).vectors)
         row = {key: index for index, key in enumerate(found.hashes)}
         for path, sha256 in zip(paths, hashes, strict=True):
             if isinstance(sha256, BadImage):

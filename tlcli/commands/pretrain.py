@@ -17,7 +17,7 @@ from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples
-from tlcli.heads import Known, Recipe
+from tlcli.heads import Evidence, Recipe
 from tlcli.images import Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory.pixels import pixels_of
@@ -28,7 +28,7 @@ from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Clock, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Calibration, Solution, ask_for
+from tlcli.rounds.solution import Calibration, Solution, scheme_for
 from tlcli.rounds.training import require_options, same_images
 from tlcli.runs import Writer
 from tlcli.training.split import digest_of
@@ -131,15 +131,15 @@ def _without_classes(
 ) -> Draft:
     """A backbone alone: classes come with `extend-classes`."""
     recipe = Recipe.of(config.solver)
-    lens = _projected(plain, recipe, config.projection)
-    nothing = lens.view(lens.nothing())
-    known = Known(lens.empty_moments(), nothing, nothing)
-    head = headless(lens)
+    extractor = _projected(plain, recipe, config.projection)
+    nothing = extractor.project(extractor.no_examples())
+    evidence = Evidence(extractor.empty_moments(), nothing, nothing)
+    head = headless(extractor)
     return Draft(
         command="pretrain",
         strategy=None,
-        solution=Solution(lens, recipe, strategies.first(recipe), known, (), head),
-        memory=empty_memory(lens, config.keeping),
+        solution=Solution(extractor, recipe, strategies.first(recipe), evidence, (), head),
+        memory=empty_memory(extractor, config.keeping),
         exact=True,
         config=config,
         intake=Intake(
@@ -162,16 +162,16 @@ def _with_classes(
         validation = calibrated.validation(choice.answers, config.test, (), 1, progress)
     solution = calibrated.solution
     sources = {image.sha256: image for image in found.images}
-    start = empty_memory(solution.lens, config.keeping)
+    start = empty_memory(solution.extractor, config.keeping)
     return Draft(
         command="pretrain",
         strategy=None,
         solution=solution,
         memory=start.learned(
             found.examples,
-            None if start.moments is None else solution.known.moments,
-            solution.lens.engine,
-            pixels_of(sources, solution.lens.stored.image_size, None),
+            None if start.moments is None else solution.evidence.moments,
+            solution.extractor.engine,
+            pixels_of(sources, solution.extractor.stored.image_size, None),
         ),
         exact=True,
         config=config,
@@ -191,26 +191,30 @@ def _choose(
     def solve(name: str | None) -> Solution:
         recipe = Recipe.of(replace(config.solver, head=name))
         recipe.require_images(found.labels)
-        lens = _projected(plain, recipe, config.projection)
-        known = Known(lens.moments(found), lens.view(found), lens.view(lens.nothing()))
-        return Solution.of(lens, recipe, strategies.first(recipe), known, registry)
+        extractor = _projected(plain, recipe, config.projection)
+        evidence = Evidence(
+            extractor.moments(found),
+            extractor.project(found),
+            extractor.project(extractor.no_examples()),
+        )
+        return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
         extendable = config.keeping.memory in ("features", "none")
         projected = None if config.projection is None else True
         names = candidates(config.solver, found.labels, extendable, projected)
         with clock.phase("validation"):
-            ask = ask_for(plain, evaluation.by_folds)
-            return best_head(names, solve, ask, False, progress)
+            scheme = scheme_for(plain, evaluation.cross_validate)
+            return best_head(names, solve, scheme, False, progress)
     with clock.phase("head"):
         solution = solve(config.solver.head)
-    ask = ask_for(plain, evaluation.ask_for(solution.recipe))
+    scheme = scheme_for(plain, evaluation.scheme_for(solution.recipe))
     with clock.phase("validation"):
-        return Choice(solution, solution.held_out(ask, old_too=False))
+        return Choice(solution, solution.held_out(scheme, old_too=False))
 
 
 def _projected(plain: Extractor, recipe: Recipe, width: int | None) -> Extractor:
-    """The lens with the projection that was asked for, or that the head cannot do without."""
+    """The extractor with the projection that was asked for, or that the head cannot do without."""
     if width is None and heads.HEADS[recipe.head].projected:
         width = PROJECTION_WIDTH
     return plain if width is None else plain.through(width)

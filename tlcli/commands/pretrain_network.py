@@ -17,7 +17,7 @@ from tlcli.rounds.backbone import build, name_of, size_of
 from tlcli.rounds.intake import named, require_test
 from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of, training_setup
 from tlcli.runs import Writer
-from tlcli.training import Setting
+from tlcli.training import TrainingSetup
 from tlcli.training.split import Split, split_images
 
 SIMCLR = "simclr"
@@ -65,8 +65,8 @@ def from_random(
     _require_all_classes(config, classes, usable)
     require_test(config.test, classes, progress)
     setting, split = _setting(config, writer, model, usable, classes, progress)
-    _, course = training.fit(setting, start, split.learned, split.held_out)
-    return Scratch(model, skipped, summary_of(course, split.digest))
+    _, history = training.fit(setting, start, split.learned, split.held_out)
+    return Scratch(model, skipped, summary_of(history, split.digest))
 
 
 def without_labels(
@@ -76,9 +76,9 @@ def without_labels(
     model = build(config)
     usable, skipped = _decodable(config, listing, size_of(model), progress)
     setting, split = _setting(config, writer, model, usable, (), progress)
-    learned, held_out = split.learned.pictures, split.held_out.pictures
-    course = training.fit_without_labels(setting, learned, held_out)
-    return Scratch(model, skipped, summary_of(course, split.digest))
+    learned, held_out = split.learned.source, split.held_out.source
+    history = training.fit_without_labels(setting, learned, held_out)
+    return Scratch(model, skipped, summary_of(history, split.digest))
 
 
 def _setting(
@@ -88,7 +88,7 @@ def _setting(
     usable: Sequence[LabelledImage],
     classes: Sequence[str],
     progress: Progress,
-) -> tuple[Setting, Split]:
+) -> tuple[TrainingSetup, Split]:
     size = size_of(model)
     sources = {image.sha256: image for image in usable}
     load = pixels_of(sources, size)
@@ -136,7 +136,7 @@ def _decodable(
     return good, tuple(bad)
 
 
-def headless(lens: Extractor) -> LinearHead:
+def headless(extractor: Extractor) -> LinearHead:
     """The head of a run that knows no class yet."""
-    width = lens.stored.width if lens.projection is None else lens.projection.width
+    width = extractor.stored.width if extractor.projection is None else extractor.projection.width
     return LinearHead((), np.zeros((width, 0), np.float32), np.zeros(0, np.float32))

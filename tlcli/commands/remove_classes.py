@@ -10,9 +10,9 @@ import numpy as np
 from tlcli import evaluation, images, moments, runs, strategies
 from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.evaluation import Answers
+from tlcli.evaluation import HeldOutPredictions
 from tlcli.features import Examples
-from tlcli.heads import Fit, Known, LinearHead
+from tlcli.heads import Evidence, Fit, LinearHead
 from tlcli.images import LabelledImage
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
@@ -20,7 +20,7 @@ from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
 from tlcli.rounds.result import Clock, RoundResult, unchanged
-from tlcli.rounds.solution import Calibrated, Solution, ask_for
+from tlcli.rounds.solution import Calibrated, Solution, scheme_for
 from tlcli.runs import RegisteredClass, Round
 
 log = logging.getLogger(__name__)
@@ -37,24 +37,24 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         parent = Parent.of(writer.run, config.engine)
         _require_known(config, parent, writer.run.rounds())
         given = _given(config, progress)
-        doomed = _doomed(config, parent, given)
-        if not doomed:
+        to_remove = _to_remove(config, parent, given)
+        if not to_remove:
             nothing = Intake(0, 0, 0, 0, ())
             return unchanged(config.run, parent.round, nothing, clock)
         with clock.phase("features"):
-            left = _leave(config, parent, doomed, given, progress)
-        _require_forgetting_head(config, left, doomed)
+            left = _leave(config, parent, to_remove, given, progress)
+        _require_forgetting_head(config, left, to_remove)
         with clock.phase("head"):
             solution = left.solve()
         with clock.phase("validation"):
             answers = left.held_out(solution)
             calibrated = left.calibrated(solution, answers)
-            learned = parent.memory.ledger.keys() - doomed
+            learned = parent.memory.ledger.keys() - to_remove
             validation = calibrated.validation(
                 answers, config.test, learned, writer.next_number, progress
             )
         with clock.phase("memory"):
-            remembered = parent.memory.forgetting(doomed, left.total, left.exact, left.removed)
+            remembered = parent.memory.forgetting(to_remove, left.total, left.exact, left.removed)
         draft = Draft(
             command="remove-classes",
             strategy=None if left.anew else parent.round.manifest.strategy,
@@ -62,7 +62,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             memory=remembered,
             exact=remembered.exact and left.anew,
             config=config,
-            intake=Intake(0, 0, 0, 0, (), removed=len(doomed)),
+            intake=Intake(0, 0, 0, 0, (), removed=len(to_remove)),
             validation=validation,
             calibration=calibrated.figures,
         )
@@ -96,20 +96,20 @@ def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
     return named
 
 
-def _doomed(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) -> set[str]:
+def _to_remove(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) -> set[str]:
     """Content hashes of the learned images that are to be forgotten."""
     ledger = parent.memory.ledger
-    doomed = {key for key, name in ledger.items() if name in config.names}
+    to_remove = {key for key, name in ledger.items() if name in config.names}
     asked = {image.sha256 for image in given if not image.label}
     if strange := len(asked - ledger.keys()):
         log.warning("%d of %d images of --images were never learned", strange, len(asked))
-    return doomed | asked & ledger.keys()
+    return to_remove | asked & ledger.keys()
 
 
-def _require_forgetting_head(config: RemoveConfig, left: "_Left", doomed: set[str]) -> None:
+def _require_forgetting_head(config: RemoveConfig, left: "_Remaining", to_remove: set[str]) -> None:
     """Refuse to forget images of a class that stays, where its column would stay as it is."""
     ledger = left.parent.memory.ledger
-    stay = {ledger[key] for key in doomed} & set(left.classes)
+    stay = {ledger[key] for key in to_remove} & set(left.classes)
     if stay and not left.anew and not config.approximate:
         raise DataError(
             "Expected a head that can be solved again without the images. Received: the columns of "
@@ -120,7 +120,7 @@ def _require_forgetting_head(config: RemoveConfig, left: "_Left", doomed: set[st
 
 
 @dataclass(frozen=True, eq=False)
-class _Left:
+class _Remaining:
     """What remains of a run."""
 
     parent: Parent
@@ -160,17 +160,17 @@ class _Left:
 
     def solve(self) -> Solution:
         """The head, without a temperature."""
-        lens = self.parent.lens
-        nothing = lens.view(lens.nothing())
-        known = Known(self.total, nothing, lens.view(self.examples))
-        return Solution.of(lens, self.parent.recipe, self.fit, known, self.registry)
+        extractor = self.parent.extractor
+        nothing = extractor.project(extractor.no_examples())
+        evidence = Evidence(self.total, nothing, extractor.project(self.examples))
+        return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
-    def held_out(self, solution: Solution) -> Answers:
+    def held_out(self, solution: Solution) -> HeldOutPredictions:
         """Answers about kept images, where the head can be solved without them."""
-        ask = ask_for(self.parent.lens, evaluation.ask_for(self.parent.recipe))
-        return solution.held_out(ask, self.anew and self.complete)
+        scheme = scheme_for(self.parent.extractor, evaluation.scheme_for(self.parent.recipe))
+        return solution.held_out(scheme, self.anew and self.complete)
 
-    def calibrated(self, solution: Solution, answers: Answers) -> Calibrated:
+    def calibrated(self, solution: Solution, answers: HeldOutPredictions) -> Calibrated:
         """With the temperature of the parent where the head lost columns alone."""
         if not self.anew:
             return solution.with_temperature(answers, self.parent.head.temperature)
@@ -183,12 +183,12 @@ class _Left:
 def _leave(
     config: RemoveConfig,
     parent: Parent,
-    doomed: set[str],
+    to_remove: set[str],
     given: list[LabelledImage],
     progress: Progress,
-) -> _Left:
+) -> _Remaining:
     ledger = parent.memory.ledger
-    left = {key: name for key, name in ledger.items() if key not in doomed}
+    left = {key: name for key, name in ledger.items() if key not in to_remove}
     registry = tuple(
         entry for entry in parent.round.manifest.classes if entry.name in set(left.values())
     )
@@ -200,24 +200,24 @@ def _leave(
     kept = recall(parent, (), False, progress, left).examples
     before = parent.memory.moments
     if before is None:
-        return _Left(parent, registry, None, True, kept)
-    known = with_same_bits(parent, recall(parent, given, True, progress, doomed))
+        return _Remaining(parent, registry, None, True, kept)
+    known = with_same_bits(parent, recall(parent, given, True, progress, to_remove))
     if known.missing and not config.approximate:
         raise DataError(
             f"Expected the features of the images to be removed. Received: those of "
-            f"{len(known.missing)} of {len(doomed)} images are neither kept nor in the cache"
+            f"{len(known.missing)} of {len(to_remove)} images are neither kept nor in the cache"
             f"{_engine_advice(parent)}, or add --approximate."
         )
-    total = moments.subtract(before, parent.lens.moments(known.examples))
+    total = moments.subtract(before, parent.extractor.moments(known.examples))
     if known.missing:
         total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
-    return _Left(parent, registry, total, exact, kept, known.examples)
+    return _Remaining(parent, registry, total, exact, kept, known.examples)
 
 
 def _engine_advice(parent: Parent) -> str:
     engines = sorted(parent.memory.engines)
-    if engines == [parent.lens.engine]:
+    if engines == [parent.extractor.engine]:
         return ". Give the images with --data DIR"
     if len(engines) == 1:
         return f" as {engines[0]} computed them. Use --engine {engines[0]}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli.errors import TlcliError
 from tlcli.features import Examples
-from tlcli.heads import Fit, Known, LinearHead, Recipe, expected_calibration_error
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error
 from tlcli.images import HELD_OUT, folds, holdout
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Validation:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class HeldOutPredictions:
     """What heads say of n images that they have not learned."""
 
     method: str
@@ -82,21 +82,21 @@ class Answers:
         )
 
 
-def on_test(head: LinearHead, parent: LinearHead | None, test: Examples) -> Answers:
+def on_test(head: LinearHead, parent: LinearHead | None, test: Examples) -> HeldOutPredictions:
     """What a round and its parent say of images that were set aside by the user."""
     before = None if parent is None else parent.predict(test.vectors)
     true = np.array(test.labels, object)
-    return Answers("test", head.classes, true, head.logits(test.vectors), before)
+    return HeldOutPredictions("test", head.classes, true, head.logits(test.vectors), before)
 
 
-def accuracies(answers: Answers) -> tuple[float, float]:
+def accuracies(answers: HeldOutPredictions) -> tuple[float, float]:
     """Accuracy over all images, and the mean of the classes' accuracies."""
     correct = answers.logits.argmax(axis=1) == answers.columns
     by_class = [correct[answers.columns == column].mean() for column in set(answers.columns)]
     return float(correct.mean()), float(np.mean(by_class))
 
 
-def calibration_error(answers: Answers, temperature: float) -> float | None:
+def calibration_error(answers: HeldOutPredictions, temperature: float) -> float | None:
     """Expected calibration error with a temperature; None where there are no answers."""
     if not len(answers.true):
         return None
@@ -107,69 +107,77 @@ def calibration_error(answers: Answers, temperature: float) -> float | None:
     return expected_calibration_error(confidence, correct)
 
 
-Ask = Callable[[Fit, Known, tuple[str, ...], bool], Answers]
-"""A way to hold images out: see `by_folds`, whose arguments it takes."""
+ValidationScheme = Callable[[Fit, Evidence, tuple[str, ...], bool], HeldOutPredictions]
+"""A way to hold images out: see `cross_validate`, whose arguments it takes."""
 
 
-def ask_for(recipe: Recipe) -> Ask:
+def scheme_for(recipe: Recipe) -> ValidationScheme:
     """How a head of this recipe is asked about images that it has not learned."""
-    return by_folds if recipe.from_moments else by_fewest_fits
+    return cross_validate if recipe.from_moments else cheapest
 
 
-def by_folds(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
+def cross_validate(
+    fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
+) -> HeldOutPredictions:
     """k-fold subtraction: solve without a fold's images, ask about them.
 
     A class with one image in all cannot be tested this way and is left out.
 
     Args:
         fit: solves the head.
-        known: what the round was solved from.
+        evidence: what the round was solved from.
         classes: its registry.
         old_too: whether earlier images are tested too.
     """
-    new, old = (folds(part.hashes, part.labels, FOLDS) for part in (known.new, known.old))
+    new, old = (folds(part.hashes, part.labels, FOLDS) for part in (evidence.new, evidence.old))
     if not old_too:
         old[:] = -1
-    single = _single_classes(known)
-    for part, assigned in ((known.new, new), (known.old, old)):
+    single = _single_classes(evidence)
+    for part, assigned in ((evidence.new, new), (evidence.old, old)):
         assigned[np.isin(np.array(part.labels, object), single)] = -1
     # The parent's head is solved again without a fold: no class may vanish from it.
-    alone = [name for name, count in Counter(known.old.labels).items() if count == 1]
-    old[np.isin(np.array(known.old.labels, object), alone)] = -1
+    alone = [name for name, count in Counter(evidence.old.labels).items() if count == 1]
+    old[np.isin(np.array(evidence.old.labels, object), alone)] = -1
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
-    answers = _held_out("cross-validation", fit, known, classes, masks)
+    answers = _held_out("cross-validation", fit, evidence, classes, masks)
     return replace(answers, untestable=tuple(single))
 
 
-def by_holdout(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
+def hold_out(
+    fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
+) -> HeldOutPredictions:
     """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = (holdout(part.hashes, part.labels, HELD_OUT) for part in (known.new, known.old))
-    return _held_out("holdout", fit, known, classes, [(new, old & old_too)])
+    new, old = (
+        holdout(part.hashes, part.labels, HELD_OUT) for part in (evidence.new, evidence.old)
+    )
+    return _held_out("holdout", fit, evidence, classes, [(new, old & old_too)])
 
 
-def by_fewest_fits(fit: Fit, known: Known, classes: tuple[str, ...], old_too: bool) -> Answers:
+def cheapest(
+    fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
+) -> HeldOutPredictions:
     """For heads that take long to solve: by holdout, or by folds where a class went untested."""
-    answers = by_holdout(fit, known, classes, old_too)
-    here = {*known.new.labels, *(known.old.labels if old_too else ())}
+    answers = hold_out(fit, evidence, classes, old_too)
+    here = {*evidence.new.labels, *(evidence.old.labels if old_too else ())}
     if here <= set(answers.true):
         return answers
-    return by_folds(fit, known, classes, old_too)
+    return cross_validate(fit, evidence, classes, old_too)
 
 
-def _single_classes(known: Known) -> list[str]:
-    if known.moments is not None:
-        counted = zip(known.moments.classes, known.moments.counts, strict=True)
+def _single_classes(evidence: Evidence) -> list[str]:
+    if evidence.moments is not None:
+        counted = zip(evidence.moments.classes, evidence.moments.counts, strict=True)
         return [name for name, count in counted if count == 1]
-    return [name for name, count in Counter(known.new.labels).items() if count == 1]
+    return [name for name, count in Counter(evidence.new.labels).items() if count == 1]
 
 
 def _held_out(
     method: str,
     fit: Fit,
-    known: Known,
+    evidence: Evidence,
     classes: tuple[str, ...],
     masks: Sequence[tuple[Mask, Mask]],
-) -> Answers:
+) -> HeldOutPredictions:
     """Answers about the images of masks over `known.new` and `known.old`, left out in turn."""
     true: list[str] = []
     logits = [np.zeros((0, len(classes)), np.float32)]
@@ -178,21 +186,21 @@ def _held_out(
     for new, old in masks:
         if not (new.any() or old.any()):
             continue
-        rest = known.without(new, old)
+        rest = evidence.without(new, old)
         try:
             head = fit(rest).ordered(classes)
         except TlcliError as error:
             log.warning("the round could not be validated: %s", error)
             return _nothing_asked(method, classes)
         # A parent that has learned the images would look better than it is.
-        comparable &= rest.parent is not None and (rest.again is not None or not old.any())
-        for part, mask in ((known.new, new), (known.old, old)):
+        comparable &= rest.parent is not None and (rest.refit is not None or not old.any())
+        for part, mask in ((evidence.new, new), (evidence.old, old)):
             asked = part.where(mask)
             true += asked.labels
             logits.append(head.logits(asked.vectors))
             if rest.parent is not None:
                 before.append(rest.parent.predict(asked.vectors))
-    return Answers(
+    return HeldOutPredictions(
         method,
         classes,
         np.array(true, object),
@@ -201,6 +209,6 @@ def _held_out(
     )
 
 
-def _nothing_asked(method: str, classes: tuple[str, ...]) -> Answers:
+def _nothing_asked(method: str, classes: tuple[str, ...]) -> HeldOutPredictions:
     nothing = np.zeros((0, len(classes)), np.float32)
-    return Answers(method, classes, np.zeros(0, object), nothing, None)
+    return HeldOutPredictions(method, classes, np.zeros(0, object), nothing, None)

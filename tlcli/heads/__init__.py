@@ -19,32 +19,32 @@ from tlcli.heads.calibration import (
     rounded,
     temperature,
 )
-from tlcli.heads.evidence import Fit, Known
+from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.linear import LinearHead, load, save
-from tlcli.heads.margin import blend, sensible, separation, usual_temperature
+from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
 from tlcli.heads.recipes import HEADS, Recipe, require_known
 
 __all__ = [
     "ECE_BINS",
     "HEADS",
     "Distillation",
+    "Evidence",
     "Fit",
-    "Known",
     "LinearHead",
     "Recipe",
     "Standardisation",
     "Task",
     "blend",
+    "clipped_temperature",
+    "default_temperature",
     "expected_calibration_error",
     "fit_columns",
     "load",
+    "margin",
     "reliability",
     "require_known",
     "rounded",
     "save",
-    "sensible",
-    "separation",
     "temperature",
-    "usual_temperature",
 ]

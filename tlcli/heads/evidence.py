@@ -11,12 +11,12 @@ from tlcli.features import Examples
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
 
-Again = Callable[[Moments | None, Examples], LinearHead]
+Refit = Callable[[Moments | None, Examples], LinearHead]
 """From the moments and the examples of the parent round, its head solved again."""
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Evidence:
     """The images of a round and what is left of the earlier ones."""
 
     moments: Moments | None
@@ -27,10 +27,10 @@ class Known:
     """Earlier images whose features are known: all of them, a few, or none."""
     parent: LinearHead | None = None
     """The head of the parent round; None in the first."""
-    again: Again | None = None
+    refit: Refit | None = None
     """Solves the parent's head again without some of its images, where that can be done."""
 
-    def without(self, new: NDArray[np.bool_], old: NDArray[np.bool_]) -> "Known":
+    def without(self, new: NDArray[np.bool_], old: NDArray[np.bool_]) -> "Evidence":
         """What would be known had the images of two masks never been seen.
 
         Args:
@@ -42,12 +42,12 @@ class Known:
             total = moments.subtract(total, moments_like(total, self.new.where(new)))
             total = moments.subtract(total, moments_like(total, self.old.where(old)))
         left, kept = self.new.where(~new), self.old.where(~old)
-        if old.any() and parent is not None and self.again is not None:
+        if old.any() and parent is not None and self.refit is not None:
             before = None
             if total is not None:
                 before = moments.subtract(total, moments_like(total, left))
-            parent = self.again(before, kept).ordered(parent.classes)
-        return Known(total, left, kept, parent, self.again)
+            parent = self.refit(before, kept).ordered(parent.classes)
+        return Evidence(total, left, kept, parent, self.refit)
 
 
 def moments_like(space: Moments, examples: Examples) -> Moments:
@@ -55,6 +55,6 @@ def moments_like(space: Moments, examples: Examples) -> Moments:
     return moments.of(examples.vectors, examples.labels, space.fingerprint, space.bits)
 
 
-Fit = Callable[[Known], LinearHead]
+Fit = Callable[[Evidence], LinearHead]
 """The head of a round from what is known. Called again without the held-out images when the round
 is validated: it depends on nothing else."""

@@ -13,7 +13,7 @@ from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
 
 
-def separation(head: LinearHead, moments: Moments) -> float:
+def margin(head: LinearHead, moments: Moments) -> float:
     """Mean over the classes of (logit of the class at its own mean − mean of the other logits)."""
     if len(head.classes) < 2:
         return 0.0
@@ -33,15 +33,15 @@ _SENSIBLE = (0.005, 1.0)
 """The same of any head: beyond, a temperature says how few images it was fitted to."""
 
 
-def usual_temperature(head: LinearHead, moments: Moments | None) -> float:
+def default_temperature(head: LinearHead, moments: Moments | None) -> float:
     """The temperature of a head that no image has tested; 1 without moments."""
-    unit = 0.0 if moments is None else separation(head, moments)
+    unit = 0.0 if moments is None else margin(head, moments)
     return USUAL * unit if unit > 0 else 1.0
 
 
-def sensible(temperature: float, head: LinearHead, moments: Moments | None) -> float:
+def clipped_temperature(temperature: float, head: LinearHead, moments: Moments | None) -> float:
     """A measured temperature, held within what is to be believed where moments can tell."""
-    unit = 0.0 if moments is None else separation(head, moments)
+    unit = 0.0 if moments is None else margin(head, moments)
     if unit <= 0:
         return temperature
     return min(max(temperature, _SENSIBLE[0] * unit), _SENSIBLE[1] * unit)

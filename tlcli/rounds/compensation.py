@@ -11,7 +11,7 @@ from tlcli.drift import Drift
 from tlcli.errors import DataError
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
-from tlcli.heads import Known
+from tlcli.heads import Evidence
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.intake import named
@@ -39,37 +39,43 @@ class Compensated:
     drift: Drift | None
     """How the others were estimated; None where there are none."""
 
-    def known(self, lens: Extractor) -> Known:
+    def evidence(self, extractor: Extractor) -> Evidence:
         """What the head is solved from."""
-        return Known(self.total, lens.view(self.examples), lens.view(lens.nothing()))
+        return Evidence(
+            self.total, extractor.project(self.examples), extractor.project(extractor.no_examples())
+        )
 
-    def memory(self, old: Memory, lens: Extractor, pixels: memory.Pixels) -> Memory:
+    def memory(self, old: Memory, extractor: Extractor, pixels: memory.Pixels) -> Memory:
         """The memory of the run on the new backbone."""
-        start = empty_memory(lens, MemoryOptions(old.setting, old.exemplars_per_class))
+        start = empty_memory(extractor, MemoryOptions(old.setting, old.exemplars_per_class))
         everything = self.examples.joined(self.carried)
         total = None if start.moments is None else self.total
-        learned = start.learned(everything, total, lens.engine, pixels)
+        learned = start.learned(everything, total, extractor.engine, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
         return replace(learned, ledger=ledger, exact=not gone)
 
 
 def compensate(
-    parent: Parent, lens: Extractor, at_hand: Examples, pixels: memory.Pixels, progress: Progress
+    parent: Parent,
+    extractor: Extractor,
+    at_hand: Examples,
+    pixels: memory.Pixels,
+    progress: Progress,
 ) -> Compensated:
     """The images of a run under its new backbone.
 
     Args:
         parent: the round on the old backbone.
-        lens: the new backbone.
+        extractor: the new backbone.
         at_hand: raw old features of the images whose pixels can be had.
         pixels: gives them.
         progress: told the phase of computing features.
     """
-    new = lens.features_of(at_hand, pixels, progress)
-    total = lens.moments(new)
+    new = extractor.features_of(at_hand, pixels, progress)
+    total = extractor.moments(new)
     missing = parent.memory.ledger.keys() - set(at_hand.hashes)
-    nothing = lens.nothing()
+    nothing = extractor.no_examples()
     if not missing:
         return Compensated(new, nothing, total, None)
     if parent.memory.moments is None:
@@ -78,27 +84,30 @@ def compensate(
         )
         complete = set(parent.round.classes) <= set(at_hand.labels)
         return Compensated(new, nothing, total if complete else None, None)
-    found = _drift(parent.lens, lens, at_hand, new)
+    found = _drift(parent.extractor, extractor, at_hand, new)
     kept = parent.memory.kept
     if kept is None or parent.memory.setting != "features":
-        rest = found.moments(_rest(parent, at_hand), lens.fingerprint, lens.bits)
+        rest = found.moments(_rest(parent, at_hand), extractor.fingerprint, extractor.bits)
         return _warned(
             Compensated(new, nothing, moments.add(total, rest), found), parent, len(missing)
         )
     raw = found
-    if lens.projection is not None:
+    if extractor.projection is not None:
         raw = _drift(
-            replace(parent.lens, projection=None), replace(lens, projection=None), at_hand, new
+            replace(parent.extractor, projection=None),
+            replace(extractor, projection=None),
+            at_hand,
+            new,
         )
     carried = raw.vectors(kept.where(np.array([key in missing for key in kept.hashes], bool)))
-    total = moments.add(total, lens.moments(carried))
+    total = moments.add(total, extractor.moments(carried))
     return _warned(Compensated(new, carried, total, raw), parent, len(missing))
 
 
 def _drift(before: Extractor, after: Extractor, old: Examples, new: Examples) -> Drift:
     """The map between the spaces in which the moments live."""
     held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT)
-    return drift.fit(before.view(old).vectors[:], after.view(new).vectors[:], held_out)
+    return drift.fit(before.project(old).vectors[:], after.project(new).vectors[:], held_out)
 
 
 def require_movable(parent: Parent, at_hand: Examples) -> None:
@@ -109,7 +118,7 @@ def require_movable(parent: Parent, at_hand: Examples) -> None:
     """
     learned = parent.memory
     missing = learned.ledger.keys() - set(at_hand.hashes)
-    if missing and learned.moments is not None and learned.engines - {parent.lens.engine}:
+    if missing and learned.moments is not None and learned.engines - {parent.extractor.engine}:
         raise DataError(
             "Expected all learned images, as their features came from another engine "
             f"({', '.join(sorted(learned.engines))}). Received: {len(missing)} are missing. Give "
@@ -122,7 +131,7 @@ def _rest(parent: Parent, at_hand: Examples) -> Moments:
     learned = parent.memory
     assert learned.moments is not None
     known = at_hand.where(np.array([key in learned.ledger for key in at_hand.hashes], bool))
-    return moments.subtract(learned.moments, parent.lens.moments(known), learned.exact)
+    return moments.subtract(learned.moments, parent.extractor.moments(known), learned.exact)
 
 
 def _warned(moved: Compensated, parent: Parent, missing: int) -> Compensated:

@@ -32,7 +32,7 @@ def read_files(parent: Parent, paths: Sequence[Path]) -> Collected:
         RunError: a file is damaged, or of another backbone.
         DataError: an image is in a file and in the run, and its features are not known.
     """
-    nothing = parent.lens.empty_moments()
+    nothing = parent.extractor.empty_moments()
     result = Collected(nothing, {}, frozenset(), True, 0)
     for path in paths:
         result = _joined(result, _new_part(parent, memory.load_file(path), path), path)
@@ -51,7 +51,7 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
         part = (
             moments.subtract(part, _moments_of(parent, content, again, path))
             if new
-            else (parent.lens.empty_moments())
+            else (parent.extractor.empty_moments())
         )
     return Collected(part, new, content.engines, exact, len(again))
 
@@ -66,12 +66,12 @@ def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path:
             f"{len(content.ledger)} images in {path} were learned before, and their features are "
             "not known here. Write the file again without them, or give the images as DATA."
         )
-    return parent.lens.moments(recalled.examples)
+    return parent.extractor.moments(recalled.examples)
 
 
 def _require_same_space(parent: Parent, given: Moments, path: Path) -> None:
     try:
-        moments.require_same_space(parent.lens.empty_moments(), given)
+        moments.require_same_space(parent.extractor.empty_moments(), given)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
 

@@ -6,8 +6,8 @@ from tlcli import heads, memory, strategies
 from tlcli.config import MemoryOptions
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
-from tlcli.heads import Known, LinearHead, Recipe
-from tlcli.heads.evidence import Again
+from tlcli.heads import Evidence, LinearHead, Recipe
+from tlcli.heads.evidence import Refit
 from tlcli.memory import Memory
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
 from tlcli.moments import Moments
@@ -22,7 +22,7 @@ class Parent:
     head: LinearHead
     recipe: Recipe
     memory: Memory
-    lens: Extractor
+    extractor: Extractor
 
     @staticmethod
     def of(run: Run, engine: str) -> "Parent":
@@ -47,12 +47,15 @@ class Parent:
         return self.round.manifest.strategy in (None, "merge", "joint")
 
     @property
-    def again(self) -> Again | None:
+    def refit(self) -> Refit | None:
         """Solves the head again without some images; None where the round's path matters."""
         if not self.round.manifest.exact:
             return None
-        fit, nothing = strategies.first(self.recipe), self.lens.view(self.lens.nothing())
-        return lambda total, old: fit(Known(total, nothing, old))
+        fit, nothing = (
+            strategies.first(self.recipe),
+            self.extractor.project(self.extractor.no_examples()),
+        )
+        return lambda total, old: fit(Evidence(total, nothing, old))
 
     def suggests(self, head: LinearHead, total: Moments | None) -> tuple[float, int] | None:
         """The temperature for the next head, and how many images are behind it.
@@ -62,26 +65,26 @@ class Parent:
         """
         if total is None or self.memory.moments is None:
             return self.head.temperature, len(self.memory.ledger)
-        before = heads.separation(self.head, self.memory.moments)
+        before = heads.margin(self.head, self.memory.moments)
         if before <= 0:
             return None
-        ratio = heads.separation(head, total) / before
+        ratio = heads.margin(head, total) / before
         return (self.head.temperature * ratio, len(self.memory.ledger)) if ratio > 0 else None
 
 
-def empty_memory(lens: Extractor, asked: MemoryOptions) -> Memory:
+def empty_memory(extractor: Extractor, asked: MemoryOptions) -> Memory:
     """The memory of a run that has learned no image yet."""
     per_class = asked.exemplars_per_class
     setting = asked.memory or ("moments" if per_class is None else "exemplars")
     if setting == "exemplars" and per_class is None:
         per_class = DEFAULT_EXEMPLARS
-    start = None if setting == "none" else lens.empty_moments()
-    return memory.empty(setting, per_class, start, lens.stored.width)
+    start = None if setting == "none" else extractor.empty_moments()
+    return memory.empty(setting, per_class, start, extractor.stored.width)
 
 
-def require_projection(recipe: Recipe, lens: Extractor) -> None:
+def require_projection(recipe: Recipe, extractor: Extractor) -> None:
     """Refuse a head that needs a projection in a run that has none."""
-    if heads.HEADS[recipe.head].projected and lens.projection is None:
+    if heads.HEADS[recipe.head].projected and extractor.projection is None:
         raise UsageError(
             f"Expected a run with a projection for the head {recipe.head}. Received: one without. "
             "The projection is chosen at `tlcli pretrain --projection`; use --head ridge."

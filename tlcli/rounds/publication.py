@@ -71,11 +71,11 @@ def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
         training=draft.training.content if draft.training else None,
     )
     with clock.phase("save"), files.saving(writer.run.path), writer.staging() as staged:
-        head, lens = draft.solution.head, draft.solution.lens
+        head, extractor = draft.solution.head, draft.solution.extractor
         heads.save(head, staged / "head.h5")
         memory.save(draft.memory, staged)
         if draft.config.keras_model and head.classes:
-            write_model(lens, head, staged / "model.keras")
+            write_model(extractor, head, staged / "model.keras")
         if draft.training is not None:
             _write_training(draft.training, staged)
         report = {key: value for key, value in result.to_json().items() if key != "seconds"}
@@ -107,14 +107,14 @@ def _write_training(summary: Summary, staged: Path) -> None:
             stream.write(drawn)
 
 
-def write_model(lens: Extractor, head: LinearHead, path: Path) -> None:
+def write_model(extractor: Extractor, head: LinearHead, path: Path) -> None:
     """Write backbone, projection and head as one Keras model."""
     plain = head.calibrated()
     projection = None
-    if lens.projection is not None:
-        projection = lens.projection.matrix(lens.stored.width)
+    if extractor.projection is not None:
+        projection = extractor.projection.matrix(extractor.stored.width)
     backbones.write_classifier(
-        lens.stored, plain.weights, plain.bias, plain.classes, path, projection
+        extractor.stored, plain.weights, plain.bias, plain.classes, path, projection
     )
 
 
@@ -124,7 +124,7 @@ def versions() -> dict[str, str]:
 
 
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
-    number, lens = writer.next_number, draft.solution.lens
+    number, extractor = writer.next_number, draft.solution.extractor
     return Manifest(
         round=number,
         parent=number - 1 if number > 1 else None,
@@ -132,9 +132,9 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         strategy=draft.strategy,
         head=draft.solution.recipe.head,
         head_options=draft.solution.recipe.options(),
-        backbone=lens.stored.name,
-        backbone_fingerprint=lens.stored.fingerprint,
-        projection=asdict(lens.projection) if lens.projection else None,
+        backbone=extractor.stored.name,
+        backbone_fingerprint=extractor.stored.fingerprint,
+        projection=asdict(extractor.projection) if extractor.projection else None,
         classes=draft.solution.registry,
         memory=draft.memory.setting,
         memory_sha256=draft.memory.digest,

@@ -62,17 +62,17 @@ def recall(
         if key in unknown
     ]
     if needed:
-        found = found.joined(parent.lens.features(needed, progress).examples)
+        found = found.joined(parent.extractor.features(needed, progress).examples)
     unknown = asked - set(found.hashes)
     if unknown and from_cache:
-        found = found.joined(parent.lens.cached({key: ledger[key] for key in sorted(unknown)}))
+        found = found.joined(parent.extractor.cached({key: ledger[key] for key in sorted(unknown)}))
     return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
 
 
 def _kept(parent: Parent, asked: Collection[str]) -> Examples:
     kept = parent.memory.kept
     if kept is None:
-        return parent.lens.nothing()
+        return parent.extractor.no_examples()
     return kept.where(np.array([key in asked for key in kept.hashes], bool))
 
 
@@ -83,7 +83,7 @@ def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:
     """
     memory = parent.memory
     if rebuilds(parent, recalled):
-        return parent.lens.moments(recalled.examples)
+        return parent.extractor.moments(recalled.examples)
     return memory.moments
 
 
@@ -101,7 +101,7 @@ def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple
         return old, with_same_bits(parent, recalled)
     engines = old.engines if recalled.kept else frozenset()
     if recalled.kept < len(recalled.examples):
-        engines |= {parent.lens.engine}
+        engines |= {parent.extractor.engine}
     moments = None if old.moments is None else before
     return replace(old, moments=moments, exact=True, engines=engines), recalled
 
@@ -112,7 +112,7 @@ def with_same_bits(parent: Parent, recalled: Recalled) -> Recalled:
     Those that the run keeps have them; those that are computed or cached have them where all came
     from the engine that is used now.
     """
-    if parent.memory.engines <= {parent.lens.engine}:
+    if parent.memory.engines <= {parent.extractor.engine}:
         return recalled
     kept = recalled.examples.take(range(recalled.kept))
     rest = recalled.examples.hashes[recalled.kept :]

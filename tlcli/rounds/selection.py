@@ -9,7 +9,7 @@ from typing import Any
 from tlcli import evaluation, heads
 from tlcli.config import HeadOptions, Progress
 from tlcli.errors import DataError, UsageError
-from tlcli.evaluation import Answers, Ask
+from tlcli.evaluation import HeldOutPredictions, ValidationScheme
 from tlcli.rounds.solution import Solution
 
 
@@ -29,7 +29,7 @@ class Choice:
     """The best head, its answers about images it has not learned, and what it was compared to."""
 
     solution: Solution
-    answers: Answers
+    answers: HeldOutPredictions
     candidates: tuple[Candidate, ...] = ()
     """The best first; empty where nothing was compared."""
 
@@ -75,7 +75,7 @@ def candidates(
 def best_head(
     names: Sequence[str],
     solve: Callable[[str], Solution],
-    ask: Ask,
+    scheme: ValidationScheme,
     old_too: bool,
     progress: Progress,
 ) -> Choice:
@@ -84,7 +84,7 @@ def best_head(
     Args:
         names: of the heads, the simplest first.
         solve: a head of this name on all images.
-        ask: how images are held out.
+        scheme: how images are held out.
         old_too: whether images of earlier rounds are held out too.
         progress: told the phase "choosing a head".
 
@@ -96,7 +96,7 @@ def best_head(
         progress("choosing a head", done, len(names))
         start = time.perf_counter()
         solution = solve(name)
-        answers = solution.held_out(ask, old_too)
+        answers = solution.held_out(scheme, old_too)
         if not len(answers.true):
             raise DataError(
                 "Expected at least two images of a class with --head auto. Received: one of each, "

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from tlcli import evaluation, heads
 from tlcli.config import Progress
 from tlcli.errors import DataError
-from tlcli.evaluation import Answers, Ask, Validation
+from tlcli.evaluation import HeldOutPredictions, Validation, ValidationScheme
 from tlcli.extractor import Extractor
-from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.rounds.intake import require_known_classes, scan
 from tlcli.runs import RegisteredClass
 
@@ -33,36 +33,38 @@ class Calibration:
 class Solution:
     """The head of a round, with all that it was solved from."""
 
-    lens: Extractor
+    extractor: Extractor
     recipe: Recipe
     fit: Fit
-    known: Known
+    evidence: Evidence
     """As heads see it: features through the projection."""
     registry: tuple[RegisteredClass, ...]
     head: LinearHead
 
     @staticmethod
     def of(
-        lens: Extractor,
+        extractor: Extractor,
         recipe: Recipe,
         fit: Fit,
-        known: Known,
+        evidence: Evidence,
         registry: tuple[RegisteredClass, ...],
     ) -> "Solution":
         """Solve the head; its columns are in the order of the registry."""
         names = tuple(entry.name for entry in registry)
-        return Solution(lens, recipe, fit, known, registry, fit(known).ordered(names))
+        return Solution(extractor, recipe, fit, evidence, registry, fit(evidence).ordered(names))
 
-    def held_out(self, ask: Ask, old_too: bool) -> Answers:
+    def held_out(self, scheme: ValidationScheme, old_too: bool) -> HeldOutPredictions:
         """What the head says of images when it is solved without them.
 
         Args:
-            ask: how images are held out.
+            scheme: how images are held out.
             old_too: whether earlier images are held out too.
         """
-        return ask(self.fit, self.known, self.head.classes, old_too)
+        return scheme(self.fit, self.evidence, self.head.classes, old_too)
 
-    def on_test(self, test: str, learned: Collection[str], progress: Progress) -> Answers:
+    def on_test(
+        self, test: str, learned: Collection[str], progress: Progress
+    ) -> HeldOutPredictions:
         """What the head says of images that the user set aside.
 
         Args:
@@ -75,7 +77,7 @@ class Solution:
         """
         listing = scan(test, progress)
         require_known_classes(listing, self.head.classes, "Leave them out of --test.")
-        taken = {*learned, *self.known.new.hashes}
+        taken = {*learned, *self.evidence.new.hashes}
         aside = [image for image in listing.images if image.sha256 not in taken]
         if len(aside) < len(listing.images):
             log.warning(
@@ -88,7 +90,7 @@ class Solution:
                 f"Expected images in --test that the run does not learn. Received: {test}, all of "
                 "whose images it learns. Set other images aside."
             )
-        found = self.lens.features(aside, progress)
+        found = self.extractor.features(aside, progress)
         if left_out := (*listing.skipped, *found.skipped):
             log.warning(
                 "%d images of --test were left out, the first is %s (%s)",
@@ -96,9 +98,13 @@ class Solution:
                 left_out[0].path,
                 left_out[0].reason,
             )
-        return evaluation.on_test(self.head, self.known.parent, self.lens.view(found.examples))
+        return evaluation.on_test(
+            self.head, self.evidence.parent, self.extractor.project(found.examples)
+        )
 
-    def calibrated(self, answers: Answers, carried: tuple[float, int] | None) -> "Calibrated":
+    def calibrated(
+        self, answers: HeldOutPredictions, carried: tuple[float, int] | None
+    ) -> "Calibrated":
         """The same with a temperature.
 
         Args:
@@ -108,15 +114,15 @@ class Solution:
         """
         count = len(answers.true)
         if not count:
-            usual = heads.usual_temperature(self.head, self.known.moments)
+            usual = heads.default_temperature(self.head, self.evidence.moments)
             return self.with_temperature(answers, usual if carried is None else carried[0])
         measured = heads.temperature(answers.logits, answers.columns)
-        measured = heads.sensible(measured, self.head, self.known.moments)
+        measured = heads.clipped_temperature(measured, self.head, self.evidence.moments)
         if carried is not None:
             measured = heads.blend((measured, count), carried)
         return self.with_temperature(answers, measured)
 
-    def with_temperature(self, answers: Answers, temperature: float) -> "Calibrated":
+    def with_temperature(self, answers: HeldOutPredictions, temperature: float) -> "Calibrated":
         """The same with a temperature that is given."""
         temperature = heads.rounded(temperature)
         before, after = (
@@ -127,12 +133,12 @@ class Solution:
         return Calibrated(replace(self, head=head), figures)
 
 
-def ask_for(lens: Extractor, ask: Ask) -> Ask:
+def scheme_for(extractor: Extractor, scheme: ValidationScheme) -> ValidationScheme:
     """How images are held out from heads on this backbone.
 
     A backbone that was trained here has learned all images but those that a content hash holds out.
     """
-    return evaluation.by_holdout if lens.stored.trained else ask
+    return evaluation.hold_out if extractor.stored.trained else scheme
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +150,7 @@ class Calibrated:
 
     def validation(
         self,
-        held_out: Answers,
+        held_out: HeldOutPredictions,
         test: str | None,
         learned: Collection[str],
         number: int,

@@ -11,7 +11,7 @@ from tlcli.config import FinetuneConfig, PretrainConfig, Progress, TrainingOptio
 from tlcli.drift import Drift
 from tlcli.errors import StorageError, UsageError
 from tlcli.runs import Round, Writer
-from tlcli.training import Course, Keeper, Setting
+from tlcli.training import Checkpoints, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split
 from tlcli.training.tensorboard import watch_with
 
@@ -36,15 +36,15 @@ def identity_of(
         **unfreeze,
         "engine": config.engine,
         "classes": list(classes),
-        "images": f"{len(split.learned.pictures)}+{len(split.held_out.pictures)}, "
+        "images": f"{len(split.learned.source)}+{len(split.held_out.source)}, "
         f"sha256 {split.digest[:16]}",
         **backbones.versions(_LIBRARIES),
     }
 
 
-def checkpoints_of(writer: Writer, identity: Mapping[str, Any]) -> Keeper:
+def checkpoints_of(writer: Writer, identity: Mapping[str, Any]) -> Checkpoints:
     """Where the training state of a run is kept."""
-    return Keeper(writer.run.training_folder, identity)
+    return Checkpoints(writer.run.training_folder, identity)
 
 
 def training_setup(
@@ -52,11 +52,11 @@ def training_setup(
     model: Any,
     layers: Sequence[Sequence[str]],
     statistics: bool,
-    kept: Keeper,
+    kept: Checkpoints,
     progress: Progress,
-) -> Setting:
+) -> TrainingSetup:
     """What `training.fit` is told."""
-    return Setting(
+    return TrainingSetup(
         model,
         layers,
         statistics,
@@ -101,24 +101,24 @@ class Summary:
     """A JSON object a line, an epoch each."""
 
 
-def summary_of(course: Course, digest: str, drift: Drift | None = None) -> Summary:
+def summary_of(history: TrainingHistory, digest: str, drift: Drift | None = None) -> Summary:
     """The training of a round.
 
     Args:
-        course: how it went.
+        history: how it went.
         digest: of the images that were at hand, see `digest_of`.
         drift: how the memory of images that are gone was carried over.
     """
     content = {
-        "epochs": len(course.epochs),
-        "best_epoch": course.best,
-        "lr": course.peak,
-        "validation_accuracy_before": course.start.accuracy,
-        "validation_accuracy": course.kept.accuracy,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best,
+        "lr": history.peak,
+        "validation_accuracy_before": history.start.accuracy,
+        "validation_accuracy": history.kept.accuracy,
         "images_sha256": digest,
         "drift": {"r2": drift.r2, "images": drift.images} if drift else None,
     }
-    return Summary(content, training.lines_of(course.epochs))
+    return Summary(content, training.lines_of(history.epochs))
 
 
 def same_images(current: Round, digest: str) -> bool:

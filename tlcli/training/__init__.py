@@ -13,9 +13,17 @@ blocks        which layers learn
 
 from tlcli.training.augmentation import PRESETS, SHEETS, augmenter, require_known
 from tlcli.training.blocks import ALL, blocks_to_train
-from tlcli.training.checkpoint import METRICS, ROUND, Course, Epoch, Keeper, Measured, lines_of
-from tlcli.training.fitting import Setting, fit, fit_without_labels
-from tlcli.training.pictures import Pictures
+from tlcli.training.checkpoint import (
+    METRICS,
+    ROUND,
+    Checkpoints,
+    Epoch,
+    Score,
+    TrainingHistory,
+    lines_of,
+)
+from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
+from tlcli.training.image_source import ImageSource
 from tlcli.training.supervised import Examples, Teacher
 
 __all__ = [
@@ -24,14 +32,14 @@ __all__ = [
     "PRESETS",
     "ROUND",
     "SHEETS",
-    "Course",
+    "Checkpoints",
     "Epoch",
     "Examples",
-    "Keeper",
-    "Measured",
-    "Pictures",
-    "Setting",
+    "ImageSource",
+    "Score",
     "Teacher",
+    "TrainingHistory",
+    "TrainingSetup",
     "augmenter",
     "blocks_to_train",
     "fit",

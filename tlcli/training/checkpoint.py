@@ -33,7 +33,7 @@ Arrays = list[NDArray[Any]]
 
 
 @dataclass(frozen=True, order=True)
-class Measured:
+class Score:
     """A state is better with a higher accuracy, and among equals with a smaller loss."""
 
     accuracy: float
@@ -59,16 +59,16 @@ class Epoch:
     images_per_second: float
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> Score:
         """On the held-out images."""
-        return Measured(self.validation_accuracy, -self.validation_loss)
+        return Score(self.validation_accuracy, -self.validation_loss)
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingHistory:
     """How far training is. With the values of the variables, all that the next step depends on."""
 
-    start: Measured
+    start: Score
     """Before the first step."""
     peak: float
     """Largest learning rate of the head."""
@@ -84,24 +84,24 @@ class Course:
     seconds: float = 0.0
 
     @property
-    def kept(self) -> Measured:
+    def kept(self) -> Score:
         """The figures of the weights that are kept."""
         return self.epochs[self.best - 1].measured if self.best else self.start
 
 
 @dataclass(frozen=True)
-class Keeper:
+class Checkpoints:
     """Where the state of one training is kept."""
 
     folder: Path
     identity: Mapping[str, Any]
     """All that decides the result, as JSON values: a state of another training is not continued."""
 
-    def save(self, course: Course, variables: Arrays, best: Arrays, fresh: bool) -> None:
+    def save(self, history: TrainingHistory, variables: Arrays, best: Arrays, fresh: bool) -> None:
         """Replace the state.
 
         Args:
-            course: how far training is.
+            history: how far training is.
             variables: values of all variables that a step changes.
             best: the weights of the best epoch.
             fresh: whether `best` changed since the last call.
@@ -117,7 +117,7 @@ class Keeper:
             written["best"] = self._write("best", best)
         else:
             written["best"] = known["files"]["best"]
-        content = {"format": FORMAT, "identity": self.identity, "course": asdict(course)}
+        content = {"format": FORMAT, "identity": self.identity, "course": asdict(history)}
         content = json.loads(json.dumps({**content, "files": written}))
         files.write_json(self.folder / STATE, {**content, "sha256": _digest(content)})
         kept = {entry["file"] for entry in written.values()}
@@ -125,9 +125,9 @@ class Keeper:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
         with files.written(self.folder / METRICS) as stream:
-            stream.write(lines_of(course.epochs))
+            stream.write(lines_of(history.epochs))
 
-    def load(self) -> tuple[Course, Arrays, Arrays] | None:
+    def load(self) -> tuple[TrainingHistory, Arrays, Arrays] | None:
         """The course, the variables and the best weights; None where nothing was saved.
 
         Raises:
@@ -216,11 +216,11 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _course(content: dict[str, Any]) -> Course:
-    course = Course(**content)
+def _course(content: dict[str, Any]) -> TrainingHistory:
+    history = TrainingHistory(**content)
     return replace(
-        course,
-        start=Measured(**content["start"]),
+        history,
+        start=Score(**content["start"]),
         epochs=tuple(Epoch(**entry) for entry in content["epochs"]),
     )
 

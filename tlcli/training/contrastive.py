@@ -15,7 +15,8 @@ from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.errors import UsageError
 from tlcli.training import augmentation
-from tlcli.training.checkpoint import Measured
+from tlcli.training.checkpoint import Score
+from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import (
     Check,
     Columns,
@@ -25,7 +26,6 @@ from tlcli.training.learner import (
     moving,
     random_states,
 )
-from tlcli.training.pictures import Pictures, Pixels
 
 TEMPERATURE = 0.2
 PROJECTION = 128
@@ -107,7 +107,7 @@ def nt_xent(first: Any, second: Any, temperature: float) -> tuple[Any, Any]:
 def learner(
     model: Any,
     layers: Sequence[Sequence[str]],
-    held_out: Pictures,
+    held_out: ImageSource,
     options: TrainingOptions,
     batch_size: int,
 ) -> Learner:
@@ -159,8 +159,8 @@ def _step(
 
 
 def _measure(
-    model: Any, projector: Projector, held_out: Pictures, seed: int, batch_size: int
-) -> Callable[[Check], Measured]:
+    model: Any, projector: Projector, held_out: ImageSource, seed: int, batch_size: int
+) -> Callable[[Check], Score]:
     """The same views of the same images after each epoch."""
     import tensorflow as tf
 
@@ -176,7 +176,7 @@ def _measure(
 
     epochs = itertools.count(1)
 
-    def measure(check: Check) -> Measured:
+    def measure(check: Check) -> Score:
         for state, value in zip(changes.generators, begin, strict=True):
             state.assign(value)
         losses, shares, vectors = [], [], []
@@ -189,7 +189,7 @@ def _measure(
             check()
         if next(epochs) > GRACE:
             _require_spread(np.concatenate(vectors))
-        return Measured(sum(shares) / len(held_out), -sum(losses) / len(held_out))
+        return Score(sum(shares) / len(held_out), -sum(losses) / len(held_out))
 
     return measure
 

@@ -12,10 +12,10 @@ from tlcli.config import Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, contrastive, loop, supervised
-from tlcli.training.checkpoint import Course, Keeper
+from tlcli.training.checkpoint import Checkpoints, TrainingHistory
+from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import begin_statistics, training_mode
-from tlcli.training.loop import Job, Watch
-from tlcli.training.pictures import Pictures, Pixels
+from tlcli.training.loop import Callback, Job
 from tlcli.training.supervised import Examples, Network, SoftmaxTop, Teacher
 
 SUPERVISED_BATCH = 32
@@ -26,7 +26,7 @@ LEAST_CONTRASTIVE = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class TrainingSetup:
     """What both trainings are told."""
 
     model: Any
@@ -36,19 +36,19 @@ class Setting:
     statistics: bool
     """Whether BatchNormalization learns its statistics."""
     options: TrainingOptions
-    keeper: Keeper
+    checkpoints: Checkpoints
     resume: bool
-    watch: Watch
+    callback: Callback
     progress: Progress
 
 
 def fit(
-    setting: Setting,
+    setting: TrainingSetup,
     start: LinearHead,
     learned: Examples,
     held_out: Examples,
     teacher: Teacher | None = None,
-) -> tuple[LinearHead, Course]:
+) -> tuple[LinearHead, TrainingHistory]:
     """Train layers of a backbone together with its head.
 
     Args:
@@ -63,22 +63,24 @@ def fit(
         UsageError: the batch is larger than the data, or the loss is no longer finite.
         StorageError: the state cannot be saved.
     """
-    size = _batch_size(setting.options, len(learned.pictures), SUPERVISED_BATCH)
-    if not len(held_out.pictures):
+    size = _batch_size(setting.options, len(learned.source), SUPERVISED_BATCH)
+    if not len(held_out.source):
         raise DataError(
             "Expected enough images to hold some out for validation. Received: "
-            f"{len(learned.pictures)} in {len(start.classes)} classes, of which none is held out. "
+            f"{len(learned.source)} in {len(start.classes)} classes, of which none is held out. "
             "Add images."
         )
-    with _training(setting, learned.pictures):
-        top = SoftmaxTop.of(start, _usual_length(setting, learned.pictures))
+    with _training(setting, learned.source):
+        top = SoftmaxTop.of(start, _usual_length(setting, learned.source))
         network = Network(setting.model, top, setting.layers)
         learner = supervised.learner(network, held_out, setting.options, teacher)
-        course = loop.train(learner, _job(setting, learned.pictures, learned.columns, size))
-    return top.head(), course
+        history = loop.train(learner, _job(setting, learned.source, learned.columns, size))
+    return top.head(), history
 
 
-def fit_without_labels(setting: Setting, learned: Pictures, held_out: Pictures) -> Course:
+def fit_without_labels(
+    setting: TrainingSetup, learned: ImageSource, held_out: ImageSource
+) -> TrainingHistory:
     """Train a backbone by SimCLR.
 
     Raises:
@@ -100,21 +102,21 @@ def fit_without_labels(setting: Setting, learned: Pictures, held_out: Pictures) 
         return loop.train(learner, _job(setting, learned, columns, size))
 
 
-def _job(setting: Setting, pictures: Pictures, columns: Any, batch_size: int) -> Job:
+def _job(setting: TrainingSetup, source: ImageSource, columns: Any, batch_size: int) -> Job:
     return Job(
-        pictures,
+        source,
         columns,
         setting.options,
         batch_size,
-        setting.keeper,
+        setting.checkpoints,
         setting.resume,
-        setting.watch,
+        setting.callback,
         setting.progress,
     )
 
 
 @contextmanager
-def _training(setting: Setting, learned: Pictures) -> Iterator[None]:
+def _training(setting: TrainingSetup, learned: ImageSource) -> Iterator[None]:
     """The backbone as it is while it is trained."""
     options, model = setting.options, setting.model
     augmentation.require_known(options.augment)
@@ -127,10 +129,10 @@ def _training(setting: Setting, learned: Pictures) -> Iterator[None]:
         yield
 
 
-def _some(pictures: Pictures) -> Pixels:
+def _some(source: ImageSource) -> Pixels:
     """At most 64 images, evenly spaced."""
-    rows = np.linspace(0, len(pictures) - 1, min(len(pictures), 64)).astype(np.intp)
-    (pixels,) = pictures.batches(rows, len(rows))
+    rows = np.linspace(0, len(source) - 1, min(len(source), 64)).astype(np.intp)
+    (pixels,) = source.batches(rows, len(rows))
     return pixels
 
 
@@ -154,8 +156,8 @@ def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
     return options.batch_size
 
 
-def _usual_length(setting: Setting, pictures: Pictures) -> float:
+def _usual_length(setting: TrainingSetup, source: ImageSource) -> float:
     """The mean length of the features of some images."""
     model = setting.model
-    features = supervised.inference(model)(_some(pictures)).numpy()
+    features = supervised.inference(model)(_some(source)).numpy()
     return float(np.linalg.norm(features, axis=1).mean())

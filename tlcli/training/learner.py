@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import TrainingOptions
-from tlcli.training.checkpoint import Arrays, Measured
-from tlcli.training.pictures import Pixels
+from tlcli.training.checkpoint import Arrays, Score
+from tlcli.training.image_source import Pixels
 
 Columns = NDArray[np.int64]
 Check = Callable[[], None]
@@ -29,7 +29,7 @@ class Learner:
     step: Callable[[Pixels, Columns, float], tuple[float, float]]
     """(images, class columns, learning rate of the head) → mean loss and share of right answers,
     before the weights moved."""
-    measure: Callable[[Check], Measured]
+    measure: Callable[[Check], Score]
     """On held-out images."""
     weights: Sequence[Any]
     """The variables that are the result."""

@@ -18,16 +18,16 @@ from tlcli.config import Progress, TrainingOptions
 from tlcli.errors import UsageError
 from tlcli.signals import Waiting
 from tlcli.training import schedule
-from tlcli.training.checkpoint import Arrays, Course, Epoch, Keeper, Measured
+from tlcli.training.checkpoint import Arrays, Checkpoints, Epoch, Score, TrainingHistory
+from tlcli.training.image_source import ImageSource
 from tlcli.training.learner import Columns, Learner
-from tlcli.training.pictures import Pictures
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_SAVES = 300.0
 """Within an epoch; the state is saved at the end of each epoch too."""
 
-Watch = Callable[[Epoch], None]
+Callback = Callable[[Epoch], None]
 """Told of each epoch."""
 
 
@@ -35,18 +35,18 @@ Watch = Callable[[Epoch], None]
 class Job:
     """What is learned from, how, and where the state is kept."""
 
-    pictures: Pictures
+    source: ImageSource
     columns: Columns
     """(n,) class columns; zeros where there are no labels."""
     options: TrainingOptions
     batch_size: int
-    keeper: Keeper
+    checkpoints: Checkpoints
     resume: bool
-    watch: Watch
+    callback: Callback
     progress: Progress
 
 
-def train(learner: Learner, job: Job) -> Course:
+def train(learner: Learner, job: Job) -> TrainingHistory:
     """Train until the last epoch or until nothing improves; the weights end as the best ones.
 
     A signal to stop waits for the end of the step, then the state is saved.
@@ -60,7 +60,7 @@ def train(learner: Learner, job: Job) -> Course:
         while not loop.finished:
             loop.epoch()
     learner.set_result(loop.best)
-    return loop.course
+    return loop.history
 
 
 @dataclass
@@ -68,7 +68,7 @@ class _Loop:
     learner: Learner
     job: Job
     waiting: Waiting
-    course: Course
+    history: TrainingHistory
     best: Arrays
     fresh: bool = True
     """Whether `best` has not been saved yet."""
@@ -78,34 +78,34 @@ class _Loop:
     @staticmethod
     def begin(learner: Learner, job: Job, waiting: Waiting) -> "_Loop":
         """From the saved state, or from the start."""
-        if job.resume and not job.keeper.outdated and (found := job.keeper.load()):
-            course, values, best = found
-            _require_no_fewer(job.options.epochs, len(course.epochs))
+        if job.resume and not job.checkpoints.outdated and (found := job.checkpoints.load()):
+            history, values, best = found
+            _require_no_fewer(job.options.epochs, len(history.epochs))
             learner.restore(values)
-            log.info("continuing after epoch %d, step %d", len(course.epochs), course.steps)
-            return _Loop(learner, job, waiting, course, best, False, time.monotonic())
-        if job.keeper.exists:
+            log.info("continuing after epoch %d, step %d", len(history.epochs), history.steps)
+            return _Loop(learner, job, waiting, history, best, False, time.monotonic())
+        if job.checkpoints.exists:
             reason = "it started from another round" if job.resume else "--resume continues one"
             log.warning("an interrupted training is given up: %s", reason)
-            job.keeper.discard()
-        start = Measured(0.0, 0.0)
+            job.checkpoints.discard()
+        start = Score(0.0, 0.0)
         if learner.keeps_best:
             start = learner.measure(lambda: waiting.deliver(lambda: None))
         peak = job.options.lr or _found_rate(learner, job, waiting)
-        course = Course(start, peak)
-        return _Loop(learner, job, waiting, course, learner.result(), True, time.monotonic())
+        history = TrainingHistory(start, peak)
+        return _Loop(learner, job, waiting, history, learner.result(), True, time.monotonic())
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing more to train."""
-        done, options = len(self.course.epochs), self.job.options
-        stopped = self.learner.keeps_best and done - self.course.best >= options.patience
+        done, options = len(self.history.epochs), self.job.options
+        stopped = self.learner.keeps_best and done - self.history.best >= options.patience
         return stopped or done >= options.epochs
 
     @property
     def steps(self) -> int:
         """Of an epoch."""
-        batches = len(self.job.pictures) / self.job.batch_size
+        batches = len(self.job.source) / self.job.batch_size
         return math.floor(batches) if self.learner.whole_batches else math.ceil(batches)
 
     def epoch(self) -> None:
@@ -115,25 +115,27 @@ class _Loop:
         measured = self.learner.measure(self._pause)
         entry = self._entry(measured, time.monotonic() - began)
         self._close(entry)
-        self.job.watch(entry)
+        self.job.callback(entry)
         self._save()
 
     def _close(self, entry: Epoch) -> None:
         """Add an epoch to the course, and keep its weights where they are the best so far."""
-        course = self.course
-        better = not course.best or not self.learner.keeps_best or entry.measured > course.kept
+        history = self.history
+        better = not history.best or not self.learner.keeps_best or entry.measured > history.kept
         if better:
             self.best, self.fresh = self.learner.result(), True
-        number = entry.epoch if better else course.best
-        self.course = Course(course.start, course.peak, (*course.epochs, entry), number)
+        number = entry.epoch if better else history.best
+        self.history = TrainingHistory(
+            history.start, history.peak, (*history.epochs, entry), number
+        )
 
     def _learn(self) -> None:
         job, order = self.job, self._order()
-        phase = f"epoch {len(self.course.epochs) + 1}/{job.options.epochs}{self._so_far}"
-        done = min(self.course.steps * job.batch_size, len(order))
+        phase = f"epoch {len(self.history.epochs) + 1}/{job.options.epochs}{self._so_far}"
+        done = min(self.history.steps * job.batch_size, len(order))
         job.progress(phase, done, len(order))
         began = time.monotonic()
-        for pixels in job.pictures.batches(order[done:], job.batch_size):
+        for pixels in job.source.batches(order[done:], job.batch_size):
             columns = job.columns[order[done : done + len(pixels)]]
             loss, hits = self.learner.step(pixels, columns, self.rate)
             done += len(pixels)
@@ -147,55 +149,55 @@ class _Loop:
 
     def _order(self) -> NDArray[np.intp]:
         """The rows of the images in the order of this epoch: a function of (seed, epoch) alone."""
-        seed = [self.job.options.seed, len(self.course.epochs) + 1]
-        order = np.random.default_rng(seed).permutation(len(self.job.pictures))
+        seed = [self.job.options.seed, len(self.history.epochs) + 1]
+        order = np.random.default_rng(seed).permutation(len(self.job.source))
         return order[: self.steps * self.job.batch_size]
 
     @property
     def _so_far(self) -> str:
         """The figures of the last epoch, for those who watch."""
-        if not self.course.epochs:
+        if not self.history.epochs:
             return ""
-        last = self.course.epochs[-1]
+        last = self.history.epochs[-1]
         return f": loss {last.loss:.3f}, held-out accuracy {last.validation_accuracy:.1%} before it"
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""
-        course, epochs = self.course, self.job.options.epochs
-        step = len(course.epochs) * self.steps + course.steps
-        return schedule.rate_at(step, epochs * self.steps, course.peak)
+        history, epochs = self.history, self.job.options.epochs
+        step = len(history.epochs) * self.steps + history.steps
+        return schedule.rate_at(step, epochs * self.steps, history.peak)
 
     def _count(self, loss: float, hits: float, images: int, seconds: float) -> None:
-        course = self.course
+        history = self.history
         if not math.isfinite(loss):
-            number, step = len(course.epochs) + 1, course.steps + 1
-            kept = "The last saved state is kept; b" if self.job.keeper.exists else "B"
+            number, step = len(history.epochs) + 1, history.steps + 1
+            kept = "The last saved state is kept; b" if self.job.checkpoints.exists else "B"
             raise UsageError(
                 f"Expected a finite loss. Received: {loss} in epoch {number} at step {step}. "
-                f"{kept}egin anew with a smaller --lr than {course.peak:g}."
+                f"{kept}egin anew with a smaller --lr than {history.peak:g}."
             )
-        self.course = replace(
-            course,
-            steps=course.steps + 1,
-            loss=course.loss + loss * images,
-            hits=course.hits + hits * images,
-            seconds=course.seconds + seconds,
+        self.history = replace(
+            history,
+            steps=history.steps + 1,
+            loss=history.loss + loss * images,
+            hits=history.hits + hits * images,
+            seconds=history.seconds + seconds,
         )
 
-    def _entry(self, measured: Measured, seconds: float) -> Epoch:
+    def _entry(self, measured: Score, seconds: float) -> Epoch:
         """The figures of the epoch whose steps are done."""
-        course, images = self.course, len(self._order())
-        last = replace(course, steps=course.steps - 1)
+        history, images = self.history, len(self._order())
+        last = replace(history, steps=history.steps - 1)
         entry = Epoch(
-            epoch=len(course.epochs) + 1,
-            lr=replace(self, course=last).rate,
-            loss=course.loss / images,
-            accuracy=course.hits / images,
+            epoch=len(history.epochs) + 1,
+            lr=replace(self, history=last).rate,
+            loss=history.loss / images,
+            accuracy=history.hits / images,
             validation_loss=-measured.negative_loss,
             validation_accuracy=measured.accuracy,
-            seconds=round(course.seconds + seconds, 3),
-            images_per_second=round(images / course.seconds, 1),
+            seconds=round(history.seconds + seconds, 3),
+            images_per_second=round(images / history.seconds, 1),
         )
         log.info(
             "epoch %d: loss %.4f, validation loss %.4f, validation accuracy %.4f, %.0f images/s",
@@ -213,7 +215,7 @@ class _Loop:
 
     def _leave(self) -> None:
         self._save()
-        epochs, steps = len(self.course.epochs), self.course.steps
+        epochs, steps = len(self.history.epochs), self.history.steps
         log.warning(
             "the training is kept as it is after epoch %d and %d steps; the same command with "
             "--resume goes on from there",
@@ -222,7 +224,7 @@ class _Loop:
         )
 
     def _save(self) -> None:
-        self.job.keeper.save(self.course, self.learner.values(), self.best, self.fresh)
+        self.job.checkpoints.save(self.history, self.learner.values(), self.best, self.fresh)
         self.fresh, self.saved = False, time.monotonic()
 
 
@@ -237,10 +239,10 @@ def _require_no_fewer(epochs: int, done: int) -> None:
 def _found_rate(learner: Learner, job: Job, waiting: Waiting) -> float:
     """The learning rate that a range test finds; weights and random states are as before."""
     before = learner.values()
-    order = np.random.default_rng([job.options.seed, 0]).permutation(len(job.pictures))
+    order = np.random.default_rng([job.options.seed, 0]).permutation(len(job.source))
     needed = schedule.SEARCH_STEPS * job.batch_size
     rows = np.resize(order, needed)
-    batches = job.pictures.batches(rows, job.batch_size)
+    batches = job.source.batches(rows, job.batch_size)
     done = 0
 
     def loss_at(rate: float) -> float:

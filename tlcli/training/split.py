@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli import images, memory
 from tlcli.config import Progress
-from tlcli.training import Examples, Pictures
+from tlcli.training import Examples, ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class Split:
     @cached_property
     def _places(self) -> dict[str, tuple[NDArray[np.uint8], int]]:
         return {
-            key: (part.pictures.decoded, row)
+            key: (part.source.decoded, row)
             for part in (self.learned, self.held_out)
-            if part.pictures.decoded is not None
-            for row, key in enumerate(part.pictures.hashes)
+            if part.source.decoded is not None
+            for row, key in enumerate(part.source.hashes)
         }
 
 
@@ -73,6 +73,6 @@ def split_images(
 
     def part(mask: NDArray[np.bool_]) -> Examples:
         chosen = [key for key, wanted in zip(hashes, mask, strict=True) if wanted]
-        return Examples(Pictures.of(chosen, load, size, progress), columns[mask])
+        return Examples(ImageSource.of(chosen, load, size, progress), columns[mask])
 
     return Split(part(~held_out), part(held_out), digest, load)

@@ -11,7 +11,8 @@ from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation
-from tlcli.training.checkpoint import Measured
+from tlcli.training.checkpoint import Score
+from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import (
     Check,
     Columns,
@@ -22,7 +23,6 @@ from tlcli.training.learner import (
     moving,
     random_states,
 )
-from tlcli.training.pictures import Pictures, Pixels
 
 MEASURED_AT_ONCE = 64
 """Images of a forward pass."""
@@ -32,7 +32,7 @@ MEASURED_AT_ONCE = 64
 class Examples:
     """Images with the columns of their classes."""
 
-    pictures: Pictures
+    source: ImageSource
     columns: Columns
     """(n,)"""
 
@@ -112,8 +112,8 @@ def learner(
     changes = augmentation.augmenter(options.augment, options.seed)
     infer = inference(network.model)
 
-    def measure(check: Check) -> Measured:
-        features = all_features(infer, held_out.pictures, check)
+    def measure(check: Check) -> Score:
+        features = all_features(infer, held_out.source, check)
         return measured(network.top.head().logits(features), held_out.columns)
 
     slots = [variable for group in groups for variable in group.optimizer.variables]
@@ -125,20 +125,20 @@ def learner(
     )
 
 
-def measured(logits: NDArray[np.float32], columns: Columns) -> Measured:
+def measured(logits: NDArray[np.float32], columns: Columns) -> Score:
     """Accuracy and mean cross-entropy."""
     from scipy.special import log_softmax
 
     given = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(columns)), columns]
-    return Measured(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
+    return Score(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
 
 
 def all_features(
-    infer: Callable[[Any], Any], pictures: Pictures, check: Check
+    infer: Callable[[Any], Any], source: ImageSource, check: Check
 ) -> NDArray[np.float32]:
     """Features (n, D) of images, a batch at a time."""
     found = []
-    for pixels in pictures.batches(np.arange(len(pictures)), MEASURED_AT_ONCE):
+    for pixels in source.batches(np.arange(len(source)), MEASURED_AT_ONCE):
         found.append(infer(pixels).numpy())
         check()
     return np.concatenate(found)

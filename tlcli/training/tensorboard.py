@@ -15,7 +15,7 @@ def watch_with(folder: Path | None) -> Callable[[Epoch], None]:
 
     writer = tf.summary.create_file_writer(str(folder))
 
-    def watch(epoch: Epoch) -> None:
+    def callback(epoch: Epoch) -> None:
         figures = asdict(epoch)
         number = figures.pop("epoch")
         with writer.as_default(step=number):
@@ -23,4 +23,4 @@ def watch_with(folder: Path | None) -> Callable[[Epoch], None]:
                 tf.summary.scalar(name, value)
         writer.flush()
 
-    return watch
+    return callback

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlcli import backbones, engines, images, reports, runs
 from tlcli.backbones import StoredBackbone
 from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
-from tlcli.commands.compare.schedule import Division, divide
+from tlcli.commands.compare.schedule import Schedule, schedule_of
 from tlcli.commands.compare.spread import Comparison, MethodFigures
 from tlcli.commands.compare.trials import Result, Solved, Split, run
 from tlcli.config import CompareConfig, Progress, no_progress
@@ -42,7 +42,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     clock = Clock()
     _require_possible(config)
     listing = scan(config.data, progress)
-    planned = divide(_classes(listing, config.data), config)
+    planned = schedule_of(_classes(listing, config.data), config)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
         seen = [
             see(config, name, Path(scratch) / str(number), listing, progress)
@@ -104,7 +104,7 @@ def _classes(listing: Listing, data: str) -> tuple[str, ...]:
 class Seen:
     """The images of DATA as one backbone sees them."""
 
-    lens: Extractor
+    extractor: Extractor
     examples: Examples
     skipped: tuple[Skipped, ...]
 
@@ -120,10 +120,10 @@ def see(
     config: CompareConfig, name: str, scratch: Path, listing: Listing, progress: Progress
 ) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
-    lens = Extractor.of(_stored(config, name, scratch), config.engine, None)
-    found = lens.features(listing.images, progress)
+    extractor = Extractor.of(_stored(config, name, scratch), config.engine, None)
+    found = extractor.features(listing.images, progress)
     skipped = readable(listing, found, (), config.images.max_bad)
-    return Seen(lens, found.examples, skipped)
+    return Seen(extractor, found.examples, skipped)
 
 
 def _stored(config: CompareConfig, name: str, scratch: Path) -> StoredBackbone:
@@ -160,14 +160,14 @@ def _require_same(config: CompareConfig, stored: StoredBackbone) -> None:
 class _Trial:
     """What is tried."""
 
-    planned: Division
+    planned: Schedule
     folds: int
     exemplars_per_class: int
     methods: tuple[Method, ...]
     left_out: tuple[LeftOut, ...]
 
     @staticmethod
-    def of(config: CompareConfig, planned: Division, examples: Examples) -> "_Trial":
+    def of(config: CompareConfig, planned: Schedule, examples: Examples) -> "_Trial":
         fold = folds_of(examples, config.folds)
         fewest, name = _fewest(examples.labels, fold)
         chosen, left_out = possible(asked_for(config), fewest, name)
@@ -186,7 +186,7 @@ class _Trial:
         results = [self._results(view, fold == number, solved) for number in _held(fold)]
         return [
             MethodFigures.of(
-                view.lens.stored.name,
+                view.extractor.stored.name,
                 method,
                 [result[method] for result in results],
                 [result[method.reference] for result in results],
@@ -196,7 +196,9 @@ class _Trial:
 
     def _results(self, view: Seen, held: NDArray[np.bool_], solved: Solved) -> dict[Method, Result]:
         split = Split(view.examples.where(~held), view.examples.where(held))
-        return run(view.lens, self.planned, split, self.methods, self.exemplars_per_class, solved)
+        return run(
+            view.extractor, self.planned, split, self.methods, self.exemplars_per_class, solved
+        )
 
 
 def _held(fold: NDArray[np.int64]) -> list[int]:

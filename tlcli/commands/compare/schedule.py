@@ -12,7 +12,7 @@ from tlcli.config import CompareConfig
 from tlcli.errors import UsageError
 from tlcli.rounds.intake import named
 
-Division = tuple[tuple[str, ...], ...]
+Schedule = tuple[tuple[str, ...], ...]
 """The class names of each round, in sorted order within a round."""
 
 
@@ -23,7 +23,7 @@ MOST_LATER_ROUNDS = 5
 _GRAMMAR = re.compile(r"\d+(\+\d+)*(…|\.\.\.)?")
 
 
-def divide(classes: Sequence[str], config: CompareConfig) -> Division:
+def schedule_of(classes: Sequence[str], config: CompareConfig) -> Schedule:
     """The rounds that the options ask for.
 
     Args:
@@ -91,7 +91,7 @@ def sizes_of(text: str, count: int) -> list[int]:
     return sizes
 
 
-def _from_file(path: Path, classes: Sequence[str], config: CompareConfig) -> Division:
+def _from_file(path: Path, classes: Sequence[str], config: CompareConfig) -> Schedule:
     for name in ("rounds", "class_order"):
         if getattr(config, name) is not None:
             flag = "--" + name.replace("_", "-")
@@ -140,7 +140,7 @@ def _name(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _checked(division: Sequence[Sequence[str]]) -> Division:
+def _checked(division: Sequence[Sequence[str]]) -> Schedule:
     if len(division[0]) < 2:
         raise UsageError(
             f"Expected at least two classes in round 1. Received: {named(division[0])} alone. "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tlcli.commands.compare.methods import LeftOut, Method
-from tlcli.commands.compare.schedule import Division
+from tlcli.commands.compare.schedule import Schedule
 from tlcli.commands.compare.trials import Result
 from tlcli.images import Skipped
 
@@ -141,7 +141,7 @@ class Comparison:
     data: str
     images: int
     skipped: tuple[Skipped, ...]
-    rounds: Division
+    rounds: Schedule
     folds: int
     exemplars_per_class: int
     methods: tuple[MethodFigures, ...]

@@ -8,15 +8,15 @@ import numpy as np
 
 from tlcli import evaluation, memory, moments, strategies
 from tlcli.commands.compare.methods import Method
-from tlcli.commands.compare.schedule import Division
+from tlcli.commands.compare.schedule import Schedule
 from tlcli.config import StrategyOptions
 from tlcli.evaluation import Report, RoundHead
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples
-from tlcli.heads import Fit, Known, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.moments import Moments, Rows
 from tlcli.runs import RegisteredClass
-from tlcli.strategies import Extension
+from tlcli.strategies import StrategyInput
 
 Solved = Callable[[], None]
 """Called after each head."""
@@ -56,7 +56,7 @@ class _Course:
         if not self.heads:
             return strategies.first(recipe)
         options = StrategyOptions(strategy=self.method.strategy)
-        told = Extension(recipe, classes, options, exemplars)
+        told = StrategyInput(recipe, classes, options, exemplars)
         return strategies.following(strategies.STRATEGIES[self.method.strategy], told)
 
 
@@ -64,26 +64,26 @@ class _Course:
 class _Memory:
     """What the rounds so far have left, in one space of features."""
 
-    lens: Extractor
+    extractor: Extractor
     moments: Moments
     learned: Examples
     """All images; of the backbone, as the exemplars."""
     exemplars: Examples
 
     @staticmethod
-    def of(lens: Extractor) -> "_Memory":
-        nothing = lens.nothing()
-        return _Memory(lens, lens.empty_moments(), nothing, nothing)
+    def of(extractor: Extractor) -> "_Memory":
+        nothing = extractor.no_examples()
+        return _Memory(extractor, extractor.empty_moments(), nothing, nothing)
 
-    def known(self, new: Examples, course: _Course) -> Known:
+    def known(self, new: Examples, course: _Course) -> Evidence:
         """What a method may use in the next round; `moments` hold that round already."""
-        old = {"none": self.lens.nothing(), "some": self.exemplars, "all": self.learned}
-        view = self.lens.view
+        old = {"none": self.extractor.no_examples(), "some": self.exemplars, "all": self.learned}
+        project = self.extractor.project
         parent = course.heads[-1] if course.heads else None
-        return Known(self.moments, view(new), view(old[course.method.old_images]), parent)
+        return Evidence(self.moments, project(new), project(old[course.method.old_images]), parent)
 
     def add_moments(self, new: Examples) -> None:
-        self.moments = moments.add(self.moments, self.lens.moments(new))
+        self.moments = moments.add(self.moments, self.extractor.moments(new))
 
     def add_images(self, new: Examples, exemplars_per_class: int) -> None:
         self.learned = self.learned.joined(new)
@@ -91,8 +91,8 @@ class _Memory:
 
 
 def run(
-    lens: Extractor,
-    division: Division,
+    extractor: Extractor,
+    division: Schedule,
     split: Split,
     methods: Sequence[Method],
     exemplars_per_class: int,
@@ -104,7 +104,7 @@ def run(
     begin with.
 
     Args:
-        lens: the backbone of the features, without a projection.
+        extractor: the backbone of the features, without a projection.
         division: the classes of each round.
         split: of every class at least one image to learn.
         methods: what to try.
@@ -112,7 +112,7 @@ def run(
         solved: called after each head.
     """
     courses = [_Course(method) for method in methods]
-    memories = {name: _Memory.of(space(lens, name)) for name in {m.projected for m in methods}}
+    memories = {name: _Memory.of(space(extractor, name)) for name in {m.projected for m in methods}}
     labels = np.array(split.train.labels, object)
     classes: tuple[str, ...] = ()
     for names in division:
@@ -123,7 +123,7 @@ def run(
         _solve_round(courses, memories, new, classes, exemplars_per_class, solved)
         for kept in memories.values():
             kept.add_images(new, exemplars_per_class)
-    tests = {name: kept.lens.view(split.test).vectors[:] for name, kept in memories.items()}
+    tests = {name: kept.extractor.project(split.test).vectors[:] for name, kept in memories.items()}
     return {
         course.method: Result(
             _report(course, division, tests[course.method.projected], split.test.labels),
@@ -134,9 +134,9 @@ def run(
     }
 
 
-def space(lens: Extractor, projected: bool) -> Extractor:
-    """The lens with the projection of the heads that need one, or as it is."""
-    return lens.through(PROJECTION_WIDTH) if projected else lens
+def space(extractor: Extractor, projected: bool) -> Extractor:
+    """The extractor with the projection of the heads that need one, or as it is."""
+    return extractor.through(PROJECTION_WIDTH) if projected else extractor
 
 
 def _solve_round(
@@ -162,7 +162,7 @@ def _solve_round(
         solved()
 
 
-def _report(course: _Course, division: Division, vectors: Rows, labels: Sequence[str]) -> Report:
+def _report(course: _Course, division: Schedule, vectors: Rows, labels: Sequence[str]) -> Report:
     registry = [
         RegisteredClass(name, number) for number, names in enumerate(division, 1) for name in names
     ]
@@ -182,5 +182,5 @@ def _bytes_kept(course: _Course, kept: _Memory) -> int:
     # Features are standardised by the mean and the variance of all images so far.
     size += 16 * width
     if course.method.old_images == "some":
-        size += (row + 3 * kept.lens.stored.image_size**2) * len(kept.exemplars)
+        size += (row + 3 * kept.extractor.stored.image_size**2) * len(kept.exemplars)
     return size

@@ -23,7 +23,7 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ImageSource:
     """n images in a fixed order."""
 
     hashes: tuple[str, ...]
