@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, images
+from tlcli import arithmetic, backbones, images
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import EngineUnavailable, UsageError
 
@@ -98,7 +98,7 @@ class Choice:
     """An engine that may be used."""
 
     name: str
-    """`keras` or `openvino`; part of the key of the features that it computes."""
+    """`keras` or `openvino`."""
     open: Callable[[], Engine]
     """Open it, the first time it is called.
 
@@ -106,6 +106,20 @@ class Choice:
         RunError: the backbone's files are damaged.
         EngineUnavailable: it cannot run the backbone on this machine.
     """
+    arithmetic: Callable[[], str]
+    """The kind of arithmetic that it computes with, see `arithmetic.measured`: part of the key of
+    its features. Raises as `open` does."""
+
+    @staticmethod
+    def of(
+        name: str, stored: StoredBackbone, libraries: tuple[str, ...], run: Callable[[], Engine]
+    ) -> "Choice":
+        """An engine that is opened, and measured, when it is wanted, and once."""
+        opened = cache(run)
+        kind = cache(
+            lambda: arithmetic.measured(stored, name, libraries, lambda: opened().features)
+        )
+        return Choice(name, opened, kind)
 
 
 def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
@@ -119,8 +133,8 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
         UsageError: there is no such engine, or it cannot run this backbone.
     """
     require_known(wanted)
-    keras = Choice("keras", cache(lambda: _open_keras(stored)))
-    openvino = Choice("openvino", cache(lambda: _open_openvino(stored)))
+    keras = Choice.of("keras", stored, ("keras", "tensorflow"), lambda: _open_keras(stored))
+    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored))
     if stored.precision != "f32":
         if wanted == "keras":
             raise UsageError(

@@ -368,10 +368,10 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = None if old.setting == "none" else state.total
-    remembered = old.learned(given.found.examples, total, parent.extractor.engine, pixels)
+    remembered = old.learned(given.found.examples, total, parent.extractor.arithmetic, pixels)
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},
-        engines=remembered.engines | given.collected.engines,
+        arithmetic=remembered.arithmetic | given.collected.arithmetic,
         exact=remembered.exact and given.collected.exact,
     )
