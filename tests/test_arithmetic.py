@@ -1,4 +1,4 @@
-"""The kind of arithmetic of a run's features: measured, remembered, and never mixed without a word."""
+"""The kind of arithmetic of features: measured, remembered, and never mixed without a word."""
 
 import subprocess
 import sys

@@ -1,6 +1,6 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -166,6 +166,18 @@ def require_known(name: str) -> None:
 def available() -> list[dict[str, Any]]:
     """Each engine with its devices, or why it does not run here; imports both."""
     return [_examined("openvino", _openvino_devices), _examined("keras", _keras_devices)]
+
+
+def kernels(stored: StoredBackbone) -> str:
+    """The kernels that OpenVINO runs most of a backbone's convolutions with on this machine."""
+    network = backbones.compiled(stored.folder, stored.image_size, stored.precision, 1)
+    facts = [op.get_rt_info() for op in network.get_runtime_model().get_ops()]
+    used = Counter(
+        str(told["primitiveType"].astype(str))
+        for told in facts
+        if "Convolution" in told["layerType"].astype(str)
+    )
+    return used.most_common(1)[0][0] if used else "no convolution"
 
 
 def _examined(name: str, devices: Callable[[], dict[str, str]]) -> dict[str, Any]:
