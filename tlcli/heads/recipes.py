@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
+from tlcli import gaussian
 from tlcli.config import HeadOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
@@ -58,7 +59,7 @@ class Recipe:
                     f"Expected {flag}: {' or '.join(choices)}. "
                     f"Received: {flag}={getattr(self, name)!r}. Choose one of these."
                 )
-        closed_form.require_shrinkage(self.shrinkage)
+        gaussian.require_shrinkage(self.shrinkage)
 
     @property
     def from_moments(self) -> bool:
