@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from tlcli import backbones, engines, evaluation, files, heads, memory, runs, strategies
+from tlcli import backbones, engines, evaluation, files, heads, images, memory, runs, strategies
 from tlcli.backbones import StoredBackbone
 from tlcli.commands.pretrain_network import (
     SIMCLR,
@@ -31,7 +31,6 @@ from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Calibration, Solution, scheme_for
 from tlcli.rounds.training import require_options, same_images
 from tlcli.runs import Writer
-from tlcli.training.split import digest_of
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -104,7 +103,7 @@ def _same_again(
         image.sha256: image.label for image in listing.images if str(image.path) not in skipped
     }
     options = options_of(config) | {"data": first.manifest.config["data"]}
-    digest = digest_of(list(given), list(given.values()))
+    digest = images.digest_of(list(given), list(given.values()))
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken

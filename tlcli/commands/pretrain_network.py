@@ -22,7 +22,6 @@ from tlcli.training.split import Split, split_images
 
 SIMCLR = "simclr"
 
-
 OBJECTIVES = ("supervised", SIMCLR)
 
 

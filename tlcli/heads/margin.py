@@ -28,7 +28,6 @@ def margin(head: LinearHead, moments: Moments) -> float:
 USUAL = 0.08
 """Temperature of most heads on most features, as a share of the separation."""
 
-
 _SENSIBLE = (0.005, 1.0)
 """The same of any head: beyond, a temperature says how few images it was fitted to."""
 
