@@ -1,11 +1,11 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Lock
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ ENGINES = ("auto", "keras", "openvino")
 
 KERAS_BATCH = 32
 
+T = TypeVar("T")
+
 Images = Iterable[NDArray[np.uint8]]
 Vectors = Generator[NDArray[np.float32], None, None]
 
@@ -30,7 +32,7 @@ class Engine(Protocol):
         """Yield the vector (D,) of each image (S, S, 3), in input order.
 
         An image's vector has the same bits whatever comes before and after it. A bounded number
-        of images is read ahead of the vectors that are yielded.
+        of images is read ahead of the vectors that are yielded. Threads may call it side by side.
         """
         ...
 
@@ -64,33 +66,46 @@ def _batches(images: Images) -> Iterator[list[NDArray[np.uint8]]]:
 class OpenVINOEngine:
     """The backbone run by OpenVINO on CPUs, an image a stream, without TensorFlow."""
 
-    requests: Sequence[Any]
-    """`openvino.InferRequest`: twice as many as streams, so that no stream waits for work."""
+    network: Any
+    """`openvino.CompiledModel`, which many threads may use."""
+    most: int
+    """Images of one call that are computed at once: twice as many as there are streams, so that no
+    stream waits for work."""
+    _idle: deque[Any] = field(default_factory=deque)
+    """Requests that no call uses; taken and given back in one step each."""
 
     def features(self, images: Images) -> Vectors:
-        """See `Engine`."""
-        idle = list(self.requests)
+        """See `Engine`. A request belongs to one call until its answer was copied."""
         running: deque[tuple[Any, NDArray[np.uint8]]] = deque()
         try:
             for image in images:
-                if not idle:
-                    request, _ = running.popleft()
-                    yield _answer(request)
-                    idle.append(request)
-                request = idle.pop()
+                if len(running) == self.most:
+                    yield self._answer(running)
+                request = self._request()
                 # The image is kept beside the request, which reads it where it lies.
                 request.start_async({0: image[None]}, share_inputs=True)
                 running.append((request, image))
             while running:
-                yield _answer(running.popleft()[0])
+                yield self._answer(running)
         finally:
             for request, _ in running:
                 request.wait()
+                self._idle.append(request)
 
+    def _request(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.network.create_infer_request()
 
-def _answer(request: Any) -> NDArray[np.float32]:
-    request.wait()
-    return np.array(request.get_output_tensor().data[0], np.float32)
+    def _answer(self, running: deque[tuple[Any, NDArray[np.uint8]]]) -> NDArray[np.float32]:
+        """The vector of the image that was begun first."""
+        request, _ = running[0]
+        request.wait()
+        vector = np.array(request.get_output_tensor().data[0], np.float32)
+        running.popleft()
+        self._idle.append(request)
+        return vector
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,25 @@ class Choice:
         name: str, stored: StoredBackbone, libraries: tuple[str, ...], run: Callable[[], Engine]
     ) -> "Choice":
         """An engine that is opened, and measured, when it is wanted, and once."""
-        opened = cache(run)
-        kind = cache(
+        opened = _once(run)
+        kind = _once(
             lambda: arithmetic.measured(stored, name, libraries, lambda: opened().features)
         )
         return Choice(name, opened, kind)
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """What is made when it is first wanted, by one thread while the others wait."""
+    lock = Lock()
+    made: list[T] = []
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get
 
 
 def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
@@ -219,7 +248,7 @@ def _open_openvino(stored: StoredBackbone) -> Engine:
         stored.file(name)
     streams = images.PROCESSORS
     network = backbones.compiled(stored.folder, stored.image_size, stored.precision, streams)
-    return OpenVINOEngine([network.create_infer_request() for _ in range(2 * streams)])
+    return OpenVINOEngine(network, 2 * streams)
 
 
 def _open_keras(stored: StoredBackbone) -> Engine:

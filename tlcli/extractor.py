@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -49,6 +50,7 @@ class Extractor:
     projection: Projection | None
     _stores: dict[str, Store] = field(default_factory=dict)
     """By the engine's name; made when one is wanted, as it takes the engine's arithmetic."""
+    _lock: Lock = field(default_factory=Lock)
 
     @staticmethod
     def of(stored: StoredBackbone, engine: str, projection: Projection | None) -> "Extractor":
@@ -69,7 +71,7 @@ class Extractor:
 
     def through(self, width: int) -> "Extractor":
         """The same behind a projection to this width."""
-        return replace(self, projection=Projection(width, self.stored.fixed_point_bits))
+        return Extractor(self.stored, self.engines, Projection(width, self.stored.fixed_point_bits))
 
     @property
     def fingerprint(self) -> str:
@@ -98,11 +100,12 @@ class Extractor:
 
     def _store(self, engine: Choice) -> Store:
         """The cache of the features that an engine computes."""
-        if engine.name not in self._stores:
-            stored = self.stored
-            facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
-            self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
-        return self._stores[engine.name]
+        with self._lock:
+            if engine.name not in self._stores:
+                stored = self.stored
+                facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
+                self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
+            return self._stores[engine.name]
 
     def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
         """The backbone's features of images, before the projection.
@@ -147,7 +150,15 @@ class Extractor:
         try:
             return extract(engine)
         except EngineUnavailable as error:
-            name = self.stored.name
+            self._drop(engine, error)
+            return self._run(extract)
+
+    def _drop(self, engine: Choice, error: EngineUnavailable) -> None:
+        """Do without an engine that failed; other threads may have found that out too."""
+        name = self.stored.name
+        with self._lock:
+            if engine is not self.engines[0]:
+                return
             if len(self.engines) == 1:
                 raise EngineUnavailable(
                     f"Expected to run {name} with {engine.name}. Received: {error}. "
@@ -155,7 +166,6 @@ class Extractor:
                 ) from error
             log.warning("%s runs with Keras, which is slower: %s", name, error)
             del self.engines[0]
-            return self._run(extract)
 
     def cached(self, labels: dict[str, str]) -> Examples:
         """The features that the cache has of images of which only the hash is known.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 import PIL
@@ -131,6 +132,8 @@ class Store:
     space: Space
     _held: dict[Path, Segment] = field(default_factory=dict)
     _warned: set[Path] = field(default_factory=set)
+    _lock: RLock = field(default_factory=RLock)
+    """Held while segments are opened, written and merged; not while vectors are computed."""
 
     @property
     def folder(self) -> Path:
@@ -143,13 +146,14 @@ class Store:
         Other processes merge segments meanwhile: one that has vanished is in a new one, so the
         folder is listed until it shows nothing new.
         """
-        looked_at = set(self._held)
-        for path in sorted(looked_at):
-            self._learn(index, path)
-        while not index.known.all() and (new := set(self._paths()) - looked_at):
-            for path in sorted(new):
+        with self._lock:
+            looked_at = set(self._held)
+            for path in sorted(looked_at):
                 self._learn(index, path)
-            looked_at |= new
+            while not index.known.all() and (new := set(self._paths()) - looked_at):
+                for path in sorted(new):
+                    self._learn(index, path)
+                looked_at |= new
 
     def store(self, index: Index, computed: Iterator[tuple[str, Float32]]) -> None:
         """Take in (content hash, vector) pairs, a segment at a time.
@@ -203,9 +207,10 @@ class Store:
         keys, vectors = fresh.content()
         if not len(keys):
             return
-        path = self._write(keys, vectors)
-        segment = path and self._open(path)
-        index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
+        with self._lock:
+            path = self._write(keys, vectors)
+            segment = path and self._open(path)
+            index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
 
     def _write(self, keys: Keys, vectors: Float32) -> Path | None:
         """The new segment, durable; None, with a warning, where it cannot be saved."""
@@ -236,8 +241,11 @@ class Store:
         does the same beside us writes the same files, or deletes what its own files hold.
         """
         small = [entry.path for entry in cache.segments(self.folder) if _is_small(entry)]
-        if len(small) <= MOST_SMALL:
-            return
+        if len(small) > MOST_SMALL:
+            with self._lock:
+                self._unite(index, small)
+
+    def _unite(self, index: Index, small: Sequence[Path]) -> None:
         old = [segment for path in small if (segment := self._open(path))]
         if len(old) <= MOST_SMALL:
             return
@@ -253,7 +261,7 @@ class Store:
             new.append(path)
         for segment in old:
             if segment.path not in new:
-                self._held.pop(segment.path)
+                self._held.pop(segment.path, None)
                 with contextlib.suppress(OSError):
                     segment.path.unlink()
 
