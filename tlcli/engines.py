@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli import backbones, images
 from tlcli.backbones import StoredBackbone
-from tlcli.errors import EngineUnavailable, UsageError
+from tlcli.errors import EngineUnavailable, UsageError, require_choice
 
 ENGINES = ("auto", "keras", "openvino")
 """What `--engine` can be. `auto` is Keras where there is a GPU, else OpenVINO where it runs."""
@@ -142,11 +142,7 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
 
 def require_known(name: str) -> None:
     """Raise UsageError, listing the engines, unless `name` is one of `ENGINES`."""
-    if name not in ENGINES:
-        raise UsageError(
-            f"Expected an engine: {', '.join(ENGINES)}. Received: engine={name!r}. "
-            "Choose one of these."
-        )
+    require_choice("an engine", name, ENGINES)
 
 
 def available() -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tlcli import heads, memory
 from tlcli.config import StrategyOptions
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.features import Examples
 from tlcli.heads import Distillation, Evidence, Fit, LinearHead, Recipe, Standardisation, Task
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
@@ -263,11 +263,8 @@ def choose(strategy: str | None, available: Available) -> str:
 
 def require_known(strategy: str | None) -> None:
     """Raise UsageError, listing the known ones, unless `strategy` is one of them or None."""
-    if strategy not in (None, *STRATEGIES):
-        raise UsageError(
-            f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
-            "Choose one of these."
-        )
+    if strategy is not None:
+        require_choice("a strategy", strategy, STRATEGIES)
 
 
 def require_options(strategy: str, options: StrategyOptions) -> None:

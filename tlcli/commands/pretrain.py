@@ -14,7 +14,7 @@ from tlcli.commands.pretrain_network import (
     without_labels,
 )
 from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples
 from tlcli.heads import Evidence, Recipe
@@ -79,11 +79,8 @@ def _require_head(config: PretrainConfig) -> None:
 
 
 def _require_known_precision(config: PretrainConfig) -> None:
-    if config.precision not in (None, *backbones.PRECISIONS):
-        raise UsageError(
-            f"Expected a precision: {', '.join(backbones.PRECISIONS)}. "
-            f"Received: precision={config.precision!r}. Choose one of these."
-        )
+    if config.precision is not None:
+        require_choice("a precision", config.precision, backbones.PRECISIONS)
 
 
 def _same_again(

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlcli import backbones, images, training
 from tlcli.config import AUTO, PretrainConfig, Progress
-from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.errors import BadImage, DataError, UsageError, require_choice
 from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
@@ -38,11 +38,7 @@ class Scratch:
 
 def require_objective(config: PretrainConfig) -> None:
     """Raise UsageError, listing the objectives, unless the one asked for is one of them."""
-    if config.objective not in OBJECTIVES:
-        raise UsageError(
-            f"Expected an objective: {', '.join(OBJECTIVES)}. Received: "
-            f"objective={config.objective!r}. Choose one of these."
-        )
+    require_choice("an objective", config.objective, OBJECTIVES)
     if config.objective == SIMCLR and config.keeping.memory == "none":
         raise UsageError(
             "Expected a memory for the classes that will come. Received: --objective simclr with "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.formats import keras_file, litert, onnx_file, openvino_file, saved_model
 from tlcli.formats.source import Source
 
@@ -51,9 +51,5 @@ FORMATS = {
 
 def format_of(name: str) -> Format:
     """The format of a name; raises UsageError, listing the formats, where there is none."""
-    if name not in FORMATS:
-        raise UsageError(
-            f"Expected a format: {', '.join(FORMATS)}. Received: format={name!r}. "
-            "Choose one of these."
-        )
+    require_choice("a format", name, FORMATS)
     return FORMATS[name]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from tlcli.config import HeadOptions
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples
 from tlcli.heads import closed_form, gradient
 from tlcli.heads.linear import LinearHead
@@ -51,13 +51,8 @@ class Recipe:
                 f"{flag}={getattr(self, name)}, which is for {', '.join(takers)}. "
                 f"Leave --{flag} out, or choose another --head."
             )
-        for name, choices in (("priors", PRIORS), ("class_weights", CLASS_WEIGHTS)):
-            if getattr(self, name) not in choices:
-                flag = name.replace("_", "-")
-                raise UsageError(
-                    f"Expected {flag}: {' or '.join(choices)}. "
-                    f"Received: {flag}={getattr(self, name)!r}. Choose one of these."
-                )
+        require_choice("priors", self.priors, PRIORS)
+        require_choice("class-weights", self.class_weights, CLASS_WEIGHTS)
         closed_form.require_shrinkage(self.shrinkage)
 
     @property
@@ -146,7 +141,4 @@ HEADS = {
 
 def require_known(name: str) -> None:
     """Raise UsageError, listing the known heads, unless `name` is one of them."""
-    if name not in HEADS:
-        raise UsageError(
-            f"Expected a head: {', '.join(HEADS)}. Received: head={name!r}. Choose one of these."
-        )
+    require_choice("a head", name, HEADS)

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples, Vectors
 from tlcli.memory import herding
 from tlcli.memory.herding import Centres
@@ -279,11 +279,7 @@ def empty(
 
 def require_known(setting: str) -> None:
     """Raise UsageError unless `setting` is one of SETTINGS."""
-    if setting not in SETTINGS:
-        raise UsageError(
-            f"Expected a memory: {', '.join(SETTINGS)}. Received: memory={setting!r}. "
-            "Choose one of these."
-        )
+    require_choice("a memory", setting, SETTINGS)
 
 
 def _budget(setting: str, exemplars_per_class: int | None) -> int | None:

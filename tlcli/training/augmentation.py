@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlcli import backbones
-from tlcli.errors import UsageError
+from tlcli.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,7 @@ def require_known(preset: str, among: Mapping[str, Preset] | None = None) -> Non
         among: a table; None for those of training with labels.
     """
     known = PRESETS if among is None else among
-    if preset not in known:
-        raise UsageError(
-            f"Expected an augmentation: {', '.join(known)}. Received: augment={preset!r}. "
-            "Choose one of these."
-        )
+    require_choice("an augmentation", preset, known, "augment")
 
 
 @dataclass(frozen=True, eq=False)

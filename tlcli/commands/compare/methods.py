@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tlcli import heads
 from tlcli.config import CompareConfig
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.heads import HEADS
 from tlcli.strategies import STRATEGIES
 
@@ -114,11 +114,7 @@ def possible(
 
 def _known_strategies(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
-        if name not in STRATEGIES:
-            raise UsageError(
-                f"Expected strategies among {', '.join(STRATEGIES)}. Received: "
-                f"strategy={name!r}. Correct --strategies."
-            )
+        require_choice("a strategy", name, STRATEGIES)
     return tuple(dict.fromkeys(names))
 
 
