@@ -12,7 +12,13 @@ from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
-from tlcli.memory.setting import exemplars_per_class, next_setting, require_memory, turns
+from tlcli.memory.setting import (
+    exemplars_per_class,
+    keeps_next,
+    next_setting,
+    require_memory,
+    turns,
+)
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
 from tlcli.rounds.moments_file import Collected, read_files
@@ -73,8 +79,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
     """Refuse files of moments where the memory is to hold more of every image."""
-    setting, _ = next_setting(config.keeping, parent.memory)
-    if config.moments and setting not in ("none", "moments"):
+    if config.moments and keeps_next(config.keeping, parent.memory).rows:
+        setting, _ = next_setting(config.keeping, parent.memory)
         raise UsageError(
             f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
             "which needs the images. Add --memory moments."
@@ -312,7 +318,7 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
     names = candidates(
         config.solver,
         (*state.given.found.labels, *state.recalled.examples.labels),
-        next_setting(config.keeping, parent.memory)[0] == "features",
+        keeps_next(config.keeping, parent.memory).every_feature,
         parent.extractor.projection is not None,
     )
     plans = {name: _plan(config, state, name) for name in names}
@@ -367,7 +373,7 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     old, recalled = rebuilt(parent, recalled, state.before)
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
-    total = None if old.setting == "none" else state.total
+    total = state.total if old.keeps.moments else None
     remembered = old.learned(given.found.examples, total, parent.extractor.engine, pixels)
     return replace(
         remembered,

@@ -191,7 +191,7 @@ def _at_hand(
     found = extractor.features(tuple(wanted.values()), progress)
     skipped = readable(listing, found, refused, config.images.max_bad)
     examples = found.examples
-    if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
+    if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
         there = set(examples.hashes)
         examples = examples.joined(kept.where(np.array([h not in there for h in kept.hashes])))
     # In an order of their own: a training does not depend on the folders that images came from.

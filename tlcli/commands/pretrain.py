@@ -21,7 +21,7 @@ from tlcli.heads import Evidence, Recipe
 from tlcli.images import Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory.pixels import pixels_of
-from tlcli.memory.setting import require_memory
+from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import backbone_of_run, name_of, require_matching_backbone
 from tlcli.rounds.intake import Intake, named, readable, registered, scan
 from tlcli.rounds.parent import empty_memory
@@ -197,9 +197,11 @@ def _choose(
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
-        extendable = config.keeping.memory in ("features", "none")
+        keeps = keeps_first(config.keeping)
+        # Where a run keeps no moments, later rounds are given the old images again.
+        all_features = keeps.every_feature or not keeps.moments
         projected = None if config.projection is None else True
-        names = candidates(config.solver, found.labels, extendable, projected)
+        names = candidates(config.solver, found.labels, all_features, projected)
         with clock.phase("validation"):
             scheme = scheme_for(plain, evaluation.cross_validate)
             return best_head(names, solve, scheme, False, progress)

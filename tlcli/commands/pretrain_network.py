@@ -13,6 +13,7 @@ from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory.pixels import pixels_of
+from tlcli.memory.setting import keeps_first
 from tlcli.rounds.backbone import build, name_of, size_of
 from tlcli.rounds.intake import named, require_test
 from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of, training_setup
@@ -39,7 +40,7 @@ class Scratch:
 def require_objective(config: PretrainConfig) -> None:
     """Raise UsageError, listing the objectives, unless the one asked for is one of them."""
     require_choice("an objective", config.objective, OBJECTIVES)
-    if config.objective == SIMCLR and config.keeping.memory == "none":
+    if config.objective == SIMCLR and not keeps_first(config.keeping).moments:
         raise UsageError(
             "Expected a memory for the classes that will come. Received: --objective simclr with "
             "memory='none'. Leave --memory out."
