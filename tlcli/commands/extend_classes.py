@@ -29,7 +29,7 @@ from tlcli.rounds.result import Clock, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Calibrated, Solution, scheme_for
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.strategies import Available, Strategy, StrategyInput
+from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     """
     clock = Clock()
     require_memory(config.keeping)
-    strategies.require_known(config.learning.strategy)
+    strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         _require_room_for_moments(config, parent)
@@ -155,16 +155,18 @@ class _State:
     @property
     def complete(self) -> bool:
         """Whether the features of every learned image are at hand."""
-        return self.recalled.extent == "all"
+        return self.recalled.extent is OldImages.ALL
 
 
 def _state(
     config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
 ) -> _State:
     images = (*given.learned, *given.old)
-    wants_all = config.learning.strategy == "joint" or turns(config.keeping, parent.memory)
+    asked = strategies.named(config.learning.strategy)
+    wants_all = asked is not None and asked.old_images is OldImages.ALL
+    from_cache = wants_all or turns(config.keeping, parent.memory)
     with clock.phase("features"):
-        recalled = recall(parent, images, wants_all, progress)
+        recalled = recall(parent, images, from_cache, progress)
         before = total = moments_before(parent, recalled)
         if before is not None:
             total = moments.add(before, parent.extractor.moments(given.found.examples))
@@ -232,7 +234,8 @@ def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
 
 def _same_head(config: ExtendConfig, parent: Parent) -> bool:
     """Whether the head stays as it is when there is no new image."""
-    anew = config.learning.strategy in ("merge", "joint")
+    asked = strategies.named(config.learning.strategy)
+    anew = asked is not None and asked.exact
     if config.solver.head == AUTO or (anew and not parent.solved):
         return False
     return _recipe(config, parent, None) == parent.recipe
@@ -262,13 +265,15 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     )
     strategy = strategies.choose(config.learning.strategy, available)
     strategies.require_options(strategy, config.learning)
-    if not strategies.STRATEGIES[strategy].exact and config.solver.head is not None:
+    row = STRATEGIES[strategy]
+    if not row.exact and config.solver.head is not None:
         log.warning(
-            "--head %s is for the next merge or joint round: %s fits the columns by gradients",
+            "--head %s is for the next %s round: %s fits the columns by gradients",
             recipe.head,
+            " or ".join(EXACT),
             strategy,
         )
-    if given.collected.ledger and strategy != "merge":
+    if given.collected.ledger and not row.from_moments:
         raise UsageError(
             f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
             "needs the images. Give them as DATA, or use a run with moments and a head solved from "
@@ -277,7 +282,7 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     per_class = exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
     how = StrategyInput(recipe, classes, config.learning, per_class)
-    plan = _Plan(state, strategy, strategies.STRATEGIES[strategy], how)
+    plan = _Plan(state, strategy, row, how)
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
             "Expected images of the old classes with --max-regression. Received: a run that "
@@ -303,9 +308,10 @@ def _choose(
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
-    if config.learning.strategy not in (None, "merge", "joint"):
+    asked = strategies.named(config.learning.strategy)
+    if asked is not None and not asked.exact:
         raise UsageError(
-            "Expected --strategy merge or joint with --head auto. Received: "
+            f"Expected --strategy {' or '.join(EXACT)} with --head auto. Received: "
             f"strategy={config.learning.strategy!r}, for which the head makes no difference. "
             "Leave one of them out."
         )

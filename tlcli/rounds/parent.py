@@ -44,7 +44,8 @@ class Parent:
     @property
     def solved(self) -> bool:
         """Whether the head was solved from all images, and not by a strategy of gradients."""
-        return self.round.manifest.strategy in (None, "merge", "joint")
+        strategy = strategies.named(self.round.manifest.strategy)
+        return strategy is None or strategy.exact
 
     @property
     def refit(self) -> Refit | None:

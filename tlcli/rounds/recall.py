@@ -11,6 +11,7 @@ from tlcli.images import LabelledImage
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
+from tlcli.strategies import OldImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +28,11 @@ class Recalled:
     """How many of the features come from the run itself."""
 
     @property
-    def extent(self) -> str:
-        """`none`, `some` or `all` of the old images."""
+    def extent(self) -> OldImages:
+        """How many of the learned images something is known of."""
         if not self.missing:
-            return "all"
-        return "some" if len(self.examples) else "none"
+            return OldImages.ALL
+        return OldImages.SOME if len(self.examples) else OldImages.NONE
 
 
 def recall(
@@ -91,7 +92,7 @@ def rebuilds(parent: Parent, recalled: Recalled) -> bool:
     """Whether the moments are made anew from the features of all learned images."""
     memory = parent.memory
     usable = memory.moments is not None and memory.exact
-    return not usable and recalled.extent == "all" and bool(memory.ledger)
+    return not usable and recalled.extent is OldImages.ALL and bool(memory.ledger)
 
 
 def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple[Memory, Recalled]:

@@ -7,7 +7,7 @@ from tlcli import heads
 from tlcli.config import CompareConfig
 from tlcli.errors import UsageError, require_choice
 from tlcli.heads import HEADS
-from tlcli.strategies import STRATEGIES
+from tlcli.strategies import STRATEGIES, OldImages
 
 DEFAULT_HEADS = ("lda", "ridge", "ncm", "softmax", "svm")
 
@@ -29,8 +29,8 @@ class Method:
         return STRATEGIES[self.strategy].exact
 
     @property
-    def old_images(self) -> str:
-        """What it needs of the old images: `none`, `some` or `all`."""
+    def old_images(self) -> OldImages:
+        """Those that it needs."""
         return STRATEGIES[self.strategy].old_images
 
     @property
@@ -120,10 +120,8 @@ def _known_strategies(names: Sequence[str]) -> tuple[str, ...]:
 
 def _makes_sense(strategy: str, head: str) -> bool:
     """Whether the two go together, and are not the same as another pair."""
-    from_moments = HEADS[head].solve is not None
-    if strategy == "merge":
-        return from_moments
-    if strategy == "joint":
-        # For heads from moments it equals merge.
-        return not from_moments
-    return head == GRADIENT_HEAD
+    row, from_moments = STRATEGIES[strategy], HEADS[head].solve is not None
+    if not row.exact:
+        return head == GRADIENT_HEAD
+    # For heads from moments joint equals merge.
+    return row.from_moments == from_moments
