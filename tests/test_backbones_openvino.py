@@ -75,10 +75,8 @@ def test_precision_is_part_of_the_fingerprint(model, tmp_path, monkeypatch):
 
 
 def test_bf16_is_refused_where_it_cannot_be(model, tmp_path, monkeypatch):
-    def refuse(core):
-        raise RuntimeError("this processor has no bf16 arithmetic")
-
-    monkeypatch.setattr(openvino_ir, "_require_bf16", refuse)
+    nowhere = openvino_ir.Precision(capability="that no processor has")
+    monkeypatch.setitem(openvino_ir.PRECISIONS, "bf16", nowhere)
     with pytest.raises(EngineUnavailable, match=r"no bf16 arithmetic.*Leave --precision out"):
         backbones.store(model, NAME, "none", tmp_path, "bf16")
 

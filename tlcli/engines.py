@@ -121,7 +121,7 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
     require_known(wanted)
     keras = Choice("keras", cache(lambda: _open_keras(stored)))
     openvino = Choice("openvino", cache(lambda: _open_openvino(stored)))
-    if stored.precision != "f32":
+    if not stored.in_float32:
         if wanted == "keras":
             raise UsageError(
                 f"Expected --engine openvino for a run in {stored.precision}. Received: "

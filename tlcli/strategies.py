@@ -223,8 +223,7 @@ def _task(
         frame = Standardisation.of_moments(evidence.moments)
     if free is None:
         free = np.ones(len(asked.classes), bool)
-    balanced = asked.recipe.class_weights == "balanced"
-    return Task(features, examples.labels, frame, free, balanced)
+    return Task(features, examples.labels, frame, free, asked.recipe.balanced)
 
 
 def _old(asked: StrategyInput, evidence: Evidence) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
-from tlcli.backbones.openvino_ir import PRECISIONS, compiled, one_line
+from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled, one_line
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
@@ -36,6 +36,7 @@ from tlcli.backbones.table import (
 __all__ = [
     "BACKBONES",
     "DEFAULT_BACKBONE",
+    "DEFAULT_PRECISION",
     "FINE_TUNED",
     "MODEL",
     "OPENVINO_FILES",

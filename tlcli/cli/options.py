@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from tlcli.config import (
+    AUTO,
     DataOptions,
     HeadOptions,
     MemoryOptions,
@@ -181,7 +182,7 @@ class LearningRate(click.ParamType[float | None]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
         """The number; None where it is to be found."""
-        if value == "auto":
+        if value == AUTO:
             return None
         try:
             rate = float(value)

@@ -7,13 +7,16 @@ depend on how rounds were cut. What is solved is solved in an order that is fixe
 equal moments give equal heads, bit for bit, on every processor.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import linalg
+from tlcli.config import AUTO
 from tlcli.errors import UsageError
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
@@ -28,13 +31,19 @@ _EPSILON = float(np.finfo(np.float64).eps)
 _PENALTIES = np.logspace(-6, 3, 91)
 """Ridge penalties that are tried, in units of the mean eigenvalue tr(G_c)/D."""
 
+PRIORS: dict[str, Callable[[NDArray[np.int64]], NDArray[Any]]] = {
+    "uniform": lambda counts: np.ones(len(counts)),
+    "frequency": lambda counts: counts,
+}
+"""From n_c (C,) to what π is in proportion to."""
+
 _ERROR_BITS = 30
 """To which the errors of penalties are rounded before they are compared."""
 
 
 def require_shrinkage(value: str) -> None:
     """Raise UsageError unless `value` is `auto`, `oas` or a number from 0 to 1."""
-    if value in ("auto", "oas"):
+    if value in (AUTO, "oas"):
         return
     try:
         amount = float(value)
@@ -68,7 +77,7 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
     means = _means(moments)
     covariance = _shrunken_covariance(moments, means, shrinkage)
     weights = _solve(covariance, means.T, _rounding(moments))
-    if weights is None and shrinkage == "auto":
+    if weights is None and shrinkage == AUTO:
         covariance = _made_positive(_shrunken_covariance(moments, means, shrinkage))
         weights = _solve(covariance, means.T, _rounding(moments))
     if weights is None:
@@ -114,8 +123,8 @@ def _rounding(moments: Moments) -> float:
 
 def _log_priors(moments: Moments, priors: str) -> Float64:
     """Log π, (C,)."""
-    counts = moments.counts if priors == "frequency" else np.ones(len(moments.classes))
-    return np.asarray(np.log(counts / counts.sum()))
+    weights = PRIORS[priors](moments.counts)
+    return np.asarray(np.log(weights / weights.sum()))
 
 
 def _head(moments: Moments, weights: Float64, bias: Float64) -> LinearHead:
@@ -140,7 +149,7 @@ def _shrunken_covariance(moments: Moments, means: Float64, shrinkage: str) -> Fl
 
 def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
     """ε, from 0 to 1."""
-    if shrinkage == "auto":
+    if shrinkage == AUTO:
         return len(covariance) / (len(covariance) + images)
     return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
 

@@ -51,9 +51,14 @@ class Recipe:
                 f"{flag}={getattr(self, name)}, which is for {', '.join(takers)}. "
                 f"Leave --{flag} out, or choose another --head."
             )
-        require_choice("priors", self.priors, PRIORS)
+        require_choice("priors", self.priors, closed_form.PRIORS)
         require_choice("class-weights", self.class_weights, CLASS_WEIGHTS)
         closed_form.require_shrinkage(self.shrinkage)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every class weighs the same."""
+        return self.class_weights == "balanced"
 
     @property
     def from_moments(self) -> bool:
@@ -111,9 +116,10 @@ class Head:
     """Of a class."""
     projected: bool = False
     """Whether it is for features behind a random projection alone."""
+    projected_as: str | None = None
+    """The row that it is behind a random projection, where that has a name of its own."""
 
 
-PRIORS = ("uniform", "frequency")
 CLASS_WEIGHTS = ("none", "balanced")
 
 HEADS = {
@@ -121,19 +127,21 @@ HEADS = {
         frozenset({"shrinkage", "priors"}),
         solve=lambda moments, recipe: closed_form.lda(moments, recipe.shrinkage, recipe.priors),
     ),
-    "ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments)),
+    "ridge": Head(
+        solve=lambda moments, recipe: closed_form.ridge(moments), projected_as="rp-ridge"
+    ),
     "rp-ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments), projected=True),
     "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments)),
     "ncm-cosine": Head(solve=lambda moments, recipe: closed_form.ncm_cosine(moments)),
     "softmax": Head(
         frozenset({"class_weights"}),
         fit=lambda examples, recipe: gradient.softmax(
-            examples.vectors[:], examples.labels, recipe.class_weights
+            examples.vectors[:], examples.labels, recipe.balanced
         ),
     ),
     "svm": Head(
         frozenset({"class_weights"}),
-        fit=lambda examples, recipe: svm(examples, recipe.class_weights),
+        fit=lambda examples, recipe: svm(examples, recipe.balanced),
         least_images=2,
     ),
 }
