@@ -19,7 +19,7 @@ NAME = "MobileNet"
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.build(NAME, 32, "none")
+    return tiny.build(NAME, 32, backbones.Random())
 
 
 def is_without_openvino(stored):
@@ -118,7 +118,8 @@ def prepare(tmp_path, monkeypatch, model):
     def call(name=NAME, size=32, precision="f32", weights=weights):
         folder = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
         folder.mkdir()
-        return backbones.prepare(name, size, str(weights), precision, folder, build), len(built)
+        source = backbones.WeightsFile(str(weights))
+        return backbones.prepare(name, size, source, precision, folder, build), len(built)
 
     return call
 

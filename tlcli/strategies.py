@@ -319,14 +319,14 @@ _NEW_CLASSES = Condition(
 
 STRATEGIES = {
     "merge": Strategy(
-        "solved from the moments of all images",
+        "equals joint training, from moments alone",
         _anew,
         exact=True,
         from_moments=True,
         needs=(_MOMENTS, _SOLVED_HEAD),
     ),
     "joint": Strategy(
-        "solved from all images",
+        "joint training, from the features of all images",
         _anew,
         exact=True,
         old_images=OldImages.ALL,

@@ -15,11 +15,8 @@ from tlcli.backbones.runtime import (
     versions,
 )
 from tlcli.backbones.stored import (
-    FINE_TUNED,
     MODEL,
     OPENVINO_FILES,
-    RANDOM,
-    UNLABELLED,
     StoredBackbone,
     load_model,
     load_stored,
@@ -31,6 +28,16 @@ from tlcli.backbones.table import (
     Architecture,
     architecture,
     weights_here,
+)
+from tlcli.backbones.weights import (
+    FINE_TUNED,
+    RANDOM,
+    UNLABELLED,
+    Imagenet,
+    Random,
+    Weights,
+    WeightsFile,
+    weights_of,
 )
 
 __all__ = [
@@ -45,7 +52,11 @@ __all__ = [
     "UNLABELLED",
     "Architecture",
     "Block",
+    "Imagenet",
+    "Random",
     "StoredBackbone",
+    "Weights",
+    "WeightsFile",
     "architecture",
     "blocks",
     "build",
@@ -66,5 +77,6 @@ __all__ = [
     "store",
     "versions",
     "weights_here",
+    "weights_of",
     "write_classifier",
 ]

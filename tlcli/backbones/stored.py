@@ -19,6 +19,7 @@ from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
 from tlcli.backbones.runtime import keras_module, versions
+from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.errors import EngineUnavailable, RunError
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,6 @@ MANIFEST = "backbone.json"
 MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
-
-RANDOM = "none"
-FINE_TUNED = "fine-tuned"
-UNLABELLED = "simclr"
-"""Where weights can come from beside "imagenet" and files."""
 
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"

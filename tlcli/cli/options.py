@@ -168,8 +168,9 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
         MemoryOptions,
         "--memory",
         metavar="NAME",
-        help="What the run keeps of its images: `none`, `moments`, `features` of every image, or "
-        "`exemplars` (some images of each class).  [default: moments, or as before]",
+        help="What the run keeps of its images. `none`: nothing; `moments`: sums and products of "
+        "features; `features`: moments and the features of every image; `exemplars`: moments and "
+        "some images of each class.  [default: moments, or as before]",
     )(command)
 
 
@@ -204,9 +205,10 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
         ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
          "simclr]"),
-        ("--augment", click.STRING, "PRESET", "Random changes of training images: `none`, `light`, "
-         "`standard`, `strong`; `tlcli data check DATA --augment PRESET --sheet FILE.png` shows "
-         "them."),
+        ("--augment", click.STRING, "PRESET", "Random changes of training images. `none`: the "
+         "images as they are; `light`: flip, small shifts; `standard`: flip, rotation, shift, "
+         "zoom, brightness, contrast; `strong`: more of all that, colours, erased patches, MixUp "
+         "and CutMix. `tlcli data check DATA --augment PRESET --sheet FILE.png` shows them."),
         ("--mixed-precision", click.Choice(["auto", "on", "off"]), None, "Compute in bfloat16 with "
          "float32 weights; `auto`: where a GPU gains from it."),
         ("--clip-norm", above_zero, None, "Largest norm of all gradients together."),

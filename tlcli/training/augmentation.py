@@ -13,6 +13,7 @@ class Preset:
     """A row of the table."""
 
     says: str
+    """As the help of `--augment` has it."""
     layers: Callable[[Any, int], list[Any]]
     """(keras.layers, seed) → layers that change one image each, raw RGB 0 to 255."""
     mixes: bool = False
@@ -150,10 +151,10 @@ PRESETS = {
     "light": Preset("flip, small shifts", _light),
     "standard": Preset("flip, rotation, shift, zoom, brightness, contrast", _standard),
     "strong": Preset(
-        "the same and more of it, colours, erased patches; MixUp and CutMix", _strong, mixes=True
+        "more of all that, colours, erased patches, MixUp and CutMix", _strong, mixes=True
     ),
 }
 
 VIEWS = "simclr"
-SHEETS = PRESETS | {VIEWS: Preset("the two views of SimCLR: crop, flip, colours, grey", _views)}
+SHEETS = PRESETS | {VIEWS: Preset("crop, flip, colours, grey", _views)}
 """What can be looked at: the presets, and what training without labels sees."""
