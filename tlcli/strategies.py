@@ -357,12 +357,6 @@ STRATEGIES = {
 EXACT = tuple(name for name, row in STRATEGIES.items() if row.exact)
 """The names of those that solve the head anew."""
 
-_OWNERS = {
-    option: [name for name, row in STRATEGIES.items() if option in row.options]
-    for option in frozenset[str]().union(*(row.options for row in STRATEGIES.values()))
-}
-"""Which strategies have an option."""
-
 
 def named(strategy: str | None) -> Strategy | None:
     """The row of a name; None where none was named.
@@ -392,13 +386,14 @@ def choose(strategy: str | None, available: Available) -> str:
 
 def require_options(strategy: str, options: StrategyOptions) -> None:
     """Raise UsageError for an option that this strategy does not have."""
-    for name in sorted(_OWNERS):
-        if getattr(options, name) is not None and name not in STRATEGIES[strategy].options:
-            flag = name.replace("_", "-")
-            raise UsageError(
-                f"Expected --{flag} with --strategy {' or '.join(_OWNERS[name])} alone. Received: "
-                f"strategy={strategy!r}. Leave --{flag} out."
-            )
+    for owner, row in STRATEGIES.items():
+        for name in sorted(row.options - STRATEGIES[strategy].options):
+            if getattr(options, name) is not None:
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    f"Expected --{flag} with --strategy {owner} alone. Received: "
+                    f"strategy={strategy!r}. Leave --{flag} out."
+                )
 
 
 def _default(available: Available) -> str:

@@ -91,7 +91,7 @@ def beginning(config: PretrainConfig) -> Beginning:
         UsageError: there is no such backbone or precision, or the weights cannot be of it.
         RunError: the weights are those of a folder that is no run.
     """
-    if config.backbone is not None:
+    if config.backbone:
         backbones.architecture(config.backbone)
     if config.precision is not None:
         require_choice("a precision", config.precision, backbones.PRECISIONS)
