@@ -132,7 +132,7 @@ def _card(classes: int) -> Json:
         "weights": "imagenet",
         "image_size": 224,
         "precision": "float32",
-        "engine": "openvino",
+        "arithmetic": "openvino 048a56634b51",
         "head": "lda",
         "strategy": "merge",
         "temperature": 1.1,

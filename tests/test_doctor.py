@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from tests.conftest import CommandLine
+from tlcli import arithmetic
 from tlcli.heads import LinearHead
 from tlcli.moments import Moments
 
@@ -13,9 +14,10 @@ from tlcli.moments import Moments
 def test_the_whole_way_works_here(tlcli: CommandLine) -> None:
     found = tlcli.json("doctor")
     assert (found["passed"], found["error"]) == (True, None)
-    assert [step["name"] for step in found["smoke"]][1:] == [
-        "pretrain", "extend-classes", "joint training", "evaluate", "predict", "export",
-    ]  # fmt: skip
+    assert [step["name"] for step in found["smoke"]] == [
+        *("draw images", "pretrain", "arithmetic", "extend-classes", "joint training"),
+        *("evaluate", "predict", "export"),
+    ]
     assert all(step["passed"] for step in found["smoke"])
     assert {"tlcli", "keras", "openvino", "scikit-learn"} <= set(found["versions"])
     assert [engine["error"] for engine in found["engines"]] == [None, None]
@@ -23,6 +25,8 @@ def test_the_whole_way_works_here(tlcli: CommandLine) -> None:
     assert all(folder["writable"] and folder["free_bytes"] > 0 for folder in found["folders"])
     text = tlcli("doctor")
     assert "Everything works." in text
+    assert found["processor"] in text and all(name in text for name in found["instructions"])
+    assert found["blas"] and all(library in text for library in found["blas"])
     assert all(step["detail"] in text for step in found["smoke"])
 
 
@@ -62,3 +66,17 @@ def test_a_full_disk_is_a_finding(tlcli: CommandLine, monkeypatch: pytest.Monkey
     found = tlcli.json("doctor", code=6)
     assert "No space left" in found["smoke"][-1]["detail"]
     assert found["versions"]
+
+
+def test_the_kind_of_arithmetic_tells_which_promises_hold(
+    tlcli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> str:
+        (step,) = (step for step in tlcli.json("doctor")["smoke"] if step["name"] == "arithmetic")
+        return str(step["detail"])
+
+    assert "other bits than most" in told()
+    monkeypatch.setattr(
+        "tlcli.arithmetic.measured", lambda *_: f"openvino {arithmetic.AVX2_AND_FMA}"
+    )
+    assert "every x86-64 processor with AVX2 and FMA" in told()

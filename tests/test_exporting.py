@@ -172,11 +172,10 @@ def test_poor_agreement_of_int8_is_a_warning(
 def test_a_run_in_bf16_is_compared_in_float32(
     tlcli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenVINO computes in float32 here where the processor has no bf16."""
+    """OpenVINO computes in float32 here, so that no processor needs bf16."""
     compiled = openvino_ir.compiled
-    monkeypatch.setattr(
-        openvino_ir, "compiled", lambda folder, size, _, streams: compiled(folder, size, "f32", 1)
-    )
+    for place in ("tlcli.backbones.openvino_ir.compiled", "tlcli.backbones.compiled"):
+        monkeypatch.setattr(place, lambda folder, size, *_, **__: compiled(folder, size, "f32", 1))
     run, out = tmp_path / "run", tmp_path / "model.onnx"
     tlcli("pretrain", pictures / "first", "--out", run, "--precision", "bf16")
     monkeypatch.setattr("tlcli.backbones.compiled", None)  # Keras alone is asked

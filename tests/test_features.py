@@ -26,7 +26,7 @@ from tlcli.errors import Stopped
 from tlcli.features import Space, Store, store
 from tlcli.images import LabelledImage
 
-SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", engine="keras")
+SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", arithmetic="keras 0")
 VECTOR_BYTES = 3 * 4
 
 
@@ -421,7 +421,7 @@ FLIPPER = """
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 8, 3, "MeanColour", "keras")).load(index)
+        Store(Space("f" * 64, 8, 3, "MeanColour", "keras 0")).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()
@@ -527,11 +527,11 @@ def failing(error):
 OTHERS = [
     replace(SPACE, fingerprint="e" * 64),
     replace(SPACE, image_size=16),
-    replace(SPACE, engine="openvino"),
+    replace(SPACE, arithmetic="openvino 0"),
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "engine"])
+@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic"])
 def test_each_space_has_a_cache_of_its_own(draw, cache, other):
     wanted = draw(2)
     extract(wanted)

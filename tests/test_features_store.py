@@ -24,7 +24,7 @@ from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage
 
 WIDTH = 4
-SPACE = Space("f" * 64, image_size=8, width=WIDTH, backbone="Fake", engine="keras")
+SPACE = Space("f" * 64, image_size=8, width=WIDTH, backbone="Fake", arithmetic="keras 0")
 FULL = 10
 
 
@@ -263,7 +263,7 @@ def test_the_folder_says_what_it_is_for():
         "image_size": 8,
         "width": WIDTH,
         "backbone": "Fake",
-        "engine": "keras",
+        "arithmetic": "keras 0",
         "decoder": store.DECODER,
     }
     before = description.stat()
@@ -288,7 +288,7 @@ def test_the_description_never_matters(damage, caplog):
 
 def test_the_name_of_the_backbone_is_no_part_of_the_key():
     kept([1])
-    renamed = Space("f" * 64, image_size=8, width=WIDTH, backbone="Other", engine="keras")
+    renamed = Space("f" * 64, image_size=8, width=WIDTH, backbone="Other", arithmetic="keras 0")
     assert_whole(loaded([1], renamed), [1])
 
 
@@ -331,7 +331,7 @@ class Wide:
             yield np.full(256, image[0, 0, 0], np.float32) + np.float32(self.images % 7)
 
 
-WIDE = Space("e" * 64, image_size=8, width=256, backbone="Fake", engine="keras")
+WIDE = Space("e" * 64, image_size=8, width=256, backbone="Fake", arithmetic="keras 0")
 
 
 def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch):

@@ -15,8 +15,10 @@ from tlcli import cache
 from tlcli.features import Space
 from tlcli.features.store import Index, Store
 
-SPACE = Space("f" * 64, image_size=224, width=1280, backbone="EfficientNetLite0", engine="openvino")
-OTHER = Space("e" * 64, image_size=96, width=64, backbone="MobileNetV2", engine="keras")
+SPACE = Space(
+    "f" * 64, image_size=224, width=1280, backbone="EfficientNetLite0", arithmetic="openvino 0"
+)
+OTHER = Space("e" * 64, image_size=96, width=64, backbone="MobileNetV2", arithmetic="keras 0")
 DAY = 24 * 60 * 60
 
 
@@ -73,8 +75,8 @@ def test_stats_has_a_row_for_each_space_and_backbone(tlcli: CommandLine, root: P
     assert rows["EfficientNetLite0"]["images"] == 35
     assert rows["EfficientNetLite0"]["bytes"] == 35 * (32 + 4 * 1280) + 2 * 1672
     assert (rows["EfficientNetLite0"]["image_size"], rows["MobileNetV2"]["image_size"]) == (224, 96)
-    assert (rows["EfficientNetLite0"]["engine"], rows["MobileNetV2"]["engine"]) == (
-        *("openvino", "keras"),
+    assert (rows["EfficientNetLite0"]["arithmetic"], rows["MobileNetV2"]["arithmetic"]) == (
+        *("openvino 0", "keras 0"),
     )
     assert rows["MobileNetV2"]["images"] == 3
     assert sorted(row["last_used"] for row in rows.values()) == [

@@ -129,7 +129,12 @@ def assert_whole(state):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_memory_of_no_image(setting):
     state = nothing(setting)
-    assert (state.setting, state.ledger, state.exact, state.engines) == (setting, {}, True, set())
+    assert (state.setting, state.ledger, state.exact, state.arithmetic) == (
+        setting,
+        {},
+        True,
+        set(),
+    )
     assert (state.digest is None) == (setting == "none")
     assert (state.kept is None) == (setting not in KEEPING)
     assert state.exemplars_per_class == (2 if setting == "exemplars" else None)
@@ -139,8 +144,10 @@ def test_the_memory_of_no_image(setting):
 def test_the_ledger_and_the_moments_know_every_image(setting):
     state = learn(learn(nothing(setting), range(5)), range(5, 12))
     assert state.ledger == {key(number): label(number) for number in range(12)}
-    assert state.engines == {"keras"}
-    assert state.learned(examples([]), state.moments, "other", nothing_decoded).engines == {"keras"}
+    assert state.arithmetic == {"keras"}
+    assert state.learned(examples([]), state.moments, "other", nothing_decoded).arithmetic == {
+        "keras"
+    }
     if setting != "none":
         assert state.digest == moments_of(examples(range(12))).digest
 
@@ -301,8 +308,8 @@ def test_centres_do_not_depend_on_rounds():
 @pytest.mark.parametrize("setting", ["moments", *KEEPING])
 def test_two_runs_together_remember_what_both_have_learned(setting):
     first, second = learn(nothing(setting), range(9)), learn(nothing(setting), range(9, 20))
-    both = first.merged(replace(second, exact=False, engines=frozenset({"openvino"})))
-    assert (both.exact, both.engines) == (False, {"keras", "openvino"})
+    both = first.merged(replace(second, exact=False, arithmetic=frozenset({"openvino"})))
+    assert (both.exact, both.arithmetic) == (False, {"keras", "openvino"})
     is_like(both, second.merged(first))
     joint = learn(nothing(setting), range(20))
     assert (both.setting, both.ledger, both.digest) == (setting, joint.ledger, joint.digest)

@@ -44,6 +44,7 @@ MANIFEST = Manifest(
     classes=(),
     memory="moments",
     memory_sha256="0" * 64,
+    arithmetic=("openvino 0",),
     exact=True,
     config={},
     versions={},

@@ -31,7 +31,7 @@ from tlcli.memory import Memory
 
 def assert_same(after, before):
     """Everything that a memory is, rows included."""
-    for name in ("setting", "ledger", "exact", "engines", "exemplars_per_class", "digest"):
+    for name in ("setting", "ledger", "exact", "arithmetic", "exemplars_per_class", "digest"):
         assert getattr(after, name) == getattr(before, name)
     assert set(after.centres) == set(before.centres)
     assert all(centre(after, name) == centre(before, name) for name in before.centres)
@@ -51,7 +51,7 @@ def assert_same(after, before):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_saved_memory_comes_back_as_it_was(tmp_path, setting, count, exact):
     before = learn(nothing(setting), range(count)) if count else nothing(setting)
-    before = replace(before, exact=exact, engines=before.engines | {"openvino 2026.4"})
+    before = replace(before, exact=exact, arithmetic=before.arithmetic | {"openvino 2026.4"})
     assert_same(memory.load(saved(before, tmp_path / "1")), before)
 
 
@@ -70,11 +70,11 @@ def test_a_memory_goes_on_where_it_was_saved(tmp_path, setting):
         assert_same(loaded, held)
 
 
-def test_engines_are_written_in_the_order_of_their_names(tmp_path):
-    engines = [f"engine {number}" for number in range(20)]
-    state = replace(nothing("moments"), engines=frozenset(engines))
+def test_kinds_of_arithmetic_are_written_in_the_order_of_their_names(tmp_path):
+    kinds = [f"engine {number}" for number in range(20)]
+    state = replace(nothing("moments"), arithmetic=frozenset(kinds))
     with h5py.File(saved(state, tmp_path / "1").folder / "memory.h5") as file:
-        assert file.attrs["engines"].split("\n") == sorted(engines)
+        assert file.attrs["arithmetic"].split("\n") == sorted(kinds)
 
 
 def test_moments_come_back_with_all_that_they_hold(tmp_path):

@@ -402,8 +402,9 @@ def test_keras_takes_over_where_openvino_fails_and_it_is_said_once(
         patch.setitem(sys.modules, "openvino", None)
         patch.setattr(importlib.metadata, "version", without_openvino(importlib.metadata.version))
         tlcli("extend-classes", run, data, "--test", test)
-        (line,) = tlcli.err.splitlines()
-        assert "runs with Keras" in line
+        slower, mixed = tlcli.err.splitlines()
+        assert "runs with Keras" in slower
+        assert "2 kinds of arithmetic" in mixed
         more = tiny.draw(tmp_path / "more", ["sun"], count=2, seed=33)
         error = tlcli.error(2, "extend-classes", run, more, "--engine", "openvino")
         assert "--engine" in error

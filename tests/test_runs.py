@@ -34,6 +34,7 @@ def manifest(number=1, fingerprint=BACKBONE):
         classes=(RegisteredClass("red panda", 1), RegisteredClass("キツネ", number)),
         memory="moments",
         memory_sha256="0" * 64,
+        arithmetic=("openvino 0",),
         exact=True,
         config={"data": "photos", "nested": {"lr": 0.001, "sizes": [1, 2]}},
         versions={"tlcli": "0"},

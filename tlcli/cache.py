@@ -2,6 +2,7 @@
 
     features/<32 hex>/<64 hex>.h5   feature vectors of one space, see `features`
     backbones/<64 hex>/             backbones that are ready to be used
+    arithmetic/<64 hex>             kinds of arithmetic, see `arithmetic`
     hashes.sqlite                   content hashes of files
 
 Nothing but files and folders of these names is counted or deleted, and no symlink is followed:
@@ -32,6 +33,8 @@ _SEGMENT = re.compile(r"[0-9a-f]{64}\.h5")
 _DESCRIPTION = re.compile(r"space\.json")
 _UNFINISHED_FILE = re.compile(r"\.([0-9a-f]{64}\.h5|space\.json)\.[0-9]+(-[0-9a-f]+)?")
 _BACKBONE = re.compile(r"[0-9a-f]{64}")
+_KIND = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED_KIND = re.compile(r"\.[0-9a-f]{40}\.[0-9]+(-[0-9a-f]+)?")
 _UNFINISHED_BACKBONE = re.compile(r"\.[0-9a-f]{64}\.[0-9]+")
 _ROUNDS = re.compile(r"rounds")
 _ANYTHING = re.compile(r".*")
@@ -90,6 +93,11 @@ def backbones() -> list[Entry]:
     return _backbones(_BACKBONE)
 
 
+def kinds() -> list[Entry]:
+    """What is remembered of kinds of arithmetic."""
+    return _files(folder() / "arithmetic", _KIND)
+
+
 def hash_index() -> list[Entry]:
     """The files of the index of content hashes."""
     return _files(folder(), _HASH_INDEX)
@@ -98,6 +106,7 @@ def hash_index() -> list[Entry]:
 def unfinished() -> list[Entry]:
     """What a writer is writing aside, or has left behind."""
     found = [entry for space in spaces() for entry in _files(space, _UNFINISHED_FILE)]
+    found += _files(folder() / "arithmetic", _UNFINISHED_KIND)
     return found + _backbones(_UNFINISHED_BACKBONE)
 
 
@@ -147,7 +156,7 @@ def remove_empty_folders() -> None:
             for description in _files(space, _DESCRIPTION):
                 remove(description)
         _remove_if_empty(space)
-    for name in ("features", "backbones"):
+    for name in ("features", "backbones", "arithmetic"):
         _remove_if_empty(folder() / name)
 
 

@@ -1,6 +1,6 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, images
+from tlcli import arithmetic, backbones, images
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import EngineUnavailable, UsageError, require_choice
 
@@ -98,7 +98,7 @@ class Choice:
     """An engine that may be used."""
 
     name: str
-    """`keras` or `openvino`; part of the key of the features that it computes."""
+    """`keras` or `openvino`."""
     open: Callable[[], Engine]
     """Open it, the first time it is called.
 
@@ -106,6 +106,20 @@ class Choice:
         RunError: the backbone's files are damaged.
         EngineUnavailable: it cannot run the backbone on this machine.
     """
+    arithmetic: Callable[[], str]
+    """The kind of arithmetic that it computes with, see `arithmetic.measured`: part of the key of
+    its features. Raises as `open` does."""
+
+    @staticmethod
+    def of(
+        name: str, stored: StoredBackbone, libraries: tuple[str, ...], run: Callable[[], Engine]
+    ) -> "Choice":
+        """An engine that is opened, and measured, when it is wanted, and once."""
+        opened = cache(run)
+        kind = cache(
+            lambda: arithmetic.measured(stored, name, libraries, lambda: opened().features)
+        )
+        return Choice(name, opened, kind)
 
 
 def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
@@ -119,8 +133,8 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
         UsageError: there is no such engine, or it cannot run this backbone.
     """
     require_known(wanted)
-    keras = Choice("keras", cache(lambda: _open_keras(stored)))
-    openvino = Choice("openvino", cache(lambda: _open_openvino(stored)))
+    keras = Choice.of("keras", stored, ("keras", "tensorflow"), lambda: _open_keras(stored))
+    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored))
     if not stored.in_float32:
         if wanted == "keras":
             raise UsageError(
@@ -148,6 +162,18 @@ def require_known(name: str) -> None:
 def available() -> list[dict[str, Any]]:
     """Each engine with its devices, or why it does not run here; imports both."""
     return [_examined("openvino", _openvino_devices), _examined("keras", _keras_devices)]
+
+
+def kernels(stored: StoredBackbone) -> str:
+    """The kernels that OpenVINO runs most of a backbone's convolutions with on this machine."""
+    network = backbones.compiled(stored.folder, stored.image_size, stored.precision, 1)
+    facts = [op.get_rt_info() for op in network.get_runtime_model().get_ops()]
+    used = Counter(
+        str(told["primitiveType"].astype(str))
+        for told in facts
+        if "Convolution" in told["layerType"].astype(str)
+    )
+    return used.most_common(1)[0][0] if used else "no convolution"
 
 
 def _examined(name: str, devices: Callable[[], dict[str, str]]) -> dict[str, Any]:

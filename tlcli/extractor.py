@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -48,9 +48,11 @@ class Extractor:
     """A stored backbone with the engines that may run it, and the projection of its features."""
 
     stored: StoredBackbone
-    engines: list[tuple[Choice, Store]]
-    """The best first, each with the cache of its features; those that failed are dropped."""
+    engines: list[Choice]
+    """The best first; those that failed are dropped."""
     projection: Projection | None
+    _stores: dict[str, Store] = field(default_factory=dict)
+    """By the engine's name; made when one is wanted, as it takes the engine's arithmetic."""
 
     @staticmethod
     def of(stored: StoredBackbone, engine: str, projection: Projection | None) -> "Extractor":
@@ -59,10 +61,7 @@ class Extractor:
         Raises:
             UsageError: there is no such engine, or it cannot run this backbone.
         """
-        facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
-        choices = engines.choices(stored, engine)
-        opened = [(choice, Store(Space(*facts, choice.name))) for choice in choices]
-        return Extractor(stored, opened, projection)
+        return Extractor(stored, engines.choices(stored, engine), projection)
 
     @staticmethod
     def of_round(run: Run, entry: Round, engine: str) -> "Extractor":
@@ -90,7 +89,24 @@ class Extractor:
     @property
     def engine(self) -> str:
         """The name of the engine that gives features now."""
-        return self.engines[0][0].name
+        return self.engines[0].name
+
+    @property
+    def arithmetic(self) -> str:
+        """The kind of arithmetic that gives features now, see `tlcli.arithmetic`.
+
+        Raises:
+            EngineUnavailable: no engine runs the backbone on this machine.
+        """
+        return self._run(lambda engine: engine.arithmetic())
+
+    def _store(self, engine: Choice) -> Store:
+        """The cache of the features that an engine computes."""
+        if engine.name not in self._stores:
+            stored = self.stored
+            facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
+            self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
+        return self._stores[engine.name]
 
     def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
         """The backbone's features of images, before the projection.
@@ -99,7 +115,7 @@ class Extractor:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
         return self._run(
-            lambda engine, store: features.extract(wanted, store, engine.open, progress)
+            lambda engine: features.extract(wanted, self._store(engine), engine.open, progress)
         )
 
     def features_of(self, named: Examples, load: Load, progress: Progress) -> Examples:
@@ -114,8 +130,8 @@ class Extractor:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
         vectors = self._run(
-            lambda engine, store: features.extract_pixels(
-                named.hashes, load, store, engine.open, progress
+            lambda engine: features.extract_pixels(
+                named.hashes, load, self._store(engine), engine.open, progress
             )
         )
         return replace(named, vectors=vectors)
@@ -126,14 +142,14 @@ class Extractor:
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
-        computed = self._run(lambda engine, store: list(engine.open().features(iter(pixels))))
+        computed = self._run(lambda engine: list(engine.open().features(iter(pixels))))
         return Vectors.of(np.stack(computed))
 
-    def _run(self, extract: Callable[[Choice, Store], T]) -> T:
+    def _run(self, extract: Callable[[Choice], T]) -> T:
         """With the best engine that runs the backbone on this machine."""
-        engine, store = self.engines[0]
+        engine = self.engines[0]
         try:
-            return extract(engine, store)
+            return extract(engine)
         except EngineUnavailable as error:
             name = self.stored.name
             if len(self.engines) == 1:
@@ -151,7 +167,7 @@ class Extractor:
         Args:
             labels: content hash → class.
         """
-        return features.recall(labels, self.engines[0][1])
+        return self._run(lambda engine: features.recall(labels, self._store(engine)))
 
     def no_examples(self) -> Examples:
         """The features of no image."""

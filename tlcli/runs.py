@@ -63,6 +63,8 @@ class Manifest:
     memory: str
     memory_sha256: str | None
     """Digest of the moments; None where none are kept."""
+    arithmetic: tuple[str, ...]
+    """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`."""
     exact: bool
     config: dict[str, Any]
     versions: dict[str, str]
@@ -227,7 +229,8 @@ def _read_manifest(path: Path) -> Manifest:
         if _round_name(content["round"]) != path.parent.name:
             raise ValueError(f"it is of round {content['round']}")
         classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
-        return Manifest(classes=classes, **content)
+        kinds = tuple(content.pop("arithmetic"))
+        return Manifest(classes=classes, arithmetic=kinds, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "

@@ -159,7 +159,7 @@ def _tlcli(options: argparse.Namespace) -> float:
     from tlcli.extractor import Extractor
 
     extractor = Extractor.of(backbones.load_stored(options.folder), "auto", None)
-    extractor.engines[0][0].open()
+    extractor.engines[0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: extractor.features(images.scan(options.photos).images, no_progress))
 

@@ -20,11 +20,11 @@ SECONDS_A_DAY = 24 * 60 * 60
 
 @dataclass(frozen=True)
 class SpaceUse:
-    """The feature vectors of one backbone, image size and engine; None where it is not known."""
+    """The feature vectors of one backbone, size and arithmetic; None where it is not known."""
 
     backbone: str | None
     image_size: int | None
-    engine: str | None
+    arithmetic: str | None
     images: int | None
     bytes: int
     last_used: str
@@ -105,7 +105,7 @@ def _space_use(space: Path, segments: Sequence[Entry]) -> SpaceUse:
     return SpaceUse(
         facts.get("backbone"),
         facts.get("image_size"),
-        facts.get("engine"),
+        facts.get("arithmetic"),
         images,
         sum(entry.bytes for entry in segments),
         _last_used(segments),
@@ -127,13 +127,18 @@ def _last_used(entries: Sequence[Entry]) -> str:
     return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
 
+def _small() -> list[Entry]:
+    """What is forgotten without a word: it takes no time to have it again."""
+    return [*cache.hash_index(), *cache.kinds()]
+
+
 def clear(older_than: float = 0.0) -> Cleared:
     """Delete what was not used for longer than `older_than` days, and nothing foreign."""
     segments = [entry for space in cache.spaces() for entry in cache.segments(space)]
     backbones = cache.backbones()
     newest = time.time() - older_than * SECONDS_A_DAY
     removed, left = set(), 0
-    for entry in (*segments, *backbones, *cache.hash_index(), *cache.unfinished()):
+    for entry in (*segments, *backbones, *_small(), *cache.unfinished()):
         if older_than and entry.last_used > newest:
             continue
         if cache.remove(entry):

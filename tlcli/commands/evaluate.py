@@ -154,7 +154,7 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         "weights": stored.weights,
         "image_size": stored.image_size,
         "precision": stored.precision,
-        "engine": test.extractor.engine,
+        "arithmetic": test.extractor.arithmetic,
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

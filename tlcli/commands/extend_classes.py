@@ -380,10 +380,10 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = state.total if old.keeps.moments else None
-    remembered = old.learned(given.found.examples, total, parent.extractor.engine, pixels)
+    remembered = old.learned(given.found.examples, total, parent.extractor.arithmetic, pixels)
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},
-        engines=remembered.engines | given.collected.engines,
+        arithmetic=remembered.arithmetic | given.collected.arithmetic,
         exact=remembered.exact and given.collected.exact,
     )

@@ -309,7 +309,7 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
             f"Expected images of every class of a run with a projection. Received: none of "
             f"{named(absent)}. Give them with --old-data DATA."
         )
-    usable = memory.exact and not memory.engines - {extractor.engine}
+    usable = memory.exact and memory.arithmetic <= {extractor.arithmetic}
     if not recipe.from_moments or memory.moments is None or not usable:
         return None
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)

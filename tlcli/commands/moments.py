@@ -53,7 +53,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         total = parent.extractor.moments(found.examples)
     start = empty_memory(parent.extractor, MemoryOptions("moments"))
     pixels = pixels_of({}, parent.extractor.stored.image_size, None)
-    content = start.learned(found.examples, total, parent.extractor.engine, pixels)
+    content = start.learned(found.examples, total, parent.extractor.arithmetic, pixels)
     with clock.phase("save"):
         memory.save_file(content, config.out)
     return CollectedFile(

@@ -169,7 +169,7 @@ def _with_classes(
         memory=start.learned(
             found.examples,
             None if start.moments is None else solution.evidence.moments,
-            solution.extractor.engine,
+            solution.extractor.arithmetic,
             pixels_of(sources, solution.extractor.stored.image_size, None),
         ),
         exact=True,

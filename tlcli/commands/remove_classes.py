@@ -18,7 +18,7 @@ from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.recall import recall, with_same_bits
+from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
 from tlcli.rounds.result import Clock, RoundResult, unchanged
 from tlcli.rounds.solution import Calibrated, Solution, scheme_for
 from tlcli.runs import RegisteredClass, Round
@@ -206,22 +206,13 @@ def _leave(
         raise DataError(
             f"Expected the features of the images to be removed. Received: those of "
             f"{len(known.missing)} of {len(to_remove)} images are neither kept nor in the cache"
-            f"{_engine_advice(parent)}, or add --approximate."
+            f"{same_bits_advice(parent)}, or add --approximate."
         )
     total = moments.subtract(before, parent.extractor.moments(known.examples))
     if known.missing:
         total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
     return _Remaining(parent, registry, total, exact, kept, known.examples)
-
-
-def _engine_advice(parent: Parent) -> str:
-    engines = sorted(parent.memory.engines)
-    if engines == [parent.extractor.engine]:
-        return ". Give the images with --data DIR"
-    if len(engines) == 1:
-        return f" as {engines[0]} computed them. Use --engine {engines[0]}"
-    return f", as they came from {' and '.join(engines)}. Make a new run"
 
 
 def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:

@@ -44,12 +44,13 @@ class Space:
     width: int
     backbone: str
     """A name for people, no part of the key."""
-    engine: str
+    arithmetic: str
+    """See `tlcli.arithmetic`."""
 
     @property
     def cache_key(self) -> str:
         """Name of the cache folder of this space."""
-        facts = (self.fingerprint, str(self.image_size), self.engine, DECODER)
+        facts = (self.fingerprint, str(self.image_size), self.arithmetic, DECODER)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 

@@ -36,8 +36,9 @@ class Memory:
     """None with the setting `none`."""
     exact: bool = True
     """Whether the moments are those of all learned images, bit for bit."""
-    engines: frozenset[str] = frozenset()
-    """The engines that gave the features: only one of them gives the same bits again."""
+    arithmetic: frozenset[str] = frozenset()
+    """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`: only these give the
+    same bits again."""
     kept: Examples | None = None
     """Backbone features (n, D) of all learned images in the order of their hashes (`features`), or
     of the exemplars, class by class in herding order (`exemplars`); None otherwise."""
@@ -67,14 +68,16 @@ class Memory:
         """
         return self.sources.images(hashes)
 
-    def learned(self, new: Examples, total: Moments | None, engine: str, pixels: Pixels) -> Self:
+    def learned(
+        self, new: Examples, total: Moments | None, arithmetic: str, pixels: Pixels
+    ) -> Self:
         """The memory after a round.
 
         Args:
             new: raw backbone features of the images that the round learned, none of them in the
                 ledger.
             total: the moments with those of the new images; None with the setting `none`.
-            engine: what gave the features.
+            arithmetic: that gave the features.
             pixels: called at most once, with the hashes of the images that became exemplars.
         """
         assert (total is not None) == self.keeps.moments
@@ -82,7 +85,7 @@ class Memory:
             self,
             ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
             moments=total,
-            engines=self.engines | ({engine} if len(new) else set()),
+            arithmetic=self.arithmetic | ({arithmetic} if len(new) else set()),
         )
         if self.kept is None:
             return grown
@@ -108,7 +111,7 @@ class Memory:
             ledger={**self.ledger, **other.ledger},
             moments=add(self.moments, other.moments),
             exact=self.exact and other.exact,
-            engines=self.engines | other.engines,
+            arithmetic=self.arithmetic | other.arithmetic,
             kept=None,
             exemplars_per_class=None,
             centres={},

@@ -103,7 +103,7 @@ def save_file(memory: Memory, path: Path) -> None:
         StorageError: it cannot be written.
     """
     assert memory.moments is not None
-    alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.engines)
+    alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.arithmetic)
     content = files.pack_arrays(*_content(alone))
     with files.written(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
@@ -141,7 +141,7 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
         "format": FORMAT,
         "setting": memory.setting,
         "exact": memory.exact,
-        "engines": "\n".join(sorted(memory.engines)),
+        "arithmetic": "\n".join(sorted(memory.arithmetic)),
     }
     if memory.moments is not None:
         arrays |= _moments_arrays(memory.moments)
@@ -164,7 +164,7 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
         _ledger_from(arrays),
         _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
         bool(attributes["exact"]),
-        frozenset(filter(None, str(attributes["engines"]).split("\n"))),
+        frozenset(filter(None, str(attributes["arithmetic"]).split("\n"))),
     )
 
 

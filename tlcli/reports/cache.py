@@ -13,7 +13,7 @@ def cache_text(content: Json) -> str:
             "features",
             entry["backbone"],
             entry["image_size"],
-            entry["engine"],
+            entry["arithmetic"],
             entry["images"],
             byte_text(entry["bytes"]),
             entry["last_used"],
@@ -30,7 +30,7 @@ def cache_text(content: Json) -> str:
     headline = (
         f"{content['folder']}: {byte_text(content['bytes'])} of {byte_text(content['limit'])}"
     )
-    columns = ("kept", "backbone", "image size", "engine", "images", "size", "last used")
+    columns = ("kept", "backbone", "image size", "arithmetic", "images", "size", "last used")
     return f"{headline}\n\n{table(columns, rows)}" if rows else f"{headline}, empty"
 
 

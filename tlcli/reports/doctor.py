@@ -32,6 +32,10 @@ def diagnosis_text(content: Json) -> str:
 def _facts(content: Json) -> Iterator[tuple[str, str]]:
     memory = byte_text(content["memory_bytes"])
     yield "machine", f"{content['platform']}, {content['processors']} processors, {memory}"
+    instructions = " ".join(content["instructions"]) or "instruction sets unknown"
+    yield "processor", f"{content['processor']} ({instructions})"
+    for library in content["blas"]:
+        yield "blas", library
     yield "python", content["python"]
     yield "libraries", ", ".join(f"{name} {text}" for name, text in content["versions"].items())
     missing = [name for name, here in content["extras"].items() if not here]

@@ -20,7 +20,7 @@ def round_text(content: Json) -> str:
         f"  validation  {_validation(content['validation'])}",
         f"  calibration {_calibration(content['calibration'])}",
         f"  memory      {memory_line(content)}",
-        f"  exact       {_exact(content['exact'])}",
+        f"  exact       {_exact(content)}",
         f"  seconds     {seconds_line(content['seconds'])}",
     ]
     if content["training"]:
@@ -116,8 +116,11 @@ def _validation(validation: Json | None) -> str:
     return f"{', '.join(figures)} ({method})"
 
 
-def _exact(exact: bool) -> str:
-    return "yes: equals joint training on all images so far" if exact else "no"
+def _exact(content: Json) -> str:
+    if content["exact"]:
+        return "yes: equals joint training on all images so far"
+    kinds = content["arithmetic"]
+    return f"no: features of {len(kinds)} kinds of arithmetic" if len(kinds) > 1 else "no"
 
 
 def seconds_line(seconds: dict[str, float]) -> str:

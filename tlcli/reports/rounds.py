@@ -36,6 +36,7 @@ def details_text(details: Json) -> str:
     simple = {
         name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
     }
+    simple["arithmetic"] = ", ".join(details["arithmetic"])
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
         *("config", "versions", "images", "training", "validation", "calibration"),

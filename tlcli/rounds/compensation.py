@@ -16,6 +16,7 @@ from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.intake import named
 from tlcli.rounds.parent import Parent, empty_memory
+from tlcli.rounds.recall import listed
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Compensated:
         start = empty_memory(extractor, MemoryOptions(old.setting, old.exemplars_per_class))
         everything = self.examples.joined(self.carried)
         total = None if start.moments is None else self.total
-        learned = start.learned(everything, total, extractor.engine, pixels)
+        learned = start.learned(everything, total, extractor.arithmetic, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
         return replace(learned, ledger=ledger, exact=not gone)
@@ -118,10 +119,14 @@ def require_movable(parent: Parent, at_hand: Examples) -> None:
     """
     learned = parent.memory
     missing = learned.ledger.keys() - set(at_hand.hashes)
-    if missing and learned.moments is not None and learned.engines - {parent.extractor.engine}:
+    if (
+        missing
+        and learned.moments is not None
+        and learned.arithmetic - {parent.extractor.arithmetic}
+    ):
         raise DataError(
-            "Expected all learned images, as their features came from another engine "
-            f"({', '.join(sorted(learned.engines))}). Received: {len(missing)} are missing. Give "
+            "Expected all learned images, as their features came from another arithmetic "
+            f"({listed(learned.arithmetic)}). Received: {len(missing)} are missing. Give "
             "them with --old-data DATA."
         )
 

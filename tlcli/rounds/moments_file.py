@@ -10,7 +10,7 @@ from tlcli.errors import DataError, RunError
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
-from tlcli.rounds.recall import recall, with_same_bits
+from tlcli.rounds.recall import listed, recall, with_same_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Collected:
     moments: Moments
     ledger: Mapping[str, str]
     """Content hash of each image that is new to the run → its class."""
-    engines: frozenset[str]
+    arithmetic: frozenset[str]
     exact: bool
     already_learned: int
 
@@ -53,18 +53,22 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
             if new
             else (parent.extractor.empty_moments())
         )
-    return Collected(part, new, content.engines, exact, len(again))
+    return Collected(part, new, content.arithmetic, exact, len(again))
 
 
 def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:
     """The moments of images of a file that the run has learned, to be taken away from it."""
     recalled = recall(parent, (), True, no_progress, again)
     recalled = with_same_bits(parent, recalled)
-    if recalled.missing or not content.engines <= parent.memory.engines:
+    kinds = content.arithmetic | parent.memory.arithmetic
+    if recalled.missing or len(kinds) > 1:
+        why = "their features are not known here"
+        if len(kinds) > 1:
+            why = f"their features were computed with another arithmetic ({listed(kinds)})"
         raise DataError(
             f"Expected images that the run has not learned. Received: {len(again)} of "
-            f"{len(content.ledger)} images in {path} were learned before, and their features are "
-            "not known here. Write the file again without them, or give the images as DATA."
+            f"{len(content.ledger)} images in {path} were learned before, and {why}. "
+            "Write the file again without them, or give the images as DATA."
         )
     return parent.extractor.moments(recalled.examples)
 
@@ -94,7 +98,7 @@ def _joined(a: Collected, b: Collected, path: Path) -> Collected:
     return Collected(
         moments.add(a.moments, b.moments),
         {**a.ledger, **b.ledger},
-        a.engines | b.engines,
+        a.arithmetic | b.arithmetic,
         a.exact and b.exact,
         a.already_learned + b.already_learned,
     )

@@ -14,6 +14,7 @@ from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
+from tlcli.rounds.recall import listed
 from tlcli.rounds.result import Clock, RoundResult, options_of
 from tlcli.rounds.solution import Calibration, Solution
 from tlcli.rounds.training import Summary
@@ -123,6 +124,20 @@ def versions() -> dict[str, str]:
     return backbones.versions(_LIBRARIES)
 
 
+def _is_exact(draft: Draft) -> bool:
+    """Whether the round equals joint training, which one machine could have done."""
+    kinds = draft.memory.arithmetic
+    if draft.exact and len(kinds) > 1:
+        log.warning(
+            "this run holds features of %d kinds of arithmetic (%s): it is not, bit for bit, what "
+            "training on all images in one place gives. Give the old images with --old-data to "
+            "compute all of them here",
+            len(kinds),
+            listed(kinds),
+        )
+    return draft.exact and len(kinds) < 2
+
+
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
     number, extractor = writer.next_number, draft.solution.extractor
     return Manifest(
@@ -138,7 +153,8 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         classes=draft.solution.registry,
         memory=draft.memory.setting,
         memory_sha256=draft.memory.digest,
-        exact=draft.exact,
+        arithmetic=tuple(sorted(draft.memory.arithmetic)),
+        exact=_is_exact(draft),
         config=options_of(draft.config),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

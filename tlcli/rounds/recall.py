@@ -89,10 +89,16 @@ def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:
 
 
 def rebuilds(parent: Parent, recalled: Recalled) -> bool:
-    """Whether the moments are made anew from the features of all learned images."""
+    """Whether the moments are made anew from the features of all learned images.
+
+    They are where there are none, or where they are estimates, or of another arithmetic than that
+    of the images to come.
+    """
     memory = parent.memory
+    if recalled.extent is not OldImages.ALL or not memory.ledger:
+        return False
     usable = memory.moments is not None and memory.exact
-    return not usable and recalled.extent is OldImages.ALL and bool(memory.ledger)
+    return not usable or not memory.arithmetic <= {parent.extractor.arithmetic}
 
 
 def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple[Memory, Recalled]:
@@ -100,22 +106,40 @@ def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple
     old = parent.memory
     if not rebuilds(parent, recalled):
         return old, with_same_bits(parent, recalled)
-    engines = old.engines if recalled.kept else frozenset()
+    kinds = old.arithmetic if recalled.kept else frozenset()
     if recalled.kept < len(recalled.examples):
-        engines |= {parent.extractor.engine}
+        kinds |= {parent.extractor.arithmetic}
     moments = None if old.moments is None else before
-    return replace(old, moments=moments, exact=True, engines=engines), recalled
+    return replace(old, moments=moments, exact=True, arithmetic=kinds), recalled
 
 
 def with_same_bits(parent: Parent, recalled: Recalled) -> Recalled:
     """Only those features that have the very bits that went into the moments.
 
     Those that the run keeps have them; those that are computed or cached have them where all came
-    from the engine that is used now.
+    from the arithmetic that is used now.
     """
-    if parent.memory.engines <= {parent.extractor.engine}:
+    if parent.memory.arithmetic <= {parent.extractor.arithmetic}:
         return recalled
     kept = recalled.examples.take(range(recalled.kept))
     rest = recalled.examples.hashes[recalled.kept :]
     missing = tuple(sorted((*recalled.missing, *rest)))
     return replace(recalled, examples=kept, missing=missing)
+
+
+def listed(kinds: Collection[str]) -> str:
+    """Kinds of arithmetic for a message."""
+    return " and ".join(sorted(kinds))
+
+
+def same_bits_advice(parent: Parent) -> str:
+    """What to do where features must have the very bits that were learned, and have not."""
+    kinds, here = parent.memory.arithmetic, parent.extractor.arithmetic
+    if kinds <= {here}:
+        return ". Give the images with --data DIR"
+    if len(kinds) > 1:
+        return f" with the bits that were learned, which are of several kinds: {listed(kinds)}"
+    (learned,) = kinds
+    engine = learned.split()[0]
+    where = f"Use --engine {engine}" if engine != here.split()[0] else "Go where it was learned"
+    return f" as {learned} computed them, and here it is {here}. {where}"

@@ -49,6 +49,7 @@ class RoundResult:
             "images": asdict(self.intake),
             "memory": manifest.memory,
             "memory_sha256": manifest.memory_sha256,
+            "arithmetic": list(manifest.arithmetic),
             "exact": manifest.exact,
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,
