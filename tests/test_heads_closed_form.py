@@ -16,7 +16,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestCentroid
 
 from tests.blobs import BITS, assert_same_bits, blobs, moments_of
-from tlcli import moments
+from tlcli import gaussian, moments
 from tlcli.errors import UsageError
 from tlcli.heads import closed_form
 
@@ -96,19 +96,19 @@ def test_oas_shrinks_as_much_as_scikit_learn(width, count, seed):
     features *= np.logspace(0, -2, width)
     _, amount = oas(features, assume_centered=True)
     assert 0 <= amount <= 1
-    found = closed_form.oas(features.T @ features / count, count)
+    found = gaussian.oas(features.T @ features / count, count)
     assert found == pytest.approx(amount, rel=1e-9)
 
 
 @pytest.mark.parametrize("value", ["auto", "oas", "0", "1", "0.5", "1e-3"])
 def test_a_shrinkage_from_0_to_1_is_accepted(value):
-    closed_form.require_shrinkage(value)
+    gaussian.require_shrinkage(value)
 
 
 @pytest.mark.parametrize("value", ["", "nan", "inf", "-0.1", "1.01", "half", "AUTO"])
 def test_any_other_shrinkage_is_refused(value):
     with pytest.raises(UsageError, match=f"shrinkage={value!r}"):
-        closed_form.require_shrinkage(value)
+        gaussian.require_shrinkage(value)
 
 
 SINGULAR = {

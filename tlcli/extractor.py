@@ -27,17 +27,13 @@ from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
-
 T = TypeVar("T")
-
 
 Load = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to images (n, S, S, 3)."""
 
-
 PROJECTION_WIDTH = 2048
 """Of a head that needs a projection, where none was asked for."""
-
 
 MOST_SATURATED = 1e-3
 """Share of feature values off the fixed-point grid above which there is a warning."""

@@ -16,10 +16,8 @@ from tlcli.memory.setting import DEFAULT_EXEMPLARS
 
 DISTILLATION_TEMPERATURE = 2.0
 
-
 HELD_FOR_BIAS = 0.2
 """Share of the exemplars on which the bias layer of BiC is fitted."""
-
 
 LEAST_FOR_BIAS = 10
 """Exemplars a class that BiC needs."""
@@ -268,7 +266,6 @@ def _as_it_is(asked: StrategyInput, evidence: Evidence) -> LinearHead:
 
 UNCHANGED = Strategy("the head as it is", _as_it_is, keeps_temperature=True)
 """The head of the parent, for a round that changes nothing but the memory."""
-
 
 _MOMENTS = Condition(
     lambda run: run.moments or not run.recipe.from_moments,

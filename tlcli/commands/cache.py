@@ -14,7 +14,6 @@ from tlcli.cache import Entry
 
 log = logging.getLogger(__name__)
 
-
 SECONDS_A_DAY = 24 * 60 * 60
 
 

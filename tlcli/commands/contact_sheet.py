@@ -13,16 +13,12 @@ from tlcli.images import LabelledImage
 
 ROWS, COLUMNS = 8, 8
 
-
 TILE = 160
-
 
 GAP = 4
 
-
 CAPTION = 14
 """Pixels above each row."""
-
 
 Pixels = NDArray[np.uint8]
 

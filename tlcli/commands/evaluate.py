@@ -1,6 +1,5 @@
 """evaluate: a round, and the way there, on labelled images."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -164,11 +163,5 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         "versions": manifest.versions,
         "config": manifest.config,
         "data": config.data,
-        "data_sha256": _data_sha256(test.features),
+        "data_sha256": images.digest_of(test.features.hashes, test.features.labels),
     }
-
-
-def _data_sha256(measured: Features) -> str:
-    """Of the content hashes and classes of the images, in any order and under any path."""
-    lines = sorted(f"{image.sha256} {image.label}\n" for image in measured.images)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -24,7 +24,6 @@ from tlcli.rounds.publication import write_model
 
 log = logging.getLogger(__name__)
 
-
 _PROBES = 16
 
 

@@ -17,10 +17,8 @@ from tlcli.images import LabelledImage
 
 log = logging.getLogger(__name__)
 
-
 MOST = 500
 """Images that are used: the range of values does not change with more."""
-
 
 LEAST_AGREEMENT = 0.95
 """Share of images with the run's answer below which there is a warning."""

@@ -25,7 +25,7 @@ from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
-from tlcli.features import Examples
+from tlcli.features import Examples, among
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory.pixels import pixels_of
@@ -53,10 +53,9 @@ from tlcli.rounds.training import (
 )
 from tlcli.runs import Writer
 from tlcli.training import Teacher, TrainingHistory
-from tlcli.training.split import Split, digest_of, split_images
+from tlcli.training.split import Split, split_images
 
 log = logging.getLogger(__name__)
-
 
 ROUNDING = 1e-9
 
@@ -130,7 +129,7 @@ def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> b
     manifest = parent.round.manifest
     options = options_of(config) | {"data": manifest.config.get("data")}
     return manifest.config == options and same_images(
-        parent.round, digest_of(at_hand.examples.hashes, at_hand.examples.labels)
+        parent.round, images.digest_of(at_hand.examples.hashes, at_hand.examples.labels)
     )
 
 
@@ -192,15 +191,14 @@ def _at_hand(
     skipped = readable(listing, found, refused, config.images.max_bad)
     examples = found.examples
     if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
-        there = set(examples.hashes)
-        examples = examples.joined(kept.where(np.array([h not in there for h in kept.hashes])))
+        examples = examples.joined(kept.without(set(examples.hashes)))
     # In an order of their own: a training does not depend on the folders that images came from.
     examples = examples.by_hash()
     _require_exact(config, parent, examples)
     sources = {image.sha256: image for image in found.images}
     return _AtHand(
         examples,
-        np.array([key not in ledger for key in examples.hashes], bool),
+        ~among(examples.hashes, ledger),
         pixels_of(sources, extractor.stored.image_size, parent.memory),
         Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
     )

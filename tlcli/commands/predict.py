@@ -20,7 +20,6 @@ from tlcli.rounds.intake import require_classes
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
 
-
 FIRST, MOST = 32, 1024
 """Images that are answered together, at first and later."""
 

@@ -8,6 +8,7 @@ from tlcli import (
     evaluation,
     files,
     heads,
+    images,
     memory,
     runs,
     strategies,
@@ -34,7 +35,6 @@ from tlcli.rounds.solution import Calibration, Solution, scheme_for
 from tlcli.rounds.training import require_options, same_images
 from tlcli.runs import Writer
 from tlcli.training import Objective
-from tlcli.training.split import digest_of
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -98,7 +98,7 @@ def _same_again(
         image.sha256: image.label for image in listing.images if str(image.path) not in skipped
     }
     options = options_of(config) | {"data": first.manifest.config["data"]}
-    digest = digest_of(list(given), list(given.values()))
+    digest = images.digest_of(list(given), list(given.values()))
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken

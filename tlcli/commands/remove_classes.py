@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tlcli import evaluation, images, moments, runs, strategies
+from tlcli import evaluation, gaussian, images, moments, runs, strategies
 from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import HeldOutPredictions
@@ -210,31 +208,6 @@ def _leave(
         )
     total = moments.subtract(before, parent.extractor.moments(known.examples))
     if known.missing:
-        total = _without_unknown(total, Counter(ledger[key] for key in known.missing))
+        total = gaussian.without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
     return _Remaining(parent, registry, total, exact, kept, known.examples)
-
-
-def _without_unknown(total: Moments, missing: Counter[str]) -> Moments:
-    """The moments less an estimate of what images of unknown features added to them.
-
-    k of n_c images of a class are taken to have its mean μ_c and the covariance S that all classes
-    share: s_c loses kμ_c, and the Gram matrix k(S + μ_c μ_cᵀ).
-    """
-    counts = total.counts.astype(np.float64)
-    means = total.sums / counts[:, None]
-    gone = np.array([missing[name] for name in total.classes], np.float64)
-    scaled = total.sums / np.sqrt(counts)[:, None]
-    covariance = (total.gram.astype(np.float64) - scaled.T @ scaled) / counts.sum()
-    products = (means * gone[:, None]).T @ means
-    removed = Moments(
-        total.fingerprint,
-        total.bits,
-        total.classes,
-        gone.astype(np.int64),
-        np.where(
-            gone[:, None] == counts[:, None], total.sums, np.rint(means * gone[:, None])
-        ).astype(np.int64),
-        np.rint(gone.sum() * covariance + products).astype(np.int64),
-    )
-    return moments.subtract(total, removed)

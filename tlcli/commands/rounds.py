@@ -18,7 +18,6 @@ from tlcli.runs import Manifest, Round, Run, Writer
 
 log = logging.getLogger(__name__)
 
-
 REPORT = "report.json"
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ engine and decoder. The cache is disposable: damage is noticed and the vectors a
 and results never depend on it. Memory does not grow with the number of vectors.
 """
 
-from tlcli.features.examples import Examples, Matrix
+from tlcli.features.examples import Examples, Matrix, among
 from tlcli.features.extraction import Features, extract, extract_pixels, recall
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
@@ -29,6 +29,7 @@ __all__ = [
     "Space",
     "Store",
     "Vectors",
+    "among",
     "extract",
     "extract_pixels",
     "images_in",

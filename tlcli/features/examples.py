@@ -1,6 +1,6 @@
 """Labelled feature vectors: what a head learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Protocol, Self
@@ -52,6 +52,14 @@ class Examples:
             self.vectors.take(mask),
         )
 
+    def only(self, hashes: Collection[str]) -> "Examples":
+        """Those of images that are among `hashes`; no vector is read."""
+        return self.where(among(self.hashes, hashes))
+
+    def without(self, hashes: Collection[str]) -> "Examples":
+        """Those of images that are not among `hashes`; no vector is read."""
+        return self.where(~among(self.hashes, hashes))
+
     def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "Examples":
         """The given rows in the given order; no vector is read."""
         return Examples(
@@ -71,3 +79,8 @@ class Examples:
     def by_hash(self) -> "Examples":
         """The same in the order of the hashes, in which rounds leave no trace."""
         return self.take(sorted(range(len(self)), key=self.hashes.__getitem__))
+
+
+def among(values: Sequence[str], chosen: Collection[str]) -> NDArray[np.bool_]:
+    """(n,) which of the values are among the chosen ones."""
+    return np.fromiter((value in chosen for value in values), np.bool_, len(values))

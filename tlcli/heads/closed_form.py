@@ -15,18 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import linalg
+from tlcli import gaussian, linalg
 from tlcli.config import AUTO
 from tlcli.errors import UsageError
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
 
 Float64 = NDArray[np.float64]
-
-_NO_VARIATION = 1e-9
-"""A within-class variance below this share of the mean square is rounding, not variation."""
-
-_EPSILON = float(np.finfo(np.float64).eps)
 
 _PENALTIES = np.logspace(-6, 3, 91)
 """Ridge penalties that are tried, in units of the mean eigenvalue tr(G_c)/D."""
@@ -41,21 +36,6 @@ _ERROR_BITS = 30
 """To which the errors of penalties are rounded before they are compared."""
 
 
-def require_shrinkage(value: str) -> None:
-    """Raise UsageError unless `value` is `auto`, `oas` or a number from 0 to 1."""
-    if value in (AUTO, "oas"):
-        return
-    try:
-        amount = float(value)
-    except ValueError:
-        amount = -1.0
-    if not 0 <= amount <= 1:
-        raise UsageError(
-            f"Expected shrinkage: auto, oas, or a number from 0 to 1. "
-            f"Received: shrinkage={value!r}. Leave --shrinkage out."
-        )
-
-
 def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> LinearHead:
     """Linear discriminant analysis with one shared, shrunken covariance.
 
@@ -65,7 +45,7 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
 
     Args:
         moments: of all images.
-        shrinkage: ε. `auto` is D/(D+n); `oas` see `oas`; or a number from 0 to 1 as text.
+        shrinkage: ε, see `gaussian.shrunken_covariance`.
         priors: π. `uniform` is 1/C, `frequency` n_c/n.
 
     Raises:
@@ -74,12 +54,11 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
     Source: the streaming form is Hayes & Kanan 2020, "Lifelong Machine Learning with Deep
     Streaming Linear Discriminant Analysis".
     """
-    means = _means(moments)
-    covariance = _shrunken_covariance(moments, means, shrinkage)
-    weights = _solve(covariance, means.T, _rounding(moments))
+    means, least = gaussian.means(moments), gaussian.rounding(moments)
+    covariance = gaussian.shrunken_covariance(moments, shrinkage)
+    weights = gaussian.solve(covariance, means.T, least)
     if weights is None and shrinkage == AUTO:
-        covariance = _made_positive(_shrunken_covariance(moments, means, shrinkage))
-        weights = _solve(covariance, means.T, _rounding(moments))
+        weights = gaussian.solve(gaussian.made_positive(covariance), means.T, least)
     if weights is None:
         raise UsageError(
             f"Expected a shrinkage with which the covariance can be inverted. Received: "
@@ -88,37 +67,6 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
         )
     bias = _log_priors(moments, priors) - 0.5 * (means.T * weights).sum(axis=0)
     return _head(moments, weights, bias)
-
-
-def _made_positive(covariance: Float64) -> Float64:
-    """Σ (D, D) with eigenvalues of at least a thousandth of their mean.
-
-    Moments from which estimates were taken away may have directions of negative variance.
-    """
-    values, vectors = np.linalg.eigh(covariance)
-    least = 1e-3 * max(float(values.mean()), float(np.abs(values).max()) * 1e-3)
-    return np.asarray((vectors * np.maximum(values, least)) @ vectors.T, np.float64)
-
-
-def _means(moments: Moments) -> Float64:
-    """μ (C, D) in feature units."""
-    return np.asarray(moments.sums * (2.0**-moments.bits / moments.counts[:, None]), np.float64)
-
-
-def _gram(moments: Moments) -> Float64:
-    """G (D, D) in feature units."""
-    return np.asarray(moments.gram * 4.0**-moments.bits, np.float64)
-
-
-def _mean_square(moments: Moments) -> float:
-    """Of one feature of one image, in feature units: the scale of what sums may lose."""
-    trace = float(np.trace(moments.gram, dtype=np.float64))
-    return trace * 4.0**-moments.bits / (moments.width * moments.images)
-
-
-def _rounding(moments: Moments) -> float:
-    """An eigenvalue of a covariance (D, D) that is no more than rounding."""
-    return 10 * _EPSILON * moments.width * _mean_square(moments)
 
 
 def _log_priors(moments: Moments, priors: str) -> Float64:
@@ -131,63 +79,12 @@ def _head(moments: Moments, weights: Float64, bias: Float64) -> LinearHead:
     return LinearHead(moments.classes, weights.astype(np.float32), bias.astype(np.float32))
 
 
-def _shrunken_covariance(moments: Moments, means: Float64, shrinkage: str) -> Float64:
-    """Σ (D, D); the identity where S is nothing but rounding."""
-    width, images = moments.width, moments.images
-    scaled = means * np.sqrt(moments.counts)[:, None]
-    covariance = _gram(moments)
-    covariance -= linalg.times(scaled.T, scaled)
-    covariance /= images
-    mean_variance = float(np.trace(covariance)) / width
-    if mean_variance <= _NO_VARIATION * _mean_square(moments):
-        return np.eye(width)
-    amount = _amount(shrinkage, covariance, images)
-    covariance *= 1 - amount
-    covariance[np.diag_indices(width)] += amount * mean_variance
-    return covariance
-
-
-def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
-    """ε, from 0 to 1."""
-    if shrinkage == AUTO:
-        return len(covariance) / (len(covariance) + images)
-    return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
-
-
-def oas(covariance: Float64, images: int) -> float:
-    """How much to shrink a covariance S (D, D), from 0 to 1, if features are Gaussian.
-
-    (a + v²)/((n+1)(a − v²/D)) with v = tr S/D and a = tr S²/D², at most 1.
-
-    Source: Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for MMSE Covariance
-    Estimation", equation 23 for large D, as in scikit-learn.
-    """
-    width = len(covariance)
-    mean_variance = float(np.trace(covariance)) / width
-    square = float((covariance**2).sum()) / width**2
-    spread = (images + 1) * (square - mean_variance**2 / width)
-    return 1.0 if spread <= 0 else min((square + mean_variance**2) / spread, 1.0)
-
-
-def _solve(matrix: Float64, right: Float64, rounding: float) -> Float64 | None:
-    """matrix⁻¹ right (D, C) by Cholesky; None where an eigenvalue does not exceed `rounding`.
-
-    The smallest eigenvalue of the symmetric `matrix` (D, D) is put at 1/‖matrix⁻¹‖₁.
-    """
-    from scipy.linalg import lapack
-
-    factor = linalg.cholesky(matrix)
-    if factor is None or lapack.dpocon(factor.T, anorm=1.0, uplo="U")[0] <= rounding:
-        return None
-    return linalg.solve(factor, right)
-
-
 def ncm(moments: Moments) -> LinearHead:
     """The nearest class mean: W = μ, b_c = −½‖μ_c‖².
 
     φᵀμ_c − ½‖μ_c‖² is largest where ‖φ − μ_c‖ is smallest.
     """
-    means = _means(moments)
+    means = gaussian.means(moments)
     return _head(moments, means.T, -0.5 * (means**2).sum(axis=1))
 
 
@@ -196,7 +93,7 @@ def ncm_cosine(moments: Moments) -> LinearHead:
 
     Logits are ‖φ‖ times a cosine; a class whose mean is 0 has the logit 0.
     """
-    means = _means(moments)
+    means = gaussian.means(moments)
     norms = np.sqrt((means**2).sum(axis=1))
     weights = means / np.where(norms > 0, norms, 1.0)[:, None]
     return _head(moments, weights.T, np.zeros(len(norms)))
@@ -280,10 +177,10 @@ class RidgeProblem:
         """From the moments of all images."""
         counts, images = moments.counts, moments.images
         mean = moments.sums.sum(axis=0) * (2.0**-moments.bits / images)
-        gram = _gram(moments)
+        gram = gaussian.gram(moments)
         gram -= images * np.outer(mean, mean)
-        eigenvalues, basis = _eigen(gram, images, images * _rounding(moments))
-        products = (_means(moments) - mean).T * counts
+        eigenvalues, basis = _eigen(gram, images, images * gaussian.rounding(moments))
+        products = (gaussian.means(moments) - mean).T * counts
         return RidgeProblem(images, mean, counts / images, gram, products, basis, eigenvalues)
 
     @property

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from tlcli import gaussian
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
 
@@ -17,8 +18,7 @@ def margin(head: LinearHead, moments: Moments) -> float:
     """Mean over the classes of (logit of the class at its own mean − mean of the other logits)."""
     if len(head.classes) < 2:
         return 0.0
-    unit = 2.0**-moments.bits
-    means = (moments.sums * (unit / moments.counts[:, None])).astype(np.float32)
+    means = gaussian.means(moments).astype(np.float32)
     logits = head.ordered(moments.classes).logits(means).astype(np.float64)
     own = np.diag(logits)
     others = (logits.sum(axis=1) - own) / (len(own) - 1)
@@ -27,7 +27,6 @@ def margin(head: LinearHead, moments: Moments) -> float:
 
 USUAL = 0.08
 """Temperature of most heads on most features, as a share of the separation."""
-
 
 _SENSIBLE = (0.005, 1.0)
 """The same of any head: beyond, a temperature says how few images it was fitted to."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
+from tlcli import gaussian
 from tlcli.config import HeadOptions
 from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples
@@ -53,7 +54,7 @@ class Recipe:
             )
         require_choice("priors", self.priors, closed_form.PRIORS)
         require_choice("class-weights", self.class_weights, CLASS_WEIGHTS)
-        closed_form.require_shrinkage(self.shrinkage)
+        gaussian.require_shrinkage(self.shrinkage)
 
     @property
     def balanced(self) -> bool:

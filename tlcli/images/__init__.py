@@ -22,7 +22,7 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import HELD_OUT, folds, holdout
+from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout
 
 __all__ = [
     "FORMATS",
@@ -38,6 +38,7 @@ __all__ = [
     "content_hashes",
     "decode",
     "decode_many",
+    "digest_of",
     "find_images",
     "folds",
     "holdout",

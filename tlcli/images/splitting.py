@@ -1,5 +1,6 @@
 """Which images are held out: decided by content, so a split is stable as images arrive."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -74,3 +75,9 @@ def _by_class(sha256s: Sequence[str], labels: Sequence[str]) -> list[list[int]]:
     for i, (_, label) in enumerate(zip(sha256s, labels, strict=True)):
         members[label].append(i)
     return list(members.values())
+
+
+def digest_of(hashes: Sequence[str], labels: Sequence[str]) -> str:
+    """SHA-256 of the content and the class of every image, whatever their order."""
+    lines = sorted(f"{key} {label}\n" for key, label in zip(hashes, labels, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

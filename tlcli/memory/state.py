@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.errors import DataError, UsageError, require_choice
-from tlcli.features import Examples, Vectors
+from tlcli.features import Examples, Vectors, among
 from tlcli.memory import herding
 from tlcli.memory.herding import Centres
 from tlcli.memory.parts import Sources
@@ -91,7 +91,7 @@ class Memory:
             return grown
         if self.keeps.every_feature:
             return replace(grown, kept=self.kept.joined(new).by_hash())
-        touched = _among(self.kept.labels, set(new.labels))
+        touched = among(self.kept.labels, set(new.labels))
         candidates = self.kept.where(touched).joined(new)
         centres = herding.joined(self.centres, herding.centres_of(new))
         grown = replace(grown, centres=centres)
@@ -153,7 +153,7 @@ class Memory:
         smaller = replace(self, ledger=ledger, moments=total, exact=exact)
         if self.kept is None:
             return smaller
-        kept = self.kept.where(~_among(self.kept.hashes, gone))
+        kept = self.kept.without(gone)
         smaller = replace(smaller, kept=kept, sources=self.sources.only(kept.hashes))
         if self.keeps.every_feature:
             return smaller
@@ -255,10 +255,10 @@ class Memory:
     def _known(self, hashes: Collection[str], found: Examples | None) -> Examples:
         """The features of learned images, as far as they are kept or found."""
         first, *others = [examples for examples in (self.kept, found) if examples is not None]
-        known = first.where(_among(first.hashes, hashes))
+        known = first.only(hashes)
         for other in others:
             new = set(hashes) - set(known.hashes)
-            known = known.joined(other.where(_among(other.hashes, new)))
+            known = known.joined(other.only(new))
         return replace(known, labels=tuple(self.ledger[key] for key in known.hashes))
 
 
@@ -301,11 +301,6 @@ def _budget(setting: str, exemplars_per_class: int | None) -> int | None:
             f"exemplars_per_class={exemplars_per_class}. Give --exemplars-per-class 20, or so."
         )
     return exemplars_per_class
-
-
-def _among(values: Sequence[str], chosen: Collection[str]) -> NDArray[np.bool_]:
-    """(n,) which of the values are among the chosen ones."""
-    return np.fromiter((value in chosen for value in values), np.bool_, len(values))
 
 
 def _class_by_class(examples: Examples) -> Examples:

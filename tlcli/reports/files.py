@@ -11,7 +11,6 @@ from tlcli.reports.evaluation.page import evaluation_page
 
 Json = dict[str, Any]
 
-
 _EVALUATIONS = {".html": evaluation_page, ".md": evaluation_markdown}
 """The suffix of a report of `evaluate`, and what draws it."""
 

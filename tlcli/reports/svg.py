@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-
 Float64 = NDArray[np.float64]
-
 
 CLOSE = 0.1
 """Methods within this share of the best are drawn again, closer."""
@@ -43,9 +41,7 @@ _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9.0, "font.fam
 _LINES = {"none": "-", "some": "--", "all": "--"}
 """Of methods that need so many old images."""
 
-
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
 
 _TICKS = 8
 

@@ -3,8 +3,6 @@
 import logging
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tlcli import drift, images, memory, moments
 from tlcli.config import MemoryOptions, Progress
 from tlcli.drift import Drift
@@ -19,7 +17,6 @@ from tlcli.rounds.parent import Parent, empty_memory
 from tlcli.rounds.recall import listed
 
 log = logging.getLogger(__name__)
-
 
 LEAST_R2 = 0.8
 """Below it, what was carried over is called a guess."""
@@ -100,7 +97,7 @@ def compensate(
             at_hand,
             new,
         )
-    carried = raw.vectors(kept.where(np.array([key in missing for key in kept.hashes], bool)))
+    carried = raw.vectors(kept.only(missing))
     total = moments.add(total, extractor.moments(carried))
     return _warned(Compensated(new, carried, total, raw), parent, len(missing))
 
@@ -135,7 +132,7 @@ def _rest(parent: Parent, at_hand: Examples) -> Moments:
     """The old moments of the learned images that are not at hand."""
     learned = parent.memory
     assert learned.moments is not None
-    known = at_hand.where(np.array([key in learned.ledger for key in at_hand.hashes], bool))
+    known = at_hand.only(learned.ledger)
     return moments.subtract(learned.moments, parent.extractor.moments(known), learned.exact)
 
 

@@ -23,9 +23,7 @@ from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)
 
-
 CURVES = "curves.png"
-
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 

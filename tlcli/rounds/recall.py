@@ -3,8 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tlcli.config import Progress
 from tlcli.features import Examples
 from tlcli.images import LabelledImage
@@ -74,7 +72,7 @@ def _kept(parent: Parent, asked: Collection[str]) -> Examples:
     kept = parent.memory.kept
     if kept is None:
         return parent.extractor.no_examples()
-    return kept.where(np.array([key in asked for key in kept.hashes], bool))
+    return kept.only(asked)
 
 
 def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:

@@ -106,7 +106,7 @@ def summary_of(history: TrainingHistory, digest: str, drift: Drift | None = None
 
     Args:
         history: how it went.
-        digest: of the images that were at hand, see `digest_of`.
+        digest: of the images that were at hand, see `images.digest_of`.
         drift: how the memory of images that are gone was carried over.
     """
     content = {

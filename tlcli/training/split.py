@@ -1,6 +1,5 @@
 """Images to learn from, and those that training is validated on."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ class Split:
     learned: Examples
     held_out: Examples
     digest: str
-    """See `digest_of`."""
+    """See `images.digest_of`."""
     load: memory.Pixels
 
     def pixels(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
@@ -38,12 +37,6 @@ class Split:
             if part.source.decoded is not None
             for row, key in enumerate(part.source.hashes)
         }
-
-
-def digest_of(hashes: Sequence[str], labels: Sequence[str]) -> str:
-    """SHA-256 of the content and the class of every image, whatever their order."""
-    lines = sorted(f"{key} {label}\n" for key, label in zip(hashes, labels, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def split_images(
@@ -64,7 +57,7 @@ def split_images(
         size: of the pixels.
         progress: told the phase "decoding".
     """
-    digest = digest_of(hashes, labels)
+    digest = images.digest_of(hashes, labels)
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     hashes, labels = [hashes[row] for row in order], [labels[row] for row in order]
     column = {name: place for place, name in enumerate(classes)}

@@ -27,7 +27,6 @@ from tlcli.rounds.result import Clock
 
 log = logging.getLogger(__name__)
 
-
 TRAINED_ONLY = -1
 """The fold of an image that is in no test set."""
 

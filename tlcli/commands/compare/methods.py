@@ -11,7 +11,6 @@ from tlcli.strategies import STRATEGIES, OldImages
 
 DEFAULT_HEADS = ("lda", "ridge", "ncm", "softmax", "svm")
 
-
 GRADIENT_HEAD = "softmax"
 """What the strategies that keep on fitting columns start from in round 1."""
 

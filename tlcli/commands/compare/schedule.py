@@ -15,10 +15,8 @@ from tlcli.rounds.intake import named
 Schedule = tuple[tuple[str, ...], ...]
 """The class names of each round, in sorted order within a round."""
 
-
 MOST_LATER_ROUNDS = 5
 """After the first, where nothing was asked for."""
-
 
 _GRAMMAR = re.compile(r"\d+(\+\d+)*(…|\.\.\.)?")
 

@@ -6,7 +6,6 @@ from tlcli.reports.tables import table
 
 Json = dict[str, Any]
 
-
 LEGEND = (
     "Accuracies and forgetting in %, ± the standard deviation over the folds. all rounds: average "
     "incremental accuracy, the mean of the accuracies after each round. beyond joint: forgetting "
@@ -14,10 +13,8 @@ LEGEND = (
     "rounds."
 )
 
-
 MOST_SIZES = 12
 """Of rounds that are listed."""
-
 
 _COLUMNS = (
     "strategy",
@@ -32,7 +29,6 @@ _COLUMNS = (
     "exact",
     "old images",
 )
-
 
 _FIGURES = (
     "average_incremental_accuracy",

@@ -8,13 +8,10 @@ from tlcli.reports.html import safe
 
 Json = dict[str, Any]
 
-
 MOST_CLASSES = 150
 """Above this, the matrix shows the classes that are confused alone."""
 
-
 LEVELS = 5
-
 
 STYLE = """
 .matrix { overflow: auto; max-height: 85vh; border: 1px solid #ddd; width: fit-content;

@@ -71,14 +71,12 @@ HEADLINE = (
 )
 """Key, name and meaning, in the order in which they are read."""
 
-
 GATES = {
     "fail-under": ("accuracy", "at least"),
     "max-regression": ("fall of the accuracy on earlier classes", "at most"),
     "min-class-accuracy": ("lowest accuracy of a class", "at least"),
 }
 """What each gate looks at, and on which side of the limit it passes."""
-
 
 Named = Callable[[str], str]
 """How a sentence shows the name of a run, a class or a file."""

@@ -10,13 +10,10 @@ from tlcli.reports.tables import Cell, cell_text
 
 Json = dict[str, Any]
 
-
 MOST = 10
 """Of classes and of pairs."""
 
-
 _NOT_IN_CODE = re.compile(r"[|`\\]")
-
 
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 

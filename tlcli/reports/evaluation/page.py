@@ -14,15 +14,11 @@ from tlcli.reports.tables import Cell, cell_text, percent
 
 Json = dict[str, Any]
 
-
 MOST_PAIRS = 30
-
 
 MOST_LEFT_OUT = 100
 
-
 THUMBNAIL_PIXELS = 160
-
 
 _STYLE = """
 .failed { border-left: 4px solid #b00020; padding: .1rem 1rem; background: #fdf3f4 }

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-
 MOST_LINES = 7
 """More rounds than these are not drawn one by one: no more colours are told apart."""
-
 
 _SIZE = (5.2, 3.9)
 

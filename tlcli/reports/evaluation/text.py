@@ -7,7 +7,6 @@ from tlcli.reports.tables import table
 
 Json = dict[str, Any]
 
-
 MOST_COLUMNS = 6
 """Introductions in the round matrix of a terminal."""
 
