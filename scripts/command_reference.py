@@ -15,18 +15,33 @@ Written by `python scripts/command_reference.py` from `tlcli COMMAND --help`.
 """
 
 
-def pages(command: click.Command, name: str) -> Iterator[str]:
+def pages() -> Iterator[str]:
+    """Yield the help of the program, and under each heading of its list that of the commands."""
+    yield page(cli, "## tlcli")
+    for title, commands in cli.sections().items():
+        yield f"## {title}\n"
+        for command in commands:
+            yield from pages_of(command, f"### tlcli {command.name}")
+
+
+def pages_of(command: click.Command, title: str) -> Iterator[str]:
     """Yield the help of a command and of all below it."""
-    context = click.Context(command, info_name=name, **CONTEXT | {"terminal_width": 88})
-    yield f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
+    yield page(command, title)
     if isinstance(command, click.Group):
-        for child in sorted(command.commands):
-            yield from pages(command.commands[child], f"{name} {child}")
+        for name, child in command.commands.items():
+            yield from pages_of(child, f"{title} {name}")
+
+
+def page(command: click.Command, title: str) -> str:
+    """The help of one command."""
+    name = title.lstrip("# ")
+    context = click.Context(command, info_name=name, **CONTEXT | {"terminal_width": 88})
+    return f"{title}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
 
 
 def main() -> int:
     """Write or check; the exit code."""
-    text = "\n".join((HEADER, *pages(cli, "tlcli")))
+    text = "\n".join((HEADER, *pages()))
     if "--check" not in sys.argv:
         TARGET.write_text(text, "utf-8")
         return 0

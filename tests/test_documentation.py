@@ -29,6 +29,11 @@ def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
     return found
 
 
+def name_of(command: click.Command) -> str:
+    assert command.name
+    return command.name
+
+
 def test_the_command_reference_is_what_help_says() -> None:
     command = [sys.executable, HERE / "scripts" / "command_reference.py", "--check"]
     assert subprocess.run(command, check=False).returncode == 0
@@ -101,6 +106,14 @@ def test_the_readme_names_every_command() -> None:
     readme = (HERE / "README.md").read_text("utf-8")
     missing = [name for name in commands(cli) if f"`tlcli {name}" not in readme]
     assert not missing
+
+
+def test_the_readme_groups_the_commands_as_help_does() -> None:
+    tables = (HERE / "README.md").read_text("utf-8").partition("\n## Commands\n")[2]
+    rows = re.findall(r"^\*\*(.+)\*\*$|^\| `tlcli ([a-z-]+)", tables, re.M)
+    order = [title or name for title, name in dict.fromkeys(rows)]
+    sections = cli.sections().items()
+    assert order == [line for title, group in sections for line in (title, *map(name_of, group))]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

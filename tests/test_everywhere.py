@@ -103,7 +103,7 @@ def test_no_option_is_there_twice_and_help_ends_with_them(tlcli: CommandLine, na
     flags = [flag for entry in params for flag in (*entry.opts, *entry.secondary_opts)]
     assert len(flags) == len(set(flags))
     assert [entry.name for entry in params[-3:]] == ["config", "verbose", "quiet"]
-    options = tlcli(*name.split(), "--help").partition("\nOptions:\n")[2]
+    options = tlcli(*name.split(), "--help").partition("\nEverywhere:\n")[2]
     assert options.index("--config FILE") < options.index("-v, --verbose")
     assert options.index("-q, --quiet") < options.index("-h, --help")
 

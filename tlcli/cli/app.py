@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from tlcli.cli.everywhere import NORMAL, accept_everywhere
 from tlcli.cli.export import export
 from tlcli.cli.extend_classes import extend_classes
 from tlcli.cli.finetune import finetune
+from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.merge import merge
 from tlcli.cli.moments import moments
 from tlcli.cli.predict import predict
@@ -49,8 +51,20 @@ class _OutputClosed(Exception):
     """The reader of standard output has gone; Click would call that a failure."""
 
 
-class _Commands(click.Group):
+SECTIONS = {
+    "Train and extend": (pretrain, extend_classes, finetune, remove_classes, merge, moments),
+    "Measure and use": (evaluate, compare, predict, export),
+    "Look after": (rounds, backbones, data, cache, doctor, demo),
+}
+"""The commands, by what people do, in the order of --help."""
+
+
+class _Commands(Group):
     """The group, with a closed pipe as an error of its own."""
+
+    def sections(self) -> Mapping[str, Sequence[click.Command]]:
+        """The commands by what people do."""
+        return SECTIONS
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -61,6 +75,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
+@heading(Heading.ALONE)
 @click.version_option(tlcli.__version__, prog_name="tlcli")
 def cli() -> None:
     """Train image classifiers by transfer learning, and keep adding classes to them.
@@ -74,25 +89,9 @@ def cli() -> None:
     """
 
 
-for command in (
-    pretrain,
-    extend_classes,
-    finetune,
-    remove_classes,
-    merge,
-    moments,
-    evaluate,
-    predict,
-    compare,
-    export,
-    rounds,
-    backbones,
-    data,
-    cache,
-    demo,
-    doctor,
-):
-    cli.add_command(command)
+for commands in SECTIONS.values():
+    for command in commands:
+        cli.add_command(command)
 accept_everywhere(cli)
 
 

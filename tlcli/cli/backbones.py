@@ -3,10 +3,12 @@
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import json_option
 
 
-@click.command()
+@click.command(cls=Command)
+@heading(Heading.BACKBONE)
 @click.option(
     "--blocks",
     "name",

@@ -3,10 +3,11 @@
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.options import json_option
 
 
-@click.group()
+@click.group(cls=Group)
 def cache() -> None:
     """What is kept so that no image is computed twice; it can be deleted at any time.
 
@@ -32,6 +33,7 @@ def cache_stats(as_json: bool) -> None:
 
 
 @cache.command("clear")
+@heading(Heading.OUTPUT)
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),

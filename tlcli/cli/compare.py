@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -33,8 +34,9 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
-@click.command()
+@click.command(cls=Command)
 @data_argument
+@heading(Heading.ROUNDS)
 @option(
     CompareConfig,
     "--rounds",
@@ -56,6 +58,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     metavar="SEED",
     help="Shuffle the classes before they are cut into rounds.  [default: sorted]",
 )
+@heading(Heading.CANDIDATES)
 @option(
     CompareConfig,
     "--strategies",
@@ -91,6 +94,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     metavar="PIXELS",
     help="Images are drawn to this square.  [default: each backbone's own]",
 )
+@heading(Heading.IMAGES)
 @option(
     CompareConfig,
     "--folds",
@@ -98,6 +102,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     metavar="K",
     help="Parts of the images; each is tested once, after learning the others.",
 )
+@heading(Heading.CANDIDATES)
 @option(
     CompareConfig,
     "--exemplars-per-class",
@@ -105,6 +110,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     metavar="K",
     help="Old images of each class that replay may use.",
 )
+@heading(Heading.OUTPUT)
 @option(
     CompareConfig,
     "--report",

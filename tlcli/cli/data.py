@@ -5,17 +5,19 @@ from pathlib import Path
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.options import data_argument, json_option, option
 from tlcli.config import SheetConfig
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Look at a data folder before it is used."""
 
 
 @data.command("check")
 @data_argument
+@heading(Heading.IMAGES)
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path, dir_okay=False),

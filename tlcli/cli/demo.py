@@ -5,10 +5,12 @@ from pathlib import Path
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import json_option
 
 
-@click.command()
+@click.command(cls=Command)
+@heading(Heading.OUTPUT)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

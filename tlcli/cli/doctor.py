@@ -3,10 +3,11 @@
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command
 from tlcli.cli.options import json_option
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def doctor(as_json: bool) -> None:
     """Say what is installed here, and try the whole way once, in less than a minute.

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
@@ -21,9 +22,10 @@ from tlcli.config import EvaluateConfig
 from tlcli.errors import GateFailed
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @data_argument
+@heading(Heading.ROUNDS)
 @click.option(
     "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
 )
@@ -39,9 +41,11 @@ from tlcli.errors import GateFailed
     help="Compare with another run, image by image, and say whether the difference may be chance "
     "(McNemar's test).",
 )
+@heading(Heading.IMAGES)
 @click.option(
     "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
 )
+@heading(Heading.GATES)
 @option(
     EvaluateConfig,
     "--fail-under",
@@ -60,6 +64,7 @@ from tlcli.errors import GateFailed
     type=Share(),
     help="Exit with 4 when the accuracy on any class is below this.",
 )
+@heading(Heading.OUTPUT)
 @click.option(
     "--report",
     "reports",

@@ -4,6 +4,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.configuration import load_config
+from tlcli.cli.headings import Heading
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 """The verbosity, which is the object of every context."""
@@ -11,6 +12,8 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 
 class _Everywhere(click.Option):
     """An option of the whole call: one environment variable, and no place in config files."""
+
+    heading = Heading.EVERYWHERE
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The value of `TLCLI_<OPTION>`; a command has no variable of its own for it."""

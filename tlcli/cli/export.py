@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     json_option,
@@ -15,8 +16,9 @@ from tlcli.cli.options import (
 from tlcli.config import ExportConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
+@heading(Heading.MODEL)
 @option(
     ExportConfig,
     "--format",
@@ -24,6 +26,7 @@ from tlcli.config import ExportConfig
     help="`keras` (.keras), `savedmodel` (a folder), `litert` (.tflite), `onnx` (.onnx), or "
     "`openvino` (.xml and .bin).",
 )
+@heading(Heading.OUTPUT)
 @click.option(
     "--out",
     required=True,
@@ -31,6 +34,7 @@ from tlcli.config import ExportConfig
     metavar="PATH",
     help="Where to; an earlier export that is there is replaced.",
 )
+@heading(Heading.MODEL)
 @click.option(
     "--int8",
     is_flag=True,

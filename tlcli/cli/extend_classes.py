@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -24,9 +25,10 @@ from tlcli.cli.options import (
 from tlcli.config import ExtendConfig, StrategyOptions
 
 
-@click.command("extend-classes")
+@click.command("extend-classes", cls=Command)
 @run_argument
 @click.argument("data", required=False)
+@heading(Heading.IMAGES)
 @option(
     ExtendConfig,
     "--moments",
@@ -35,6 +37,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
     metavar="FILE",
     help="A file of `tlcli moments`; more than one may be given.",
 )
+@heading(Heading.STRATEGY)
 @option(
     StrategyOptions,
     "--strategy",
@@ -68,12 +71,14 @@ from tlcli.config import ExtendConfig, StrategyOptions
 )
 @head_options
 @memory_options
+@heading(Heading.IMAGES)
 @option(
     ExtendConfig,
     "--old-data",
     metavar="DATA",
     help="Images that were learned before, for a strategy or a memory that needs them.",
 )
+@heading(Heading.GATES)
 @option(
     ExtendConfig,
     "--max-regression",

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -23,9 +24,10 @@ from tlcli.cli.options import (
 from tlcli.config import FinetuneConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @data_argument
+@heading(Heading.TRAINING)
 @option(
     FinetuneConfig,
     "--unfreeze",
@@ -33,12 +35,14 @@ from tlcli.config import FinetuneConfig
     help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
     "backbones --blocks NAME` lists them.",
 )
+@heading(Heading.IMAGES)
 @option(
     FinetuneConfig,
     "--old-data",
     metavar="DATA",
     help="Images that were learned before and are not in DATA.",
 )
+@heading(Heading.MEMORY)
 @option(
     FinetuneConfig,
     "--require-exact",
@@ -46,6 +50,7 @@ from tlcli.config import FinetuneConfig
     help="Refuse (exit 3) where learned images are missing, rather than carry over what the run "
     "remembers of them by an estimate.",
 )
+@heading(Heading.TRAINING)
 @option(
     FinetuneConfig,
     "--distillation-weight",

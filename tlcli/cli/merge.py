@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     engine_option,
@@ -18,9 +19,10 @@ from tlcli.cli.options import (
 from tlcli.config import MergeConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run_a", type=click.Path(path_type=Path))
 @click.argument("run_b", type=click.Path(path_type=Path))
+@heading(Heading.OUTPUT)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
 )

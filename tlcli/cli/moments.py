@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -32,9 +33,10 @@ class Shard(click.ParamType[tuple[int, int]]):
         return int(number), int(count)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @data_argument
+@heading(Heading.OUTPUT)
 @click.option(
     "--out",
     required=True,
@@ -42,6 +44,7 @@ class Shard(click.ParamType[tuple[int, int]]):
     metavar="FILE",
     help="Where to; a file that is there is replaced.",
 )
+@heading(Heading.IMAGES)
 @click.option(
     "--shard", type=Shard(), metavar="I/N", help="Only part I of N; a content hash decides."
 )

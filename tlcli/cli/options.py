@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
     AUTO,
     DataOptions,
@@ -19,7 +20,6 @@ from tlcli.config import (
 )
 
 C = TypeVar("C")
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Share(click.ParamType[float]):
@@ -85,42 +85,57 @@ def flag_option(flag: str, parameter: str, text: str) -> Decorator:
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 data_argument = click.argument("data")
-json_option = flag_option("--json", "as_json", "Print one JSON object instead of text.")
-max_bad_option = option(
-    DataOptions,
-    "--max-bad",
-    type=Share(),
-    help="Share of unusable images above which the command stops, like 0.05 or 5%.",
+json_option = heading(
+    Heading.OUTPUT, flag_option("--json", "as_json", "Print one JSON object instead of text.")
 )
-wait_option = click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="How long to wait for another process that is writing to the run.",
+max_bad_option = heading(
+    Heading.IMAGES,
+    option(
+        DataOptions,
+        "--max-bad",
+        type=Share(),
+        help="Share of unusable images above which the command stops, like 0.05 or 5%.",
+    ),
 )
-keras_model_option = click.option(
-    "--keras-model/--no-keras-model",
-    default=True,
-    show_default=True,
-    help="Whether the round holds `model.keras`; `tlcli export` can write it later.",
+wait_option = heading(
+    Heading.OUTPUT,
+    click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="How long to wait for another process that is writing to the run.",
+    ),
 )
-test_option = click.option(
-    "--test",
-    metavar="DATA",
-    help="Images set aside for the validation figures; they are not learned.",
+keras_model_option = heading(
+    Heading.OUTPUT,
+    click.option(
+        "--keras-model/--no-keras-model",
+        default=True,
+        show_default=True,
+        help="Whether the round holds `model.keras`; `tlcli export` can write it later.",
+    ),
+)
+test_option = heading(
+    Heading.IMAGES,
+    click.option(
+        "--test",
+        metavar="DATA",
+        help="Images set aside for the validation figures; they are not learned.",
+    ),
 )
 
 
 def engine_option(config: type) -> Decorator:
     """What runs the backbone."""
-    return option(
+    engine = option(
         config,
         "--engine",
         metavar="NAME",
         help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
         "OpenVINO).",
     )
+    return heading(Heading.OUTPUT, engine)
 
 
 def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,7 +167,7 @@ def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = option(HeadOptions, flag, metavar=metavar, help=text)(command)
-    return command
+    return heading(Heading.HEAD)(command)
 
 
 def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,7 +179,7 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="K",
         help="Images kept of each class with --memory exemplars.  [default: 20]",
     )(command)
-    return option(
+    command = option(
         MemoryOptions,
         "--memory",
         metavar="NAME",
@@ -172,6 +187,7 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "features; `features`: moments and the features of every image; `exemplars`: moments and "
         "some images of each class.  [default: moments, or as before]",
     )(command)
+    return heading(Heading.MEMORY)(command)
 
 
 class LearningRate(click.ParamType[float | None]):
@@ -226,7 +242,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command = option(
             TrainingOptions, flag, type=kind, metavar=metavar, callback=finite, help=text
         )(command)
-    return command
+    return heading(Heading.TRAINING)(command)
 
 
 def watch_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,9 +254,10 @@ def watch_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="DIR",
         help="Write the figures of every epoch for TensorBoard.",
     )(command)
-    return option(
+    command = option(
         WatchOptions,
         "--resume",
         is_flag=True,
         help="Continue where this command was interrupted, bit for bit; --epochs may be raised.",
     )(command)
+    return heading(Heading.TRAINING)(command)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -18,12 +19,14 @@ from tlcli.config import PredictConfig
 from tlcli.errors import DataError, UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.argument("paths", nargs=-1, required=True)
+@heading(Heading.ROUNDS)
 @click.option(
     "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
 )
+@heading(Heading.ANSWERS)
 @option(
     PredictConfig,
     "--top",

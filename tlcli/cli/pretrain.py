@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -24,11 +25,13 @@ from tlcli.cli.options import (
 from tlcli.config import PretrainConfig
 
 
-@click.command()
+@click.command(cls=Command)
 @data_argument
+@heading(Heading.OUTPUT)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
 )
+@heading(Heading.BACKBONE)
 @option(
     PretrainConfig,
     "--backbone",
@@ -68,6 +71,7 @@ from tlcli.config import PretrainConfig
 @memory_options
 @test_option
 @max_bad_option
+@heading(Heading.TRAINING)
 @option(
     PretrainConfig,
     "--objective",

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     engine_option,
@@ -18,9 +19,10 @@ from tlcli.cli.options import (
 from tlcli.config import RemoveConfig
 
 
-@click.command("remove-classes")
+@click.command("remove-classes", cls=Command)
 @run_argument
 @click.argument("names", nargs=-1, metavar="[NAME]...")
+@heading(Heading.IMAGES)
 @option(
     RemoveConfig,
     "--images",
@@ -35,6 +37,7 @@ from tlcli.config import RemoveConfig
     metavar="DATA",
     help="The images of the classes, where neither the run nor the cache knows their features.",
 )
+@heading(Heading.MEMORY)
 @click.option(
     "--approximate",
     is_flag=True,

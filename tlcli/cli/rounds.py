@@ -5,12 +5,13 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.options import NamedByFlag, config_of, json_option, option, run_argument, wait_option
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError
 
 
-@click.group()
+@click.group(cls=Group)
 def rounds() -> None:
     """The history of a run on disk."""
 
@@ -36,6 +37,7 @@ def list_rounds(run: Any, as_json: bool) -> None:
 
 @rounds.command("show")
 @run_argument
+@heading(Heading.ROUNDS)
 @click.option(
     "--round",
     "number",
@@ -82,6 +84,7 @@ def verify_rounds(run: Any, as_json: bool) -> None:
 
 @rounds.command("rollback")
 @run_argument
+@heading(Heading.ROUNDS)
 @option(
     RollbackConfig,
     "--to",
@@ -110,6 +113,7 @@ def rollback_round(as_json: bool, **options: Any) -> None:
 
 @rounds.command("prune")
 @run_argument
+@heading(Heading.ROUNDS)
 @option(
     PruneConfig,
     "--keep",
