@@ -24,7 +24,7 @@ def keras():
 
 @pytest.fixture(scope="module")
 def mobilenet():
-    return backbones.build("MobileNet", SIZE, "none")
+    return backbones.build("MobileNet", SIZE, backbones.Random())
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_random_weights_depend_on_the_seed_alone(mobilenet):
     name = "MobileNet"
     random.seed(5)
     before = random.getstate()
-    again = backbones.build(name, SIZE, "none", seed=0)
-    other = backbones.build(name, SIZE, "none", seed=1)
+    again = backbones.build(name, SIZE, backbones.Random(), seed=0)
+    other = backbones.build(name, SIZE, backbones.Random(), seed=1)
     assert random.getstate() == before
     expected = backbones.fingerprint(mobilenet, name)
     assert backbones.fingerprint(again, name) == expected
@@ -58,24 +58,26 @@ def test_random_weights_depend_on_the_seed_alone(mobilenet):
 def test_the_fingerprint_tells_sizes_and_single_weights_apart(mobilenet):
     name = "MobileNet"
     expected = backbones.fingerprint(mobilenet, name)
-    assert backbones.fingerprint(backbones.build(name, SIZE + 1, "none"), name) != expected
-    changed = backbones.build(name, SIZE, "none")
+    assert (
+        backbones.fingerprint(backbones.build(name, SIZE + 1, backbones.Random()), name) != expected
+    )
+    changed = backbones.build(name, SIZE, backbones.Random())
     kernel = changed.weights[0]
     kernel.assign(np.nextafter(kernel.numpy(), np.float32(1)))
     assert backbones.fingerprint(changed, name) != expected
 
 
 def test_the_image_size_defaults_to_the_network_s_own():
-    assert backbones.build("MobileNet", None, "none").input_shape == (None, 224, 224, 3)
+    assert backbones.build("MobileNet", None, backbones.Random()).input_shape == (None, 224, 224, 3)
 
 
 def test_too_small_images_are_refused_with_the_smallest_size():
     with pytest.raises(UsageError, match=r"at least 71 pixels for Xception.*image_size=70"):
-        backbones.build("Xception", 70, "none")
+        backbones.build("Xception", 70, backbones.Random())
 
 
 def test_caffe_preprocessing_is_keras_own(keras, images):
-    model = backbones.build("VGG16", SIZE, "none")
+    model = backbones.build("VGG16", SIZE, backbones.Random())
     prepared = keras.Model(model.input, model.get_layer("preprocessing").output)
     expected = keras.applications.vgg16.preprocess_input(images.astype("f4"))
     np.testing.assert_allclose(prepared.predict(images, verbose=0), expected, atol=1e-4)
@@ -124,7 +126,7 @@ def test_blocks_follow_the_names(mobilenet):
 
 
 def test_layers_above_the_last_block_belong_to_it():
-    model = backbones.build("EfficientNetLite0", SIZE, "none")
+    model = backbones.build("EfficientNetLite0", SIZE, backbones.Random())
     last = backbones.blocks(model, "EfficientNetLite0")[-1]
     assert last.name == "block7a"
     assert last.layers[-2:] == ("top_conv", "top_bn")
@@ -140,7 +142,7 @@ def test_blocks_whose_end_is_named(keras):
 
 
 def test_lite0_with_its_bundled_weights_tells_images_apart():
-    model = backbones.build("EfficientNetLite0", 64, "imagenet")
+    model = backbones.build("EfficientNetLite0", 64, backbones.Imagenet())
     features = model.predict(backbones.probe_images(64, 8), verbose=0)
     assert features.min() >= 0
     assert 1 < features.max() <= 6

@@ -78,7 +78,7 @@ def no_openvino(monkeypatch):
 @pytest.mark.parametrize("row", ROWS, indirect=True)
 def test_a_row_keeps_every_promise(row, folder, no_openvino):
     """Loading the backbone by itself is tried once per family, with a head for all but giants."""
-    model = backbones.build(row.name, row.smallest, "none")
+    model = backbones.build(row.name, row.smallest, backbones.Random())
     images = backbones.probe_images(row.smallest, 2)
     features = np.asarray(model(images, training=False))
     check_table(row, model)
@@ -98,7 +98,7 @@ def check_table(row, model):
     assert model.output_shape == (None, row.width)
     assert model.count_params() == row.parameters
     with pytest.raises(UsageError, match=f"at least {row.smallest} pixels"):
-        backbones.build(row.name, row.smallest - 1, "none")
+        backbones.build(row.name, row.smallest - 1, backbones.Random())
 
 
 def check_preprocessing(row, model, images):
@@ -160,7 +160,7 @@ def check_classifier(stored, images, features, path):
 @pytest.mark.parametrize("row", FAMILIES, indirect=True)
 def test_openvino_agrees_with_keras(row, folder):
     """None of the families is left to Keras."""
-    model = backbones.build(row.name, row.smallest, "none")
+    model = backbones.build(row.name, row.smallest, backbones.Random())
     stored = backbones.store(model, row.name, "none", folder)
     assert stored.openvino_deviation is not None
     assert 0 <= stored.openvino_deviation <= openvino_ir.TOLERANCE
@@ -184,7 +184,7 @@ def test_files_saved_by_keras_own_networks_fit(row, folder):
     save_legacy(bare, folder / "bare.h5")
     bare.save_weights(str(folder / "bare.weights.h5"))
     for name in ("bare.h5", "bare.weights.h5"):
-        model = backbones.build(row.name, row.smallest, folder / name)
+        model = backbones.build(row.name, row.smallest, backbones.WeightsFile(str(folder / name)))
         features = np.asarray(model(backbones.probe_images(row.smallest, 2), training=False))
         np.testing.assert_allclose(features, expected, atol=1e-3 * expected.std())
 
@@ -199,5 +199,5 @@ def test_the_table_names_the_file_that_keras_downloads(row, monkeypatch):
 
     monkeypatch.setattr(file_utils, "get_file", record)
     with pytest.raises(LookupError) as caught:
-        backbones.build(row.name, row.image_size, "imagenet")
+        backbones.build(row.name, row.image_size, backbones.Imagenet())
     assert caught.value.args == (row.weights_file,)

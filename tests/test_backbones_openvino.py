@@ -19,7 +19,7 @@ NAME = "MobileNet"
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.build(NAME, 32, "none")
+    return tiny.build(NAME, 32, backbones.Random())
 
 
 def is_without_openvino(stored):
@@ -75,10 +75,8 @@ def test_precision_is_part_of_the_fingerprint(model, tmp_path, monkeypatch):
 
 
 def test_bf16_is_refused_where_it_cannot_be(model, tmp_path, monkeypatch):
-    def refuse(core):
-        raise RuntimeError("this processor has no bf16 arithmetic")
-
-    monkeypatch.setattr(openvino_ir, "_require_bf16", refuse)
+    nowhere = openvino_ir.Precision(capability="that no processor has")
+    monkeypatch.setitem(openvino_ir.PRECISIONS, "bf16", nowhere)
     with pytest.raises(EngineUnavailable, match=r"no bf16 arithmetic.*Leave --precision out"):
         backbones.store(model, NAME, "none", tmp_path, "bf16")
 
@@ -120,7 +118,8 @@ def prepare(tmp_path, monkeypatch, model):
     def call(name=NAME, size=32, precision="f32", weights=weights):
         folder = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
         folder.mkdir()
-        return backbones.prepare(name, size, str(weights), precision, folder, build), len(built)
+        source = backbones.WeightsFile(str(weights))
+        return backbones.prepare(name, size, source, precision, folder, build), len(built)
 
     return call
 

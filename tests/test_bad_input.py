@@ -8,6 +8,7 @@ import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
+from tlcli.backbones import openvino_ir
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_weights_that_do_not_fit(
 ) -> None:
     restore_real_backbones(monkeypatch)
     weights = tmp_path / "other.weights.h5"
-    tiny.build("tiny", None, "none").save_weights(weights)
+    tiny.build("tiny", None, None).save_weights(weights)
     options = ("--backbone", "MobileNet", "--image-size", "32", "--weights", weights)
     assert str(weights) in tlcli.error(2, "pretrain", data, "--out", tmp_path / "run", *options)
     assert "run" not in left_in(tmp_path)
@@ -295,10 +296,8 @@ def test_an_unknown_engine_or_precision(
 def test_a_precision_that_the_processor_lacks(
     tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(core: object) -> None:
-        raise RuntimeError("this processor has no bf16 arithmetic")
-
-    monkeypatch.setattr("tlcli.backbones.openvino_ir._require_bf16", refuse)
+    nowhere = openvino_ir.Precision(capability="that no processor has")
+    monkeypatch.setitem(openvino_ir.PRECISIONS, "bf16", nowhere)
     run = tmp_path / "run"
     error = tlcli.error(2, "pretrain", data, "--out", run, "--precision", "bf16")
     assert "no bf16 arithmetic" in error

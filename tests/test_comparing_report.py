@@ -87,7 +87,7 @@ def method(strategy: str, head: str, needs: str, mean: float) -> dict:
         "backbone": "B",
         "strategy": strategy,
         "head": head,
-        "exact": False,
+        "exact": strategy in ("merge", "joint"),
         "needs_old_images": needs,
         **figures,
         "excess_forgetting": {"mean": -0.0004, "sd": 0.0},

@@ -6,13 +6,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from tests import tiny
 from tests.conftest import CommandLine
+from tlcli import backbones, engines, formats, heads, memory, strategies, training
 from tlcli.cli.app import cli
+from tlcli.training.augmentation import VIEWS
 
 HERE = Path(__file__).parent.parent
 CONFIGS = sorted((HERE / "configs").glob("*.toml"))
@@ -45,6 +48,58 @@ def test_every_command_has_help_for_every_option_and_two_examples(name: str) -> 
     )
     options = [entry for entry in command.params if isinstance(entry, click.Option)]
     assert all(entry.help for entry in options)
+
+
+WEIGHTS = (backbones.Imagenet.label, backbones.Random.label)
+NAMED = {
+    ("pretrain", "head"): heads.HEADS,
+    ("pretrain", "priors"): heads.PRIORS,
+    ("pretrain", "class_weights"): heads.CLASS_WEIGHTS,
+    ("pretrain", "memory"): memory.SETTINGS,
+    ("pretrain", "engine"): engines.ENGINES,
+    ("pretrain", "precision"): backbones.PRECISIONS,
+    ("pretrain", "objective"): training.OBJECTIVES,
+    ("pretrain", "augment"): training.PRESETS,
+    ("pretrain", "weights"): WEIGHTS,
+    ("extend-classes", "strategy"): strategies.STRATEGIES,
+    ("compare", "strategies"): strategies.STRATEGIES,
+    ("compare", "heads"): heads.HEADS,
+    ("data check", "augment"): training.SHEETS,
+    ("export", "format"): formats.FORMATS,
+}
+"""Command and parameter → the table that the parameter chooses from."""
+
+
+def help_of(command: str, parameter: str) -> str:
+    """What the help says of an option."""
+    (found,) = (entry for entry in commands(cli)[command].params if entry.name == parameter)
+    assert isinstance(found, click.Option)
+    return found.help or ""
+
+
+@pytest.mark.parametrize(("command", "parameter"), NAMED)
+def test_an_option_names_every_row_of_its_table(command: str, parameter: str) -> None:
+    """Help is written without the tables, which are slow to import."""
+    text = help_of(command, parameter)
+    assert [name for name in NAMED[command, parameter] if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "parameter", "rows"),
+    [
+        ("pretrain", "memory", memory.SETTINGS),
+        ("pretrain", "objective", training.OBJECTIVES),
+        ("pretrain", "augment", training.PRESETS),
+        ("finetune", "augment", training.PRESETS),
+        ("data check", "augment", {VIEWS: training.SHEETS[VIEWS]}),
+        ("extend-classes", "strategy", strategies.STRATEGIES),
+    ],
+)
+def test_an_option_says_what_the_rows_of_its_table_say(
+    command: str, parameter: str, rows: dict[str, Any]
+) -> None:
+    text = help_of(command, parameter)
+    assert [name for name, row in rows.items() if f"`{name}`: {row.says}" not in text] == []
 
 
 def test_the_readme_names_every_command() -> None:

@@ -22,7 +22,7 @@ COUNT = 70
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    model = tiny.build("MobileNet", 32, "none")
+    model = tiny.build("MobileNet", 32, backbones.Random())
     return backbones.store(model, "MobileNet", "none", tmp_path_factory.mktemp("tiny") / "backbone")
 
 
@@ -162,7 +162,7 @@ def test_openvino_leaves_nothing_in_the_home_folder(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from tests import tiny; from tlcli import backbones\n"
-        "model = tiny.build('MobileNet', 32, 'none')\n"
+        "model = tiny.build('MobileNet', 32, None)\n"
         "stored = backbones.store(model, 'MobileNet', 'none', Path(sys.argv[1]) / 'backbone')\n"
         "assert stored.openvino_deviation is not None"
     )

@@ -402,7 +402,7 @@ from tlcli import backbones
 from tlcli.backbones import prepared
 from tlcli.cli import main
 build, prepared.FORMAT = backbones.build, "random"
-backbones.build = lambda name, size, weights, seed=0: build(name, size, "none", seed)
+backbones.build = lambda name, size, weights, seed=0: build(name, size, backbones.Random(), seed)
 main()
 """
 

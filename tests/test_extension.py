@@ -16,7 +16,7 @@ from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Evidence, Recipe
-from tlcli.strategies import STRATEGIES, Available, StrategyInput, choose
+from tlcli.strategies import STRATEGIES, Available, OldImages, StrategyInput, choose
 
 BITS = 12
 WIDTH = 10
@@ -234,7 +234,8 @@ def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
 
 def means(name="lda", **given):
     facts = {"grows": True, "learns": True, "moments": True, "old_images": "none"} | given
-    return Available(Recipe(name), **facts)
+    old = OldImages(facts.pop("old_images"))
+    return Available(Recipe(name), old_images=old, **facts)
 
 
 @pytest.mark.parametrize("name", heads.HEADS)

@@ -56,7 +56,7 @@ def test_balanced_softmax_is_that_of_scikit_learn_and_hears_a_rare_class():
     scaled = StandardScaler().fit(features.astype(np.float64))
     inputs = scaled.transform(features.astype(np.float64))
     oracle = LogisticRegression(C=1, tol=1e-10, max_iter=5000, class_weight="balanced")
-    head = softmax(features, labels, "balanced")
+    head = softmax(features, labels, balanced=True)
     expected = oracle.fit(inputs, labels).predict_proba(inputs)
     np.testing.assert_allclose(head.probabilities(features), expected, atol=1e-3)
     rare = np.array(labels) == "b"

@@ -137,7 +137,7 @@ def test_options_are_those_of_the_head_alone():
             HeadOptions(class_weights="balanced"),
             "class-weights=balanced, which is for softmax, svm",
         ),
-        (HeadOptions(priors="equal"), "uniform or frequency. Received: priors='equal'"),
+        (HeadOptions(priors="equal"), "uniform, frequency. Received: priors='equal'"),
         (HeadOptions(head="svm", class_weights="yes"), "class-weights='yes'"),
         (HeadOptions(shrinkage="2"), "shrinkage='2'"),
     ],

@@ -182,8 +182,8 @@ def test_rounds_show_what_is_kept_and_what_it_costs(
         (["--memory", "moments", "--exemplars-per-class", "3"], "--memory exemplars"),
         (["--head", "ridge", "--shrinkage", "0.1"], "lda"),
         (["--shrinkage", "2"], "0 to 1"),
-        (["--priors", "guess"], "uniform or frequency"),
-        (["--head", "softmax", "--class-weights", "heavy"], "none or balanced"),
+        (["--priors", "guess"], "uniform, frequency"),
+        (["--head", "softmax", "--class-weights", "heavy"], "none, balanced"),
         (["--class-weights", "balanced"], "softmax"),
     ],
 )

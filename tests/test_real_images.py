@@ -206,7 +206,7 @@ def test_openvino_agrees_with_keras_on_photographs(tmp_path: Path, name: str) ->
         LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest())
         for path in sorted(CALTECH.glob("*/image_0001.jpg"))
     ]
-    weights = MOBILENET if name == "MobileNetV2" else "imagenet"
+    weights = backbones.weights_of(str(MOBILENET) if name == "MobileNetV2" else "imagenet")
     stored = backbones.store(backbones.build(name, None, weights), name, "", tmp_path / name)
     keras, openvino = (
         Extractor.of(stored, engine, None).features(photos, no_progress).vectors[:]

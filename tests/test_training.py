@@ -50,7 +50,7 @@ def examples(count: int, seed: int = 0) -> Examples:
 
 def setting(folder: Path, **options: Any) -> TrainingSetup:
     """The tiny network with random weights; block by block, from the output."""
-    model = tiny.build("tiny", SIZE, "none")
+    model = tiny.build("tiny", SIZE, backbones.Random())
     layers = [[f"block{n}a_conv", f"block{n}a_bn"] for n in (3, 2, 1)]
     fields: dict[str, Any] = {
         "statistics": False,
@@ -343,7 +343,7 @@ def test_a_teacher_holds_the_answers_that_no_image_holds(tmp_path: Path) -> None
     moved = []
     for weight in (0.0, 30.0):
         given = setting(tmp_path / str(weight), options=options)
-        teacher = training.Teacher(tiny.build("tiny", SIZE, "none"), start(), weight)
+        teacher = training.Teacher(tiny.build("tiny", SIZE, backbones.Random()), start(), weight)
         head, _ = training.fit(given, start(), learned, learned, teacher)
         unseen = everything.decoded[2::3].astype(np.float32)
         before = start().probabilities(teacher.model(unseen).numpy())[:, 2].mean()
@@ -447,13 +447,13 @@ def test_images_that_do_not_fit_into_memory_are_read_again(
     ],
 )
 def test_what_unfreeze_means(unfreeze: str, expected: list[list[str]]) -> None:
-    model = tiny.build("EfficientNetLite0", SIZE, "none")
+    model = tiny.build("EfficientNetLite0", SIZE, backbones.Random())
     assert training.blocks_to_train(model, "EfficientNetLite0", unfreeze) == expected
 
 
 @pytest.mark.parametrize("unfreeze", ["0", "4", "", "conv99"])
 def test_what_matches_nothing_lists_the_blocks(unfreeze: str) -> None:
-    model = tiny.build("EfficientNetLite0", SIZE, "none")
+    model = tiny.build("EfficientNetLite0", SIZE, backbones.Random())
     with pytest.raises(UsageError, match="block1a, block2a, block3a"):
         training.blocks_to_train(model, "EfficientNetLite0", unfreeze)
 
@@ -461,7 +461,7 @@ def test_what_matches_nothing_lists_the_blocks(unfreeze: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50V2"])
 def test_statistics_of_real_networks_keep_their_bits(tmp_path: Path, name: str) -> None:
-    model = backbones.build(name, SIZE, "none")
+    model = backbones.build(name, SIZE, backbones.Random())
     layers = training.blocks_to_train(model, name, "all")
     before, first = backbones.statistics(model), model.get_weights()
     width = int(model.output_shape[1])

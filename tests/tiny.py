@@ -23,7 +23,7 @@ COLOURS = {
 }
 
 
-def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0) -> Any:
+def build(name: str, image_size: int | None, weights: object, seed: int = 0) -> Any:
     """Stands in for `tlcli.backbones.build`: three blocks, with moved BatchNormalization."""
     from tlcli.backbones import keras_module
 

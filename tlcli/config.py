@@ -8,6 +8,10 @@ Progress = Callable[[str, int, int], None]
 """Called as progress(phase, done, total) while a phase runs; total 0 means unknown."""
 
 
+AUTO = "auto"
+"""What an option says that leaves its choice to the program."""
+
+
 def no_progress(phase: str, done: int, total: int) -> None:
     """Report nothing: the default of every command."""
 
@@ -323,6 +327,3 @@ class CompareConfig:
     """An HTML file."""
     images: DataOptions = DataOptions()
     engine: str = "auto"
-
-
-AUTO = "auto"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli import arithmetic, backbones, images
 from tlcli.backbones import StoredBackbone
-from tlcli.errors import EngineUnavailable, UsageError
+from tlcli.errors import EngineUnavailable, UsageError, require_choice
 
 ENGINES = ("auto", "keras", "openvino")
 """What `--engine` can be. `auto` is Keras where there is a GPU, else OpenVINO where it runs."""
@@ -164,7 +164,7 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
     require_known(wanted)
     keras = Choice.of("keras", stored, ("keras", "tensorflow"), lambda: _open_keras(stored))
     openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored))
-    if stored.precision != "f32":
+    if not stored.in_float32:
         if wanted == "keras":
             raise UsageError(
                 f"Expected --engine openvino for a run in {stored.precision}. Received: "
@@ -185,11 +185,7 @@ def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
 
 def require_known(name: str) -> None:
     """Raise UsageError, listing the engines, unless `name` is one of `ENGINES`."""
-    if name not in ENGINES:
-        raise UsageError(
-            f"Expected an engine: {', '.join(ENGINES)}. Received: engine={name!r}. "
-            "Choose one of these."
-        )
+    require_choice("an engine", name, ENGINES)
 
 
 def available() -> list[dict[str, Any]]:

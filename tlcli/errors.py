@@ -16,6 +16,9 @@
 Messages are one line: what was expected, what was received, what to do next.
 """
 
+import difflib
+from collections.abc import Collection
+
 
 class TlcliError(Exception):
     """Base of every error that is shown to the user as one line."""
@@ -79,3 +82,26 @@ class Stopped(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by signal {signal_number}")
         self.exit_code = 128 + signal_number
+
+
+def require_choice(what: str, given: str, known: Collection[str], option: str = "") -> None:
+    """Raise UsageError, naming the known ones and the nearest of them, unless `given` is known.
+
+    Args:
+        what: is chosen, with its article, like "a head".
+        given: what the user named.
+        known: a table, or its names.
+        option: under which it was given; by default the last word of `what`.
+    """
+    if given not in known:
+        raise UsageError(
+            f"Expected {what}: {', '.join(known)}. Received: {option or what.split()[-1]}="
+            f"{given!r}. {_nearest(given, known)}Choose one of these."
+        )
+
+
+def _nearest(given: str, known: Collection[str]) -> str:
+    """A question that names what was perhaps meant; empty where nothing is near."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), by_lower, n=1)
+    return f"Did you mean {by_lower[close[0]]}? " if close else ""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import linalg, moments
+from tlcli.config import AUTO
 from tlcli.errors import UsageError
 from tlcli.moments import Moments
 
@@ -60,7 +61,7 @@ def shrunken_covariance(total: Moments, shrinkage: str) -> Float64:
 
 def require_shrinkage(value: str) -> None:
     """Raise UsageError unless `value` is `auto`, `oas` or a number from 0 to 1."""
-    if value in ("auto", "oas"):
+    if value in (AUTO, "oas"):
         return
     try:
         amount = float(value)
@@ -75,7 +76,7 @@ def require_shrinkage(value: str) -> None:
 
 def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
     """ε, from 0 to 1."""
-    if shrinkage == "auto":
+    if shrinkage == AUTO:
         return len(covariance) / (len(covariance) + images)
     return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
 

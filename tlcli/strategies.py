@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import heads, memory
 from tlcli.config import StrategyOptions
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.features import Examples
 from tlcli.heads import Distillation, Evidence, Fit, LinearHead, Recipe, Standardisation, Task
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
@@ -33,17 +34,67 @@ class StrategyInput:
     exemplars_per_class: int = DEFAULT_EXEMPLARS
 
 
+class OldImages(StrEnum):
+    """How many of the images that were learned before, in ascending order."""
+
+    NONE = "none"
+    SOME = "some"
+    """As exemplars."""
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Available:
+    """What a run can offer to a strategy."""
+
+    recipe: Recipe
+    grows: bool
+    """Whether the round adds classes."""
+    learns: bool
+    """Whether the features of a new image are at hand."""
+    moments: bool
+    """Whether the run keeps moments."""
+    old_images: OldImages
+    """Whose features will be at hand."""
+    begun: bool = True
+    """Whether the run knows classes."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a strategy needs of a run, and what is said where it is not there."""
+
+    met: Callable[[Available], bool]
+    expected: str
+    received: str
+    advice: str
+
+    def require(self, strategy: str, available: Available) -> None:
+        """Raise UsageError unless the run offers it."""
+        if not self.met(available):
+            text = f"{self.expected} Received: {self.received}. {self.advice}"
+            raise UsageError(text.format(strategy=strategy, run=available))
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A row of the table: one way to extend a head."""
 
+    says: str
+    """As the help of `--strategy` has it."""
     fit: Callable[[StrategyInput, Evidence], LinearHead]
     exact: bool = False
-    """Whether the result equals joint training on all images seen so far."""
+    """Whether the head is solved anew: it equals joint training on all images seen so far."""
+    from_moments: bool = False
+    """Whether the moments will do, so that no image is needed, neither old nor new."""
     keeps_temperature: bool = False
     """Whether the parent's temperature stays, so that old probabilities keep their ratios."""
-    old_images: str = "none"
-    """Features of old images that it needs: `none`, `some` (exemplars), or `all`."""
+    old_images: OldImages = OldImages.NONE
+    """Those whose features it needs, where moments will not do."""
+    options: frozenset[str] = frozenset()
+    """Those of `StrategyOptions` that are for it."""
+    needs: tuple[Condition, ...] = ()
+    """In the order in which they are tried."""
 
 
 def first(recipe: Recipe) -> Fit:
@@ -170,8 +221,7 @@ def _task(
         frame = Standardisation.of_moments(evidence.moments)
     if free is None:
         free = np.ones(len(asked.classes), bool)
-    balanced = asked.recipe.class_weights == "balanced"
-    return Task(features, examples.labels, frame, free, balanced)
+    return Task(features, examples.labels, frame, free, asked.recipe.balanced)
 
 
 def _old(asked: StrategyInput, evidence: Evidence) -> NDArray[np.bool_]:
@@ -214,34 +264,107 @@ def _as_it_is(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     return evidence.parent
 
 
-UNCHANGED = Strategy(_as_it_is, keeps_temperature=True)
+UNCHANGED = Strategy("the head as it is", _as_it_is, keeps_temperature=True)
 """The head of the parent, for a round that changes nothing but the memory."""
 
+_MOMENTS = Condition(
+    lambda run: run.moments or not run.recipe.from_moments,
+    "Expected a run with moments for {strategy}.",
+    "a run with --memory none",
+    "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
+    "--memory moments.",
+)
+_SOLVED_HEAD = Condition(
+    lambda run: run.recipe.from_moments,
+    "Expected a head that is solved from moments for {strategy}: "
+    f"{', '.join(name for name, row in heads.HEADS.items() if row.solve is not None)}.",
+    "head={run.recipe.head!r}",
+    "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
+)
+_ALL_OLD_IMAGES = Condition(
+    lambda run: run.recipe.from_moments or run.old_images is OldImages.ALL,
+    "Expected the features of all old images for {strategy}.",
+    "a run that keeps {run.old_images} of them",
+    "Give the old images with --old-data, keep them with --memory features, or use "
+    "--strategy merge with --head lda.",
+)
+_NEW_IMAGES = Condition(
+    lambda run: run.learns,
+    "Expected new images for {strategy}.",
+    "none",
+    "Use --strategy merge, or joint with the old images.",
+)
+_OLD_IMAGES = Condition(
+    lambda run: run.old_images is not OldImages.NONE,
+    "Expected old images for {strategy}.",
+    "a run that keeps none",
+    "Use a run with --memory exemplars or features, or give them with --old-data.",
+)
+_KNOWN_CLASSES = Condition(
+    lambda run: run.begun,
+    "Expected a run that knows classes for {strategy}.",
+    "one that knows none",
+    "Use --strategy merge or joint.",
+)
+_NEW_CLASSES = Condition(
+    lambda run: run.grows,
+    "Expected new classes for {strategy}.",
+    "more images of known classes only, and their columns are frozen",
+    "Use --strategy merge.",
+)
+
+
 STRATEGIES = {
-    "merge": Strategy(_anew, exact=True),
-    "joint": Strategy(_anew, exact=True, old_images="all"),
-    "freeze-old": Strategy(_freeze_old, keeps_temperature=True),
-    "lwf": Strategy(_lwf),
-    "replay": Strategy(_replay, old_images="some"),
-    "naive": Strategy(_naive),
+    "merge": Strategy(
+        "equals joint training, from moments alone",
+        _anew,
+        exact=True,
+        from_moments=True,
+        needs=(_MOMENTS, _SOLVED_HEAD),
+    ),
+    "joint": Strategy(
+        "joint training, from the features of all images",
+        _anew,
+        exact=True,
+        old_images=OldImages.ALL,
+        needs=(_MOMENTS, _ALL_OLD_IMAGES),
+    ),
+    "freeze-old": Strategy(
+        "old logits keep their bits",
+        _freeze_old,
+        keeps_temperature=True,
+        needs=(_NEW_IMAGES, _KNOWN_CLASSES, _NEW_CLASSES),
+    ),
+    "lwf": Strategy(
+        "distillation",
+        _lwf,
+        options=frozenset({"distillation_weight", "distillation_temperature"}),
+        needs=(_NEW_IMAGES, _KNOWN_CLASSES),
+    ),
+    "replay": Strategy(
+        "with kept images",
+        _replay,
+        old_images=OldImages.SOME,
+        options=frozenset({"bias_correction"}),
+        needs=(_NEW_IMAGES, _OLD_IMAGES, _KNOWN_CLASSES),
+    ),
+    "naive": Strategy("new images alone, forgets", _naive, needs=(_NEW_IMAGES, _KNOWN_CLASSES)),
 }
 
+EXACT = tuple(name for name, row in STRATEGIES.items() if row.exact)
+"""The names of those that solve the head anew."""
 
-@dataclass(frozen=True)
-class Available:
-    """What a run can offer to a strategy."""
 
-    recipe: Recipe
-    grows: bool
-    """Whether the round adds classes."""
-    learns: bool
-    """Whether the features of a new image are at hand."""
-    moments: bool
-    """Whether the run keeps moments."""
-    old_images: str
-    """Old images whose features will be at hand: `none`, `some` or `all`."""
-    begun: bool = True
-    """Whether the run knows classes."""
+def named(strategy: str | None) -> Strategy | None:
+    """The row of a name; None where none was named.
+
+    Raises:
+        UsageError: the strategy is unknown.
+    """
+    if strategy is None:
+        return None
+    require_choice("a strategy", strategy, STRATEGIES)
+    return STRATEGIES[strategy]
 
 
 def choose(strategy: str | None, available: Available) -> str:
@@ -250,92 +373,27 @@ def choose(strategy: str | None, available: Available) -> str:
     Raises:
         UsageError: the strategy is unknown, or the run cannot offer what it needs.
     """
-    require_known(strategy)
+    named(strategy)
     if strategy is None:
         strategy = _default(available)
-    if problem := _problem(strategy, available):
-        raise UsageError(f"{problem[0]} Received: {problem[1]}. {problem[2]}")
+    for condition in STRATEGIES[strategy].needs:
+        condition.require(strategy, available)
     return strategy
-
-
-def require_known(strategy: str | None) -> None:
-    """Raise UsageError, listing the known ones, unless `strategy` is one of them or None."""
-    if strategy not in (None, *STRATEGIES):
-        raise UsageError(
-            f"Expected a strategy: {', '.join(STRATEGIES)}. Received: strategy={strategy!r}. "
-            "Choose one of these."
-        )
 
 
 def require_options(strategy: str, options: StrategyOptions) -> None:
     """Raise UsageError for an option that this strategy does not have."""
-    owners = {
-        "distillation_weight": "lwf",
-        "distillation_temperature": "lwf",
-        "bias_correction": "replay",
-    }
-    for name, owner in owners.items():
-        if getattr(options, name) is not None and strategy != owner:
-            flag = name.replace("_", "-")
-            raise UsageError(
-                f"Expected --{flag} with --strategy {owner} alone. Received: "
-                f"strategy={strategy!r}. Leave --{flag} out."
-            )
+    for owner, row in STRATEGIES.items():
+        for name in sorted(row.options - STRATEGIES[strategy].options):
+            if getattr(options, name) is not None:
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    f"Expected --{flag} with --strategy {owner} alone. Received: "
+                    f"strategy={strategy!r}. Leave --{flag} out."
+                )
 
 
 def _default(available: Available) -> str:
     if available.recipe.from_moments and available.moments:
         return "merge"
-    return "joint" if available.old_images == "all" else "freeze-old"
-
-
-def _problem(strategy: str, available: Available) -> tuple[str, str, str] | None:
-    """What was expected and received and what to do, where a strategy cannot be used."""
-    solvable = [name for name, row in heads.HEADS.items() if row.solve is not None]
-    head = available.recipe.head
-    anew = strategy in ("merge", "joint")
-    if anew and available.recipe.from_moments and not available.moments:
-        return (
-            f"Expected a run with moments for {strategy}.",
-            "a run with --memory none",
-            "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
-            "--memory moments.",
-        )
-    if strategy == "merge" and not available.recipe.from_moments:
-        return (
-            f"Expected a head that is solved from moments for merge: {', '.join(solvable)}.",
-            f"head={head!r}",
-            "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
-        )
-    if strategy == "joint" and not available.recipe.from_moments and available.old_images != "all":
-        return (
-            "Expected the features of all old images for joint.",
-            f"a run that keeps {available.old_images} of them",
-            "Give the old images with --old-data, keep them with --memory features, or use "
-            "--strategy merge with --head lda.",
-        )
-    if not anew and not available.learns:
-        return (
-            f"Expected new images for {strategy}.",
-            "none",
-            "Use --strategy merge, or joint with the old images.",
-        )
-    if strategy == "replay" and available.old_images == "none":
-        return (
-            "Expected old images for replay.",
-            "a run that keeps none",
-            "Use a run with --memory exemplars or features, or give them with --old-data.",
-        )
-    if not anew and not available.begun:
-        return (
-            f"Expected a run that knows classes for {strategy}.",
-            "one that knows none",
-            "Use --strategy merge or joint.",
-        )
-    if strategy == "freeze-old" and not available.grows:
-        return (
-            "Expected new classes for freeze-old.",
-            "more images of known classes only, and their columns are frozen",
-            "Use --strategy merge.",
-        )
-    return None
+    return "joint" if available.old_images is OldImages.ALL else "freeze-old"

@@ -38,7 +38,7 @@ def load(folder, shuffle):
     )
 
 learned, tested = load(train, True), load(test, False)
-base = backbones.build(name, size, weights)
+base = backbones.build(name, size, backbones.weights_of(weights))
 base.trainable = False
 inputs = keras.Input((size, size, 3))
 x = keras.layers.RandomFlip("horizontal")(inputs)

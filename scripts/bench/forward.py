@@ -127,7 +127,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 def _store(options: argparse.Namespace) -> float:
     from tlcli import backbones
 
-    model = backbones.build(options.backbones, None, "none")
+    model = backbones.build(options.backbones, None, backbones.Random())
     backbones.store(model, options.backbones, "none", options.folder, options.precision)
     return 0.0
 
@@ -136,7 +136,7 @@ def _keras(options: argparse.Namespace) -> float:
     from tlcli import backbones
 
     keras = backbones.keras_module()
-    model = backbones.build(options.backbones, None, "none")
+    model = backbones.build(options.backbones, None, backbones.Random())
     count = len(list(options.photos.glob("*/*")))
 
     def work() -> None:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tlcli import evaluation, strategies
-from tlcli.commands.compare.command import backbones_of, see
+from tlcli.commands.compare.command import beginnings, see
 from tlcli.commands.compare.methods import Method
 from tlcli.commands.compare.schedule import Schedule, schedule_of
 from tlcli.commands.compare.trials import Split, run, space
@@ -116,8 +116,8 @@ def _options() -> argparse.Namespace:
 
 def _features(config: CompareConfig, scratch: Path) -> tuple[Extractor, Examples]:
     listing = scan(config.data, no_progress)
-    (name,) = backbones_of(config)
-    seen = see(config, name, scratch, listing, no_progress)
+    (begins,) = beginnings(config)
+    seen = see(config, begins, scratch, listing, no_progress)
     return seen.extractor, seen.examples
 
 

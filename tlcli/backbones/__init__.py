@@ -2,7 +2,7 @@
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
-from tlcli.backbones.openvino_ir import PRECISIONS, compiled, one_line
+from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled, one_line
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import probe_images
@@ -15,11 +15,8 @@ from tlcli.backbones.runtime import (
     versions,
 )
 from tlcli.backbones.stored import (
-    FINE_TUNED,
     MODEL,
     OPENVINO_FILES,
-    RANDOM,
-    UNLABELLED,
     StoredBackbone,
     load_model,
     load_stored,
@@ -32,10 +29,21 @@ from tlcli.backbones.table import (
     architecture,
     weights_here,
 )
+from tlcli.backbones.weights import (
+    FINE_TUNED,
+    RANDOM,
+    UNLABELLED,
+    Imagenet,
+    Random,
+    Weights,
+    WeightsFile,
+    weights_of,
+)
 
 __all__ = [
     "BACKBONES",
     "DEFAULT_BACKBONE",
+    "DEFAULT_PRECISION",
     "FINE_TUNED",
     "MODEL",
     "OPENVINO_FILES",
@@ -44,7 +52,11 @@ __all__ = [
     "UNLABELLED",
     "Architecture",
     "Block",
+    "Imagenet",
+    "Random",
     "StoredBackbone",
+    "Weights",
+    "WeightsFile",
     "architecture",
     "blocks",
     "build",
@@ -65,5 +77,6 @@ __all__ = [
     "store",
     "versions",
     "weights_here",
+    "weights_of",
     "write_classifier",
 ]

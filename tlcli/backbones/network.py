@@ -6,21 +6,21 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlcli.backbones import lite0, table, weights_files
+from tlcli.backbones import lite0, table
 from tlcli.backbones.hdf5_layers import role
 from tlcli.backbones.runtime import keras_module
 from tlcli.backbones.table import Architecture, BlockNames, Preprocessing, architecture
+from tlcli.backbones.weights import Weights
 from tlcli.errors import UsageError
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
-def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0) -> Any:
+def build(name: str, image_size: int | None, weights: Weights, seed: int = 0) -> Any:
     """Return a backbone without its top as a `keras.Model`, for inference.
 
     Raw RGB in 0..255 (None, S, S, 3) goes in, any dtype; the globally averaged feature
@@ -31,7 +31,7 @@ def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0)
     Args:
         name: a row of `BACKBONES`.
         image_size: S in pixels; None for the size the network was designed for.
-        weights: "imagenet", "none" (random), or a file (.h5, .weights.h5, .keras).
+        weights: where they come from.
         seed: seed of the random weights.
 
     Raises:
@@ -40,14 +40,9 @@ def build(name: str, image_size: int | None, weights: str | Path, seed: int = 0)
     """
     row = architecture(name)
     size = _checked_size(row, image_size)
-    source = str(weights)
-    if source not in ("imagenet", "none"):
-        weights_files.check_path(Path(weights))
+    weights.check()
     model = _assemble(row, size, seed)
-    if source == "imagenet":
-        weights_files.load_imagenet(model, row)
-    elif source != "none":
-        weights_files.load_file(model, Path(weights))
+    weights.load(model, row)
     return model
 
 

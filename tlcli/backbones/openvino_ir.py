@@ -7,6 +7,7 @@ The compiled network is not kept on disk: compiling takes 0.1 to 0.6 seconds
 (docs/decisions/0002-openvino.md).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,23 @@ from tlcli.errors import EngineUnavailable
 XML = "openvino.xml"
 WEIGHTS = "openvino.bin"
 
-PRECISIONS = ("f32", "bf16")
+
+@dataclass(frozen=True)
+class Precision:
+    """A row of the table: in what numbers features are computed."""
+
+    float32: bool = False
+    """Whether they are those of Keras and of exported files."""
+    capability: str | None = None
+    """What OpenVINO must find in the processor; None where every processor has it."""
+
+
+DEFAULT_PRECISION = "f32"
+
+PRECISIONS = {
+    DEFAULT_PRECISION: Precision(float32=True),
+    "bf16": Precision(capability="BF16"),
+}
 
 TOLERANCE = 1e-4
 """Largest difference to Keras' features on the probe images, in units of their spread."""
@@ -94,8 +111,7 @@ def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any
     try:
         openvino = openvino_module()
         core = openvino_core()
-        if precision == "bf16":
-            _require_bf16(core)
+        _require_capability(core, precision)
         network = core.read_model(folder / XML)
         network.reshape([1, image_size, image_size, 3])
         prepared = openvino.preprocess.PrePostProcessor(network)
@@ -110,9 +126,10 @@ def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any
         raise EngineUnavailable(f"OpenVINO cannot run it here ({one_line(error)})") from error
 
 
-def _require_bf16(core: Any) -> None:
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise RuntimeError("this processor has no bf16 arithmetic")
+def _require_capability(core: Any, precision: str) -> None:
+    capability = PRECISIONS[precision].capability
+    if capability and capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError(f"this processor has no {precision} arithmetic")
 
 
 def deviation(folder: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> float:
@@ -128,7 +145,7 @@ def deviation(folder: Path, images: NDArray[np.uint8], expected: NDArray[np.floa
     Raises:
         EngineUnavailable: see `compiled`.
     """
-    request = compiled(folder, images.shape[1], "f32", 1).create_infer_request()
+    request = compiled(folder, images.shape[1], DEFAULT_PRECISION, 1).create_infer_request()
     received = [request.infer({0: image[None]})[0][0].copy() for image in images]
     largest = float(np.max(np.abs(np.array(received, np.float64) - expected)))
     spread = float(np.sqrt(expected.var(axis=0, dtype=np.float64).mean()))

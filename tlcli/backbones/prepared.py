@@ -12,7 +12,8 @@ import tlcli
 from tlcli import cache, files
 from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
-from tlcli.backbones.table import architecture, weights_file
+from tlcli.backbones.table import architecture
+from tlcli.backbones.weights import Weights
 from tlcli.errors import RunError
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _LIBRARIES = ("keras", "tensorflow", "openvino", "numpy")
 def prepare(
     name: str,
     image_size: int | None,
-    weights: str,
+    weights: Weights,
     precision: str,
     folder: Path,
     build: Callable[[], Any],
@@ -35,7 +36,7 @@ def prepare(
     Args:
         name: a row of `BACKBONES`.
         image_size: side of its images in pixels; None for its own.
-        weights: "imagenet" or a file.
+        weights: where they come from.
         precision: one of `PRECISIONS`.
         folder: exists and is empty.
         build: gives the `keras.Model`.
@@ -47,24 +48,24 @@ def prepare(
     kept = cache.folder() / "backbones" / key if key else None
     if kept and (found := _taken(kept, folder)):
         return found
-    stored = store(build(), name, weights, folder, precision)
+    stored = store(build(), name, weights.label, folder, precision)
     if kept:
         _keep(folder, kept)
     return stored
 
 
-def _key(name: str, image_size: int | None, weights: str, precision: str) -> str | None:
+def _key(name: str, image_size: int | None, weights: Weights, precision: str) -> str | None:
     """What decides the files of a prepared backbone; None where its weights are not here."""
     row = architecture(name)
-    path = weights_file(row) if weights == "imagenet" else Path(weights)
-    if not path.is_file():
+    path = weights.file(row)
+    if path is None or not path.is_file():
         return None
     facts = [
         str(FORMAT),
         tlcli.__version__,
         name,
         str(image_size or row.image_size),
-        weights,
+        weights.label,
         files.sha256(path),
         precision,
         str(versions(_LIBRARIES)),

@@ -17,7 +17,9 @@ from tlcli import files
 from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
+from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
 from tlcli.backbones.runtime import keras_module, versions
+from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.errors import EngineUnavailable, RunError
 
 log = logging.getLogger(__name__)
@@ -28,11 +30,6 @@ MANIFEST = "backbone.json"
 MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
-
-RANDOM = "none"
-FINE_TUNED = "fine-tuned"
-UNLABELLED = "simclr"
-"""Where weights can come from beside "imagenet" and files."""
 
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
@@ -50,7 +47,7 @@ class StoredBackbone:
         parameters: number of its weights.
         weights: where they came from: "imagenet", "none" (random), "fine-tuned", "simclr", or a
             file.
-        precision: in which its features are computed, "f32" or "bf16".
+        precision: in which its features are computed, one of `PRECISIONS`.
         fingerprint: SHA-256 over its function and precision, see `fingerprint`.
         fixed_point_bits: features are rounded to multiples of 2**-bits.
         openvino_deviation: largest difference between OpenVINO's and Keras' features in units of
@@ -76,6 +73,11 @@ class StoredBackbone:
     def trained(self) -> bool:
         """Whether it has learned the images of a run with their labels."""
         return self.weights in (RANDOM, FINE_TUNED)
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether its features are computed in float32, as by Keras and in exported files."""
+        return PRECISIONS[self.precision].float32
 
     def verify(self) -> None:
         """Compare every file with its checksum.
@@ -118,7 +120,7 @@ class StoredBackbone:
 
 
 def store(
-    model: Any, name: str, weights_source: str, folder: Path, precision: str = "f32"
+    model: Any, name: str, weights_source: str, folder: Path, precision: str = DEFAULT_PRECISION
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -132,7 +134,7 @@ def store(
         name: its row in `BACKBONES`.
         weights_source: label of where the weights came from.
         folder: made when missing.
-        precision: "f32", or "bf16" which OpenVINO alone computes.
+        precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -168,7 +170,7 @@ def store(
 
 def _with_precision(of_function: str, precision: str) -> str:
     """The fingerprint of a backbone whose features are computed with less than f32."""
-    if precision == "f32":
+    if PRECISIONS[precision].float32:
         return of_function
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
 
@@ -189,12 +191,12 @@ def _export_openvino(
                 f"its features differ from Keras' by {deviation:.1e} of their spread, more than "
                 f"{openvino_ir.TOLERANCE:g}"
             )
-        if precision != "f32":
+        if not PRECISIONS[precision].float32:
             openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
     except EngineUnavailable as error:
         for file in OPENVINO_FILES:
             (folder / file).unlink(missing_ok=True)
-        if precision != "f32":
+        if not PRECISIONS[precision].float32:
             raise EngineUnavailable(
                 f"Expected a backbone that OpenVINO can run in {precision}. Received: "
                 f"{model.name}, {error}. Leave --precision out."
@@ -301,6 +303,8 @@ def _checked(stored: StoredBackbone) -> StoredBackbone:
         expected |= set(OPENVINO_FILES)
     if not (expected <= set(stored.files) and "keras" in stored.versions):
         raise ValueError("an entry is not listed")
+    if stored.precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {stored.precision!r}")
     if any(Path(name).name != name for name in stored.files):
         raise ValueError("a file lies outside the folder")
     return stored

@@ -4,14 +4,13 @@ Everything here is known without importing TensorFlow. The conformance test comp
 each row with the network that Keras builds.
 """
 
-import difflib
 import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tlcli.errors import UsageError
+from tlcli.errors import require_choice
 
 Preprocessing = Literal["raw", "tf", "torch", "caffe", "lite"]
 
@@ -150,18 +149,8 @@ def architecture(name: str) -> Architecture:
     Raises:
         UsageError: unknown name; the message has the nearest one and the list.
     """
-    if name in BACKBONES:
-        return BACKBONES[name]
-    raise UsageError(
-        f"Expected a known backbone. Received: backbone={name!r}. "
-        f"{_nearest(name)}Choose one of {', '.join(BACKBONES)}."
-    )
-
-
-def _nearest(name: str) -> str:
-    by_lower = {known.lower(): known for known in BACKBONES}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f"Did you mean {by_lower[close[0]]}? " if close else ""
+    require_choice("a backbone", name, BACKBONES)
+    return BACKBONES[name]
 
 
 def weights_here(name: str) -> str | None:

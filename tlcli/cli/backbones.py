@@ -26,10 +26,10 @@ def backbones(name: str | None, as_json: bool) -> None:
       tlcli backbones --blocks MobileNetV2
     """
     from tlcli import reports
-    from tlcli.backbones import BACKBONES, RANDOM, blocks, build, weights_here
+    from tlcli.backbones import BACKBONES, Random, blocks, build, weights_here
 
     if name is not None:
-        found = blocks(build(name, None, RANDOM), name)
+        found = blocks(build(name, None, Random()), name)
         content = {
             "backbone": name,
             "blocks": [{"name": block.name, "layers": list(block.layers)} for block in found],

@@ -29,7 +29,8 @@ def data() -> None:
     SheetConfig,
     "--augment",
     metavar="PRESET",
-    help="For the sheet: `none`, `light`, `standard`, `strong`, or `simclr`.",
+    help="For the sheet: `none`, `light`, `standard`, `strong` as in training, or what training "
+    "without labels does, `simclr`: crop, flip, colours, grey.",
 )
 @json_option
 @click.pass_obj

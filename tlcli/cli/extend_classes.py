@@ -42,8 +42,9 @@ from tlcli.config import ExtendConfig, StrategyOptions
     StrategyOptions,
     "--strategy",
     metavar="NAME",
-    help="`merge` and `joint` equal joint training; `freeze-old`: old logits keep their bits; "
-    "`lwf`: distillation; `replay`: with kept images; `naive`: new images alone, forgets.  "
+    help="`merge`: equals joint training, from moments alone; `joint`: joint training, from the "
+    "features of all images; `freeze-old`: old logits keep their bits; `lwf`: distillation; "
+    "`replay`: with kept images; `naive`: new images alone, forgets.  "
     "[default: merge; for a head without moments joint if it can be, else freeze-old]",
 )
 @option(

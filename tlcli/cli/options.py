@@ -11,6 +11,7 @@ import click
 
 from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
+    AUTO,
     DataOptions,
     HeadOptions,
     MemoryOptions,
@@ -182,8 +183,9 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
         MemoryOptions,
         "--memory",
         metavar="NAME",
-        help="What the run keeps of its images: `none`, `moments`, `features` of every image, or "
-        "`exemplars` (some images of each class).  [default: moments, or as before]",
+        help="What the run keeps of its images. `none`: nothing; `moments`: sums and products of "
+        "features; `features`: moments and the features of every image; `exemplars`: moments and "
+        "some images of each class.  [default: moments, or as before]",
     )(command)
     return heading(Heading.MEMORY)(command)
 
@@ -197,7 +199,7 @@ class LearningRate(click.ParamType[float | None]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
         """The number; None where it is to be found."""
-        if value == "auto":
+        if value == AUTO:
             return None
         try:
             rate = float(value)
@@ -219,9 +221,10 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
         ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
          "simclr]"),
-        ("--augment", click.STRING, "PRESET", "Random changes of training images: `none`, `light`, "
-         "`standard`, `strong`; `tlcli data check DATA --augment PRESET --sheet FILE.png` shows "
-         "them."),
+        ("--augment", click.STRING, "PRESET", "Random changes of training images. `none`: the "
+         "images as they are; `light`: flip, small shifts; `standard`: flip, rotation, shift, "
+         "zoom, brightness, contrast; `strong`: more of all that, colours, erased patches, MixUp "
+         "and CutMix. `tlcli data check DATA --augment PRESET --sheet FILE.png` shows them."),
         ("--mixed-precision", click.Choice(["auto", "on", "off"]), None, "Compute in bfloat16 with "
          "float32 weights; `auto`: where a GPU gains from it."),
         ("--clip-norm", above_zero, None, "Largest norm of all gradients together."),

@@ -76,8 +76,8 @@ from tlcli.config import PretrainConfig
     PretrainConfig,
     "--objective",
     metavar="NAME",
-    help="`supervised`, or `simclr`: images without labels teach the backbone, and classes come "
-    "later with `extend-classes`.",
+    help="`supervised`: images with labels; `simclr`: images without labels teach the backbone, "
+    "and classes come later with `extend-classes`.",
 )
 @training_options
 @watch_options

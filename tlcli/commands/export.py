@@ -80,7 +80,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         StorageError: the file cannot be written.
     """
     chosen = formats.format_of(config.format)
-    _require_fitting_options(config)
+    _require_fitting_options(config, chosen)
     _require_fitting_name(config, chosen)
     chosen.require_packages()
     run = runs.open_run(config.run)
@@ -94,7 +94,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         draft = folder / config.out.name
         _write(config.format, draft, extractor, head, samples)
         check = None if samples else _checked(config.format, draft, extractor, head)
-        int8 = samples.compared(draft) if samples else None
+        int8 = samples.compared(config.format, draft) if samples else None
         _publish(draft, config.out, chosen)
     return Exported(
         run=str(config.run),
@@ -141,21 +141,23 @@ def _checked(name: str, draft: Path, extractor: Extractor, head: LinearHead) -> 
 
 def _in_float32(extractor: Extractor) -> Extractor:
     """The one that files can be compared with: they compute in float32, whatever the run does."""
-    if extractor.stored.precision == "f32":
+    if extractor.stored.in_float32:
         return extractor
     log.warning(
         "the run computes features in %s and the file in float32, with which it was compared: "
         "measure the accuracy of the file",
         extractor.stored.precision,
     )
-    return Extractor.of(replace(extractor.stored, precision="f32"), "keras", extractor.projection)
+    stored = replace(extractor.stored, precision=backbones.DEFAULT_PRECISION)
+    return Extractor.of(stored, "keras", extractor.projection)
 
 
-def _require_fitting_options(config: ExportConfig) -> None:
-    if config.int8 and config.format != "litert":
+def _require_fitting_options(config: ExportConfig, chosen: Format) -> None:
+    if config.int8 and not chosen.int8:
+        able = " or ".join(name for name, row in formats.FORMATS.items() if row.int8)
         raise UsageError(
-            f"Expected --format litert for --int8. Received: format={config.format!r}. "
-            "Leave --int8 out, or choose litert."
+            f"Expected --format {able} for --int8. Received: format={config.format!r}. "
+            f"Leave --int8 out, or choose {able}."
         )
     if config.int8 and config.calibrate is None:
         raise UsageError(

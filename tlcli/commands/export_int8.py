@@ -51,9 +51,9 @@ class Samples:
     """(n,) the run's class names."""
     classes: tuple[str, ...]
 
-    def compared(self, path: Path) -> Quantised:
-        """How the file at `path` answers; a warning where it disagrees with the run often."""
-        probabilities = formats.run("litert", path, self.pixels)
+    def compared(self, name: str, path: Path) -> Quantised:
+        """How a file in a format answers; a warning where it disagrees with the run often."""
+        probabilities = formats.run(name, path, self.pixels)
         answers = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
         known = np.isin(self.labels.astype(str), self.classes)
         result = Quantised(

@@ -12,7 +12,13 @@ from tlcli.heads import Evidence, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
-from tlcli.memory.setting import exemplars_per_class, next_setting, require_memory, turns
+from tlcli.memory.setting import (
+    exemplars_per_class,
+    keeps_next,
+    next_setting,
+    require_memory,
+    turns,
+)
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
 from tlcli.rounds.moments_file import Collected, read_files
@@ -23,7 +29,7 @@ from tlcli.rounds.result import Clock, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Calibrated, Solution, scheme_for
 from tlcli.runs import RegisteredClass, Writer
-from tlcli.strategies import Available, Strategy, StrategyInput
+from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +45,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     """
     clock = Clock()
     require_memory(config.keeping)
-    strategies.require_known(config.learning.strategy)
+    strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         _require_room_for_moments(config, parent)
@@ -73,8 +79,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
     """Refuse files of moments where the memory is to hold more of every image."""
-    setting, _ = next_setting(config.keeping, parent.memory)
-    if config.moments and setting not in ("none", "moments"):
+    if config.moments and keeps_next(config.keeping, parent.memory).rows:
+        setting, _ = next_setting(config.keeping, parent.memory)
         raise UsageError(
             f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
             "which needs the images. Add --memory moments."
@@ -149,16 +155,18 @@ class _State:
     @property
     def complete(self) -> bool:
         """Whether the features of every learned image are at hand."""
-        return self.recalled.extent == "all"
+        return self.recalled.extent is OldImages.ALL
 
 
 def _state(
     config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
 ) -> _State:
     images = (*given.learned, *given.old)
-    wants_all = config.learning.strategy == "joint" or turns(config.keeping, parent.memory)
+    asked = strategies.named(config.learning.strategy)
+    wants_all = asked is not None and asked.old_images is OldImages.ALL
+    from_cache = wants_all or turns(config.keeping, parent.memory)
     with clock.phase("features"):
-        recalled = recall(parent, images, wants_all, progress)
+        recalled = recall(parent, images, from_cache, progress)
         before = total = moments_before(parent, recalled)
         if before is not None:
             total = moments.add(before, parent.extractor.moments(given.found.examples))
@@ -226,7 +234,8 @@ def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
 
 def _same_head(config: ExtendConfig, parent: Parent) -> bool:
     """Whether the head stays as it is when there is no new image."""
-    anew = config.learning.strategy in ("merge", "joint")
+    asked = strategies.named(config.learning.strategy)
+    anew = asked is not None and asked.exact
     if config.solver.head == AUTO or (anew and not parent.solved):
         return False
     return _recipe(config, parent, None) == parent.recipe
@@ -256,13 +265,15 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     )
     strategy = strategies.choose(config.learning.strategy, available)
     strategies.require_options(strategy, config.learning)
-    if not strategies.STRATEGIES[strategy].exact and config.solver.head is not None:
+    row = STRATEGIES[strategy]
+    if not row.exact and config.solver.head is not None:
         log.warning(
-            "--head %s is for the next merge or joint round: %s fits the columns by gradients",
+            "--head %s is for the next %s round: %s fits the columns by gradients",
             recipe.head,
+            " or ".join(EXACT),
             strategy,
         )
-    if given.collected.ledger and strategy != "merge":
+    if given.collected.ledger and not row.from_moments:
         raise UsageError(
             f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
             "needs the images. Give them as DATA, or use a run with moments and a head solved from "
@@ -271,7 +282,7 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     per_class = exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
     how = StrategyInput(recipe, classes, config.learning, per_class)
-    plan = _Plan(state, strategy, strategies.STRATEGIES[strategy], how)
+    plan = _Plan(state, strategy, row, how)
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
             "Expected images of the old classes with --max-regression. Received: a run that "
@@ -297,9 +308,10 @@ def _choose(
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
-    if config.learning.strategy not in (None, "merge", "joint"):
+    asked = strategies.named(config.learning.strategy)
+    if asked is not None and not asked.exact:
         raise UsageError(
-            "Expected --strategy merge or joint with --head auto. Received: "
+            f"Expected --strategy {' or '.join(EXACT)} with --head auto. Received: "
             f"strategy={config.learning.strategy!r}, for which the head makes no difference. "
             "Leave one of them out."
         )
@@ -312,7 +324,7 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
     names = candidates(
         config.solver,
         (*state.given.found.labels, *state.recalled.examples.labels),
-        next_setting(config.keeping, parent.memory)[0] == "features",
+        keeps_next(config.keeping, parent.memory).every_feature,
         parent.extractor.projection is not None,
     )
     plans = {name: _plan(config, state, name) for name in names}
@@ -367,7 +379,7 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     old, recalled = rebuilt(parent, recalled, state.before)
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
-    total = None if old.setting == "none" else state.total
+    total = state.total if old.keeps.moments else None
     remembered = old.learned(given.found.examples, total, parent.extractor.arithmetic, pixels)
     return replace(
         remembered,

@@ -190,7 +190,7 @@ def _at_hand(
     found = extractor.features(tuple(wanted.values()), progress)
     skipped = readable(listing, found, refused, config.images.max_bad)
     examples = found.examples
-    if parent.memory.setting == "exemplars" and (kept := parent.memory.kept) is not None:
+    if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
         examples = examples.joined(kept.without(set(examples.hashes)))
     # In an order of their own: a training does not depend on the folders that images came from.
     examples = examples.by_hash()

@@ -30,7 +30,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     require_projection(recipe, first.extractor)
     with clock.phase("features"):
         united = _united(config, first, second, progress)
-    if not recipe.from_moments and united.setting != "features":
+    if not recipe.from_moments and not united.keeps.every_feature:
         raise UsageError(
             f"Expected runs with --memory features for the head {recipe.head}. Received: memory="
             f"{united.setting!r}. Add --head lda."
@@ -47,7 +47,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
             )
         with clock.phase("validation"):
             scheme = scheme_for(extractor, evaluation.scheme_for(recipe))
-            answers = solution.held_out(scheme, united.setting == "features")
+            answers = solution.held_out(scheme, united.keeps.every_feature)
             carried = None if len(answers.true) else _carried(first, second, solution)
             calibrated = solution.calibrated(answers, carried)
             validation = calibrated.validation(answers, config.test, united.ledger, 1, progress)

@@ -1,18 +1,21 @@
 """pretrain: round 1."""
 
 from dataclasses import replace
-from pathlib import Path
 
-from tlcli import backbones, engines, evaluation, files, heads, images, memory, runs, strategies
-from tlcli.backbones import StoredBackbone
-from tlcli.commands.pretrain_network import (
-    SIMCLR,
-    Scratch,
-    from_random,
-    headless,
-    require_objective,
-    without_labels,
+from tlcli import (
+    backbones,
+    engines,
+    evaluation,
+    files,
+    heads,
+    images,
+    memory,
+    runs,
+    strategies,
+    training,
 )
+from tlcli.backbones import Random, StoredBackbone
+from tlcli.commands.pretrain_network import Scratch, headless, require_objective, train_network
 from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
@@ -21,8 +24,8 @@ from tlcli.heads import Evidence, Recipe
 from tlcli.images import Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory.pixels import pixels_of
-from tlcli.memory.setting import require_memory
-from tlcli.rounds.backbone import backbone_of_run, name_of, require_matching_backbone
+from tlcli.memory.setting import keeps_first, require_memory
+from tlcli.rounds.backbone import Beginning, beginning
 from tlcli.rounds.intake import Intake, named, readable, registered, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
@@ -31,6 +34,7 @@ from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Calibration, Solution, scheme_for
 from tlcli.rounds.training import require_options, same_images
 from tlcli.runs import Writer
+from tlcli.training import Objective
 
 
 def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundResult:
@@ -40,22 +44,21 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         TlcliError: see errors.py; nothing is left behind.
     """
     clock = Clock()
-    _require_head(config)
     require_memory(config.keeping)
+    objective = require_objective(config)
+    _require_head(config, objective)
     engines.require_known(config.engine)
-    _require_known_precision(config)
-    require_matching_backbone(config)
-    require_objective(config)
+    begins = beginning(config)
     require_options(config.training, config.watching)
-    listing = _scan(config, progress)
+    listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():
             return _same_again(config, writer, listing, clock)
-        return _first_round(config, writer, listing, clock, progress)
+        return _first_round(config, begins, writer, listing, clock, progress)
 
 
-def _scan(config: PretrainConfig, progress: Progress) -> Listing:
-    if config.objective == SIMCLR:
+def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
+    if not objective.labels:
         return unlabelled(config, progress)
     listing = scan(config.data, progress)
     if len(listing.classes) < 2:
@@ -66,22 +69,14 @@ def _scan(config: PretrainConfig, progress: Progress) -> Listing:
     return listing
 
 
-def _require_head(config: PretrainConfig) -> None:
+def _require_head(config: PretrainConfig, objective: Objective) -> None:
     """Refuse, before any image is read, a head that does not exist or has no such option."""
     if config.solver.head != AUTO:
         Recipe.of(config.solver)
-    elif config.objective == SIMCLR:
+    elif not objective.labels:
         raise UsageError(
-            "Expected a head that needs no choice with --objective simclr. Received: head='auto'. "
-            "Choose it when labels come, with `tlcli extend-classes --head`."
-        )
-
-
-def _require_known_precision(config: PretrainConfig) -> None:
-    if config.precision not in (None, *backbones.PRECISIONS):
-        raise UsageError(
-            f"Expected a precision: {', '.join(backbones.PRECISIONS)}. "
-            f"Received: precision={config.precision!r}. Choose one of these."
+            f"Expected a head that needs no choice with --objective {config.objective}. Received: "
+            f"head={AUTO!r}. Choose it when labels come, with `tlcli extend-classes --head`."
         )
 
 
@@ -112,9 +107,14 @@ def _same_again(
 
 
 def _first_round(
-    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+    config: PretrainConfig,
+    begins: Beginning,
+    writer: Writer,
+    listing: Listing,
+    clock: Clock,
+    progress: Progress,
 ) -> RoundResult:
-    stored, trained = _store_backbone(config, writer, listing, clock, progress)
+    stored, trained = _store_backbone(config, begins, writer, listing, clock, progress)
     plain = Extractor.of(stored, config.engine, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
@@ -199,9 +199,11 @@ def _choose(
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
-        extendable = config.keeping.memory in ("features", "none")
+        keeps = keeps_first(config.keeping)
+        # Where a run keeps no moments, later rounds are given the old images again.
+        all_features = keeps.every_feature or not keeps.moments
         projected = None if config.projection is None else True
-        names = candidates(config.solver, found.labels, extendable, projected)
+        names = candidates(config.solver, found.labels, all_features, projected)
         with clock.phase("validation"):
             scheme = scheme_for(plain, evaluation.cross_validate)
             return best_head(names, solve, scheme, False, progress)
@@ -220,37 +222,23 @@ def _projected(plain: Extractor, recipe: Recipe, width: int | None) -> Extractor
 
 
 def _store_backbone(
-    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock, progress: Progress
+    config: PretrainConfig,
+    begins: Beginning,
+    writer: Writer,
+    listing: Listing,
+    clock: Clock,
+    progress: Progress,
 ) -> tuple[StoredBackbone, Scratch | None]:
     """Put the backbone of the new run in its place; how it was trained, where it was."""
-    trained = None
-    if config.objective == SIMCLR or config.weights == backbones.RANDOM:
-        train = without_labels if listing.unlabelled else from_random
+    objective, trained = training.objective_of(config.objective), None
+    if objective.pretrained or isinstance(begins.source, Random):
         with clock.phase("training"):
-            trained = train(config, writer, listing, progress)
+            trained = train_network(config, begins, writer, listing, progress)
     with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
-        stored = _prepare(config, staged, trained)
+        if trained is None:
+            stored = begins.stored_in(staged)
+        else:
+            stored = backbones.store(
+                trained.model, begins.name, objective.weights, staged, begins.precision
+            )
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained
-
-
-def _prepare(config: PretrainConfig, staged: Path, trained: Scratch | None) -> StoredBackbone:
-    """Make the files of the backbone in an empty folder."""
-    name, precision = name_of(config), config.precision or "f32"
-    start = Path(config.weights)
-    stored = backbone_of_run(start) if start.is_dir() else None
-    if trained is not None:
-        simclr = config.objective == SIMCLR
-        source = backbones.UNLABELLED if simclr else backbones.RANDOM
-        precision = stored.precision if stored else precision
-        return backbones.store(trained.model, name, source, staged, precision)
-    if stored is not None:
-        stored.copy_into(staged)
-        return stored
-    return backbones.prepare(
-        name,
-        config.image_size,
-        config.weights,
-        precision,
-        staged,
-        lambda: backbones.build(name, config.image_size, config.weights),
-    )

@@ -13,16 +13,13 @@ from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory.pixels import pixels_of
-from tlcli.rounds.backbone import build, name_of, size_of
+from tlcli.memory.setting import keeps_first
+from tlcli.rounds.backbone import Beginning, size_of
 from tlcli.rounds.intake import named, require_test
 from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of, training_setup
 from tlcli.runs import Writer
-from tlcli.training import TrainingSetup
+from tlcli.training import Objective, TrainingSetup
 from tlcli.training.split import Split, split_images
-
-SIMCLR = "simclr"
-
-OBJECTIVES = ("supervised", SIMCLR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,53 +32,44 @@ class Scratch:
     summary: Summary
 
 
-def require_objective(config: PretrainConfig) -> None:
-    """Raise UsageError, listing the objectives, unless the one asked for is one of them."""
-    if config.objective not in OBJECTIVES:
+def require_objective(config: PretrainConfig) -> Objective:
+    """The objective that was asked for.
+
+    Raises:
+        UsageError: there is none of this name, or nothing could be remembered of its classes.
+    """
+    objective = training.objective_of(config.objective)
+    if not objective.labels and not keeps_first(config.keeping).moments:
         raise UsageError(
-            f"Expected an objective: {', '.join(OBJECTIVES)}. Received: "
-            f"objective={config.objective!r}. Choose one of these."
+            "Expected a memory for the classes that will come. Received: --objective "
+            f"{config.objective} with memory={config.keeping.memory!r}. Leave --memory out."
         )
-    if config.objective == SIMCLR and config.keeping.memory == "none":
-        raise UsageError(
-            "Expected a memory for the classes that will come. Received: --objective simclr with "
-            "memory='none'. Leave --memory out."
-        )
+    return objective
 
 
-def from_random(
-    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
+def train_network(
+    config: PretrainConfig,
+    begins: Beginning,
+    writer: Writer,
+    listing: Listing,
+    progress: Progress,
 ) -> Scratch:
     """Train every layer on the images that validation does not hold out."""
-    model = build(config)
-    classes = listing.classes
-    start = LinearHead(
-        classes,
-        np.zeros((model.output_shape[1], len(classes)), np.float32),
-        np.zeros(len(classes), np.float32),
-    )
+    objective = training.objective_of(config.objective)
+    model = begins.model(config.training.seed)
     usable, skipped = _decodable(config, listing, size_of(model), progress)
-    _require_all_classes(config, classes, usable)
-    require_test(config.test, classes, progress)
-    setting, split = _setting(config, writer, model, usable, classes, progress)
-    _, history = training.fit(setting, start, split.learned, split.held_out)
-    return Scratch(model, skipped, summary_of(history, split.digest))
-
-
-def without_labels(
-    config: PretrainConfig, writer: Writer, listing: Listing, progress: Progress
-) -> Scratch:
-    """Train every layer so that views of one image are alike."""
-    model = build(config)
-    usable, skipped = _decodable(config, listing, size_of(model), progress)
-    setting, split = _setting(config, writer, model, usable, (), progress)
-    learned, held_out = split.learned.source, split.held_out.source
-    history = training.fit_without_labels(setting, learned, held_out)
+    classes = listing.classes if objective.labels else ()
+    if objective.labels:
+        _require_all_classes(config, classes, usable)
+        require_test(config.test, classes, progress)
+    setting, split = _setting(config, begins.name, writer, model, usable, classes, progress)
+    history = objective.train(setting, classes, split.learned, split.held_out)
     return Scratch(model, skipped, summary_of(history, split.digest))
 
 
 def _setting(
     config: PretrainConfig,
+    backbone: str,
     writer: Writer,
     model: Any,
     usable: Sequence[LabelledImage],
@@ -97,10 +85,10 @@ def _setting(
     config = replace(config, training=options)
     identity = identity_of(config, split, classes) | {
         "objective": config.objective,
-        "backbone": name_of(config),
-        "start": backbones.fingerprint(model, name_of(config)),
+        "backbone": backbone,
+        "start": backbones.fingerprint(model, backbone),
     }
-    layers = training.blocks_to_train(model, name_of(config), training.ALL)
+    layers = training.blocks_to_train(model, backbone, training.ALL)
     kept = checkpoints_of(writer, identity)
     return training_setup(config, model, layers, True, kept, progress), split
 

@@ -138,7 +138,7 @@ class _Remaining:
     @property
     def complete(self) -> bool:
         """Whether the run keeps the features of every image."""
-        return self.parent.memory.setting == "features"
+        return self.parent.memory.keeps.every_feature
 
     @property
     def anew(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.formats import keras_file, litert, onnx_file, openvino_file, saved_model
 from tlcli.formats.source import Source
 
@@ -27,6 +27,8 @@ class Format:
     """What must be importable, beside what tlcli needs itself."""
     second_suffix: str | None = None
     """Of a second file of the same stem."""
+    int8: bool = False
+    """Whether weights and activations may have 8 bits."""
 
     def require_packages(self) -> None:
         """Raise UsageError unless all that the format needs is installed."""
@@ -41,7 +43,7 @@ class Format:
 FORMATS = {
     "keras": Format(".keras", keras_file.write, keras_file.run),
     "savedmodel": Format("", saved_model.write, saved_model.run),
-    "litert": Format(".tflite", litert.write, litert.run, ("ai_edge_litert",)),
+    "litert": Format(".tflite", litert.write, litert.run, ("ai_edge_litert",), int8=True),
     "onnx": Format(".onnx", onnx_file.write, onnx_file.run, ("onnx", "tf2onnx", "onnxruntime")),
     "openvino": Format(
         ".xml", openvino_file.write, openvino_file.run, ("openvino",), second_suffix=".bin"
@@ -51,9 +53,5 @@ FORMATS = {
 
 def format_of(name: str) -> Format:
     """The format of a name; raises UsageError, listing the formats, where there is none."""
-    if name not in FORMATS:
-        raise UsageError(
-            f"Expected a format: {', '.join(FORMATS)}. Received: format={name!r}. "
-            "Choose one of these."
-        )
+    require_choice("a format", name, FORMATS)
     return FORMATS[name]

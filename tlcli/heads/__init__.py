@@ -19,15 +19,18 @@ from tlcli.heads.calibration import (
     rounded,
     temperature,
 )
+from tlcli.heads.closed_form import PRIORS
 from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.linear import LinearHead, load, save
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
-from tlcli.heads.recipes import HEADS, Recipe, require_known
+from tlcli.heads.recipes import CLASS_WEIGHTS, HEADS, Recipe, require_known
 
 __all__ = [
+    "CLASS_WEIGHTS",
     "ECE_BINS",
     "HEADS",
+    "PRIORS",
     "Distillation",
     "Evidence",
     "Fit",

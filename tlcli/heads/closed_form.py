@@ -7,13 +7,16 @@ depend on how rounds were cut. What is solved is solved in an order that is fixe
 equal moments give equal heads, bit for bit, on every processor.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import gaussian, linalg
+from tlcli.config import AUTO
 from tlcli.errors import UsageError
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
@@ -22,6 +25,12 @@ Float64 = NDArray[np.float64]
 
 _PENALTIES = np.logspace(-6, 3, 91)
 """Ridge penalties that are tried, in units of the mean eigenvalue tr(G_c)/D."""
+
+PRIORS: dict[str, Callable[[NDArray[np.int64]], NDArray[Any]]] = {
+    "uniform": lambda counts: np.ones(len(counts)),
+    "frequency": lambda counts: counts,
+}
+"""From n_c (C,) to what π is in proportion to."""
 
 _ERROR_BITS = 30
 """To which the errors of penalties are rounded before they are compared."""
@@ -48,7 +57,7 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
     means, least = gaussian.means(moments), gaussian.rounding(moments)
     covariance = gaussian.shrunken_covariance(moments, shrinkage)
     weights = gaussian.solve(covariance, means.T, least)
-    if weights is None and shrinkage == "auto":
+    if weights is None and shrinkage == AUTO:
         weights = gaussian.solve(gaussian.made_positive(covariance), means.T, least)
     if weights is None:
         raise UsageError(
@@ -62,8 +71,8 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
 
 def _log_priors(moments: Moments, priors: str) -> Float64:
     """Log π, (C,)."""
-    counts = moments.counts if priors == "frequency" else np.ones(len(moments.classes))
-    return np.asarray(np.log(counts / counts.sum()))
+    weights = PRIORS[priors](moments.counts)
+    return np.asarray(np.log(weights / weights.sum()))
 
 
 def _head(moments: Moments, weights: Float64, bias: Float64) -> LinearHead:

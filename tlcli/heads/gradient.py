@@ -15,11 +15,16 @@ from tlcli.moments import Moments
 Mask = NDArray[np.bool_]
 
 
-def softmax(features: Float32, labels: Sequence[str], class_weights: str = "none") -> LinearHead:
+def softmax(features: Float32, labels: Sequence[str], balanced: bool = False) -> LinearHead:
     """Multinomial logistic regression on features (n, D), solved to convergence.
 
     Features are standardised; the loss is the mean cross-entropy + ‖W‖²/(2n), as in
     scikit-learn's LogisticRegression with C = 1. L-BFGS finds the one minimum.
+
+    Args:
+        features: (n, D).
+        labels: (n,)
+        balanced: weigh all classes alike.
     """
     classes = tuple(sorted(set(labels)))
     start = LinearHead(
@@ -32,7 +37,7 @@ def softmax(features: Float32, labels: Sequence[str], class_weights: str = "none
         labels,
         Standardisation.of_features(features),
         free=np.ones(len(classes), bool),
-        balanced=class_weights == "balanced",
+        balanced=balanced,
     )
     return fit_columns(start, task)
 

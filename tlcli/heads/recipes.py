@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from tlcli import gaussian
 from tlcli.config import HeadOptions
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples
 from tlcli.heads import closed_form, gradient
 from tlcli.heads.linear import LinearHead
@@ -52,14 +52,14 @@ class Recipe:
                 f"{flag}={getattr(self, name)}, which is for {', '.join(takers)}. "
                 f"Leave --{flag} out, or choose another --head."
             )
-        for name, choices in (("priors", PRIORS), ("class_weights", CLASS_WEIGHTS)):
-            if getattr(self, name) not in choices:
-                flag = name.replace("_", "-")
-                raise UsageError(
-                    f"Expected {flag}: {' or '.join(choices)}. "
-                    f"Received: {flag}={getattr(self, name)!r}. Choose one of these."
-                )
+        require_choice("priors", self.priors, closed_form.PRIORS)
+        require_choice("class-weights", self.class_weights, CLASS_WEIGHTS)
         gaussian.require_shrinkage(self.shrinkage)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every class weighs the same."""
+        return self.class_weights == "balanced"
 
     @property
     def from_moments(self) -> bool:
@@ -117,9 +117,10 @@ class Head:
     """Of a class."""
     projected: bool = False
     """Whether it is for features behind a random projection alone."""
+    projected_as: str | None = None
+    """The row that it is behind a random projection, where that has a name of its own."""
 
 
-PRIORS = ("uniform", "frequency")
 CLASS_WEIGHTS = ("none", "balanced")
 
 HEADS = {
@@ -127,19 +128,21 @@ HEADS = {
         frozenset({"shrinkage", "priors"}),
         solve=lambda moments, recipe: closed_form.lda(moments, recipe.shrinkage, recipe.priors),
     ),
-    "ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments)),
+    "ridge": Head(
+        solve=lambda moments, recipe: closed_form.ridge(moments), projected_as="rp-ridge"
+    ),
     "rp-ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments), projected=True),
     "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments)),
     "ncm-cosine": Head(solve=lambda moments, recipe: closed_form.ncm_cosine(moments)),
     "softmax": Head(
         frozenset({"class_weights"}),
         fit=lambda examples, recipe: gradient.softmax(
-            examples.vectors[:], examples.labels, recipe.class_weights
+            examples.vectors[:], examples.labels, recipe.balanced
         ),
     ),
     "svm": Head(
         frozenset({"class_weights"}),
-        fit=lambda examples, recipe: svm(examples, recipe.class_weights),
+        fit=lambda examples, recipe: svm(examples, recipe.balanced),
         least_images=2,
     ),
 }
@@ -147,7 +150,4 @@ HEADS = {
 
 def require_known(name: str) -> None:
     """Raise UsageError, listing the known heads, unless `name` is one of them."""
-    if name not in HEADS:
-        raise UsageError(
-            f"Expected a head: {', '.join(HEADS)}. Received: head={name!r}. Choose one of these."
-        )
+    require_choice("a head", name, HEADS)

@@ -27,7 +27,7 @@ _MOST_PASSES = 100_000
 Integers = NDArray[np.integer]
 
 
-def svm(examples: Examples, class_weights: str = "none") -> LinearHead:
+def svm(examples: Examples, balanced: bool = False) -> LinearHead:
     """One-against-rest support vector machine, squared hinge loss, on φ/‖φ‖.
 
     It has no intercept: then φᵀW orders the classes as (φ/‖φ‖)ᵀW does, and the head is a linear
@@ -43,7 +43,7 @@ def svm(examples: Examples, class_weights: str = "none") -> LinearHead:
 
     Args:
         examples: of all images.
-        class_weights: `none`, or `balanced`: an error costs n/(C·n_c).
+        balanced: weigh all classes alike: an error costs n/(C·n_c).
 
     Source: Fan et al. 2008, "LIBLINEAR: A Library for Large Linear Classification".
     """
@@ -51,7 +51,6 @@ def svm(examples: Examples, class_weights: str = "none") -> LinearHead:
     classes, columns = np.unique(np.asarray(examples.labels, dtype=object), return_inverse=True)
     weights = np.zeros((directions.shape[1], len(classes)), np.float32)
     if len(classes) > 1:
-        balanced = class_weights == "balanced"
         fold = images.folds(examples.hashes, examples.labels, _FOLDS)
         penalty = _penalty(directions, columns, fold, balanced)
         weights[:] = _columns(_fitted(directions, columns, penalty, balanced))

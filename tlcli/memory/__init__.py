@@ -1,5 +1,6 @@
 """What a run remembers between rounds, as `--memory` says.
 
+table      the settings: what each of them keeps
 storage    memory.h5 in the folder of a round, and the moments file that travels alone
 state      Memory: the moments, the ledger of learned images, and what is kept of them
 parts      immutable files of kept rows: linked from round to round, or written
@@ -7,14 +8,16 @@ herding    which images stand for a class
 """
 
 from tlcli.memory.herding import herd, herded
-from tlcli.memory.state import SETTINGS, Memory, Pixels, empty, require_known
+from tlcli.memory.state import Memory, Pixels, empty, require_known
 from tlcli.memory.storage import FORMAT, bytes_by_part, load, load_file, save, save_file
+from tlcli.memory.table import SETTINGS, Setting
 
 __all__ = [
     "FORMAT",
     "SETTINGS",
     "Memory",
     "Pixels",
+    "Setting",
     "bytes_by_part",
     "empty",
     "herd",

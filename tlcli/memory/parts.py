@@ -23,6 +23,7 @@ from tlcli import files
 from tlcli.features import Examples, Vectors, segments
 from tlcli.features.segments import Keys, Segment
 from tlcli.features.vectors import Float32, OnDisk
+from tlcli.memory.table import SETTINGS
 from tlcli.runs import Round
 
 FILE_BYTES = 64 * 2**20
@@ -31,7 +32,8 @@ FILE_BYTES = 64 * 2**20
 MOST_FILES = 32
 """With more files than these, those that are less than half full become one."""
 
-KINDS = ("features", "exemplars")
+KINDS = tuple(name for name, row in SETTINGS.items() if row.rows)
+"""The settings with files of their own, whose names begin with them."""
 
 _NAME = re.compile(rf"({'|'.join(KINDS)})-[0-9]{{4,}}\.h5")
 
@@ -112,7 +114,7 @@ def _opened(path: Path, setting: str, width: int) -> Part:
         count = len(keys)
         vectors = _on_disk(path, files.own_dataset(file, "vectors"), "<f4", (count, width))
         pixels, size = None, 0
-        if setting == "exemplars":
+        if SETTINGS[setting].exemplars:
             dataset = files.own_dataset(file, "pixels")
             size = dataset.shape[1]
             pixels = _on_disk(path, dataset, "|u1", (count, size, size, 3))
@@ -201,7 +203,7 @@ def save(kept: Examples, sources: Sources, setting: str, staged: Path) -> None:
         StorageError: they cannot be written.
     """
     keys = segments.keys_of(kept.hashes)
-    pixels = sources.images if setting == "exemplars" else None
+    pixels = sources.images if SETTINGS[setting].exemplars else None
     row_bytes = 4 * kept.vectors.shape[1] + (pixels(kept.hashes[:1]).nbytes if pixels else 0)
     full = max(FILE_BYTES // row_bytes, 1)
     linked = _worth_linking(_whole(sources.parts, kept, keys), len(keys), full)

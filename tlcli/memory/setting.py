@@ -3,6 +3,7 @@
 from tlcli.config import MemoryOptions
 from tlcli.errors import UsageError
 from tlcli.memory.state import Memory, require_known
+from tlcli.memory.table import SETTINGS, Setting
 
 DEFAULT_EXEMPLARS = 20
 
@@ -15,11 +16,25 @@ def require_memory(asked: MemoryOptions) -> None:
     """
     if asked.memory is not None:
         require_known(asked.memory)
-    if asked.exemplars_per_class is not None and asked.memory in ("none", "moments"):
+    if asked.exemplars_per_class is not None and not keeps_first(asked).rows:
         raise UsageError(
             f"Expected --memory exemplars or features with --exemplars-per-class. "
             f"Received: memory={asked.memory!r}. Leave one of them out."
         )
+
+
+def first_setting(asked: MemoryOptions) -> tuple[str, int | None]:
+    """Setting and exemplars per class of a run that begins."""
+    per_class = asked.exemplars_per_class
+    setting = asked.memory or ("moments" if per_class is None else "exemplars")
+    if SETTINGS[setting].exemplars and per_class is None:
+        per_class = DEFAULT_EXEMPLARS
+    return setting, per_class
+
+
+def keeps_first(asked: MemoryOptions) -> Setting:
+    """What a run that begins will keep."""
+    return SETTINGS[first_setting(asked)[0]]
 
 
 def turns(asked: MemoryOptions, current: Memory) -> bool:
@@ -31,11 +46,16 @@ def next_setting(asked: MemoryOptions, current: Memory) -> tuple[str, int | None
     """Setting and exemplars per class of the next round."""
     setting = asked.memory
     if setting is None:
-        kept = asked.exemplars_per_class is None or current.setting == "features"
+        kept = asked.exemplars_per_class is None or current.keeps.every_feature
         setting = current.setting if kept else "exemplars"
-    if setting != "exemplars":
+    if not SETTINGS[setting].exemplars:
         return setting, None
     return setting, exemplars_per_class(asked, current)
+
+
+def keeps_next(asked: MemoryOptions, current: Memory) -> Setting:
+    """What the next round will keep."""
+    return SETTINGS[next_setting(asked, current)[0]]
 
 
 def exemplars_per_class(asked: MemoryOptions, current: Memory) -> int:

@@ -12,14 +12,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples, Vectors, among
 from tlcli.memory import herding
 from tlcli.memory.herding import Centres
 from tlcli.memory.parts import Sources
+from tlcli.memory.table import SETTINGS, Setting
 from tlcli.moments import Moments, add
-
-SETTINGS = ("none", "moments", "features", "exemplars")
 
 Pixels = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to the images (n, S, S, 3), as they are decoded for the backbone."""
@@ -51,6 +50,11 @@ class Memory:
     """Where the kept rows are already, so that they are not written again."""
 
     @property
+    def keeps(self) -> Setting:
+        """What it keeps: the row of its setting."""
+        return SETTINGS[self.setting]
+
+    @property
     def digest(self) -> str | None:
         """Published as `memory_sha256`."""
         return None if self.moments is None else self.moments.digest
@@ -76,7 +80,7 @@ class Memory:
             arithmetic: that gave the features.
             pixels: called at most once, with the hashes of the images that became exemplars.
         """
-        assert (total is None) == (self.setting == "none")
+        assert (total is not None) == self.keeps.moments
         grown = replace(
             self,
             ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
@@ -85,7 +89,7 @@ class Memory:
         )
         if self.kept is None:
             return grown
-        if self.setting == "features":
+        if self.keeps.every_feature:
             return replace(grown, kept=self.kept.joined(new).by_hash())
         touched = among(self.kept.labels, set(new.labels))
         candidates = self.kept.where(touched).joined(new)
@@ -113,10 +117,10 @@ class Memory:
             centres={},
             sources=Sources(),
         )
-        if self.kept is None or other.kept is None or setting == "moments":
+        if self.kept is None or other.kept is None or not both.keeps.rows:
             return both
         kept, sources = self.kept.joined(other.kept), self.sources.joined(other.sources)
-        if setting == "features":
+        if both.keeps.every_feature:
             return replace(both, kept=kept.by_hash(), sources=sources)
         budgets = [m.exemplars_per_class for m in (self, other) if m.exemplars_per_class]
         both = replace(
@@ -143,7 +147,7 @@ class Memory:
             features: those of the images that could be found, raw. What a class is herded towards
                 is rid of these and of its exemplars among the images; it stays as it is for others.
         """
-        assert (total is None) == (self.setting == "none")
+        assert (total is not None) == self.keeps.moments
         gone = self.ledger.keys() & set(hashes)
         ledger = {key: name for key, name in self.ledger.items() if key not in gone}
         smaller = replace(self, ledger=ledger, moments=total, exact=exact)
@@ -151,7 +155,7 @@ class Memory:
             return smaller
         kept = self.kept.without(gone)
         smaller = replace(smaller, kept=kept, sources=self.sources.only(kept.hashes))
-        if self.setting == "features":
+        if self.keeps.every_feature:
             return smaller
         lost = Counter(self.ledger[key] for key in gone)
         return replace(
@@ -193,15 +197,15 @@ class Memory:
             centres={},
             sources=Sources(),
         )
-        if setting == "features":
+        if bare.keeps.every_feature:
             return replace(bare, kept=self._everything(known, setting))
-        if setting == "exemplars":
+        if bare.keeps.exemplars:
             return self._with_exemplars(bare, known, pixels)
         return bare
 
     def _with_moments(self, setting: str, total: Moments | None) -> Self:
         """With the moments that a setting needs."""
-        if setting == "none":
+        if not SETTINGS[setting].moments:
             return replace(self, moments=None)
         if self.moments is not None:
             return self
@@ -273,26 +277,23 @@ def empty(
         UsageError: the setting is none.
     """
     budget = _budget(setting, exemplars_per_class)
-    assert (moments is None) == (setting == "none")
+    keeps = SETTINGS[setting]
+    assert (moments is not None) == keeps.moments
     kept = None
-    if setting in ("features", "exemplars"):
+    if keeps.rows:
         kept = Examples((), (), Vectors.of(np.empty((0, width), np.float32)))
     return Memory(setting, {}, moments, kept=kept, exemplars_per_class=budget)
 
 
 def require_known(setting: str) -> None:
     """Raise UsageError unless `setting` is one of SETTINGS."""
-    if setting not in SETTINGS:
-        raise UsageError(
-            f"Expected a memory: {', '.join(SETTINGS)}. Received: memory={setting!r}. "
-            "Choose one of these."
-        )
+    require_choice("a memory", setting, SETTINGS)
 
 
 def _budget(setting: str, exemplars_per_class: int | None) -> int | None:
     """How many exemplars a class has; None unless the setting is `exemplars`."""
     require_known(setting)
-    if setting != "exemplars":
+    if not SETTINGS[setting].exemplars:
         return None
     if exemplars_per_class is None or exemplars_per_class < 1:
         raise UsageError(

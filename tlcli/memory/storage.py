@@ -16,7 +16,8 @@ from tlcli.features import Examples, segments
 from tlcli.memory import parts
 from tlcli.memory.herding import Centre
 from tlcli.memory.parts import Part, Sources
-from tlcli.memory.state import SETTINGS, Memory
+from tlcli.memory.state import Memory
+from tlcli.memory.table import SETTINGS
 from tlcli.moments import Moments
 from tlcli.runs import Round
 
@@ -51,12 +52,13 @@ def save(memory: Memory, staged: Path) -> None:
 
 def _assert_whole(memory: Memory) -> None:
     """A memory that could not be loaded again is a bug, and must not become a round."""
-    assert (memory.moments is None) == (memory.setting == "none")
-    assert (memory.kept is None) == (memory.setting not in parts.KINDS)
+    keeps = memory.keeps
+    assert (memory.moments is not None) == keeps.moments
+    assert (memory.kept is not None) == keeps.rows
     if memory.kept is not None:
         kept = set(memory.kept.hashes)
         assert kept <= memory.ledger.keys()
-        assert memory.setting == "exemplars" or len(kept) == len(memory.ledger)
+        assert len(kept) == len(memory.ledger) or not keeps.every_feature
 
 
 def load(entry: Round) -> Memory:
@@ -69,13 +71,13 @@ def load(entry: Round) -> Memory:
     with files.parsing(path):
         arrays, attributes = files.load_arrays(path, FORMAT)
         memory = _memory_from(arrays, attributes)
-        keeps = memory.setting in parts.KINDS
-        width = int(attributes["feature_width"]) if keeps else 0
+        keeps = memory.keeps
+        width = int(attributes["feature_width"]) if keeps.rows else 0
         found = parts.opened(entry, memory.setting, width)
-        if not keeps:
+        if not keeps.rows:
             return memory
         memory = _with_kept(memory, arrays, found, width)
-        if memory.setting == "exemplars":
+        if keeps.exemplars:
             return _with_budget(memory, arrays, int(attributes["exemplars_per_class"]), width)
         return memory
 
@@ -116,7 +118,7 @@ def load_file(path: Path) -> Memory:
     try:
         _compare_checksum(path.read_bytes())
         memory = _memory_from(*files.load_arrays(path, FORMAT))
-        if memory.setting != "moments":
+        if not memory.keeps.moments or memory.keeps.rows:
             raise ValueError(f"it is a memory {memory.setting!r}")
         return memory
     except (OSError, KeyError, ValueError, IndexError) as error:
@@ -146,7 +148,7 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
         attributes |= _moments_attributes(memory.moments)
     if memory.kept is not None:
         attributes["feature_width"] = memory.kept.vectors.shape[1]
-    if memory.setting == "exemplars":
+    if memory.keeps.exemplars:
         arrays |= _exemplars_arrays(memory)
         attributes["exemplars_per_class"] = memory.exemplars_per_class
     return arrays, attributes
@@ -160,7 +162,7 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
     return Memory(
         setting,
         _ledger_from(arrays),
-        None if setting == "none" else _moments_from(arrays, attributes),
+        _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
         bool(attributes["exact"]),
         frozenset(filter(None, str(attributes["arithmetic"]).split("\n"))),
     )
@@ -229,7 +231,7 @@ def _ledger_from(arrays: files.Arrays) -> dict[str, str]:
 
 def _with_kept(memory: Memory, arrays: files.Arrays, found: tuple[Part, ...], width: int) -> Memory:
     """With the rows in `found`, in the order that the setting has them in."""
-    if memory.setting == "features":
+    if memory.keeps.every_feature:
         hashes = tuple(sorted(memory.ledger))
     else:
         hashes = parts.hashes_of(arrays["exemplars"])

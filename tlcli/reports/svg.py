@@ -38,6 +38,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9.0, "font.family": "sans-serif"}
 
+_LINES = {"none": "-", "some": "--", "all": "--"}
+"""Of methods that need so many old images."""
+
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 _TICKS = 8
@@ -99,7 +102,7 @@ def _styles(content: Json) -> dict[str, Json]:
         name: {
             "color": COLOURS[place % len(COLOURS)],
             "marker": MARKERS[place % len(MARKERS)],
-            "linestyle": "-" if needs[name] == "none" else "--",
+            "linestyle": _LINES[needs[name]],
         }
         for place, name in enumerate(sorted(needs))
     }

@@ -1,54 +1,112 @@
-"""The backbone that a run begins with: built, or taken from another run."""
+"""The backbone that a run begins with: what `--weights` says, read and opened once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tlcli import backbones, runs
-from tlcli.backbones import StoredBackbone
+from tlcli.backbones import Imagenet, Random, StoredBackbone, WeightsFile
 from tlcli.config import PretrainConfig
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 
 
-def require_matching_backbone(config: PretrainConfig) -> None:
-    """Refuse, before any image is read, a backbone that the weights cannot be of."""
-    if config.backbone:
-        backbones.architecture(config.backbone)
-    if not Path(config.weights).is_dir():
-        return
-    stored = backbone_of_run(Path(config.weights))
-    for option, wanted, given in (
-        ("backbone", config.backbone, stored.name),
-        ("image-size", config.image_size, stored.image_size),
-        ("precision", config.precision, stored.precision),
-    ):
+@dataclass(frozen=True, eq=False)
+class OfRun:
+    """The backbone of the current round of another run."""
+
+    path: Path
+    stored: StoredBackbone
+
+    @staticmethod
+    def at(path: Path) -> "OfRun":
+        """That of the run in a folder.
+
+        Raises:
+            RunError: there is none, or it is damaged.
+        """
+        run = runs.open_run(path)
+        fingerprint = run.round().manifest.backbone_fingerprint
+        return OfRun(path, backbones.load_stored(run.backbone_folder(fingerprint)))
+
+    def require(self, option: str, wanted: object, given: object) -> None:
+        """Raise UsageError where an option asks for something else than the run gives."""
         if wanted not in (None, given):
             raise UsageError(
-                f"Expected the {option} of the run {config.weights}: {given}. "
+                f"Expected the {option} of the run {self.path}: {given}. "
                 f"Received: {option}={wanted}. Leave --{option} out."
             )
 
 
-def build(config: PretrainConfig) -> Any:
-    """The backbone with the weights that were asked for."""
-    source = Path(config.weights)
-    if source.is_dir():
-        return backbones.load_model(backbone_of_run(source))
-    name, seed = name_of(config), config.training.seed
-    return backbones.build(name, config.image_size, config.weights, seed)
+Source = Imagenet | Random | WeightsFile | OfRun
 
 
-def name_of(config: PretrainConfig) -> str:
-    """The row of the backbone in the table."""
-    if Path(config.weights).is_dir():
-        return backbone_of_run(Path(config.weights)).name
-    return config.backbone or backbones.DEFAULT_BACKBONE
+def opened(weights: str) -> Source:
+    """What `--weights` names; a folder is a run, which is opened.
+
+    Raises:
+        RunError: the folder is no run, or a damaged one.
+    """
+    found = backbones.weights_of(weights)
+    if isinstance(found, WeightsFile) and Path(weights).is_dir():
+        return OfRun.at(Path(weights))
+    return found
 
 
-def backbone_of_run(path: Path) -> StoredBackbone:
-    """The backbone of the current round of a run."""
-    run = runs.open_run(path)
-    fingerprint = run.round().manifest.backbone_fingerprint
-    return backbones.load_stored(run.backbone_folder(fingerprint))
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """A backbone that is to be had: its row, and where its weights come from."""
+
+    name: str
+    image_size: int | None
+    """None: the size that it was designed for."""
+    precision: str
+    source: Source
+
+    @staticmethod
+    def of_run(source: OfRun) -> "Beginning":
+        """The backbone of another run as it is."""
+        stored = source.stored
+        return Beginning(stored.name, stored.image_size, stored.precision, source)
+
+    def model(self, seed: int = 0) -> Any:
+        """The backbone as a `keras.Model`; `seed` is that of random weights."""
+        if isinstance(self.source, OfRun):
+            return backbones.load_model(self.source.stored)
+        return backbones.build(self.name, self.image_size, self.source, seed)
+
+    def stored_in(self, folder: Path) -> StoredBackbone:
+        """The backbone with pretrained weights, whose files are put into an empty folder."""
+        if isinstance(self.source, OfRun):
+            self.source.stored.copy_into(folder)
+            return self.source.stored
+        return backbones.prepare(
+            self.name, self.image_size, self.source, self.precision, folder, self.model
+        )
+
+
+def beginning(config: PretrainConfig) -> Beginning:
+    """The backbone that `pretrain` is asked for, before any image is read.
+
+    Raises:
+        UsageError: there is no such backbone or precision, or the weights cannot be of it.
+        RunError: the weights are those of a folder that is no run.
+    """
+    if config.backbone:
+        backbones.architecture(config.backbone)
+    if config.precision is not None:
+        require_choice("a precision", config.precision, backbones.PRECISIONS)
+    source = opened(config.weights)
+    if isinstance(source, OfRun):
+        source.require("backbone", config.backbone, source.stored.name)
+        source.require("image-size", config.image_size, source.stored.image_size)
+        source.require("precision", config.precision, source.stored.precision)
+        return Beginning.of_run(source)
+    return Beginning(
+        config.backbone or backbones.DEFAULT_BACKBONE,
+        config.image_size,
+        config.precision or backbones.DEFAULT_PRECISION,
+        source,
+    )
 
 
 def size_of(model: Any) -> int:

@@ -84,7 +84,7 @@ def compensate(
         return Compensated(new, nothing, total if complete else None, None)
     found = _drift(parent.extractor, extractor, at_hand, new)
     kept = parent.memory.kept
-    if kept is None or parent.memory.setting != "features":
+    if kept is None or not parent.memory.keeps.every_feature:
         rest = found.moments(_rest(parent, at_hand), extractor.fingerprint, extractor.bits)
         return _warned(
             Compensated(new, nothing, moments.add(total, rest), found), parent, len(missing)

@@ -9,7 +9,7 @@ from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.heads.evidence import Refit
 from tlcli.memory import Memory
-from tlcli.memory.setting import DEFAULT_EXEMPLARS
+from tlcli.memory.setting import first_setting
 from tlcli.moments import Moments
 from tlcli.runs import Round, Run
 
@@ -44,7 +44,8 @@ class Parent:
     @property
     def solved(self) -> bool:
         """Whether the head was solved from all images, and not by a strategy of gradients."""
-        return self.round.manifest.strategy in (None, "merge", "joint")
+        strategy = strategies.named(self.round.manifest.strategy)
+        return strategy is None or strategy.exact
 
     @property
     def refit(self) -> Refit | None:
@@ -74,11 +75,8 @@ class Parent:
 
 def empty_memory(extractor: Extractor, asked: MemoryOptions) -> Memory:
     """The memory of a run that has learned no image yet."""
-    per_class = asked.exemplars_per_class
-    setting = asked.memory or ("moments" if per_class is None else "exemplars")
-    if setting == "exemplars" and per_class is None:
-        per_class = DEFAULT_EXEMPLARS
-    start = None if setting == "none" else extractor.empty_moments()
+    setting, per_class = first_setting(asked)
+    start = extractor.empty_moments() if memory.SETTINGS[setting].moments else None
     return memory.empty(setting, per_class, start, extractor.stored.width)
 
 

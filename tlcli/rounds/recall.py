@@ -9,6 +9,7 @@ from tlcli.images import LabelledImage
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
+from tlcli.strategies import OldImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +26,11 @@ class Recalled:
     """How many of the features come from the run itself."""
 
     @property
-    def extent(self) -> str:
-        """`none`, `some` or `all` of the old images."""
+    def extent(self) -> OldImages:
+        """How many of the learned images something is known of."""
         if not self.missing:
-            return "all"
-        return "some" if len(self.examples) else "none"
+            return OldImages.ALL
+        return OldImages.SOME if len(self.examples) else OldImages.NONE
 
 
 def recall(
@@ -92,7 +93,7 @@ def rebuilds(parent: Parent, recalled: Recalled) -> bool:
     of the images to come.
     """
     memory = parent.memory
-    if recalled.extent != "all" or not memory.ledger:
+    if recalled.extent is not OldImages.ALL or not memory.ledger:
         return False
     usable = memory.moments is not None and memory.exact
     return not usable or not memory.arithmetic <= {parent.extractor.arithmetic}

@@ -62,7 +62,7 @@ def candidates(
         and row.least_images <= fewest
         and asked <= row.options
         and (projected is not False or not row.projected)
-        and (projected is not True or row.projected or name != "ridge")
+        and (projected is not True or row.projected or row.projected_as is None)
     ]
     if not names:
         raise UsageError(

@@ -1,5 +1,6 @@
 """Everything with gradients through a backbone.
 
+objectives    what a whole network can learn: the table
 loop          epochs of steps, measured, kept, continued bit for bit
 learner       what the loop trains: groups of variables with optimizers and rates of their own
 supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
@@ -24,11 +25,13 @@ from tlcli.training.checkpoint import (
 )
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.image_source import ImageSource
+from tlcli.training.objectives import OBJECTIVES, Objective, objective_of
 from tlcli.training.supervised import Examples, Teacher
 
 __all__ = [
     "ALL",
     "METRICS",
+    "OBJECTIVES",
     "PRESETS",
     "ROUND",
     "SHEETS",
@@ -36,6 +39,7 @@ __all__ = [
     "Epoch",
     "Examples",
     "ImageSource",
+    "Objective",
     "Score",
     "Teacher",
     "TrainingHistory",
@@ -45,5 +49,6 @@ __all__ = [
     "fit",
     "fit_without_labels",
     "lines_of",
+    "objective_of",
     "require_known",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlcli import backbones
-from tlcli.errors import UsageError
+from tlcli.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Preset:
     """A row of the table."""
 
     says: str
+    """As the help of `--augment` has it."""
     layers: Callable[[Any, int], list[Any]]
     """(keras.layers, seed) → layers that change one image each, raw RGB 0 to 255."""
     mixes: bool = False
@@ -64,11 +65,7 @@ def require_known(preset: str, among: Mapping[str, Preset] | None = None) -> Non
         among: a table; None for those of training with labels.
     """
     known = PRESETS if among is None else among
-    if preset not in known:
-        raise UsageError(
-            f"Expected an augmentation: {', '.join(known)}. Received: augment={preset!r}. "
-            "Choose one of these."
-        )
+    require_choice("an augmentation", preset, known, "augment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +151,10 @@ PRESETS = {
     "light": Preset("flip, small shifts", _light),
     "standard": Preset("flip, rotation, shift, zoom, brightness, contrast", _standard),
     "strong": Preset(
-        "the same and more of it, colours, erased patches; MixUp and CutMix", _strong, mixes=True
+        "more of all that, colours, erased patches, MixUp and CutMix", _strong, mixes=True
     ),
 }
 
 VIEWS = "simclr"
-SHEETS = PRESETS | {VIEWS: Preset("the two views of SimCLR: crop, flip, colours, grey", _views)}
+SHEETS = PRESETS | {VIEWS: Preset("crop, flip, colours, grey", _views)}
 """What can be looked at: the presets, and what training without labels sees."""

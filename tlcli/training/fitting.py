@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlcli import backbones
-from tlcli.config import Progress, TrainingOptions
+from tlcli.config import AUTO, Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, contrastive, loop, supervised
@@ -122,7 +122,7 @@ def _training(setting: TrainingSetup, learned: ImageSource) -> Iterator[None]:
     augmentation.require_known(options.augment)
     backbones.keras_module().utils.set_random_seed(options.seed)
     asked = options.mixed_precision
-    mixed = asked == "on" or (asked == "auto" and _gains_from_bfloat16())
+    mixed = asked == "on" or (asked == AUTO and _gains_from_bfloat16())
     with training_mode(model, setting.layers, setting.statistics, mixed):
         if setting.statistics:
             begin_statistics(model, _some(learned))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, engines, images, reports, runs
-from tlcli.backbones import StoredBackbone
+from tlcli import backbones, engines, images, reports
+from tlcli.backbones import Imagenet, Random, StoredBackbone
 from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
 from tlcli.commands.compare.schedule import Schedule, schedule_of
 from tlcli.commands.compare.spread import Comparison, MethodFigures
@@ -21,6 +21,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.images import Listing, Skipped
+from tlcli.rounds.backbone import Beginning, OfRun, opened
 from tlcli.rounds.intake import named, readable, scan
 from tlcli.rounds.result import Clock
 
@@ -40,12 +41,13 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     """
     clock = Clock()
     _require_possible(config)
+    begin = beginnings(config)
     listing = scan(config.data, progress)
     planned = schedule_of(_classes(listing, config.data), config)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
         seen = [
-            see(config, name, Path(scratch) / str(number), listing, progress)
-            for number, name in enumerate(backbones_of(config))
+            see(config, begins, Path(scratch) / str(number), listing, progress)
+            for number, begins in enumerate(begin)
         ]
     with clock.phase("head"):
         trial = _Trial.of(config, planned, seen[0].examples)
@@ -78,16 +80,35 @@ def _require_possible(config: CompareConfig) -> None:
     for name in config.backbones or ():
         backbones.architecture(name)
     asked_for(config)
-    if config.weights == "none":
+
+
+def beginnings(config: CompareConfig) -> tuple[Beginning, ...]:
+    """The backbones to try; one, where the weights are those of a run or a file.
+
+    Raises:
+        UsageError: the weights are random, or cannot be of the backbones.
+        RunError: they are those of a folder that is no run.
+    """
+    source, names = opened(config.weights), config.backbones or ()
+    if isinstance(source, Random):
         raise UsageError(
-            "Expected pretrained weights. Received: weights=none, with which nothing is learned "
-            "here. Leave --weights out, or name a file or a run."
+            f"Expected pretrained weights. Received: weights={config.weights}, with which nothing "
+            "is learned here. Leave --weights out, or name a file or a run."
         )
-    if config.weights != "imagenet" and len(config.backbones or ()) > 1:
+    if not isinstance(source, Imagenet) and len(names) > 1:
         raise UsageError(
             f"Expected one backbone for the weights {config.weights}. Received: backbones="
-            f"{','.join(config.backbones or ())}. Name one, or leave --weights out."
+            f"{','.join(names)}. Name one, or leave --weights out."
         )
+    if isinstance(source, OfRun):
+        source.require("backbones", ",".join(names) or None, source.stored.name)
+        source.require("image-size", config.image_size, source.stored.image_size)
+        return (Beginning.of_run(source),)
+    precision = backbones.DEFAULT_PRECISION
+    return tuple(
+        Beginning(name, config.image_size, precision, source)
+        for name in dict.fromkeys(names or (backbones.DEFAULT_BACKBONE,))
+    )
 
 
 def _classes(listing: Listing, data: str) -> tuple[str, ...]:
@@ -108,51 +129,22 @@ class Seen:
     skipped: tuple[Skipped, ...]
 
 
-def backbones_of(config: CompareConfig) -> tuple[str, ...]:
-    """The backbones to try; the run, where the weights are those of one."""
-    if Path(config.weights).is_dir():
-        return (config.weights,)
-    return tuple(dict.fromkeys(config.backbones or (backbones.DEFAULT_BACKBONE,)))
-
-
 def see(
-    config: CompareConfig, name: str, scratch: Path, listing: Listing, progress: Progress
+    config: CompareConfig, begins: Beginning, scratch: Path, listing: Listing, progress: Progress
 ) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
-    extractor = Extractor.of(_stored(config, name, scratch), config.engine, None)
+    extractor = Extractor.of(_stored(begins, scratch), config.engine, None)
     found = extractor.features(listing.images, progress)
     skipped = readable(listing, found, (), config.images.max_bad)
     return Seen(extractor, found.examples, skipped)
 
 
-def _stored(config: CompareConfig, name: str, scratch: Path) -> StoredBackbone:
+def _stored(begins: Beginning, scratch: Path) -> StoredBackbone:
     """The backbone of the run that the weights are of, or one that is prepared in `scratch`."""
-    if Path(config.weights).is_dir():
-        run = runs.open_run(Path(config.weights))
-        stored = Extractor.of_round(run, run.round(), config.engine).stored
-        _require_same(config, stored)
-        return stored
+    if isinstance(begins.source, OfRun):
+        return begins.source.stored
     scratch.mkdir()
-    return backbones.prepare(
-        name,
-        config.image_size,
-        config.weights,
-        "f32",
-        scratch,
-        lambda: backbones.build(name, config.image_size, config.weights),
-    )
-
-
-def _require_same(config: CompareConfig, stored: StoredBackbone) -> None:
-    for option, asked, given in (
-        ("backbones", config.backbones, (stored.name,)),
-        ("image-size", config.image_size, stored.image_size),
-    ):
-        if asked not in (None, given):
-            raise UsageError(
-                f"Expected the backbone of the run {config.weights}: {stored.name} at "
-                f"{stored.image_size} pixels. Received: {option}={asked}. Leave --{option} out."
-            )
+    return begins.stored_in(scratch)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from tlcli import heads
 from tlcli.config import CompareConfig
-from tlcli.errors import UsageError
+from tlcli.errors import UsageError, require_choice
 from tlcli.heads import HEADS
-from tlcli.strategies import STRATEGIES
+from tlcli.strategies import STRATEGIES, OldImages
 
 DEFAULT_HEADS = ("lda", "ridge", "ncm", "softmax", "svm")
 
@@ -28,8 +28,8 @@ class Method:
         return STRATEGIES[self.strategy].exact
 
     @property
-    def old_images(self) -> str:
-        """What it needs of the old images: `none`, `some` or `all`."""
+    def old_images(self) -> OldImages:
+        """Those that it needs."""
         return STRATEGIES[self.strategy].old_images
 
     @property
@@ -113,20 +113,14 @@ def possible(
 
 def _known_strategies(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
-        if name not in STRATEGIES:
-            raise UsageError(
-                f"Expected strategies among {', '.join(STRATEGIES)}. Received: "
-                f"strategy={name!r}. Correct --strategies."
-            )
+        require_choice("a strategy", name, STRATEGIES)
     return tuple(dict.fromkeys(names))
 
 
 def _makes_sense(strategy: str, head: str) -> bool:
     """Whether the two go together, and are not the same as another pair."""
-    from_moments = HEADS[head].solve is not None
-    if strategy == "merge":
-        return from_moments
-    if strategy == "joint":
-        # For heads from moments it equals merge.
-        return not from_moments
-    return head == GRADIENT_HEAD
+    row, from_moments = STRATEGIES[strategy], HEADS[head].solve is not None
+    if not row.exact:
+        return head == GRADIENT_HEAD
+    # For heads from moments joint equals merge.
+    return row.from_moments == from_moments

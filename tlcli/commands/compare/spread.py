@@ -10,6 +10,7 @@ from tlcli.commands.compare.methods import LeftOut, Method
 from tlcli.commands.compare.schedule import Schedule
 from tlcli.commands.compare.trials import Result
 from tlcli.images import Skipped
+from tlcli.strategies import OldImages
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class MethodFigures:
     strategy: str
     head: str
     exact: bool
-    needs_old_images: str
-    """`none`, `some` or `all`."""
+    needs_old_images: OldImages
     accuracy: Spread | None
     """After the last round, as the next."""
     mean_class_accuracy: Spread | None
@@ -94,7 +94,7 @@ class MethodFigures:
     def rank(self) -> tuple[float, int, float]:
         """Sorts the best first; of equals the one with fewer old images, then the faster."""
         incremental = self.average_incremental_accuracy
-        needs = ("none", "some", "all").index(self.needs_old_images)
+        needs = list(OldImages).index(self.needs_old_images)
         return -(incremental.mean if incremental else 0.0), needs, self.seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Comparison:
     @property
     def best_without_old_images(self) -> MethodFigures | None:
         """The best of those that need no old image; None where none was tried."""
-        rest = (entry for entry in self.methods if entry.needs_old_images == "none")
+        rest = (entry for entry in self.methods if entry.needs_old_images is OldImages.NONE)
         return next(rest, None)
 
     def to_json(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.moments import Moments, Rows
 from tlcli.runs import RegisteredClass
-from tlcli.strategies import StrategyInput
+from tlcli.strategies import OldImages, StrategyInput
 
 Solved = Callable[[], None]
 """Called after each head."""
@@ -77,7 +77,11 @@ class _Memory:
 
     def known(self, new: Examples, course: _Course) -> Evidence:
         """What a method may use in the next round; `moments` hold that round already."""
-        old = {"none": self.extractor.no_examples(), "some": self.exemplars, "all": self.learned}
+        old = {
+            OldImages.NONE: self.extractor.no_examples(),
+            OldImages.SOME: self.exemplars,
+            OldImages.ALL: self.learned,
+        }
         project = self.extractor.project
         parent = course.heads[-1] if course.heads else None
         return Evidence(self.moments, project(new), project(old[course.method.old_images]), parent)
@@ -175,12 +179,12 @@ def _bytes_kept(course: _Course, kept: _Memory) -> int:
     head, width = course.heads[-1], kept.moments.width
     size = head.weights.nbytes + head.bias.nbytes
     row = 4 * width
-    if course.method.strategy == "merge":
+    if strategies.STRATEGIES[course.method.strategy].from_moments:
         return size + 8 * (width * (width + 1) // 2 + len(head.classes) * width)
-    if course.method.old_images == "all":
+    if course.method.old_images is OldImages.ALL:
         return size + row * len(kept.learned)
     # Features are standardised by the mean and the variance of all images so far.
     size += 16 * width
-    if course.method.old_images == "some":
+    if course.method.old_images is OldImages.SOME:
         size += (row + 3 * kept.extractor.stored.image_size**2) * len(kept.exemplars)
     return size

@@ -120,15 +120,18 @@ def advice(content: Json) -> list[str]:
 def commands(content: Json) -> list[str]:
     """How to use what `advice` says: the best method without old images, where there is one."""
     choice = content["best_without_old_images"] or content["best"]
-    strategy = choice["strategy"]
+    entry = content["methods"][_place(choice, content)]
     keeps = {
-        "joint": " --memory features",
-        "replay": f" --memory exemplars --exemplars-per-class {content['exemplars_per_class']}",
-    }.get(strategy, "")
+        "none": "",
+        "some": f" --memory exemplars --exemplars-per-class {content['exemplars_per_class']}",
+        "all": " --memory features",
+    }[entry["needs_old_images"]]
+    # What is exact without old images is what `extend-classes` does by itself.
+    strategy = "" if entry["exact"] and not keeps else f" --strategy {entry['strategy']}"
     return [
         f"tlcli pretrain FIRST --out RUN --backbone {choice['backbone']} --head {choice['head']}"
         f"{keeps}",
-        f"tlcli extend-classes RUN MORE{'' if strategy == 'merge' else f' --strategy {strategy}'}",
+        f"tlcli extend-classes RUN MORE{strategy}",
     ]
 
 
