@@ -45,6 +45,7 @@ class KerasEngine:
 
     def features(self, images: Images) -> Vectors:
         """See `Engine`. Batches are always full: a short one would change the last bits."""
+        backbones.require_own_threads()
         for batch in _batches(images):
             padded = np.zeros((KERAS_BATCH, *batch[0].shape), np.float32)
             padded[: len(batch)] = batch
@@ -76,6 +77,7 @@ class OpenVINOEngine:
 
     def features(self, images: Images) -> Vectors:
         """See `Engine`. A request belongs to one call until its answer was copied."""
+        backbones.require_own_threads()
         running: deque[tuple[Any, NDArray[np.uint8]]] = deque()
         try:
             for image in images:

@@ -11,6 +11,7 @@ from tlcli.backbones.runtime import (
     openvino_core,
     openvino_module,
     quiet,
+    require_own_threads,
     silenced,
     versions,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "prepare",
     "probe_images",
     "quiet",
+    "require_own_threads",
     "silenced",
     "statistics",
     "store",

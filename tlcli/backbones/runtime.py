@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
+from tlcli.errors import UsageError
+
 _DEFAULT_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _STANDARD_STREAMS = (1, 2)
 
 _import_lock = threading.Lock()
 _imported: list[ModuleType] = []
 _cores: list[Any] = []
+_processes: set[int] = set()
+"""In which OpenVINO or TensorFlow has threads."""
 
 
 def keras_module() -> ModuleType:
@@ -58,9 +62,27 @@ def openvino_core() -> Any:
     """
     openvino = openvino_module()
     with _import_lock:
+        require_own_threads()
         if not _cores:
             _cores.append(openvino.Core())
+            _processes.add(os.getpid())
         return _cores[0]
+
+
+def require_own_threads() -> None:
+    """Refuse to compute in the fork of a process that has computed: it would wait for ever.
+
+    Threads do not survive a fork, and OpenVINO and TensorFlow wait for theirs.
+
+    Raises:
+        UsageError: this is such a fork.
+    """
+    if _processes and os.getpid() not in _processes:
+        raise UsageError(
+            "Expected a process of its own. Received: the fork of one that has computed features "
+            "already, whose threads are gone. Fork before the first image, or start processes with "
+            'multiprocessing.get_context("spawn").'
+        )
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
@@ -120,4 +142,5 @@ def _import_keras() -> ModuleType:
         absl_logging.set_verbosity(absl_logging.ERROR)
         # The first device operation and the first compiled function each print a line.
         tensorflow.function(lambda x: x + 1)(tensorflow.constant(0)).numpy()
+        _processes.add(os.getpid())
     return keras
