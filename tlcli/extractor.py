@@ -80,6 +80,11 @@ class Extractor:
         return plain if self.projection is None else self.projection.fingerprint(plain)
 
     @property
+    def width(self) -> int:
+        """D of the features as heads see them."""
+        return self.stored.width if self.projection is None else self.projection.width
+
+    @property
     def bits(self) -> int:
         """Features are rounded to multiples of 2^-bits before they go into moments."""
         return self.stored.fixed_point_bits
@@ -189,8 +194,7 @@ class Extractor:
 
     def empty_moments(self) -> moments.Moments:
         """The moments of no image."""
-        width = self.stored.width if self.projection is None else self.projection.width
-        return moments.empty(self.fingerprint, self.stored.fixed_point_bits, width)
+        return moments.empty(self.fingerprint, self.stored.fixed_point_bits, self.width)
 
     def moments(self, examples: Examples) -> moments.Moments:
         """The moments of the backbone's features, seen through the projection."""

@@ -8,7 +8,7 @@ from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progr
 from tlcli.errors import GateFailed, UsageError
 from tlcli.evaluation import Validation, ValidationScheme
 from tlcli.features import Features
-from tlcli.heads import Evidence, Recipe
+from tlcli.heads import Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
@@ -24,10 +24,10 @@ from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
 from tlcli.rounds.moments_file import Collected, read_files
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.recall import Recalled, moments_before, rebuilds, rebuilt, recall
-from tlcli.rounds.result import Clock, RoundResult, unchanged
+from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
+from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Calibrated, Solution, scheme_for
+from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
 from tlcli.runs import RegisteredClass, Writer
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
@@ -43,38 +43,36 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     Raises:
         TlcliError: see errors.py; the run is as it was.
     """
-    clock = Clock()
+    phases = Phases(progress)
     require_memory(config.keeping)
     strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
-        given = _take_in(config, writer, parent, clock, progress)
+        given = _take_in(config, writer, parent, phases)
         nothing_new = same_head and not given.anything
         if nothing_new and not turns(config.keeping, parent.memory):
-            return unchanged(config.run, parent.round, given.intake, clock)
-        state = _state(config, parent, given, clock, progress)
-        plan, choice = _as_it_is(state) if nothing_new else _choose(config, state, clock, progress)
-        with clock.phase("validation"):
-            calibrated, validation = _examine(config, plan, choice, progress)
+            return unchanged(config.run, parent.round, given.intake, phases)
+        state = _state(config, parent, given, phases)
+        plan, choice = _as_it_is(state) if nothing_new else _choose(config, state, phases)
+        with phases.phase("validation"):
+            examined = choice.solution.examined(_examination(config, plan, choice), progress)
         if not nothing_new:
-            _require_no_regression(config.max_regression, validation)
-        with clock.phase("memory"):
+            _require_no_regression(config.max_regression, examined.validation)
+        with phases.phase("memory"):
             remembered = _remember(config, state)
         draft = Draft(
             command="extend-classes",
             strategy=plan.strategy_name,
-            choice=choice.table,
-            solution=calibrated.solution,
+            examined=examined,
             memory=remembered,
-            exact=plan.exact,
+            anew=plan.strategy.exact,
             config=config,
             intake=given.intake,
-            validation=validation,
-            calibration=calibrated.figures,
+            choice=choice.table,
         )
-        return publish(writer, draft, clock)
+        return publish(writer, draft, phases)
 
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
@@ -108,16 +106,14 @@ class _Given:
         return bool(self.found.images or self.collected.ledger)
 
 
-def _take_in(
-    config: ExtendConfig, writer: Writer, parent: Parent, clock: Clock, progress: Progress
-) -> _Given:
+def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
     collected = read_files(parent, config.moments)
     ledger = {**parent.memory.ledger, **collected.ledger}
-    listing = Listing(()) if config.data is None else scan(config.data, progress)
+    listing = Listing(()) if config.data is None else scan(config.data, phases.progress)
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
-    with clock.phase("features"):
-        found = parent.extractor.features(fresh, progress)
+    with phases.phase("features"):
+        found = parent.extractor.features(fresh, phases.progress)
         skipped = readable(listing, found, refused, config.images.max_bad)
     registry = registered(
         parent.round.manifest.classes,
@@ -133,7 +129,7 @@ def _take_in(
         skipped=skipped,
         known_classes=tuple(sorted(known)),
     )
-    old = () if config.old_data is None else scan(config.old_data, progress).images
+    old = () if config.old_data is None else scan(config.old_data, phases.progress).images
     return _Given(found, collected, learned, old, registry, intake)
 
 
@@ -149,8 +145,6 @@ class _State:
     """Of all images that the run has learned so far."""
     total: Moments | None
     """With the new ones."""
-    exact: bool
-    """Whether the moments are those of all images, bit for bit."""
 
     @property
     def complete(self) -> bool:
@@ -158,21 +152,18 @@ class _State:
         return self.recalled.extent is OldImages.ALL
 
 
-def _state(
-    config: ExtendConfig, parent: Parent, given: _Given, clock: Clock, progress: Progress
-) -> _State:
+def _state(config: ExtendConfig, parent: Parent, given: _Given, phases: Phases) -> _State:
     images = (*given.learned, *given.old)
     asked = strategies.named(config.learning.strategy)
     wants_all = asked is not None and asked.old_images is OldImages.ALL
     from_cache = wants_all or turns(config.keeping, parent.memory)
-    with clock.phase("features"):
-        recalled = recall(parent, images, from_cache, progress)
+    with phases.phase("features"):
+        recalled = recall(parent, images, from_cache, phases.progress)
         before = total = moments_before(parent, recalled)
         if before is not None:
             total = moments.add(before, parent.extractor.moments(given.found.examples))
             total = moments.add(total, given.collected.moments)
-        exact = parent.memory.exact or rebuilds(parent, recalled)
-    return _State(parent, given, recalled, before, total, exact and given.collected.exact)
+    return _State(parent, given, recalled, before, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,11 +174,6 @@ class _Plan:
     strategy_name: str | None
     strategy: Strategy
     told: StrategyInput
-
-    @property
-    def exact(self) -> bool:
-        """Whether the round equals joint training on all images."""
-        return self.strategy.exact and self.state.exact
 
     @property
     def scheme(self) -> ValidationScheme:
@@ -211,12 +197,12 @@ class _Plan:
         if self.strategy.exact and not self.told.recipe.from_moments:
             labels = (*state.recalled.examples.labels, *state.given.found.labels)
             self.told.recipe.require_images(labels)
-        evidence = Evidence(
-            state.total,
-            extractor.project(state.given.found.examples),
-            extractor.project(state.recalled.examples),
-            state.parent.head if state.parent.head.classes else None,
-            state.parent.refit,
+        evidence = replace(
+            evidence_of(
+                extractor, state.total, state.given.found.examples, state.recalled.examples
+            ),
+            parent=state.parent.head if state.parent.head.classes else None,
+            refit=state.parent.refit,
         )
         fit = strategies.following(self.strategy, self.told)
         return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
@@ -291,17 +277,15 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     return plan
 
 
-def _choose(
-    config: ExtendConfig, state: _State, clock: Clock, progress: Progress
-) -> tuple[_Plan, Choice]:
+def _choose(config: ExtendConfig, state: _State, phases: Phases) -> tuple[_Plan, Choice]:
     """How the head is solved, and what it says of images that are held out."""
     if config.solver.head == AUTO:
-        with clock.phase("validation"):
-            return _best(config, state, progress)
+        with phases.phase("validation"):
+            return _best(config, state, phases.progress)
     plan = _plan(config, state)
-    with clock.phase("head"):
+    with phases.phase("head"):
         solution = plan.solve()
-    with clock.phase("validation"):
+    with phases.phase("validation"):
         # The backbone may have learned the old images, but never the new ones.
         scheme = scheme_for(state.parent.extractor, plan.scheme) if plan.old_too else plan.scheme
         return plan, Choice(solution, solution.held_out(scheme, plan.old_too))
@@ -333,22 +317,18 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
     return plans[choice.solution.recipe.head], choice
 
 
-def _examine(
-    config: ExtendConfig, plan: _Plan, choice: Choice, progress: Progress
-) -> tuple[Calibrated, Validation | None]:
-    """The temperature of the head, and how good it is."""
+def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examination:
+    """Tested on what is held out; old classes that are not keep what the rounds before suggest."""
     parent, solution = plan.state.parent, choice.solution
-    if plan.strategy.keeps_temperature:
-        calibrated = solution.with_temperature(choice.answers, parent.head.temperature)
-    else:
-        carried = None
-        if not plan.old_too:
-            carried = parent.suggests(solution.head, solution.evidence.moments)
-        calibrated = solution.calibrated(choice.answers, carried)
     learned = {*parent.memory.ledger, *plan.state.given.collected.ledger}
-    number = parent.round.number + 1
-    validation = calibrated.validation(choice.answers, config.test, learned, number, progress)
-    return calibrated, validation
+    return Examination(
+        choice.answers,
+        config.test,
+        learned,
+        parent.round.number + 1,
+        None if plan.old_too else parent.suggests(solution.head, solution.moments),
+        parent.head.temperature if plan.strategy.keeps_temperature else None,
+    )
 
 
 def _require_no_regression(limit: float | None, validation: Validation | None) -> None:

@@ -41,8 +41,8 @@ from tlcli.rounds.intake import (
 )
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.result import Clock, RoundResult, options_of, unchanged
-from tlcli.rounds.solution import Solution
+from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
+from tlcli.rounds.solution import Examination, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
     identity_of,
@@ -70,50 +70,47 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         TlcliError: see errors.py; the run is as it was.
         Stopped: a signal came; the training state is kept beside the rounds.
     """
-    clock = Clock()
+    phases = Phases(progress)
     require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         listing = _scan(config, parent, progress)
-        with clock.phase("features"):
+        with phases.phase("features"):
             at_hand = _at_hand(config, parent, listing, progress)
         if _same_again(config, parent, at_hand):
-            return unchanged(config.run, parent.round, at_hand.nothing_new, clock)
+            return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         require_test(config.test, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
-        with clock.phase("training"):
+        with phases.phase("training"):
             tuned = _train(config, parent, at_hand, writer, progress)
-        after = _store(tuned.model, parent.extractor, config.engine, writer, clock)
-        with clock.phase("features"):
+        after = _store(tuned.model, parent.extractor, config.engine, writer, phases)
+        with phases.phase("features"):
             moved = compensate(parent, after, at_hand.examples, tuned.split.pixels, progress)
-        with clock.phase("head"):
+        with phases.phase("head"):
             registry = parent.round.manifest.classes
             fit = _fit(parent, after, moved, tuned.head)
             solution = Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
-        with clock.phase("validation"):
+        with phases.phase("validation"):
             held_out = solution.held_out(evaluation.hold_out, old_too=False)
             if tuned.comparable and _is_worse(held_out, tuned.history):
                 checkpoints_of(writer, {}).discard()
-                return unchanged(config.run, parent.round, at_hand.nothing_new, clock)
-            calibrated = solution.calibrated(held_out, None)
-            validation = calibrated.validation(
-                held_out, config.test, parent.memory.ledger, writer.next_number, progress
-            )
-        with clock.phase("memory"):
+                return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
+            learned, number = parent.memory.ledger, writer.next_number
+            how = Examination(held_out, config.test, learned, number)
+            examined = solution.examined(how, progress)
+        with phases.phase("memory"):
             remembered = moved.memory(parent.memory, after, tuned.split.pixels)
         draft = Draft(
             command="finetune",
             strategy=None,
-            solution=calibrated.solution,
+            examined=examined,
             memory=remembered,
-            exact=remembered.exact and parent.recipe.from_moments,
+            anew=parent.recipe.from_moments,
             config=config,
             intake=at_hand.intake,
-            validation=validation,
-            calibration=calibrated.figures,
             training=summary_of(tuned.history, tuned.split.digest, moved.drift),
         )
-        return publish(writer, draft, clock)
+        return publish(writer, draft, phases)
 
 
 def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:
@@ -336,8 +333,8 @@ def _teacher(
     return Teacher(backbones.load_model(parent.extractor.stored), start, weight)
 
 
-def _store(model: Any, before: Extractor, engine: str, writer: Writer, clock: Clock) -> Extractor:
-    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+def _store(model: Any, before: Extractor, engine: str, writer: Writer, phases: Phases) -> Extractor:
+    with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
         stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)

@@ -4,14 +4,14 @@ from tlcli import backbones, evaluation, files, heads, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.heads import Evidence, Recipe
+from tlcli.heads import Recipe
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
-from tlcli.rounds.result import Clock, RoundResult
-from tlcli.rounds.solution import Solution, scheme_for
+from tlcli.rounds.result import Phases, RoundResult
+from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
 from tlcli.runs import RegisteredClass, Writer
 
 
@@ -21,48 +21,48 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     Raises:
         TlcliError: see errors.py; nothing is left behind.
     """
-    clock = Clock()
+    phases = Phases(progress)
     first, second = (
         Parent.of(runs.open_run(path), config.engine) for path in (config.run_a, config.run_b)
     )
     _require_same_space(config, first, second)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
-    with clock.phase("features"):
+    with phases.phase("features"):
         united = _united(config, first, second, progress)
+    _require_features(recipe, united)
+    with runs.creating(config.out, config.wait) as writer:
+        _require_new(config, writer)
+        extractor = _take_backbone(config, first, writer, phases)
+        with phases.phase("head"):
+            evidence = evidence_of(extractor, united.moments, old=united.kept)
+            fit, registry = strategies.first(recipe), _registry(first, second)
+            solution = Solution.of(extractor, recipe, fit, evidence, registry)
+        with phases.phase("validation"):
+            how = _examination(config, first, second, united, solution)
+            examined = solution.examined(how, progress)
+        taken = Intake(len(united.ledger), len(united.ledger), 0, 0, ())
+        draft = Draft("merge", None, examined, united, True, config, taken)
+        return publish(writer, draft, phases)
+
+
+def _require_features(recipe: Recipe, united: Memory) -> None:
+    """Refuse a head that is fitted to images where their features are not kept."""
     if not recipe.from_moments and not united.keeps.every_feature:
         raise UsageError(
             f"Expected runs with --memory features for the head {recipe.head}. Received: memory="
             f"{united.setting!r}. Add --head lda."
         )
-    with runs.creating(config.out, config.wait) as writer:
-        _require_new(config, writer)
-        extractor = _take_backbone(config, first, writer, clock)
-        with clock.phase("head"):
-            nothing = extractor.project(extractor.no_examples())
-            old = nothing if united.kept is None else extractor.project(united.kept)
-            evidence = Evidence(united.moments, nothing, old)
-            solution = Solution.of(
-                extractor, recipe, strategies.first(recipe), evidence, _registry(first, second)
-            )
-        with clock.phase("validation"):
-            scheme = scheme_for(extractor, evaluation.scheme_for(recipe))
-            answers = solution.held_out(scheme, united.keeps.every_feature)
-            carried = None if len(answers.true) else _carried(first, second, solution)
-            calibrated = solution.calibrated(answers, carried)
-            validation = calibrated.validation(answers, config.test, united.ledger, 1, progress)
-        draft = Draft(
-            command="merge",
-            strategy=None,
-            solution=calibrated.solution,
-            memory=united,
-            exact=united.exact,
-            config=config,
-            intake=Intake(len(united.ledger), len(united.ledger), 0, 0, ()),
-            validation=validation,
-            calibration=calibrated.figures,
-        )
-        return publish(writer, draft, clock)
+
+
+def _examination(
+    config: MergeConfig, first: Parent, second: Parent, united: Memory, solution: Solution
+) -> Examination:
+    """Tested on kept features; else with the temperature that both runs suggest."""
+    scheme = scheme_for(solution.extractor, evaluation.scheme_for(solution.recipe))
+    held_out = solution.held_out(scheme, united.keeps.every_feature)
+    carried = None if len(held_out.true) else _carried(first, second, solution)
+    return Examination(held_out, config.test, united.ledger, 1, carried)
 
 
 def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:
@@ -88,9 +88,9 @@ def _require_new(config: MergeConfig, writer: Writer) -> None:
         )
 
 
-def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Clock) -> Extractor:
+def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: Phases) -> Extractor:
     stored = first.extractor.stored
-    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+    with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
     return Extractor.of(backbones.load_stored(folder), config.engine, first.extractor.projection)
@@ -98,7 +98,7 @@ def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, clock: Cl
 
 def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:
     """The temperature that both runs suggest, in proportion to their images."""
-    suggested = [run.suggests(solution.head, solution.evidence.moments) for run in (first, second)]
+    suggested = [run.suggests(solution.head, solution.moments) for run in (first, second)]
     known = [entry for entry in suggested if entry is not None]
     if len(known) < 2:
         return known[0] if known else None

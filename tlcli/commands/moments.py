@@ -12,7 +12,7 @@ from tlcli.images import Listing
 from tlcli.memory.pixels import pixels_of
 from tlcli.rounds.intake import Intake, readable, scan
 from tlcli.rounds.parent import Parent, empty_memory
-from tlcli.rounds.result import Clock
+from tlcli.rounds.result import Phases
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     Raises:
         TlcliError: see errors.py; no file is left behind.
     """
-    clock = Clock()
+    phases = Phases(progress)
     _require_place(config.out)
     parent = Parent.of(runs.open_run(config.run), config.engine)
     listing = _shard(scan(config.data, progress), config.shard)
-    with clock.phase("features"):
+    with phases.phase("features"):
         found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
         total = parent.extractor.moments(found.examples)
     start = empty_memory(parent.extractor, MemoryOptions("moments"))
     pixels = pixels_of({}, parent.extractor.stored.image_size, None)
     content = start.learned(found.examples, total, parent.extractor.arithmetic, pixels)
-    with clock.phase("save"):
+    with phases.phase("save"):
         memory.save_file(content, config.out)
     return CollectedFile(
         str(config.run),
@@ -65,7 +65,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         parent.extractor.stored.fingerprint,
         total.digest,
         config.out.stat().st_size,
-        clock.total(),
+        phases.total(),
     )
 
 

@@ -15,23 +15,31 @@ from tlcli import (
     training,
 )
 from tlcli.backbones import Random, StoredBackbone
-from tlcli.commands.pretrain_network import Scratch, headless, require_objective, train_network
+from tlcli.commands.pretrain_network import Scratch, require_objective, train_network
 from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
-from tlcli.features import Examples
-from tlcli.heads import Evidence, Recipe
+from tlcli.features import Examples, Features
+from tlcli.heads import LinearHead, Recipe
 from tlcli.images import Listing
 from tlcli.images.unlabelled import unlabelled
+from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import Beginning, beginning
 from tlcli.rounds.intake import Intake, named, readable, registered, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.result import Clock, RoundResult, options_of, report_of, unchanged
+from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Calibration, Solution, scheme_for
+from tlcli.rounds.solution import (
+    Calibration,
+    Examination,
+    Examined,
+    Solution,
+    evidence_of,
+    scheme_for,
+)
 from tlcli.rounds.training import require_options, same_images
 from tlcli.runs import Writer
 from tlcli.training import Objective
@@ -43,7 +51,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     Raises:
         TlcliError: see errors.py; nothing is left behind.
     """
-    clock = Clock()
+    phases = Phases(progress)
     require_memory(config.keeping)
     objective = require_objective(config)
     _require_head(config, objective)
@@ -53,8 +61,8 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():
-            return _same_again(config, writer, listing, clock)
-        return _first_round(config, begins, writer, listing, clock, progress)
+            return _same_again(config, writer, listing, phases)
+        return _first_round(config, begins, writer, listing, phases)
 
 
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
@@ -81,7 +89,7 @@ def _require_head(config: PretrainConfig, objective: Objective) -> None:
 
 
 def _same_again(
-    config: PretrainConfig, writer: Writer, listing: Listing, clock: Clock
+    config: PretrainConfig, writer: Writer, listing: Listing, phases: Phases
 ) -> RoundResult:
     """The run exists: fine if it began with these very options on these very images."""
     taken = UsageError(
@@ -103,7 +111,7 @@ def _same_again(
     if first.manifest.config != options or not same:
         raise taken
     intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
-    return unchanged(config.out, first, intake, clock)
+    return unchanged(config.out, first, intake, phases)
 
 
 def _first_round(
@@ -111,18 +119,17 @@ def _first_round(
     begins: Beginning,
     writer: Writer,
     listing: Listing,
-    clock: Clock,
-    progress: Progress,
+    phases: Phases,
 ) -> RoundResult:
-    stored, trained = _store_backbone(config, begins, writer, listing, clock, progress)
+    stored, trained = _store_backbone(config, begins, writer, listing, phases)
     plain = Extractor.of(stored, config.engine, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
     else:
-        draft = _with_classes(config, plain, listing, clock, progress)
+        draft = _with_classes(config, plain, listing, phases)
     if trained is not None:
         draft = replace(draft, training=trained.summary)
-    return publish(writer, draft, clock)
+    return publish(writer, draft, phases)
 
 
 def _without_classes(
@@ -131,59 +138,41 @@ def _without_classes(
     """A backbone alone: classes come with `extend-classes`."""
     recipe = Recipe.of(config.solver)
     extractor = _projected(plain, recipe, config.projection)
-    nothing = extractor.project(extractor.no_examples())
-    evidence = Evidence(extractor.empty_moments(), nothing, nothing)
-    head = headless(extractor)
-    return Draft(
-        command="pretrain",
-        strategy=None,
-        solution=Solution(extractor, recipe, strategies.first(recipe), evidence, (), head),
-        memory=empty_memory(extractor, config.keeping),
-        exact=True,
-        config=config,
-        intake=Intake(
-            listing.total - len(trained.skipped), 0, 0, listing.duplicates, trained.skipped
-        ),
-        validation=None,
-        calibration=Calibration(head.temperature, None, None, 0),
-    )
+    start = empty_memory(extractor, config.keeping)
+    evidence = evidence_of(extractor, extractor.empty_moments())
+    head = LinearHead.without_classes(extractor.width)
+    solution = Solution(extractor, recipe, strategies.first(recipe), evidence, (), head)
+    examined = Examined(solution, Calibration(head.temperature, None, None, 0), None)
+    used = listing.total - len(trained.skipped)
+    intake = Intake(used, 0, 0, listing.duplicates, trained.skipped)
+    return Draft("pretrain", None, examined, start, True, config, intake)
 
 
 def _with_classes(
-    config: PretrainConfig, plain: Extractor, listing: Listing, clock: Clock, progress: Progress
+    config: PretrainConfig, plain: Extractor, listing: Listing, phases: Phases
 ) -> Draft:
-    with clock.phase("features"):
-        found = plain.features(listing.images, progress)
+    with phases.phase("features"):
+        found = plain.features(listing.images, phases.progress)
         skipped = readable(listing, found, (), config.images.max_bad)
-    choice = _choose(config, plain, found.examples, clock, progress)
-    with clock.phase("validation"):
-        calibrated = choice.solution.calibrated(choice.answers, None)
-        validation = calibrated.validation(choice.answers, config.test, (), 1, progress)
-    solution = calibrated.solution
+    choice = _choose(config, plain, found.examples, phases)
+    with phases.phase("validation"):
+        how = Examination(choice.answers, config.test, (), 1)
+        examined = choice.solution.examined(how, phases.progress)
+    memory = _remembered(config, choice.solution, found)
+    intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)
+    return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
+
+
+def _remembered(config: PretrainConfig, solution: Solution, found: Features) -> Memory:
+    extractor = solution.extractor
+    start = empty_memory(extractor, config.keeping)
+    total = solution.moments if start.keeps.moments else None
     sources = {image.sha256: image for image in found.images}
-    start = empty_memory(solution.extractor, config.keeping)
-    return Draft(
-        command="pretrain",
-        strategy=None,
-        solution=solution,
-        memory=start.learned(
-            found.examples,
-            None if start.moments is None else solution.evidence.moments,
-            solution.extractor.arithmetic,
-            pixels_of(sources, solution.extractor.stored.image_size, None),
-        ),
-        exact=True,
-        config=config,
-        intake=Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
-        validation=validation,
-        calibration=calibrated.figures,
-        choice=choice.table,
-    )
+    pixels = pixels_of(sources, extractor.stored.image_size, None)
+    return start.learned(found.examples, total, extractor.arithmetic, pixels)
 
 
-def _choose(
-    config: PretrainConfig, plain: Extractor, found: Examples, clock: Clock, progress: Progress
-) -> Choice:
+def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
     """The head that was asked for, or the best, and its answers about held-out images."""
     registry = registered((), found.labels, 1)
 
@@ -191,11 +180,7 @@ def _choose(
         recipe = Recipe.of(replace(config.solver, head=name))
         recipe.require_images(found.labels)
         extractor = _projected(plain, recipe, config.projection)
-        evidence = Evidence(
-            extractor.moments(found),
-            extractor.project(found),
-            extractor.project(extractor.no_examples()),
-        )
+        evidence = evidence_of(extractor, extractor.moments(found), found)
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
@@ -204,13 +189,13 @@ def _choose(
         all_features = keeps.every_feature or not keeps.moments
         projected = None if config.projection is None else True
         names = candidates(config.solver, found.labels, all_features, projected)
-        with clock.phase("validation"):
+        with phases.phase("validation"):
             scheme = scheme_for(plain, evaluation.cross_validate)
-            return best_head(names, solve, scheme, False, progress)
-    with clock.phase("head"):
+            return best_head(names, solve, scheme, False, phases.progress)
+    with phases.phase("head"):
         solution = solve(config.solver.head)
     scheme = scheme_for(plain, evaluation.scheme_for(solution.recipe))
-    with clock.phase("validation"):
+    with phases.phase("validation"):
         return Choice(solution, solution.held_out(scheme, old_too=False))
 
 
@@ -226,15 +211,14 @@ def _store_backbone(
     begins: Beginning,
     writer: Writer,
     listing: Listing,
-    clock: Clock,
-    progress: Progress,
+    phases: Phases,
 ) -> tuple[StoredBackbone, Scratch | None]:
     """Put the backbone of the new run in its place; how it was trained, where it was."""
     objective, trained = training.objective_of(config.objective), None
     if objective.pretrained or isinstance(begins.source, Random):
-        with clock.phase("training"):
-            trained = train_network(config, begins, writer, listing, progress)
-    with clock.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
+        with phases.phase("training"):
+            trained = train_network(config, begins, writer, listing, phases.progress)
+    with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         if trained is None:
             stored = begins.stored_in(staged)
         else:

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from tlcli import backbones, images, training
 from tlcli.config import AUTO, PretrainConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
-from tlcli.extractor import Extractor
-from tlcli.heads import LinearHead, Recipe
+from tlcli.heads import Recipe
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first
@@ -121,9 +118,3 @@ def _decodable(
         progress("checking", done, len(listing.images))
     images.reject_bad(listing.total, bad, config.images.max_bad)
     return good, tuple(bad)
-
-
-def headless(extractor: Extractor) -> LinearHead:
-    """The head of a run that knows no class yet."""
-    width = extractor.stored.width if extractor.projection is None else extractor.projection.width
-    return LinearHead((), np.zeros((width, 0), np.float32), np.zeros(0, np.float32))

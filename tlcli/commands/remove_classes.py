@@ -2,23 +2,22 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tlcli import evaluation, gaussian, images, moments, runs, strategies
 from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.evaluation import HeldOutPredictions
 from tlcli.features import Examples
-from tlcli.heads import Evidence, Fit, LinearHead
+from tlcli.heads import Fit, LinearHead
 from tlcli.images import LabelledImage
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
-from tlcli.rounds.result import Clock, RoundResult, unchanged
-from tlcli.rounds.solution import Calibrated, Solution, scheme_for
+from tlcli.rounds.result import Phases, RoundResult, unchanged
+from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
 from tlcli.runs import RegisteredClass, Round
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
     Raises:
         TlcliError: see errors.py; the run is as it was.
     """
-    clock = Clock()
+    phases = Phases(progress)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
         _require_known(config, parent, writer.run.rounds())
@@ -38,33 +37,28 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         to_remove = _to_remove(config, parent, given)
         if not to_remove:
             nothing = Intake(0, 0, 0, 0, ())
-            return unchanged(config.run, parent.round, nothing, clock)
-        with clock.phase("features"):
+            return unchanged(config.run, parent.round, nothing, phases)
+        with phases.phase("features"):
             left = _leave(config, parent, to_remove, given, progress)
         _require_forgetting_head(config, left, to_remove)
-        with clock.phase("head"):
+        with phases.phase("head"):
             solution = left.solve()
-        with clock.phase("validation"):
-            answers = left.held_out(solution)
-            calibrated = left.calibrated(solution, answers)
+        with phases.phase("validation"):
             learned = parent.memory.ledger.keys() - to_remove
-            validation = calibrated.validation(
-                answers, config.test, learned, writer.next_number, progress
-            )
-        with clock.phase("memory"):
+            how = left.examination(solution, config.test, learned, writer.next_number)
+            examined = solution.examined(how, progress)
+        with phases.phase("memory"):
             remembered = parent.memory.forgetting(to_remove, left.total, left.exact, left.removed)
         draft = Draft(
             command="remove-classes",
             strategy=None if left.anew else parent.round.manifest.strategy,
-            solution=calibrated.solution,
+            examined=examined,
             memory=remembered,
-            exact=remembered.exact and left.anew,
+            anew=left.anew,
             config=config,
             intake=Intake(0, 0, 0, 0, (), removed=len(to_remove)),
-            validation=validation,
-            calibration=calibrated.figures,
         )
-        return publish(writer, draft, clock)
+        return publish(writer, draft, phases)
 
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
@@ -159,23 +153,21 @@ class _Remaining:
     def solve(self) -> Solution:
         """The head, without a temperature."""
         extractor = self.parent.extractor
-        nothing = extractor.project(extractor.no_examples())
-        evidence = Evidence(self.total, nothing, extractor.project(self.examples))
+        evidence = evidence_of(extractor, self.total, old=self.examples)
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
-    def held_out(self, solution: Solution) -> HeldOutPredictions:
-        """Answers about kept images, where the head can be solved without them."""
-        scheme = scheme_for(self.parent.extractor, evaluation.scheme_for(self.parent.recipe))
-        return solution.held_out(scheme, self.anew and self.complete)
+    def examination(
+        self, solution: Solution, test: str | None, learned: Collection[str], number: int
+    ) -> Examination:
+        """Tested on kept images, where the head can be solved without them.
 
-    def calibrated(self, solution: Solution, answers: HeldOutPredictions) -> Calibrated:
-        """With the temperature of the parent where the head lost columns alone."""
-        if not self.anew:
-            return solution.with_temperature(answers, self.parent.head.temperature)
-        carried = None
-        if not self.complete:
-            carried = self.parent.suggests(solution.head, self.total)
-        return solution.calibrated(answers, carried)
+        The temperature of the parent stays where the head lost columns alone.
+        """
+        scheme = scheme_for(solution.extractor, evaluation.scheme_for(solution.recipe))
+        held_out = solution.held_out(scheme, self.anew and self.complete)
+        carried = None if self.complete else self.parent.suggests(solution.head, self.total)
+        kept = None if self.anew else self.parent.head.temperature
+        return Examination(held_out, test, learned, number, carried, kept)
 
 
 def _leave(

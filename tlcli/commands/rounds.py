@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +11,12 @@ from tlcli import backbones, files, runs
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError, UsageError
 from tlcli.memory import bytes_by_part
-from tlcli.rounds.publication import versions
+from tlcli.rounds.publication import REPORT, commit, versions
 from tlcli.rounds.result import report_of
 from tlcli.runs import Manifest, Round, Run, Writer
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.json"
 Json = dict[str, Any]
 
 
@@ -118,15 +116,12 @@ def _publish(writer: Writer, source: Round, result: RolledBack) -> RolledBack:
         files={},
     )
     result = replace(result, manifest=manifest)
-    with files.saving(writer.run.path), writer.staging() as staged:
+
+    def link(staged: Path) -> None:
         for name in source.manifest.files.keys() - {REPORT}:
             files.link(source.file(name), staged / name)
-        report = {key: value for key, value in result.to_json().items() if key != "seconds"}
-        files.write_json(staged / REPORT, report)
-        committed = writer.commit(staged, manifest)
-    if writer.run.training_folder.exists():
-        log.warning("the interrupted training in %s is removed", writer.run.training_folder)
-        shutil.rmtree(writer.run.training_folder, ignore_errors=True)
+
+    committed = commit(writer, manifest, result.to_json(), link)
     return replace(result, manifest=committed.manifest)
 
 

@@ -34,6 +34,11 @@ class LinearHead:
     temperature: float = 1.0
     """T, by which logits are divided before they become probabilities."""
 
+    @staticmethod
+    def without_classes(width: int) -> "LinearHead":
+        """The head of a run that knows no class yet, for features of a width D."""
+        return LinearHead((), np.zeros((width, 0), np.float32), np.zeros(0, np.float32))
+
     def logits(self, features: Rows) -> Float32:
         """Logits (n, C) of features (n, D), which are read a block at a time.
 

@@ -15,6 +15,7 @@ from tlcli.moments import Moments
 from tlcli.rounds.intake import named
 from tlcli.rounds.parent import Parent, empty_memory
 from tlcli.rounds.recall import listed
+from tlcli.rounds.solution import evidence_of
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ class Compensated:
 
     def evidence(self, extractor: Extractor) -> Evidence:
         """What the head is solved from."""
-        return Evidence(
-            self.total, extractor.project(self.examples), extractor.project(extractor.no_examples())
-        )
+        return evidence_of(extractor, self.total, self.examples)
 
     def memory(self, old: Memory, extractor: Extractor, pixels: memory.Pixels) -> Memory:
         """The memory of the run on the new backbone."""

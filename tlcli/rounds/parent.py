@@ -52,11 +52,8 @@ class Parent:
         """Solves the head again without some images; None where the round's path matters."""
         if not self.round.manifest.exact:
             return None
-        fit, nothing = (
-            strategies.first(self.recipe),
-            self.extractor.project(self.extractor.no_examples()),
-        )
-        return lambda total, old: fit(Evidence(total, nothing, old))
+        fit, nothing = strategies.first(self.recipe), self.extractor.no_examples()
+        return lambda total, old: fit(Evidence(total, self.extractor.project(nothing), old))
 
     def suggests(self, head: LinearHead, total: Moments | None) -> tuple[float, int] | None:
         """The temperature for the next head, and how many images are behind it.

@@ -3,27 +3,28 @@
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tlcli import backbones, files, heads, memory, reports
-from tlcli.evaluation import Validation
 from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.recall import listed
-from tlcli.rounds.result import Clock, RoundResult, options_of
-from tlcli.rounds.solution import Calibration, Solution
+from tlcli.rounds.result import Phases, RoundResult, options_of
+from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
-from tlcli.runs import Manifest, Writer
+from tlcli.runs import Manifest, Round, Writer
 from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)
 
 CURVES = "curves.png"
+REPORT = "report.json"
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
@@ -34,65 +35,93 @@ class Draft:
 
     command: str
     strategy: str | None
-    solution: Solution
+    examined: Examined
     memory: Memory
-    exact: bool
+    anew: bool
+    """Whether the head was solved anew from all images that the run knows."""
     config: Any
+    """What the command was told, which the round records."""
     intake: Intake
-    validation: Validation | None
-    calibration: Calibration
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the round equals joint training, which one machine could have done."""
+        return self.anew and self.memory.exact and len(self.memory.arithmetic) < 2
 
-def publish(writer: Writer, draft: Draft, clock: Clock) -> RoundResult:
+
+def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
     """Write a round's files and commit it.
 
     Raises:
         StorageError: it cannot be saved; the run is as it was.
     """
-    manifest = _manifest(writer, draft)
+    _warn_of_mixture(draft)
+    manifest, solution = _manifest(writer, draft), draft.examined.solution
     result = RoundResult(
         run=writer.run.path,
         manifest=manifest,
         new_classes=tuple(
-            entry.name
-            for entry in draft.solution.registry
-            if entry.introduced_in_round == manifest.round
+            entry.name for entry in solution.registry if entry.introduced_in_round == manifest.round
         ),
         intake=draft.intake,
-        validation=draft.validation,
-        seconds=clock.seconds,
-        calibration=draft.calibration,
+        validation=draft.examined.validation,
+        seconds=phases.seconds,
+        calibration=draft.examined.calibration,
         choice=draft.choice,
         training=draft.training.content if draft.training else None,
     )
-    with clock.phase("save"), files.saving(writer.run.path), writer.staging() as staged:
-        head, extractor = draft.solution.head, draft.solution.extractor
-        heads.save(head, staged / "head.h5")
-        memory.save(draft.memory, staged)
-        if draft.config.keras_model and head.classes:
-            write_model(extractor, head, staged / "model.keras")
-        if draft.training is not None:
-            _write_training(draft.training, staged)
-        report = {key: value for key, value in result.to_json().items() if key != "seconds"}
-        files.write_json(staged / "report.json", report)
+    with phases.phase("save"):
+        committed = commit(writer, manifest, result.to_json(), lambda staged: _write(draft, staged))
+    return replace(result, manifest=committed.manifest, seconds=phases.total())
+
+
+def commit(
+    writer: Writer, manifest: Manifest, report: dict[str, Any], write: Callable[[Path], None]
+) -> Round:
+    """Publish a round: its files, its report, its manifest.
+
+    Args:
+        writer: holds the run.
+        manifest: of the round, without its files.
+        report: what the command answers; how long it took is left out.
+        write: puts the files into an empty folder.
+
+    Raises:
+        StorageError: it cannot be saved; the run is as it was.
+    """
+    with files.saving(writer.run.path), writer.staging() as staged:
+        write(staged)
+        kept = {key: value for key, value in report.items() if key != "seconds"}
+        files.write_json(staged / REPORT, kept)
         committed = writer.commit(staged, manifest)
-    _remove_training(writer, draft)
-    return replace(result, manifest=committed.manifest, seconds=clock.total())
+    _remove_training(writer, committed)
+    return committed
 
 
-def _remove_training(writer: Writer, draft: Draft) -> None:
+def _write(draft: Draft, staged: Path) -> None:
+    solution = draft.examined.solution
+    heads.save(solution.head, staged / "head.h5")
+    memory.save(draft.memory, staged)
+    if draft.config.keras_model and solution.head.classes:
+        write_model(solution.extractor, solution.head, staged / "model.keras")
+    if draft.training is not None:
+        _write_training(draft.training, staged)
+
+
+def _remove_training(writer: Writer, committed: Round) -> None:
     """No state of a training is of use once the round that it started from is not the last one."""
-    if writer.run.training_folder.exists():
-        if draft.training is None:
-            log.warning(
-                "the interrupted training in %s cannot go on from the new round: it is removed",
-                writer.run.training_folder,
-            )
-        shutil.rmtree(writer.run.training_folder, ignore_errors=True)
+    folder = writer.run.training_folder
+    if not folder.exists():
+        return
+    if METRICS not in committed.manifest.files:
+        log.warning(
+            "the interrupted training in %s cannot go on from the new round: it is removed", folder
+        )
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_training(summary: Summary, staged: Path) -> None:
@@ -122,10 +151,9 @@ def versions() -> dict[str, str]:
     return backbones.versions(_LIBRARIES)
 
 
-def _is_exact(draft: Draft) -> bool:
-    """Whether the round equals joint training, which one machine could have done."""
+def _warn_of_mixture(draft: Draft) -> None:
     kinds = draft.memory.arithmetic
-    if draft.exact and len(kinds) > 1:
+    if draft.anew and draft.memory.exact and not draft.exact:
         log.warning(
             "this run holds features of %d kinds of arithmetic (%s): it is not, bit for bit, what "
             "training on all images in one place gives. Give the old images with --old-data to "
@@ -133,26 +161,26 @@ def _is_exact(draft: Draft) -> bool:
             len(kinds),
             listed(kinds),
         )
-    return draft.exact and len(kinds) < 2
 
 
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
-    number, extractor = writer.next_number, draft.solution.extractor
+    number, solution = writer.next_number, draft.examined.solution
+    extractor = solution.extractor
     return Manifest(
         round=number,
         parent=number - 1 if number > 1 else None,
         command=draft.command,
         strategy=draft.strategy,
-        head=draft.solution.recipe.head,
-        head_options=draft.solution.recipe.options(),
+        head=solution.recipe.head,
+        head_options=solution.recipe.options(),
         backbone=extractor.stored.name,
         backbone_fingerprint=extractor.stored.fingerprint,
         projection=asdict(extractor.projection) if extractor.projection else None,
-        classes=draft.solution.registry,
+        classes=solution.registry,
         memory=draft.memory.setting,
         memory_sha256=draft.memory.digest,
         arithmetic=tuple(sorted(draft.memory.arithmetic)),
-        exact=_is_exact(draft),
+        exact=draft.exact,
         config=options_of(draft.config),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

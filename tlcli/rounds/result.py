@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tlcli.config import Progress
 from tlcli.evaluation import Validation
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.solution import Calibration
@@ -61,9 +62,10 @@ class RoundResult:
 
 
 @dataclass
-class Clock:
-    """Seconds of each phase of a command."""
+class Phases:
+    """The phases of a command: how long each takes, and who is told how far it is."""
 
+    progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
 
@@ -77,7 +79,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def total(self) -> dict[str, float]:
-        """All phases, rounded to milliseconds, and the time since the clock was made."""
+        """The seconds of all phases, to milliseconds, and those since the command began."""
         phases = {name: self.seconds.get(name, 0.0) for name in ("features", "head", "save")}
         phases |= self.seconds | {"total": time.perf_counter() - self._start}
         return {name: round(value, 3) for name, value in phases.items()}
@@ -95,6 +97,6 @@ def report_of(entry: Round) -> dict[str, Any]:
     return dict(json.loads(entry.file("report.json").read_text("utf-8")))
 
 
-def unchanged(run: Path, current: Round, intake: Intake, clock: Clock) -> RoundResult:
+def unchanged(run: Path, current: Round, intake: Intake, phases: Phases) -> RoundResult:
     """The answer of a command that had nothing to do."""
-    return RoundResult(run, current.manifest, (), intake, None, clock.total(), changed=False)
+    return RoundResult(run, current.manifest, (), intake, None, phases.total(), changed=False)

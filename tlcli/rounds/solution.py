@@ -9,7 +9,9 @@ from tlcli.config import Progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions, Validation, ValidationScheme
 from tlcli.extractor import Extractor
+from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
+from tlcli.moments import Moments
 from tlcli.rounds.intake import require_known_classes, scan
 from tlcli.runs import RegisteredClass
 
@@ -40,6 +42,11 @@ class Solution:
     """As heads see it: features through the projection."""
     registry: tuple[RegisteredClass, ...]
     head: LinearHead
+
+    @property
+    def moments(self) -> Moments | None:
+        """Of all images."""
+        return self.evidence.moments
 
     @staticmethod
     def of(
@@ -102,35 +109,86 @@ class Solution:
             self.head, self.evidence.parent, self.extractor.project(found.examples)
         )
 
-    def calibrated(
-        self, answers: HeldOutPredictions, carried: tuple[float, int] | None
-    ) -> "Calibrated":
-        """The same with a temperature.
-
-        Args:
-            answers: on held-out images.
-            carried: the temperature that the rounds before suggest for this head, and the number
-                of images behind it; None where there were none, or they are among the answers.
-        """
-        count = len(answers.true)
-        if not count:
-            usual = heads.default_temperature(self.head, self.evidence.moments)
-            return self.with_temperature(answers, usual if carried is None else carried[0])
-        measured = heads.temperature(answers.logits, answers.columns)
-        measured = heads.clipped_temperature(measured, self.head, self.evidence.moments)
-        if carried is not None:
-            measured = heads.blend((measured, count), carried)
-        return self.with_temperature(answers, measured)
-
-    def with_temperature(self, answers: HeldOutPredictions, temperature: float) -> "Calibrated":
-        """The same with a temperature that is given."""
-        temperature = heads.rounded(temperature)
+    def examined(self, how: "Examination", progress: Progress) -> "Examined":
+        """The same with a temperature, and how good it is."""
+        temperature = heads.rounded(how.temperature_of(self))
+        held_out = how.held_out
         before, after = (
-            evaluation.calibration_error(answers, value) for value in (1.0, temperature)
+            evaluation.calibration_error(held_out, value) for value in (1.0, temperature)
         )
-        head = replace(self.head, temperature=temperature)
-        figures = Calibration(temperature, before, after, len(answers.true))
-        return Calibrated(replace(self, head=head), figures)
+        calibration = Calibration(temperature, before, after, len(held_out.true))
+        solution = replace(self, head=replace(self.head, temperature=temperature))
+        tested = held_out
+        if how.test is not None:
+            tested = solution.on_test(how.test, how.learned, progress)
+        return Examined(solution, calibration, how.validation(solution, tested))
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """How a head is given its temperature, and what it is tested on."""
+
+    held_out: HeldOutPredictions
+    """What the head says of images when it is solved without them."""
+    test: str | None
+    """DATA that the user set aside, to be tested on instead."""
+    learned: Collection[str]
+    """Content hashes of images that earlier rounds have learned, which are no test."""
+    number: int
+    """Of the round; classes introduced before it are the old ones."""
+    carried: tuple[float, int] | None = None
+    """The temperature that the rounds before suggest for this head, and the number of images behind
+    it; None where there were none, or they are among those held out."""
+    kept: float | None = None
+    """The temperature that stays, where one does."""
+
+    def temperature_of(self, solution: Solution) -> float:
+        """Measured on the images that are held out, blended with what the rounds before suggest."""
+        if self.kept is not None:
+            return self.kept
+        count = len(self.held_out.true)
+        if not count:
+            usual = heads.default_temperature(solution.head, solution.moments)
+            return usual if self.carried is None else self.carried[0]
+        measured = heads.temperature(self.held_out.logits, self.held_out.columns)
+        measured = heads.clipped_temperature(measured, solution.head, solution.moments)
+        return measured if self.carried is None else heads.blend((measured, count), self.carried)
+
+    def validation(self, solution: Solution, tested: HeldOutPredictions) -> Validation | None:
+        """The figures; None without images to test on."""
+        old = {entry.name for entry in solution.registry if entry.introduced_in_round < self.number}
+        return tested.validation(old) if len(tested.true) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A solution whose head has its temperature, and how good it is."""
+
+    solution: Solution
+    calibration: Calibration
+    validation: Validation | None
+
+
+def evidence_of(
+    extractor: Extractor,
+    total: Moments | None,
+    new: Examples | None = None,
+    old: Examples | None = None,
+) -> Evidence:
+    """What a head may be solved from: features as heads see them, through the projection.
+
+    Args:
+        extractor: of the backbone that gave the features.
+        total: the moments of all images.
+        new: raw features of the images of this round; None for none.
+        old: raw features of earlier images, as far as they are known; None for none.
+    """
+    nothing = extractor.no_examples()
+    return Evidence(
+        total,
+        extractor.project(nothing if new is None else new),
+        extractor.project(nothing if old is None else old),
+    )
 
 
 def scheme_for(extractor: Extractor, scheme: ValidationScheme) -> ValidationScheme:
@@ -139,33 +197,3 @@ def scheme_for(extractor: Extractor, scheme: ValidationScheme) -> ValidationSche
     A backbone that was trained here has learned all images but those that a content hash holds out.
     """
     return evaluation.hold_out if extractor.stored.trained else scheme
-
-
-@dataclass(frozen=True, eq=False)
-class Calibrated:
-    """A solution whose head has its temperature."""
-
-    solution: Solution
-    figures: Calibration
-
-    def validation(
-        self,
-        held_out: HeldOutPredictions,
-        test: str | None,
-        learned: Collection[str],
-        number: int,
-        progress: Progress,
-    ) -> Validation | None:
-        """How good the head is, on images set aside or else on those held out; None without any.
-
-        Args:
-            held_out: what the head says of images that are held out.
-            test: DATA that the user set aside.
-            learned: content hashes of images that earlier rounds have learned.
-            number: of the round; classes introduced before it are the old ones.
-            progress: told the phases of reading the test images.
-        """
-        solution = self.solution
-        answers = held_out if test is None else solution.on_test(test, learned, progress)
-        old = {entry.name for entry in solution.registry if entry.introduced_in_round < number}
-        return answers.validation(old) if len(answers.true) else None

@@ -23,7 +23,7 @@ from tlcli.features import Examples
 from tlcli.images import Listing, Skipped
 from tlcli.rounds.backbone import Beginning, OfRun, opened
 from tlcli.rounds.intake import named, readable, scan
-from tlcli.rounds.result import Clock
+from tlcli.rounds.result import Phases
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,17 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     Raises:
         TlcliError: see errors.py.
     """
-    clock = Clock()
+    phases = Phases(progress)
     _require_possible(config)
     begin = beginnings(config)
     listing = scan(config.data, progress)
     planned = schedule_of(_classes(listing, config.data), config)
-    with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, clock.phase("features"):
+    with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, phases.phase("features"):
         seen = [
             see(config, begins, Path(scratch) / str(number), listing, progress)
             for number, begins in enumerate(begin)
         ]
-    with clock.phase("head"):
+    with phases.phase("head"):
         trial = _Trial.of(config, planned, seen[0].examples)
         found = trial.run(seen, progress)
     comparison = Comparison(
@@ -61,7 +61,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
         config.exemplars_per_class,
         tuple(sorted(found, key=lambda entry: entry.rank)),
         trial.left_out,
-        clock.total(),
+        phases.total(),
     )
     if config.report is not None:
         reports.write_comparison(comparison.to_json(), config.report)
