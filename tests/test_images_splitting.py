@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlcli.errors import UsageError
-from tlcli.images import folds, holdout
+from tlcli.images import folds, holdout, set_apart
 
 
 def sha(name):
@@ -110,3 +110,41 @@ def test_copies_share_a_fold():
 def test_no_fold_is_refused():
     with pytest.raises(UsageError, match="k=0"):
         folds([], [], 0)
+
+
+@given(IMAGES, st.floats(0, 0.5), st.randoms())
+def test_set_apart_does_not_depend_on_order_and_keeps_half(images, share, random):
+    order = list(range(len(images)))
+    random.shuffle(order)
+    apart = set_apart(*columns(images), share)
+    np.testing.assert_array_equal(
+        set_apart(*columns([images[i] for i in order]), share), apart[order]
+    )
+    for label in "abcd":
+        members = [i for i, image in enumerate(images) if image[1] == label]
+        assert apart[members].sum() * 2 <= len(members)
+        assert share == 0 or apart[members].sum() >= min(5, len(members) // 2)
+
+
+def test_what_is_left_by_set_apart_has_a_holdout():
+    """Both choose by content; they must not choose the same images."""
+    images = [(sha(number), "a") for number in range(1000)]
+    apart = set_apart(*columns(images), 0.2)
+    assert apart.sum() == 200
+    left = [image for image, out in zip(images, apart, strict=True) if not out]
+    assert 120 < holdout(*columns(left), 0.2).sum() < 200
+
+
+@pytest.mark.parametrize(("images", "share", "expected"), [
+    (100, 0.07, 7), (100, 0.071, 8), (30, 0.2, 6), (12, 0.2, 5), (9, 0.2, 4), (1, 0.5, 0),
+    (100, 0, 0),
+])  # fmt: skip
+def test_how_many_are_set_apart(images, share, expected):
+    names = [sha(number) for number in range(images)]
+    assert set_apart(names, ["a"] * images, share).sum() == expected
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.51, float("nan")])
+def test_set_apart_refuses_other_shares(share):
+    with pytest.raises(UsageError):
+        set_apart([], [], share)
