@@ -89,7 +89,10 @@ def check_data(
 @json_option
 @click.pass_obj
 def divide_data(verbosity: int, /, as_json: bool, **values: Any) -> None:
-    """Say what of DATA is new and what of it to keep for tests; write tables, or move images.
+    """Say what of DATA is to be learned, and what is kept for tests.
+
+    Their content decides: images that RUN has learned or --test holds are not new, and of the new
+    ones some are held out. Nothing is written without --out, nothing is moved without --move-into.
 
     \b
     Examples:
