@@ -135,7 +135,7 @@ def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]
     """Return the content hashes of all images that can be read in a folder or table.
 
     More than `scan` lists: also images that have several labels, or lie in no class folder. There
-    may be none in a folder.
+    may be none in a folder. Empty files are left out.
 
     Args:
         data: as for `scan`.
@@ -149,7 +149,7 @@ def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]
         paths = list(find_images([data]))
     else:
         paths = [entry.path for entry in find_entries(data, stdin).entries]
-    return frozenset(key for key in content_hashes(paths) if isinstance(key, str))
+    return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
 
 
 def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -> None:
