@@ -126,13 +126,13 @@ def test_set_apart_does_not_depend_on_order_and_keeps_half(images, share, random
         assert share == 0 or apart[members].sum() >= min(5, len(members) // 2)
 
 
-def test_what_is_left_by_set_apart_has_a_holdout():
-    """Both choose by content; they must not choose the same images."""
-    images = [(sha(number), "a") for number in range(1000)]
-    apart = set_apart(*columns(images), 0.2)
-    assert apart.sum() == 200
-    left = [image for image, out in zip(images, apart, strict=True) if not out]
-    assert 120 < holdout(*columns(left), 0.2).sum() < 200
+@given(IMAGES, st.floats(0, 0.5))
+def test_set_apart_takes_the_smallest_hashes(images, share):
+    apart = set_apart(*columns(images), share)
+    for label in "abcd":
+        members = [(image[0], out) for image, out in zip(images, apart, strict=True)
+                   if image[1] == label]  # fmt: skip
+        assert [out for _, out in sorted(members)] == sorted((out for _, out in members))[::-1]
 
 
 @pytest.mark.parametrize(("images", "share", "expected"), [

@@ -49,12 +49,12 @@ def holdout(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDAr
 def set_apart(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDArray[np.bool_]:
     """Return True where an image is set apart for tests, never to be learned.
 
-    Of each class: `share` of its images rounded up, at least five, at most half. Chosen are those
-    with the smallest last 8 bytes of their hash; `holdout` goes by the first 8, so it finds its
-    share among the images that are left.
+    Of each class those with the smallest hashes: `share` of its images rounded up, at least five,
+    at most half. `holdout` does not promise as many in a small class; it takes the same ones first,
+    so that few of the images that are left here are left to it.
 
     Args:
-        sha256s: n different hashes of at least 16 hexadecimal digits.
+        sha256s: n different hashes.
         labels: n class names.
         share: from 0, which sets none apart, to 0.5.
 
@@ -71,7 +71,7 @@ def set_apart(sha256s: Sequence[str], labels: Sequence[str], share: float) -> ND
         )
     apart = np.zeros(len(sha256s), dtype=np.bool_)
     for members in _by_class(sha256s, labels):
-        ranked = sorted(members, key=lambda i: sha256s[i][-16:])
+        ranked = sorted(members, key=lambda i: sha256s[i])
         apart[ranked[: _count_apart(len(members), share)]] = True
     return apart
 
