@@ -293,8 +293,15 @@ def test_an_unknown_engine_or_precision(
 
 
 def test_a_precision_that_the_processor_lacks(
-    tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tlcli: CommandLine,
+    data: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Where no other test has left these images' features in the cache."""
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
     def refuse(core: object) -> None:
         raise RuntimeError("this processor has no bf16 arithmetic")
 
