@@ -294,8 +294,14 @@ def test_an_unknown_engine_or_precision(
 
 
 def test_a_precision_that_the_processor_lacks(
-    tlcli: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tlcli: CommandLine,
+    data: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Where no other test has left these images' features in the cache."""
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     nowhere = openvino_ir.Precision(capability="that no processor has")
     monkeypatch.setitem(openvino_ir.PRECISIONS, "bf16", nowhere)
     run = tmp_path / "run"

@@ -16,6 +16,7 @@ from tlcli.images import (
     Listing,
     Skipped,
     content_hashes,
+    contents,
     find_images,
     image_batches,
     reject_bad,
@@ -126,6 +127,24 @@ def test_copies_under_two_labels_are_all_left_out(data):
         reason = reasons(listing)[name]
         assert "'cat' and 'dog'" in reason
         assert reason.endswith(str(data / other))
+
+
+def test_contents_are_those_of_all_images(data):
+    """Whatever their labels; a folder may have none."""
+    expected = set(scan(data).sha256s)
+    put(data / "dog/empty.png", b"")
+    (data / "dog/nowhere.png").symlink_to(data / "missing")
+    for name in ("dog/x.png", "cat/z.png"):
+        put(data / name, b"same")
+    put(data / "stray.png", b"stray")
+    more = {hashlib.sha256(content).hexdigest() for content in (b"same", b"stray")}
+    assert contents(data) == expected | more
+    table = put(data.parent / "table.csv", b"path,label\ndata/stray.png,a\ndata/stray.png,b\n")
+    assert contents(table) == {hashlib.sha256(b"stray").hexdigest()}
+    (data.parent / "nothing").mkdir()
+    assert contents(data.parent / "nothing") == frozenset()
+    with pytest.raises(UsageError):
+        contents(data / "missing")
 
 
 def test_a_class_whose_images_all_conflict_is_still_named(data):

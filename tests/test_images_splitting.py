@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlcli.errors import UsageError
-from tlcli.images import folds, holdout
+from tlcli.images import folds, holdout, set_apart
 
 
 def sha(name):
@@ -110,3 +110,41 @@ def test_copies_share_a_fold():
 def test_no_fold_is_refused():
     with pytest.raises(UsageError, match="k=0"):
         folds([], [], 0)
+
+
+@given(IMAGES, st.floats(0, 0.5), st.randoms())
+def test_set_apart_does_not_depend_on_order_and_keeps_half(images, share, random):
+    order = list(range(len(images)))
+    random.shuffle(order)
+    apart = set_apart(*columns(images), share)
+    np.testing.assert_array_equal(
+        set_apart(*columns([images[i] for i in order]), share), apart[order]
+    )
+    for label in "abcd":
+        members = [i for i, image in enumerate(images) if image[1] == label]
+        assert apart[members].sum() * 2 <= len(members)
+        assert share == 0 or apart[members].sum() >= min(5, len(members) // 2)
+
+
+@given(IMAGES, st.floats(0, 0.5))
+def test_set_apart_takes_the_smallest_hashes(images, share):
+    apart = set_apart(*columns(images), share)
+    for label in "abcd":
+        members = [(image[0], out) for image, out in zip(images, apart, strict=True)
+                   if image[1] == label]  # fmt: skip
+        assert [out for _, out in sorted(members)] == sorted((out for _, out in members))[::-1]
+
+
+@pytest.mark.parametrize(("images", "share", "expected"), [
+    (100, 0.07, 7), (100, 0.071, 8), (30, 0.2, 6), (12, 0.2, 5), (9, 0.2, 4), (1, 0.5, 0),
+    (100, 0, 0),
+])  # fmt: skip
+def test_how_many_are_set_apart(images, share, expected):
+    names = [sha(number) for number in range(images)]
+    assert set_apart(names, ["a"] * images, share).sum() == expected
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.51, float("nan")])
+def test_set_apart_refuses_other_shares(share):
+    with pytest.raises(UsageError):
+        set_apart([], [], share)

@@ -265,6 +265,23 @@ class SheetConfig:
 
 
 @dataclass(frozen=True)
+class DivideConfig:
+    """What of DATA is learned, and what is kept for tests."""
+
+    data: str
+    run: Path | None = None
+    """What it has learned is not new."""
+    test: str | None = None
+    """What it holds is not learned."""
+    hold_out: float = 0.2
+    """Share of each class's new images that is set apart for tests, 0 to 0.5."""
+    out: Path | None = None
+    """A new folder for tables."""
+    move_into: Path | None = None
+    """A folder that gets the images that are not to be learned."""
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Measure a round, and every earlier one, on labelled images."""
 

@@ -1,13 +1,14 @@
-"""data: check."""
+"""data: check, divide."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Group, Heading, heading
-from tlcli.cli.options import data_argument, json_option, option
-from tlcli.config import SheetConfig
+from tlcli.cli.options import Share, config_of, data_argument, json_option, option
+from tlcli.config import DivideConfig, SheetConfig
 
 
 @click.group(cls=Group)
@@ -54,3 +55,58 @@ def check_data(
     with console.progress_bar(verbosity < 0) as progress:
         report = images.check(data, progress=lambda done, total: progress("images", done, total))
     console.result(report.to_json(), lambda _: reports.data_text(report), as_json)
+
+
+@data.command("divide")
+@data_argument
+@heading(Heading.IMAGES)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="What this run has learned is not new.",
+)
+@click.option(
+    "--test", metavar="DATA", help="Test images: what they are is not to be learned, in any copy."
+)
+@option(
+    DivideConfig,
+    "--hold-out",
+    type=Share(most=0.5),
+    metavar="SHARE",
+    help="Of each class's new images, set apart for tests: 20% or 0.2, at least five images, at "
+    "most half; 0 for none.",
+)
+@heading(Heading.OUTPUT)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the tables learn.csv and held-out.csv into a new folder.",
+)
+@click.option(
+    "--move-into",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Move what is not to be learned, with all copies, into DIR/held-out and DIR/tested; "
+    "when it was interrupted, the same command goes on.",
+)
+@json_option
+@click.pass_obj
+def divide_data(verbosity: int, /, as_json: bool, **values: Any) -> None:
+    """Say what of DATA is to be learned, and what is kept for tests.
+
+    Their content decides: images that RUN has learned or --test holds are not new, and of the new
+    ones some are held out. Nothing is written without --out, nothing is moved without --move-into.
+
+    \b
+    Examples:
+      tlcli data divide photos --out parts
+      tlcli data divide new-photos --run run --test test-photos --move-into aside
+    """
+    from tlcli import reports
+    from tlcli.commands.data_divide import divide
+
+    with console.progress_bar(verbosity < 0) as progress:
+        division = divide(config_of(DivideConfig, values), progress)
+    console.result(division.to_json(), reports.division_text, as_json)

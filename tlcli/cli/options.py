@@ -27,17 +27,21 @@ class Share(click.ParamType[float]):
 
     name = "share"
 
+    def __init__(self, most: float = 1.0) -> None:
+        self._most = most
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """A number from 0 to 1."""
+        """A number from 0 to the largest share."""
         text = str(value).strip()
         try:
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
             share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"{value!r} is not a share from 0 to 1, or 0% to 100%", param, ctx)
+        if not 0 <= share <= self._most:
+            limits = f"from 0 to {self._most:g}, or 0% to {self._most:.0%}"
+            self.fail(f"{value!r} is not a share {limits}", param, ctx)
         return share
 
 

@@ -2,7 +2,7 @@
 
 scanning   DATA → Listing: find, name, hash; nothing is decoded
 decoding   one file → (size, size, 3) RGB, or BadImage with the reason
-splitting  content hashes → held-out share, folds
+splitting  content hashes → held-out share, test images, folds
 checking   DATA → DataReport: what is wrong with a data folder
 hashing    files → content hashes; a file that has not changed is read once, ever
 reading    regular files only, hashed in blocks, mapped over by threads
@@ -17,12 +17,13 @@ from tlcli.images.scanning import (
     LabelledImage,
     Listing,
     Skipped,
+    contents,
     find_images,
     image_batches,
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout
+from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
 
 __all__ = [
     "FORMATS",
@@ -36,6 +37,7 @@ __all__ = [
     "Skipped",
     "check",
     "content_hashes",
+    "contents",
     "decode",
     "decode_many",
     "digest_of",
@@ -46,5 +48,6 @@ __all__ = [
     "map_ahead",
     "reject_bad",
     "scan",
+    "set_apart",
     "thumbnail",
 ]

@@ -16,6 +16,7 @@ __all__ = [
     "LabelledImage",
     "Listing",
     "Skipped",
+    "contents",
     "find_images",
     "image_batches",
     "reject_bad",
@@ -128,6 +129,27 @@ def scan(
             sorted({entry.label for entry in found.entries}.union(found.empty_classes))
         ),
     )
+
+
+def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]:
+    """Return the content hashes of all images that can be read in a folder or table.
+
+    More than `scan` lists: also images that have several labels, or lie in no class folder. There
+    may be none in a folder. Empty files are left out.
+
+    Args:
+        data: as for `scan`.
+        stdin: as for `scan`.
+
+    Raises:
+        UsageError: `data` does not exist.
+        DataError: it may not be read, or is malformed.
+    """
+    if Path(data).is_dir():
+        paths = list(find_images([data]))
+    else:
+        paths = [entry.path for entry in find_entries(data, stdin).entries]
+    return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
 
 
 def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -> None:

@@ -1,6 +1,7 @@
 """Which images are held out: decided by content, so a split is stable as images arrive."""
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,6 +12,9 @@ from tlcli.errors import UsageError
 
 HELD_OUT = 0.2
 """Share of the images that what gradients train is tested on."""
+
+FEWEST_SET_APART = 5
+"""Test images of a class say little when they are fewer."""
 
 
 def holdout(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDArray[np.bool_]:
@@ -41,6 +45,44 @@ def holdout(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDAr
             largest = max(sha256s[i] for i in members)
             held[[i for i in members if sha256s[i] == largest]] = False
     return held
+
+
+def set_apart(sha256s: Sequence[str], labels: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Return True where an image is set apart for tests, never to be learned.
+
+    Of each class those with the smallest hashes: `share` of its images rounded up, at least five,
+    at most half. `holdout` does not promise as many in a small class; it takes the same ones first,
+    so that few of the images that are left here are left to it.
+
+    Args:
+        sha256s: n different hashes.
+        labels: n class names.
+        share: from 0, which sets none apart, to 0.5.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        UsageError: `share` lies outside 0 to 0.5.
+    """
+    if not 0 <= share <= 0.5:
+        raise UsageError(
+            f"Expected a share to hold out from 0 to 0.5. Received: hold_out={share:g}. "
+            "Use 0.2, say."
+        )
+    apart = np.zeros(len(sha256s), dtype=np.bool_)
+    for members in _by_class(sha256s, labels):
+        ranked = sorted(members, key=lambda i: sha256s[i])
+        apart[ranked[: _count_apart(len(members), share)]] = True
+    return apart
+
+
+def _count_apart(images: int, share: float) -> int:
+    """How many of a class's images are set apart."""
+    if share == 0:
+        return 0
+    wanted = math.ceil(round(share * images, 9))  # 0.07 × 100 is a little more than 7
+    return min(max(wanted, FEWEST_SET_APART), images // 2)
 
 
 def folds(sha256s: Sequence[str], labels: Sequence[str], k: int) -> NDArray[np.int64]:

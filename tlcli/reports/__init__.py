@@ -18,7 +18,7 @@ from tlcli.reports.cache import cache_text, cleared_text
 from tlcli.reports.comparison.page import write_comparison
 from tlcli.reports.comparison.text import comparison_text
 from tlcli.reports.curves import curves
-from tlcli.reports.data import data_text
+from tlcli.reports.data import data_text, division_text
 from tlcli.reports.demo import demo_text
 from tlcli.reports.doctor import diagnosis_text
 from tlcli.reports.evaluation.junit import write_junit
@@ -54,6 +54,7 @@ __all__ = [
     "demo_text",
     "details_text",
     "diagnosis_text",
+    "division_text",
     "evaluation_text",
     "export_text",
     "json_line",

@@ -1,7 +1,8 @@
-"""What is in a data folder, as text."""
+"""What is in a data folder, and how it is divided, as text."""
 
 from tlcli.images import DataReport
-from tlcli.reports.tables import table
+from tlcli.reports.backbones import Json
+from tlcli.reports.tables import counted, table
 
 
 def data_text(report: DataReport) -> str:
@@ -16,3 +17,23 @@ def data_text(report: DataReport) -> str:
     lines.append("formats " + ", ".join(f"{name} {n}" for name, n in report.formats.items()))
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
     return "\n".join(lines) + "\n\n" + table(("class", "images"), list(report.classes.items()))
+
+
+def division_text(content: Json) -> str:
+    """Which way the images of DATA go, and what is left out."""
+    lines = [
+        f"{content['data']}: {counted(content['learn'], 'image', 'images')} to learn, "
+        f"{content['held_out']} held out, {content['learned_before']} learned before, "
+        f"{content['tested']} in --test already",
+    ]
+    if content["duplicates"]:
+        lines.append(counted(content["duplicates"], "further copy", "further copies"))
+    if content["tables"]:
+        lines.append(f"written: {', '.join(content['tables'])}")
+    if content["moved"] is not None:
+        lines.append(f"{counted(content['moved'], 'file', 'files')} moved")
+    lines += [f"left out: {skip['path']}: {skip['reason']}" for skip in content["skipped"]]
+    rows = [(name, part["learn"], part["held_out"]) for name, part in content["classes"].items()]
+    if rows:
+        lines += ["", table(("class", "to learn", "held out"), rows)]
+    return "\n".join(lines)

@@ -1,0 +1,272 @@
+"""data divide: what of DATA is to be learned, and what is kept for tests."""
+
+import csv
+import io
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tlcli import files, images, memory, runs
+from tlcli.config import DivideConfig, Progress, no_progress
+from tlcli.errors import DataError, StorageError, UsageError
+from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.rounds.intake import scan, unlearned
+
+LEARN, HELD_OUT = "learn.csv", "held-out.csv"
+"""The tables in --out."""
+
+HELD_OUT_FOLDER, TESTED_FOLDER = "held-out", "tested"
+"""The folders in --move-into."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which way the images of DATA go; each content counts once, all its copies go with it."""
+
+    data: str
+    learn: tuple[LabelledImage, ...]
+    held_out: tuple[LabelledImage, ...]
+    learned_before: int
+    tested: int
+    """Images that --test holds."""
+    duplicates: int
+    skipped: tuple[Skipped, ...]
+    tables: tuple[str, ...] = ()
+    """That were written."""
+    moved: int | None = None
+    """Files, copies too; None where none were to be."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `data divide --json` prints."""
+        return {
+            "data": self.data,
+            "learn": len(self.learn),
+            "held_out": len(self.held_out),
+            "learned_before": self.learned_before,
+            "tested": self.tested,
+            "duplicates": self.duplicates,
+            "skipped": [skip.to_json() for skip in self.skipped],
+            "classes": self._classes(),
+            "tables": list(self.tables),
+            "moved": self.moved,
+        }
+
+    def _classes(self) -> dict[str, dict[str, int]]:
+        """How many images of each class go which way."""
+        learn, held_out = (
+            Counter(image.label for image in part) for part in (self.learn, self.held_out)
+        )
+        return {
+            label: {"learn": learn[label], "held_out": held_out[label]}
+            for label in sorted(learn | held_out)
+        }
+
+
+def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
+    """Say which images of DATA are new, set some of them apart for tests, and write or move them.
+
+    Moving is done again where it was interrupted: what lies in --move-into counts as held out, so
+    that the same images are chosen.
+
+    Raises:
+        TlcliError: see errors.py; no table was written, and no image is in two places.
+    """
+    _require_one_way(config)
+    _require_apart(config)
+    tested = frozenset[str]() if config.test is None else images.contents(config.test)
+    earlier = _moved_earlier(config)
+    listing = _listing(config, progress)
+    untested = tuple(image for image in listing.images if image.sha256 not in tested)
+    ledger = {} if config.run is None else learned_by(config.run)
+    fresh, refused = unlearned(replace(listing, images=untested), ledger)
+    held_out = _chosen((*fresh, *earlier), config.hold_out).union(i.sha256 for i in earlier)
+    division = Division(
+        data=config.data,
+        learn=tuple(image for image in fresh if image.sha256 not in held_out),
+        held_out=tuple(image for image in fresh if image.sha256 in held_out),
+        learned_before=len(untested) - len(fresh) - len(refused),
+        tested=len(listing.images) - len(untested),
+        duplicates=listing.duplicates,
+        skipped=(*listing.skipped, *refused),
+    )
+    if config.out is not None:
+        return replace(division, tables=_write_tables(config.out, division))
+    if config.move_into is not None:
+        return replace(division, moved=_move_all(config.data, config.move_into, held_out, tested))
+    return division
+
+
+def learned_by(run: Path) -> Mapping[str, str]:
+    """The class of every image that a run has learned, by content hash."""
+    return memory.load(runs.open_run(run).round()).ledger
+
+
+def _require_one_way(config: DivideConfig) -> None:
+    """Refuse what cannot be done together, and places that are taken, before any work."""
+    if config.data == config.test == "-":
+        raise UsageError(
+            "Expected standard input for DATA or --test. Received: for both. Write a table."
+        )
+    if config.out is not None and config.move_into is not None:
+        raise UsageError(
+            "Expected --out or --move-into. Received: both. Choose whether tables are written or "
+            "images moved."
+        )
+    if config.move_into is not None and not Path(config.data).is_dir():
+        raise UsageError(
+            f"Expected a folder of class folders with --move-into. Received: data={config.data!r}. "
+            "Use --out, which writes tables."
+        )
+    if config.out is not None:
+        files.require_folder(config.out, "--out")
+        if os.path.lexists(config.out):
+            raise UsageError(
+                f"Expected a new folder for --out. Received: {config.out} exists. "
+                "Choose another, or remove it."
+            )
+
+
+def _require_apart(config: DivideConfig) -> None:
+    """Refuse folders within one another: their images would be taken for each other's."""
+    data = Path(config.data).resolve()
+    others = [Path(config.test)] if config.test and Path(config.test).is_dir() else []
+    if config.move_into is not None:
+        others += [config.move_into / name for name in (HELD_OUT_FOLDER, TESTED_FOLDER)]
+    for other in (path.resolve() for path in others):
+        if data.is_dir() and (other.is_relative_to(data) or data.is_relative_to(other)):
+            raise UsageError(
+                f"Expected DATA apart from {other}. Received: data={config.data!r}. "
+                "Choose folders that do not lie in one another."
+            )
+
+
+def _moved_earlier(config: DivideConfig) -> tuple[LabelledImage, ...]:
+    """What an earlier call, which was interrupted, has held out."""
+    if config.move_into is None:
+        return ()
+    return _listing_of(config.move_into / HELD_OUT_FOLDER).images
+
+
+def _listing(config: DivideConfig, progress: Progress) -> Listing:
+    """What DATA holds; nothing, where an earlier call has moved it all."""
+    if config.move_into is not None and any(
+        (config.move_into / name).is_dir() for name in (HELD_OUT_FOLDER, TESTED_FOLDER)
+    ):
+        return _listing_of(Path(config.data))
+    return scan(config.data, progress)
+
+
+def _listing_of(folder: Path) -> Listing:
+    """What a folder holds that may be empty, or missing."""
+    if folder.is_dir() and any(images.find_images([folder])):
+        return images.scan(folder)
+    return Listing(())
+
+
+def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
+    """The contents that are held out."""
+    labels = {image.sha256: image.label for image in new}
+    apart = images.set_apart(list(labels), list(labels.values()), share)
+    return frozenset(key for key, is_apart in zip(labels, apart, strict=True) if is_apart)
+
+
+# --- tables
+
+
+def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
+    """Make the folder of tables by one rename; their paths."""
+    tables = {LEARN: _table(division.learn), HELD_OUT: _table(division.held_out)}
+    with files.saving(out), tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as staged:
+        draft = Path(staged) / out.name
+        draft.mkdir()
+        for name, content in tables.items():
+            (draft / name).write_bytes(content)
+        files.replace_folder(draft, out)
+    return tuple(str(out / name) for name in tables)
+
+
+def _table(part: Iterable[LabelledImage]) -> bytes:
+    """The columns path,label with absolute paths.
+
+    Raises:
+        DataError: a path is no UTF-8, which a table is.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label"))
+    for image in part:
+        path = str(image.path.absolute())
+        if not _is_text(path):
+            raise DataError(
+                f"Expected file names in UTF-8 for a table. Received: {path!r}. "
+                "Rename the file, or use --move-into."
+            )
+        writer.writerow((path, image.label))
+    return text.getvalue().encode()
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- moves
+
+
+def _move_all(data: str, into: Path, held_out: Collection[str], tested: Collection[str]) -> int:
+    """Move what is not to be learned, each file by a rename; how many files.
+
+    Raises:
+        UsageError, DataError: a file cannot be moved; none was.
+        StorageError: nothing more can be moved; each image is in one place.
+    """
+    moves = list(_moves(Path(data), into, held_out, tested))
+    for source, target in moves:
+        _require_movable(source, target, Path(data))
+    for source, target in moves:
+        _move(source, target)
+    return len(moves)
+
+
+def _moves(
+    data: Path, into: Path, held_out: Collection[str], tested: Collection[str]
+) -> Iterator[tuple[Path, Path]]:
+    """Every file that goes, and where to."""
+    paths = list(images.find_images([data]))
+    for path, key in zip(paths, images.content_hashes(paths), strict=True):
+        if key in held_out:
+            yield path, into / HELD_OUT_FOLDER / path.relative_to(data)
+        elif key in tested:
+            yield path, into / TESTED_FOLDER / path.relative_to(data)
+
+
+def _require_movable(source: Path, target: Path, data: Path) -> None:
+    if source.resolve() != data.resolve() / source.relative_to(data):
+        raise DataError(
+            f"Expected files to move. Received: {source}, which is a link or lies behind one. "
+            "Put the images themselves there, or use --out."
+        )
+    if os.path.lexists(target):
+        raise UsageError(
+            f"Expected a free name in --move-into. Received: {target} exists. "
+            "Choose another --move-into."
+        )
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    except OSError as error:
+        raise StorageError(
+            f"Expected to be able to move {source} to {target}. Received: "
+            f"{error.strerror or error}. Choose a --move-into on the same file system that you may "
+            "write to, or repair that; the same command goes on."
+        ) from error
