@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from tlcli.cli import app
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import tiny
 from tests.conftest import CommandLine
+from tests.support import tiny
 from tlcli import arithmetic, backbones, cache, memory, runs
 from tlcli.backbones import StoredBackbone
 

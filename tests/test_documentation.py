@@ -11,8 +11,8 @@ from typing import Any
 import click
 import pytest
 
-from tests import tiny
 from tests.conftest import CommandLine
+from tests.support import tiny
 from tlcli import backbones, engines, formats, heads, memory, strategies, training
 from tlcli.cli.app import cli
 from tlcli.training.augmentation import VIEWS
@@ -165,7 +165,7 @@ def workplace(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
-    function = f'tlcli() {{ PYTHONPATH={HERE} {sys.executable} -m tests.tiny "$@"; }}'
+    function = f'tlcli() {{ PYTHONPATH={HERE} {sys.executable} -m tests.support.tiny "$@"; }}'
     done = subprocess.run(
         ["bash", "-c", f"{function}\n{blocks('ci.md', 'bash')[number]}"],
         env={**os.environ, "WORK": str(workplace / "work")},

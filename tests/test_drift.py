@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.blobs import BITS, blobs, examples_of, moments_of
+from tests.support.blobs import BITS, blobs, examples_of, moments_of
 from tlcli import drift, moments
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests.support import tiny
 from tlcli import backbones, engines
 from tlcli.backbones import openvino_ir
 from tlcli.errors import EngineUnavailable, RunError, UsageError
@@ -161,7 +161,7 @@ def test_openvino_reports_to_nobody(stored):
 def test_openvino_leaves_nothing_in_the_home_folder(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from tests import tiny; from tlcli import backbones\n"
+        "from tests.support import tiny; from tlcli import backbones\n"
         "model = tiny.build('MobileNet', 32, None)\n"
         "stored = backbones.store(model, 'MobileNet', 'none', Path(sys.argv[1]) / 'backbone')\n"
         "assert stored.openvino_deviation is not None"

@@ -1,0 +1,414 @@
+"""Segments come and go under several processes; no vector is lost, and none fills the memory."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tracemalloc
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tlcli import cache, evaluation, features, files, images, moments, strategies
+from tlcli.config import no_progress
+from tlcli.errors import UsageError
+from tlcli.features import Space, segments, store
+from tlcli.features.store import Index, Store
+from tlcli.heads import Evidence, Recipe
+from tlcli.images import LabelledImage
+
+WIDTH = 4
+SPACE = Space("f" * 64, image_size=8, width=WIDTH, backbone="Fake", arithmetic="keras 0")
+FULL = 10
+
+
+@pytest.fixture(autouse=True)
+def small(tmp_path, monkeypatch):
+    """A cache whose full segments hold ten vectors, and which merges at more than four."""
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(store, "SEGMENT_BYTES", FULL * 4 * WIDTH)
+    monkeypatch.setattr(store, "MOST_SMALL", 4)
+    # HDF5's own bytes are more than ten vectors: a segment is small by its vectors alone here.
+    monkeypatch.setattr(
+        store,
+        "_is_small",
+        lambda entry: features.images_in(entry.bytes, WIDTH) < FULL / 2,
+    )
+
+
+def key(number):
+    return sha256(str(number).encode()).hexdigest()
+
+
+def vector(number):
+    return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / 8
+
+
+def kept(numbers, space=SPACE):
+    """Keep the vectors of images, and give them back in their order."""
+    index = Index([key(number) for number in numbers], space.width)
+    Store(space).store(index, ((key(number), vector(number)) for number in numbers))
+    return index
+
+
+def loaded(numbers, space=SPACE):
+    index = Index([key(number) for number in numbers], space.width)
+    Store(space).load(index)
+    return index
+
+
+def assert_whole(index, numbers):
+    assert index.known.all()
+    expected = [vector(number) for number in numbers]
+    np.testing.assert_array_equal(index.vectors()[:], np.reshape(expected, (-1, WIDTH)))
+
+
+def segment_paths():
+    return sorted(Store(SPACE).folder.glob("*.h5"))
+
+
+def sizes():
+    return sorted(features.images_in(path.stat().st_size, WIDTH) for path in segment_paths())
+
+
+def write(numbers):
+    """One segment, as another process would write it."""
+    rows = np.array([vector(number) for number in numbers])
+    content = segments.pack(segments.keys_of([key(number) for number in numbers]), rows)
+    folder = Store(SPACE).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.written(folder / segments.name_of(content)) as stream:
+        stream.write(content)
+
+
+@pytest.mark.parametrize("width", [1, 3, 256, 1280])
+@pytest.mark.parametrize("count", [1, 2, 33, 500])
+def test_the_number_of_vectors_follows_from_a_segment_s_size(width, count):
+    hashes = [key(number) for number in range(count)]
+    content = segments.pack(segments.keys_of(hashes), np.zeros((count, width), np.float32))
+    assert features.images_in(len(content), width) == count
+
+
+def test_keys_that_end_in_zeros_are_kept_apart(tmp_path):
+    hashes = ["ab" * 31 + "00", "ab" * 30 + "0000", "00" * 32, "00" * 31 + "ab", "ab" * 32]
+    rows = np.arange(5 * WIDTH, dtype=np.float32).reshape(5, WIDTH)
+    content = segments.pack(segments.keys_of(hashes), rows)
+    path = tmp_path / segments.name_of(content)
+    path.write_bytes(content)
+    segment = segments.opened(path, WIDTH)
+    for order in (hashes, hashes[::-1], hashes[2:4]):
+        index = Index(order, WIDTH)
+        assert index.add(segment.keys, segment.rows)
+        expected = [rows[hashes.index(name)] for name in order]
+        np.testing.assert_array_equal(index.vectors()[:], expected)
+
+
+def test_too_many_small_segments_are_merged_into_full_ones():
+    for number in range(0, 12, 3):
+        kept(range(number, number + 3))
+    assert sizes() == [3, 3, 3, 3]
+    index = kept(range(12, 15))
+    assert sizes() == [5, 10]
+    assert_whole(index, range(12, 15))
+    assert_whole(loaded(range(15)), range(15))
+
+
+def test_merging_keeps_each_vector_once_and_does_not_depend_on_who_does_it(tmp_path, monkeypatch):
+    pieces = [range(3), range(1, 4), range(2, 5), range(4, 6), range(6, 9)]
+    names = []
+    for order in (pieces, pieces[::-1]):
+        monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / f"cache {len(names)}"))
+        for piece in order:
+            write(piece)
+        kept([1])
+        assert sum(sizes()) == 9
+        names.append([path.name for path in segment_paths()])
+    assert names[0] == names[1]
+
+
+def test_a_merge_whose_result_is_one_of_its_sources_keeps_it():
+    ordered = sorted(range(4), key=key)
+    for numbers in (ordered, ordered[:1], ordered[1:2], ordered[2:3], ordered[3:]):
+        write(numbers)
+    kept([ordered[0]])
+    assert sizes() == [4]
+    assert_whole(loaded(range(4)), range(4))
+
+
+def test_a_long_extraction_holds_few_files_open(monkeypatch):
+    monkeypatch.setattr(store, "SEGMENT_SECONDS", 0.0)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    keeper, index = Store(SPACE), Index([key(number) for number in range(60)], WIDTH)
+    keeper.store(index, ((key(number), vector(number)) for number in range(60)))
+    most = 60 / (FULL / 2) + store.MOST_SMALL
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= most
+    assert_whole(index, range(60))
+    assert len(segment_paths()) <= most
+
+
+def test_a_segment_is_opened_once(monkeypatch):
+    """Also when it is deleted meanwhile."""
+    kept(range(5))
+    keeper = Store(SPACE)
+    for _ in range(2):
+        index = Index([key(number) for number in range(5)], WIDTH)
+        keeper.load(index)
+        assert_whole(index, range(5))
+        monkeypatch.setattr(segments, "opened", pytest.fail)
+        for path in segment_paths():
+            path.unlink()
+
+
+def test_a_merge_that_cannot_be_written_loses_nothing(caplog, monkeypatch):
+    for number in range(5):
+        write([number])
+    real = files.written
+    calls = []
+
+    def full(path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path)
+
+    monkeypatch.setattr(files, "written", full)
+    found = kept([5])
+    assert_whole(found, [5])
+    assert_whole(loaded(range(6)), range(6))
+    assert sizes() == [1] * 6
+    assert len(caplog.messages) == 1
+
+
+def test_a_reader_finds_what_was_merged_behind_its_back(caplog, monkeypatch):
+    """It has listed the small segments, and they are gone when it comes to open them."""
+    for number in range(0, 12, 3):
+        write(range(number, number + 3))
+    real = segments.opened
+    merged = []
+
+    def opened(path, width):
+        if not merged:
+            merged.append(path)
+            kept(range(12, 15))
+            assert not path.exists()
+        return real(path, width)
+
+    monkeypatch.setattr(segments, "opened", opened)
+    assert_whole(loaded(range(12)), range(12))
+    assert merged
+    assert not caplog.messages
+
+
+def test_readers_and_writers_at_once_lose_nothing(caplog):
+    """Threads stand for processes: a store shares nothing but the folder."""
+    numbers = range(300)
+    kept(numbers[:3])
+    failures = []
+
+    def writer(start):
+        for number in range(start, 300, 3):
+            write([number])
+            kept([number])
+
+    def reader():
+        for _ in range(30):
+            try:
+                assert_whole(loaded(numbers[:3]), numbers[:3])
+            except AssertionError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=writer, args=(start,)) for start in range(3)]
+    threads += [threading.Thread(target=reader) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert_whole(loaded(numbers), numbers)
+    assert not caplog.messages
+
+
+def test_vectors_outlive_their_segments():
+    index = kept(range(25))
+    fresh = loaded(range(25))
+    for path in segment_paths():
+        path.unlink()
+    assert_whole(index, range(25))
+    assert_whole(fresh, range(25))
+
+
+def test_a_killed_writer_s_files_are_swept_and_a_running_one_s_are_not():
+    kept([1])
+    folder = segment_paths()[0].parent
+    left = [folder / f".{'a' * 64}.h5.{number}" for number in (1, 2)]
+    for path, age in zip(left, (4000, 3000), strict=True):
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    kept([2])
+    assert [path.exists() for path in left] == [False, True]
+
+
+def test_the_folder_says_what_it_is_for():
+    kept([1])
+    description = segment_paths()[0].parent / features.DESCRIPTION
+    content = json.loads(description.read_text())
+    assert content == {
+        "fingerprint": "f" * 64,
+        "image_size": 8,
+        "width": WIDTH,
+        "backbone": "Fake",
+        "arithmetic": "keras 0",
+        "decoder": store.DECODER,
+    }
+    before = description.stat()
+    kept([2])
+    assert description.stat() == before
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"\xff"), None])
+def test_the_description_never_matters(damage, caplog):
+    kept([1])
+    description = segment_paths()[0].parent / features.DESCRIPTION
+    if damage:
+        damage(description)
+    else:
+        description.unlink()
+        description.mkdir()
+    assert_whole(loaded([1]), [1])
+    kept([2])
+    assert_whole(loaded([1, 2]), [1, 2])
+    assert not caplog.messages
+
+
+def test_the_name_of_the_backbone_is_no_part_of_the_key():
+    kept([1])
+    renamed = Space("f" * 64, image_size=8, width=WIDTH, backbone="Other", arithmetic="keras 0")
+    assert_whole(loaded([1], renamed), [1])
+
+
+def test_use_is_remembered_for_the_segments_that_were_useful():
+    kept([1])
+    kept([2])
+    for path in segment_paths():
+        os.utime(path, (1000, 1000))
+    loaded([1])
+    assert sorted(path.stat().st_mtime > 1000 for path in segment_paths()) == [False, True]
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """Images that need no file: image `number` decodes to its number."""
+
+    def make(count):
+        return [
+            LabelledImage(Path(str(number)), f"class {number % 5}", key(number))
+            for number in range(count)
+        ]
+
+    def decode_many(wanted, size):
+        for image in wanted:
+            yield np.full((1, 1, 3), int(image.path.name) % 251, np.uint8)
+
+    monkeypatch.setattr(images, "decode_many", decode_many)
+    return make
+
+
+class Wide:
+    """An engine whose vectors are 256 wide."""
+
+    def __init__(self):
+        self.images = 0
+
+    def features(self, pixels):
+        for image in pixels:
+            self.images += 1
+            yield np.full(256, image[0, 0, 0], np.float32) + np.float32(self.images % 7)
+
+
+WIDE = Space("e" * 64, image_size=8, width=256, backbone="Fake", arithmetic="keras 0")
+
+
+def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch):
+    monkeypatch.setenv("TLCLI_CACHE_LIMIT", "0")
+    wanted = listed(25)
+    found = features.extract(wanted, Store(WIDE), Wide, no_progress)
+    assert cache.segments(cache.spaces()[0]) == []
+    monkeypatch.setenv("TLCLI_CACHE_LIMIT", "1GB")
+    again = features.extract(wanted, Store(WIDE), Wide, no_progress)
+    assert again.from_cache == 0
+    np.testing.assert_array_equal(found.vectors[:], again.vectors[:])
+
+
+def test_a_limit_that_is_nonsense_is_refused_before_the_work(listed, monkeypatch):
+    monkeypatch.setenv("TLCLI_CACHE_LIMIT", "much")
+    with pytest.raises(UsageError, match="much"):
+        features.extract(listed(2), Store(WIDE), pytest.fail, no_progress)
+
+
+def peak_bytes(wanted):
+    """Most memory that features, moments and validation take at once, and the features' size."""
+    tracemalloc.start()
+    found = features.extract(wanted, Store(WIDE), Wide, no_progress)
+    total = moments.of(found.vectors, found.labels, WIDE.fingerprint, 8)
+    classes = tuple(sorted(set(found.labels)))
+    fit = strategies.first(Recipe())
+    examples = found.examples
+    evidence = Evidence(total, examples, examples.take([]))
+    assert len(evaluation.cross_validate(fit, evidence, classes, False).true) == len(wanted)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak, found.vectors.size * 4
+
+
+def test_memory_does_not_grow_with_the_vectors(listed, monkeypatch):
+    monkeypatch.setattr(store, "SEGMENT_BYTES", 2**19)
+    monkeypatch.setattr(moments, "_BLOCK_ROWS", 256)
+    few, many = listed(3000), listed(15_000)
+    first, first_bytes = peak_bytes(few)
+    second, second_bytes = peak_bytes(many)
+    growth = second_bytes - first_bytes
+    assert growth > 12e6
+    assert second - first < 0.4 * growth
+
+
+# Extracts, and says on standard output when ten more images have been answered.
+EXTRACTOR = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from tests.features import test_store as here
+    from tlcli import features, images
+    from tlcli.config import no_progress
+    from tlcli.features import store
+
+    class Slow(here.Wide):
+        def features(self, pixels):
+            for number, vector in enumerate(super().features(pixels)):
+                if number == 35:
+                    print("35", flush=True)
+                    sys.stdin.read()
+                yield vector
+
+    store.SEGMENT_BYTES = 10 * 4 * 256
+    images.decode_many = lambda wanted, size: (np.zeros((1, 1, 3), np.uint8) for _ in wanted)
+    wanted = [here.LabelledImage(Path(str(n)), "a", here.key(n)) for n in range(50)]
+    features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
+"""
+
+
+def test_what_was_committed_before_a_kill_is_not_computed_again(listed):
+    command = [sys.executable, "-c", textwrap.dedent(EXTRACTOR)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout.readline() == b"35\n"
+        process.kill()
+    engine = Wide()
+    found = features.extract(listed(50), Store(WIDE), lambda: engine, no_progress)
+    assert (found.from_cache, engine.images) == (30, 20)
+    assert found.vectors.shape == (50, 256)

@@ -1,0 +1,148 @@
+"""An evaluation for the terminal, a pull request and a CI server."""
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.support import evaluations
+from tests.support.evaluations import NASTY, evaluation
+from tests.support.pages import Page
+from tlcli import reports
+from tlcli.reports.evaluation.junit import junit
+from tlcli.reports.evaluation.markdown import code, evaluation_markdown
+from tlcli.reports.html import clean
+
+Json = dict[str, Any]
+
+NAMES = (NASTY, "a|b", "a\\|b", "a\\", "`", "``a`", "*x*", "a  b", "", "<!--", "&lt;", "|", "$`x`$")
+
+
+def rendered(text: str) -> Page:
+    """The page that a Markdown renderer with tables makes of it."""
+    return Page(MarkdownIt("commonmark").enable("table").render(text))
+
+
+def outside_code(text: str) -> str:
+    """The HTML without what stands in code style, where GitHub looks for no mentions."""
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    return re.sub("<code>.*?</code>", "", html, flags=re.S)
+
+
+def test_markdown_says_what_the_page_says() -> None:
+    gates = [evaluations.gate(True), evaluations.gate(False, "min-class-accuracy", "leaf")]
+    content = evaluations.every_round(evaluation(51, gates=gates, against=evaluations.AGAINST))
+    text = evaluation_markdown(content)
+    page = rendered(text)
+    assert page.tags.count("table") == 7 and "details" in page.tags
+    assert text.index("❌ failed: min-class-accuracy") < text.index("✅ passed: fail-under")
+    assert "| log loss | 0.1542 | 0.1388 to 0.1696 |" in text
+    worst = text.split("### Classes recognized worst\n\n")[1].split("\n\n")[0].splitlines()
+    assert len(worst) == 2 + 10
+    shares = [float(line.split("|")[4].strip(" %")) for line in worst[2:]]
+    assert shares == sorted(shares)
+    assert "difference +2.0 points (+0.5 to +3.5)" in page.words
+    assert "| `data_sha256` | `fedcba9876543210` |" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_shows_a_name_as_it_is(name: str) -> None:
+    shown = " ".join(clean(name).split())
+    page = rendered(f"| a | b |\n| --- | --- |\n| {code(name)} | end |\n")
+    assert page.words.split() == ["a", "b", *shown.split(), "end"]
+    assert set(page.tags) == {"table", "thead", "tr", "th", "tbody", "td", "code"}
+
+
+def test_markdown_obeys_no_name() -> None:
+    content = evaluations.renamed(evaluation(3), "class_001", NASTY)
+    content |= {
+        "run": NASTY,
+        "gates": [evaluations.gate(False, "min-class-accuracy", NASTY)],
+        "against": evaluations.AGAINST | {"run": NASTY},
+    }
+    content["card"] |= {"data": NASTY, "config": {NASTY: [NASTY]}}
+    text = evaluation_markdown(content)
+    page = rendered(text)
+    expected = rendered(evaluation_markdown(evaluation(3, against=evaluations.AGAINST)))
+    assert set(page.tags) == set(expected.tags) | {"ul", "li"}
+    assert " ".join(clean(NASTY).split()) in page.words
+    assert "@you" not in outside_code(text), "a mention"
+
+
+def test_markdown_of_one_class_without_mistakes() -> None:
+    text = evaluation_markdown(evaluation(1, rounds=1, old_accuracy=None))
+    assert "No image is mistaken." in text and "| old classes | unknown |" in text
+    assert "✅" not in text and "❌" not in text
+
+
+def test_markdown_is_written(tmp_path: Path) -> None:
+    reports.write_evaluation(evaluation(), tmp_path / "report.md")
+    assert (tmp_path / "report.md").read_text("utf-8") == evaluation_markdown(evaluation())
+
+
+def suite(content: Json) -> ElementTree.Element:
+    """The one suite, of which the counts agree with its cases."""
+    root = ElementTree.fromstring(junit(content))
+    assert root.tag == "testsuites"
+    (found,) = root
+    assert found.tag == "testsuite"
+    assert [child.tag for child in found][:1] == ["properties"] and found[-1].tag == "system-out"
+    cases = found.findall("testcase")
+    assert found.get("tests") == str(len(cases))
+    assert found.get("failures") == str(len(found.findall("testcase/failure")))
+    assert found.get("errors") == found.get("skipped") == "0"
+    assert all(case.get("name") and case.get("classname") for case in cases)
+    return found
+
+
+def test_junit_has_a_case_for_every_gate(tmp_path: Path) -> None:
+    gates = [evaluations.gate(True), evaluations.gate(False, "min-class-accuracy", "leaf")]
+    gates.append(evaluations.gate(False, "max-regression") | {"value": None})
+    content = evaluation(gates=gates, old_accuracy=None)
+    found = suite(content)
+    assert [case.get("name") for case in found.findall("testcase")] == [
+        *("fail-under", "min-class-accuracy", "max-regression")
+    ]
+    messages = [failure.get("message", "") for failure in found.iter("failure")]
+    assert "(leaf) 95.8 %, at least 90 %" in messages[0] and "unknown, at most 90 %" in messages[1]
+    figures = {entry.get("name"): entry.get("value") for entry in found.iter("property")}
+    assert float(figures["log_loss"] or 0) == 0.1542
+    assert float(figures["log_loss_low"] or 0) == content["intervals"]["log_loss"][0]
+    assert "old_accuracy" not in figures
+    reports.write_junit(content, tmp_path / "junit.xml")
+    assert (tmp_path / "junit.xml").read_bytes() == junit(content)
+
+
+def test_junit_without_gates() -> None:
+    found = suite(evaluation())
+    (case,) = found.findall("testcase")
+    assert case.get("name") == "evaluation" and len(case) == 0
+    assert "mean class accuracy" in (found.findtext("system-out") or "")
+
+
+def test_junit_always_parses() -> None:
+    content = evaluation(run=NASTY, gates=[evaluations.gate(False, "min-class-accuracy", NASTY)])
+    content["card"] |= {"data": NASTY}
+    found = suite(content)
+    assert clean(NASTY) in (found.get("name") or "")
+    (failure,) = found.iter("failure")
+    assert f"({clean(NASTY)})" in (failure.get("message") or "")
+
+
+def test_text_for_the_terminal() -> None:
+    gates = [evaluations.gate(True), evaluations.gate(False, "min-class-accuracy", "leaf")]
+    content = evaluations.every_round(evaluation(3, gates=gates, against=evaluations.AGAINST))
+    content["skipped"] = [{"path": "a", "reason": "b"}]
+    text = reports.evaluation_text(content)
+    assert text.startswith("Failed: min-class-accuracy: lowest accuracy of a class (leaf) 95.8 %")
+    assert "fail-under" not in text
+    assert "  log loss                      0.1542  (0.1388 to 0.1696)" in text
+    assert "  forgetting                    0.0 %\n" in text, "no interval, and not −0.0"
+    assert "0.1234" in text.split("log loss")[2]
+    assert "difference +2.0 points (+0.5 to +3.5), McNemar's test p = 0.016." in text
+    assert "1 images were left out" in text
+    plain = reports.evaluation_text(evaluation(3))
+    assert "log loss" not in plain.split("since round")[1] and "Against" not in plain
