@@ -15,7 +15,8 @@ import pytest
 
 from tlcli import runs
 from tlcli.errors import RunError, RunLocked, StorageError, UsageError
-from tlcli.runs import Manifest, RegisteredClass, creating, extending, open_run
+from tlcli.manifest import FORMAT, Manifest, RegisteredClass
+from tlcli.runs import creating, extending, open_run
 
 BACKBONE = "f" * 64
 
@@ -152,7 +153,7 @@ def test_a_missing_manifest_is_refused(run):
 
 def test_a_round_of_a_newer_program_is_refused_and_left_alone(run):
     path = run / "rounds" / "0001" / "round.json"
-    path.write_text(json.dumps({"format": runs.FORMAT + 1, "unheard": "of"}))
+    path.write_text(json.dumps({"format": FORMAT + 1, "unheard": "of"}))
     before = content(run)
     for use in (open_run, lambda path: extending(path, 0).__enter__()):
         with pytest.raises(RunError, match="Upgrade tlcli"):

@@ -12,72 +12,30 @@ hash of each is written last, and the folder is renamed into place. A kill at an
 the old round or the new one; what was being built is swept away by the next writer.
 """
 
-import hashlib
-import json
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import filelock
 
 from tlcli import files
 from tlcli.errors import RunError, RunLocked, UsageError
-
-FORMAT = 1
-MANIFEST = "round.json"
+from tlcli.manifest import Manifest, read_manifest, round_name, write_manifest
 
 _ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
+
+
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
 _BUILDING = ".building-"
+
+
 _TRAINING = "training"
-
-
-@dataclass(frozen=True)
-class RegisteredClass:
-    """A class of the registry, which is append-only."""
-
-    name: str
-    introduced_in_round: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The content of `round.json`."""
-
-    round: int
-    parent: int | None
-    command: str
-    strategy: str | None
-    head: str
-    head_options: dict[str, str]
-    backbone: str
-    backbone_fingerprint: str
-    projection: dict[str, int] | None
-    """Width and seed of the random projection of the features, where there is one."""
-    classes: tuple[RegisteredClass, ...]
-    memory: str
-    memory_sha256: str | None
-    """Digest of the moments; None where none are kept."""
-    arithmetic: tuple[str, ...]
-    """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`."""
-    exact: bool
-    config: dict[str, Any]
-    versions: dict[str, str]
-    created: str
-    """UTC, ISO 8601."""
-    files: dict[str, str] = field(default_factory=dict)
-    """Name of each file of the round → its SHA-256."""
-    format: int = FORMAT
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes in registry order."""
-        return tuple(entry.name for entry in self.classes)
 
 
 @dataclass(frozen=True)
@@ -148,8 +106,8 @@ class Run:
                 f"Expected a round of {self.path}: {numbers[0]} to {numbers[-1]}. "
                 f"Received: round={chosen}."
             )
-        folder = _rounds_folder(self.path) / _round_name(chosen)
-        return Round(folder, _read_manifest(folder / MANIFEST))
+        folder = _rounds_folder(self.path) / round_name(chosen)
+        return Round(folder, read_manifest(folder))
 
     def rounds(self) -> list[Round]:
         """Every committed round, oldest first."""
@@ -207,10 +165,6 @@ def _backbones_folder(path: Path) -> Path:
     return path / "backbones"
 
 
-def _round_name(number: int) -> str:
-    return f"{number:04d}"
-
-
 def _committed(path: Path) -> list[int]:
     folder = _rounds_folder(path)
     if not folder.is_dir():
@@ -218,37 +172,6 @@ def _committed(path: Path) -> list[int]:
     return sorted(
         int(entry.name) for entry in folder.iterdir() if _ROUND_NAME.fullmatch(entry.name)
     )
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        _refuse_newer(path, content)
-        if content.pop("sha256") != _digest(content):
-            raise ValueError("its checksum does not match")
-        if _round_name(content["round"]) != path.parent.name:
-            raise ValueError(f"it is of round {content['round']}")
-        classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
-        kinds = tuple(content.pop("arithmetic"))
-        return Manifest(classes=classes, arithmetic=kinds, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
-            f"Run `tlcli rounds verify {path.parent.parent.parent}` to see what else is."
-        ) from error
-
-
-def _refuse_newer(path: Path, content: dict[str, Any]) -> None:
-    if content["format"] > FORMAT:
-        raise RunError(
-            f"Expected round format {FORMAT} or older. Received: {path} has format "
-            f"{content['format']}. Upgrade tlcli; the run was left untouched."
-        )
-
-
-def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -288,7 +211,7 @@ class Writer:
         """
         with files.saving(self.run.path), self.staging() as staged:
             for number in numbers:
-                name = _round_name(number)
+                name = round_name(number)
                 (_rounds_folder(self.run.path) / name).rename(staged / name)
             files.sync(_rounds_folder(self.run.path))
         _sweep(self.run.path)
@@ -304,9 +227,8 @@ class Writer:
         """
         hashes = {path.name: files.sha256(path) for path in sorted(staged.iterdir())}
         complete = replace(manifest, files=hashes)
-        content = json.loads(json.dumps(asdict(complete)))
-        files.write_json(staged / MANIFEST, {**content, "sha256": _digest(content)})
-        target = _rounds_folder(self.run.path) / _round_name(manifest.round)
+        write_manifest(complete, staged)
+        target = _rounds_folder(self.run.path) / round_name(manifest.round)
         _move_in(staged, target)
         return Round(target, complete)
 

@@ -44,10 +44,10 @@ from tlcli.evaluation import Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
+from tlcli.manifest import RegisteredClass
 from tlcli.rounds.intake import registered, scan
 from tlcli.rounds.selection import best_head, candidates
 from tlcli.rounds.solution import Solution
-from tlcli.runs import RegisteredClass
 
 FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
 STRATEGIES = ("freeze-old", "lwf", "replay", "naive")

@@ -9,7 +9,7 @@ from tlcli.commands.compare.spread import MethodFigures, Spread
 from tlcli.commands.compare.trials import Result
 from tlcli.evaluation import RoundHead
 from tlcli.heads import LinearHead
-from tlcli.runs import RegisteredClass
+from tlcli.manifest import RegisteredClass
 
 TRUE = "aabbccdd"
 """The classes of eight test images; a and b come in round 1, c in round 2, d in round 3."""

@@ -13,7 +13,7 @@ from tlcli.evaluation import Limits, RoundHead
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.images import Skipped, folds, holdout
-from tlcli.runs import RegisteredClass
+from tlcli.manifest import RegisteredClass
 
 BITS = 12
 

@@ -28,8 +28,9 @@ from tests.memory.test_memory import (
 from tlcli import files, memory, runs
 from tlcli.errors import RunError, StorageError
 from tlcli.features import Vectors
+from tlcli.manifest import Manifest
 from tlcli.memory import parts
-from tlcli.runs import Manifest, Round
+from tlcli.runs import Round
 
 MANIFEST = Manifest(
     round=1,

@@ -10,6 +10,7 @@ from tlcli.evaluation import Validation, ValidationScheme
 from tlcli.features import Features
 from tlcli.heads import Recipe
 from tlcli.images import LabelledImage, Listing
+from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import (
@@ -28,7 +29,7 @@ from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
-from tlcli.runs import RegisteredClass, Writer
+from tlcli.runs import Writer
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)
@@ -239,9 +240,23 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
 
 
 def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
+    """How the head is solved by the strategy that was asked for, or the best that is possible."""
     parent, given = state.parent, state.given
     recipe = _recipe(config, parent, head)
-    available = Available(
+    strategy = strategies.choose(config.learning.strategy, _available(recipe, state))
+    strategies.require_options(strategy, config.learning)
+    per_class = exemplars_per_class(config.keeping, parent.memory)
+    classes = tuple(entry.name for entry in given.registry)
+    told = StrategyInput(recipe, classes, config.learning, per_class)
+    plan = _Plan(state, strategy, STRATEGIES[strategy], told)
+    _require_room_for(config, plan)
+    return plan
+
+
+def _available(recipe: Recipe, state: _State) -> Available:
+    """What the run can offer to a strategy."""
+    parent, given = state.parent, state.given
+    return Available(
         recipe,
         grows=len(given.registry) > len(parent.round.classes),
         learns=bool(given.found.images),
@@ -249,32 +264,29 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
         old_images=state.recalled.extent,
         begun=bool(parent.round.classes),
     )
-    strategy = strategies.choose(config.learning.strategy, available)
-    strategies.require_options(strategy, config.learning)
-    row = STRATEGIES[strategy]
+
+
+def _require_room_for(config: ExtendConfig, plan: _Plan) -> None:
+    """Refuse what the strategy cannot take in or be tested on; say which option it passes over."""
+    strategy, row = plan.strategy_name, plan.strategy
     if not row.exact and config.solver.head is not None:
         log.warning(
             "--head %s is for the next %s round: %s fits the columns by gradients",
-            recipe.head,
+            plan.told.recipe.head,
             " or ".join(EXACT),
             strategy,
         )
-    if given.collected.ledger and not row.from_moments:
+    if plan.state.given.collected.ledger and not row.from_moments:
         raise UsageError(
             f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
             "needs the images. Give them as DATA, or use a run with moments and a head solved from "
             "them, like --head lda."
         )
-    per_class = exemplars_per_class(config.keeping, parent.memory)
-    classes = tuple(entry.name for entry in given.registry)
-    how = StrategyInput(recipe, classes, config.learning, per_class)
-    plan = _Plan(state, strategy, row, how)
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
             "Expected images of the old classes with --max-regression. Received: a run that "
             "cannot test them. Add --test DATA, or use a run with --memory features."
         )
-    return plan
 
 
 def _choose(config: ExtendConfig, state: _State, phases: Phases) -> tuple[_Plan, Choice]:

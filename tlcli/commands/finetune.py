@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,11 +50,11 @@ from tlcli.rounds.training import (
     require_options,
     same_images,
     summary_of,
-    training_setup,
 )
 from tlcli.runs import Writer
-from tlcli.training import Teacher, TrainingHistory
+from tlcli.training import Teacher, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split, split_images
+from tlcli.training.tensorboard import watch_with
 
 log = logging.getLogger(__name__)
 
@@ -74,51 +75,27 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.engine)
-        listing = _scan(config, parent, progress)
-        with phases.phase("features"):
-            at_hand = _at_hand(config, parent, listing, progress)
+        at_hand = _take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         require_test(config.test, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
-        with phases.phase("training"):
-            tuned = _train(config, parent, at_hand, writer, progress)
+        tuned = _train(config, parent, at_hand, writer, phases)
         after = _store(tuned.model, parent.extractor, config.engine, writer, phases)
-        with phases.phase("features"):
-            moved = compensate(parent, after, at_hand.examples, tuned.split.pixels, progress)
-        with phases.phase("head"):
-            registry = parent.round.manifest.classes
-            fit = _fit(parent, after, moved, tuned.head)
-            solution = Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
+        moved, solution = _rebuild(parent, after, at_hand, tuned, phases)
         with phases.phase("validation"):
             held_out = solution.held_out(evaluation.hold_out, old_too=False)
             if tuned.comparable and _is_worse(held_out, tuned.history):
                 checkpoints_of(writer, {}).discard()
                 return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-            learned, number = parent.memory.ledger, writer.next_number
-            how = Examination(held_out, config.test, learned, number)
+            how = Examination(held_out, config.test, parent.memory.ledger, writer.next_number)
             examined = solution.examined(how, progress)
         with phases.phase("memory"):
             remembered = moved.memory(parent.memory, after, tuned.split.pixels)
-        draft = Draft(
-            command="finetune",
-            strategy=None,
-            examined=examined,
-            memory=remembered,
-            anew=parent.recipe.from_moments,
-            config=config,
-            intake=at_hand.intake,
-            training=summary_of(tuned.history, tuned.split.digest, moved.drift),
-        )
+        anew, taken = parent.recipe.from_moments, at_hand.intake
+        told = summary_of(tuned.history, tuned.split.digest, moved.drift)
+        draft = Draft("finetune", None, examined, remembered, anew, config, taken, training=told)
         return publish(writer, draft, phases)
-
-
-def _scan(config: FinetuneConfig, parent: Parent, progress: Progress) -> Listing:
-    listing = scan(config.data, progress)
-    require_known_classes(
-        listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
-    )
-    return listing
 
 
 def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> bool:
@@ -174,10 +151,19 @@ class _AtHand:
         return images.holdout(self.examples.hashes, self.examples.labels, images.HELD_OUT)
 
 
+def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
+    """DATA, learned images among --old-data, and the exemplars of the run."""
+    listing = scan(config.data, phases.progress)
+    require_known_classes(
+        listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
+    )
+    with phases.phase("features"):
+        return _at_hand(config, parent, listing, phases.progress)
+
+
 def _at_hand(
     config: FinetuneConfig, parent: Parent, listing: Listing, progress: Progress
 ) -> _AtHand:
-    """DATA, learned images among --old-data, and the exemplars of the run."""
     ledger, extractor = parent.memory.ledger, parent.extractor
     _, refused = unlearned(listing, ledger)
     relabelled = {entry.path for entry in refused}
@@ -232,36 +218,68 @@ class _Tuned:
 
 
 def _train(
-    config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, progress: Progress
+    config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, phases: Phases
 ) -> _Tuned:
     """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
+    with phases.phase("training"):
+        model = backbones.load_model(parent.extractor.stored)
+        solved = _solved(parent, at_hand)
+        start = _with_temperature(solved or parent.head, at_hand)
+        split = _split(parent, at_hand, start.classes, phases.progress)
+        setting = _setup(config, parent, writer, model, split, phases.progress)
+        _name_single(at_hand)
+        before = backbones.statistics(model)
+        teacher = _teacher(config, parent, start, at_hand)
+        head, history = training.fit(setting, start, split.learned, split.held_out, teacher)
+        if backbones.statistics(model) != before and not config.train_batch_norm:
+            raise AssertionError("BatchNormalization moved")
+        return _Tuned(model, head, history, split, solved is not None)
+
+
+def _split(parent: Parent, at_hand: _AtHand, classes: Sequence[str], progress: Progress) -> Split:
+    examples, size = at_hand.examples, parent.extractor.stored.image_size
+    return split_images(examples.hashes, examples.labels, classes, at_hand.load, size, progress)
+
+
+def _setup(
+    config: FinetuneConfig,
+    parent: Parent,
+    writer: Writer,
+    model: Any,
+    split: Split,
+    progress: Progress,
+) -> TrainingSetup:
     stored = parent.extractor.stored
-    model = backbones.load_model(stored)
-    layers = training.blocks_to_train(model, stored.name, config.unfreeze)
-    solved = _solved(parent, at_hand)
-    start = _with_temperature(solved or parent.head, at_hand)
-    split = split_images(
-        at_hand.examples.hashes,
-        at_hand.examples.labels,
-        start.classes,
-        at_hand.load,
-        stored.image_size,
-        progress,
-    )
-    identity = identity_of(config, split, start.classes) | {
+    identity = identity_of(config.training, config.engine, split, parent.round.classes) | {
+        "unfreeze": config.unfreeze,
+        "train-batch-norm": config.train_batch_norm,
+        "distillation-weight": config.distillation_weight,
         training.ROUND: parent.round.number,
         "backbone": stored.fingerprint,
     }
-    setting = training_setup(
-        config, model, layers, config.train_batch_norm, checkpoints_of(writer, identity), progress
+    return TrainingSetup(
+        model,
+        training.blocks_to_train(model, stored.name, config.unfreeze),
+        config.train_batch_norm,
+        config.training,
+        checkpoints_of(writer, identity),
+        config.watching.resume,
+        watch_with(config.watching.tensorboard),
+        progress,
     )
-    _name_single(at_hand)
-    before = backbones.statistics(model)
-    teacher = _teacher(config, parent, start, at_hand)
-    head, history = training.fit(setting, start, split.learned, split.held_out, teacher)
-    if backbones.statistics(model) != before and not config.train_batch_norm:
-        raise AssertionError("BatchNormalization moved")
-    return _Tuned(model, head, history, split, solved is not None)
+
+
+def _rebuild(
+    parent: Parent, after: Extractor, at_hand: _AtHand, tuned: _Tuned, phases: Phases
+) -> tuple[Compensated, Solution]:
+    """What depended on the old features: the memory's images, and the head."""
+    with phases.phase("features"):
+        pixels = tuned.split.pixels
+        moved = compensate(parent, after, at_hand.examples, pixels, phases.progress)
+    with phases.phase("head"):
+        fit = _fit(parent, after, moved, tuned.head)
+        registry = parent.round.manifest.classes
+        return moved, Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
 
 
 def _name_single(at_hand: _AtHand) -> None:

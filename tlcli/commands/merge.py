@@ -5,6 +5,7 @@ from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Recipe
+from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.parent import Parent, require_projection
@@ -12,7 +13,7 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
 from tlcli.rounds.result import Phases, RoundResult
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
-from tlcli.runs import RegisteredClass, Writer
+from tlcli.runs import Writer
 
 
 def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:

@@ -56,7 +56,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     objective = require_objective(config)
     _require_head(config, objective)
     engines.require_known(config.engine)
-    begins = beginning(config)
+    begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
     require_options(config.training, config.watching)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:

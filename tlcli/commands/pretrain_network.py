@@ -13,10 +13,11 @@ from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first
 from tlcli.rounds.backbone import Beginning, size_of
 from tlcli.rounds.intake import named, require_test
-from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of, training_setup
+from tlcli.rounds.training import Summary, checkpoints_of, identity_of, summary_of
 from tlcli.runs import Writer
 from tlcli.training import Objective, TrainingSetup
 from tlcli.training.split import Split, split_images
+from tlcli.training.tensorboard import watch_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +80,23 @@ def _setting(
     labels = [image.label for image in usable]
     split = split_images(list(sources), labels, classes, load, size, progress)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
-    config = replace(config, training=options)
-    identity = identity_of(config, split, classes) | {
+    identity = identity_of(options, config.engine, split, classes) | {
         "objective": config.objective,
         "backbone": backbone,
         "start": backbones.fingerprint(model, backbone),
     }
     layers = training.blocks_to_train(model, backbone, training.ALL)
-    kept = checkpoints_of(writer, identity)
-    return training_setup(config, model, layers, True, kept, progress), split
+    setting = TrainingSetup(
+        model,
+        layers,
+        True,
+        options,
+        checkpoints_of(writer, identity),
+        config.watching.resume,
+        watch_with(config.watching.tensorboard),
+        progress,
+    )
+    return setting, split
 
 
 def _require_all_classes(

@@ -11,6 +11,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import LabelledImage
+from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
 from tlcli.rounds.parent import Parent
@@ -18,7 +19,7 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
-from tlcli.runs import RegisteredClass, Round
+from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from typing import Any
 from tlcli import backbones, files, runs
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError, UsageError
+from tlcli.manifest import Manifest
 from tlcli.memory import bytes_by_part
 from tlcli.rounds.publication import REPORT, commit, versions
 from tlcli.rounds.result import report_of
-from tlcli.runs import Manifest, Round, Run, Writer
+from tlcli.runs import Round, Run, Writer
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from tlcli.evaluation.outcomes import Figures, Mask, Outcomes, figures
 from tlcli.evaluation.paired import Comparison
 from tlcli.heads import ECE_BINS, LinearHead, reliability
 from tlcli.images import Skipped
+from tlcli.manifest import RegisteredClass
 from tlcli.moments import Rows
-from tlcli.runs import RegisteredClass
 
 Names = NDArray[np.object_]
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from tlcli import backbones, runs
 from tlcli.backbones import Imagenet, Random, StoredBackbone, WeightsFile
-from tlcli.config import PretrainConfig
 from tlcli.errors import UsageError, require_choice
 
 
@@ -84,27 +83,35 @@ class Beginning:
         )
 
 
-def beginning(config: PretrainConfig) -> Beginning:
-    """The backbone that `pretrain` is asked for, before any image is read.
+def beginning(
+    weights: str, backbone: str | None, image_size: int | None, precision: str | None
+) -> Beginning:
+    """The backbone that is asked for, before any image is read.
+
+    Args:
+        weights: `imagenet`, `none`, a file, or the folder of a run.
+        backbone: a row of `BACKBONES`; None for that of the run, or the default.
+        image_size: side of its images; None for that of the run, or its own.
+        precision: of its features; None for that of the run, or the default.
 
     Raises:
         UsageError: there is no such backbone or precision, or the weights cannot be of it.
         RunError: the weights are those of a folder that is no run.
     """
-    if config.backbone:
-        backbones.architecture(config.backbone)
-    if config.precision is not None:
-        require_choice("a precision", config.precision, backbones.PRECISIONS)
-    source = opened(config.weights)
+    if backbone:
+        backbones.architecture(backbone)
+    if precision is not None:
+        require_choice("a precision", precision, backbones.PRECISIONS)
+    source = opened(weights)
     if isinstance(source, OfRun):
-        source.require("backbone", config.backbone, source.stored.name)
-        source.require("image-size", config.image_size, source.stored.image_size)
-        source.require("precision", config.precision, source.stored.precision)
+        source.require("backbone", backbone, source.stored.name)
+        source.require("image-size", image_size, source.stored.image_size)
+        source.require("precision", precision, source.stored.precision)
         return Beginning.of_run(source)
     return Beginning(
-        config.backbone or backbones.DEFAULT_BACKBONE,
-        config.image_size,
-        config.precision or backbones.DEFAULT_PRECISION,
+        backbone or backbones.DEFAULT_BACKBONE,
+        image_size,
+        precision or backbones.DEFAULT_PRECISION,
         source,
     )
 

@@ -8,7 +8,8 @@ from tlcli.config import Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing, Skipped
-from tlcli.runs import RegisteredClass, Round
+from tlcli.manifest import RegisteredClass
+from tlcli.runs import Round
 
 
 @dataclass(frozen=True)

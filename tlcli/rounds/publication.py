@@ -12,13 +12,14 @@ from typing import Any
 from tlcli import backbones, files, heads, memory, reports
 from tlcli.extractor import Extractor
 from tlcli.heads import LinearHead
+from tlcli.manifest import Manifest
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.recall import listed
 from tlcli.rounds.result import Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
-from tlcli.runs import Manifest, Round, Writer
+from tlcli.runs import Round, Writer
 from tlcli.training import METRICS
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from typing import Any
 
 from tlcli.config import Progress
 from tlcli.evaluation import Validation
+from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.solution import Calibration
-from tlcli.runs import Manifest, Round
+from tlcli.runs import Round
 
 
 @dataclass(frozen=True)

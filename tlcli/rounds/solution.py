@@ -11,9 +11,9 @@ from tlcli.evaluation import HeldOutPredictions, Validation, ValidationScheme
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
+from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import require_known_classes, scan
-from tlcli.runs import RegisteredClass
 
 log = logging.getLogger(__name__)
 

@@ -7,34 +7,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tlcli import backbones, training
-from tlcli.config import FinetuneConfig, PretrainConfig, Progress, TrainingOptions, WatchOptions
+from tlcli.config import TrainingOptions, WatchOptions
 from tlcli.drift import Drift
 from tlcli.errors import StorageError, UsageError
 from tlcli.runs import Round, Writer
-from tlcli.training import Checkpoints, TrainingHistory, TrainingSetup
+from tlcli.training import Checkpoints, TrainingHistory
 from tlcli.training.split import Split
-from tlcli.training.tensorboard import watch_with
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow")
 
 
 def identity_of(
-    config: FinetuneConfig | PretrainConfig, split: Split, classes: Sequence[str]
+    options: TrainingOptions, engine: str, split: Split, classes: Sequence[str]
 ) -> dict[str, Any]:
     """What decides the result of a training, as JSON values; `epochs` may be raised later."""
-    options = asdict(config.training)
-    del options["epochs"]
-    unfreeze = {}
-    if isinstance(config, FinetuneConfig):
-        unfreeze = {
-            "unfreeze": config.unfreeze,
-            "train-batch-norm": config.train_batch_norm,
-            "distillation-weight": config.distillation_weight,
-        }
+    deciding = asdict(options)
+    del deciding["epochs"]
     return {
-        **{name.replace("_", "-"): value for name, value in options.items()},
-        **unfreeze,
-        "engine": config.engine,
+        **{name.replace("_", "-"): value for name, value in deciding.items()},
+        "engine": engine,
         "classes": list(classes),
         "images": f"{len(split.learned.source)}+{len(split.held_out.source)}, "
         f"sha256 {split.digest[:16]}",
@@ -45,27 +36,6 @@ def identity_of(
 def checkpoints_of(writer: Writer, identity: Mapping[str, Any]) -> Checkpoints:
     """Where the training state of a run is kept."""
     return Checkpoints(writer.run.training_folder, identity)
-
-
-def training_setup(
-    config: FinetuneConfig | PretrainConfig,
-    model: Any,
-    layers: Sequence[Sequence[str]],
-    statistics: bool,
-    kept: Checkpoints,
-    progress: Progress,
-) -> TrainingSetup:
-    """What `training.fit` is told."""
-    return TrainingSetup(
-        model,
-        layers,
-        statistics,
-        config.training,
-        kept,
-        config.watching.resume,
-        watch_with(config.watching.tensorboard),
-        progress,
-    )
 
 
 def require_options(options: TrainingOptions, watching: WatchOptions) -> None:

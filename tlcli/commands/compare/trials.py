@@ -14,8 +14,8 @@ from tlcli.evaluation import Report, RoundHead
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
+from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments, Rows
-from tlcli.runs import RegisteredClass
 from tlcli.strategies import OldImages, StrategyInput
 
 Solved = Callable[[], None]
