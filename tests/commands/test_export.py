@@ -131,7 +131,7 @@ def in_its_own_process(name: str, path: Path, pixels: Any) -> tuple[Any, list[st
     """The answer of the runtime alone, which says nothing of tlcli."""
     given, answer = path.parent / "images.npy", path.parent / "answer.json"
     np.save(given, pixels)
-    script = HERE / "tests" / "runtimes.py"
+    script = HERE / "tests" / "support" / "runtimes.py"
     subprocess.run([sys.executable, script, name, path, given, answer], check=True, cwd="/")
     content = json.loads(answer.read_text("utf-8"))
     return np.array(content["probabilities"], np.float32), content["classes"]
