@@ -11,12 +11,12 @@ from tlcli.cli.options import (
     NamedByFlag,
     Share,
     config_of,
-    data_argument,
     engine_option,
     json_option,
     max_bad_option,
     option,
     run_argument,
+    test_argument,
 )
 from tlcli.config import EvaluateConfig
 from tlcli.errors import GateFailed
@@ -24,7 +24,7 @@ from tlcli.errors import GateFailed
 
 @click.command(cls=Command)
 @run_argument
-@data_argument
+@test_argument
 @heading(Heading.ROUNDS)
 @click.option(
     "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."

@@ -3,6 +3,8 @@
 scanning   DATA → Listing: find, name, hash; nothing is decoded
 decoding   one file → (size, size, 3) RGB, or BadImage with the reason
 splitting  content hashes → held-out share, test images, folds
+layouts    datasets that come divided into train, valid and test
+walking    what lies in folders, sorted, links that lead back up left out
 checking   DATA → DataReport: what is wrong with a data folder
 hashing    files → content hashes; a file that has not changed is read once, ever
 reading    regular files only, hashed in blocks, mapped over by threads
