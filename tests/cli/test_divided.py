@@ -32,7 +32,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate run DS --round 1", "evaluate run TEST --round 1"),
         ("compare DS --folds 2", "compare TRAIN --folds 2"),
         ("moments run DS --out m.h5", "moments run TRAIN --out m.h5"),
-        ("evaluate run DS --against DS", "evaluate run TEST --against DS"),
         ("finetune run DS --epochs 1", "finetune run TRAIN --epochs 1 --test VALID"),
         ("data check DS", "data check TRAIN"),
         ("data divide DS", "data divide TRAIN --test TEST"),

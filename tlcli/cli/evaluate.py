@@ -45,6 +45,11 @@ from tlcli.errors import GateFailed
 @click.option(
     "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
 )
+@click.option(
+    "--include-learned",
+    is_flag=True,
+    help="Measure on images that the run has learned, too; they are left out otherwise.",
+)
 @heading(Heading.GATES)
 @option(
     EvaluateConfig,
@@ -90,7 +95,8 @@ def evaluate(
 ) -> None:
     """Measure a run on labelled images that it has not learned.
 
-    Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
+    Images that it has learned are recognised by their content, left out and counted. Gives
+    accuracy over all with 95 % confidence intervals, per class, for old and new classes and
     after every round, forgetting and calibration.
 
     \b
