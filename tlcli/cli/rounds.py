@@ -1,10 +1,9 @@
-"""rounds: list, show, verify, rollback, prune."""
+"""The command line of `tlcli rounds`: list, show, verify, rollback, prune."""
 
 from typing import Any
 
 import click
 
-from tlcli import runs
 from tlcli.cli import console
 from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.options import NamedByFlag, config_of, json_option, option, run_argument, wait_option
@@ -28,7 +27,7 @@ def list_rounds(run: Any, as_json: bool) -> None:
       tlcli rounds list run
       tlcli rounds list run --json
     """
-    from tlcli import reports
+    from tlcli import reports, runs
     from tlcli.commands.rounds import round_summary
 
     rows = [round_summary(entry) for entry in runs.open_run(run).rounds()]
@@ -55,7 +54,7 @@ def show_round(run: Any, number: int | None, as_json: bool) -> None:
       tlcli rounds show run
       tlcli rounds show run --round 1 --json
     """
-    from tlcli import reports
+    from tlcli import reports, runs
     from tlcli.commands.rounds import round_details
 
     chosen = runs.open_run(run).round(number)

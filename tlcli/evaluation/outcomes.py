@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.heads import LinearHead, reliability
+from tlcli.heads import Classifier, reliability
 from tlcli.moments import Rows
 
 TOP = 5
@@ -41,7 +41,7 @@ class Outcomes:
     """(n,) whether the true class is among the five most probable."""
 
     @staticmethod
-    def of(head: LinearHead, vectors: Rows, labels: Sequence[str]) -> "Outcomes":
+    def of(head: Classifier, vectors: Rows, labels: Sequence[str]) -> "Outcomes":
         """Ask a head about images; those of classes that it does not know are left out.
 
         Args:
@@ -75,7 +75,7 @@ class Outcomes:
         return np.isin(self.true, [self.classes.index(name) for name in names])
 
 
-def _answers(head: LinearHead, vectors: NDArray[np.float32], true: Columns) -> Outcomes:
+def _answers(head: Classifier, vectors: NDArray[np.float32], true: Columns) -> Outcomes:
     known = true != _UNKNOWN
     logits, true = head.logits(vectors)[known], true[known]
     probabilities = head.softmax(logits)

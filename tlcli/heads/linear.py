@@ -7,6 +7,7 @@ A head answers softmax((φᵀW + b)/T).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,23 @@ Float64 = NDArray[np.float64]
 
 _BLOCK_ROWS = 512
 """Images whose logits are computed at once."""
+
+
+class Classifier(Protocol):
+    """Whatever answers about feature vectors: a head, or the neighbours of an image."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """C class names, in the order of the columns."""
+        ...
+
+    def logits(self, features: Rows) -> Float32:
+        """(n, C) of features (n, D): the larger, the likelier."""
+        ...
+
+    def softmax(self, logits: Float32) -> Float64:
+        """Class probabilities (n, C) of logits (n, C)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,13 @@ supervised    a learner with labels: cross-entropy, and distillation where a tea
 contrastive   a learner without labels: SimCLR
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
-pictures      the pixels that are read
+losses        what is minimised
+order         in which order an epoch goes through the images
+split         images to learn from, and those that are held out
+image_source  the pixels that are read
 checkpoint    the training state on disk
 blocks        which layers learn
+tensorboard   figures of each epoch for TensorBoard
 """
 
 from tlcli.training.augmentation import PRESETS, SHEETS, augmenter, require_known

@@ -19,20 +19,26 @@ from tlcli.training.checkpoint import Score
 from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import (
     Check,
-    Columns,
     Learner,
     apply_gradients,
     groups_of,
     moving,
     random_states,
 )
+from tlcli.training.losses import nt_xent
+from tlcli.training.order import Columns
 
 TEMPERATURE = 0.2
+
+
 PROJECTION = 128
 """Width of the space in which views are compared."""
 
+
 LEAST_SPREAD = 0.02
 """Of the projected held-out images: 1 where they point everywhere, 0 where all are alike."""
+
+
 GRACE = 2
 """Epochs in which the spread may be smaller: random networks see all images nearly alike."""
 
@@ -78,30 +84,6 @@ def _standardised(values: Any) -> Any:
 
     mean, variance = tf.nn.moments(values, axes=[0])
     return (values - mean) * tf.math.rsqrt(variance + 1e-8)
-
-
-def nt_xent(first: Any, second: Any, temperature: float) -> tuple[Any, Any]:
-    """The loss of two views of n images, and the share of views that find their partner.
-
-    With z the 2n unit vectors and j the partner of i,
-    ℓᵢ = −log( exp(zᵢ·zⱼ/τ) / Σ_{k≠i} exp(zᵢ·zₖ/τ) ), the mean over i (NT-Xent, Chen et al. 2020,
-    equation 1).
-
-    Args:
-        first: (n, P) unit vectors.
-        second: (n, P) unit vectors of the other views, in the same order.
-        temperature: τ.
-    """
-    import tensorflow as tf
-
-    views = tf.concat([first, second], axis=0)
-    count = tf.shape(first)[0]
-    similar = tf.matmul(views, views, transpose_b=True) / temperature
-    similar -= 1e9 * tf.eye(2 * count)
-    partners = tf.concat([tf.range(count, 2 * count), tf.range(count)], axis=0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(partners, similar)
-    found = tf.equal(tf.argmax(similar, axis=1, output_type=tf.int32), partners)
-    return tf.reduce_mean(losses), tf.reduce_mean(tf.cast(found, tf.float32))
 
 
 def learner(

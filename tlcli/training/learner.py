@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.training.checkpoint import Arrays, Score
 from tlcli.training.image_source import Pixels
+from tlcli.training.order import Columns, Order, shuffled
 
-Columns = NDArray[np.int64]
 Check = Callable[[], None]
 """Called between batches, where a measurement may be broken off."""
 
@@ -39,6 +38,8 @@ class Learner:
     """Whether a smaller last batch is left out."""
     keeps_best: bool = True
     """Whether the result is the best epoch, and not the last one."""
+    order: Order = shuffled
+    """In which order it wants the images of an epoch."""
 
     def values(self) -> Arrays:
         """Copies of all that a step changes."""

@@ -20,7 +20,8 @@ from tlcli.signals import Waiting
 from tlcli.training import schedule
 from tlcli.training.checkpoint import Arrays, Checkpoints, Epoch, Score, TrainingHistory
 from tlcli.training.image_source import ImageSource
-from tlcli.training.learner import Columns, Learner
+from tlcli.training.learner import Learner
+from tlcli.training.order import Columns
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +149,10 @@ class _Loop:
                 self._save()
 
     def _order(self) -> NDArray[np.intp]:
-        """The rows of the images in the order of this epoch: a function of (seed, epoch) alone."""
-        seed = [self.job.options.seed, len(self.history.epochs) + 1]
-        order = np.random.default_rng(seed).permutation(len(self.job.source))
-        return order[: self.steps * self.job.batch_size]
+        """The rows of the images in the order of this epoch."""
+        job, epoch = self.job, len(self.history.epochs) + 1
+        order = self.learner.order(job.columns, job.options.seed, epoch)
+        return order[: self.steps * job.batch_size]
 
     @property
     def _so_far(self) -> str:
@@ -239,7 +240,7 @@ def _require_no_fewer(epochs: int, done: int) -> None:
 def _found_rate(learner: Learner, job: Job, waiting: Waiting) -> float:
     """The learning rate that a range test finds; weights and random states are as before."""
     before = learner.values()
-    order = np.random.default_rng([job.options.seed, 0]).permutation(len(job.source))
+    order = learner.order(job.columns, job.options.seed, 0)
     needed = schedule.SEARCH_STEPS * job.batch_size
     rows = np.resize(order, needed)
     batches = job.source.batches(rows, job.batch_size)

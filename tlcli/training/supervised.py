@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.heads import LinearHead
-from tlcli.training import augmentation
+from tlcli.training import augmentation, losses
 from tlcli.training.checkpoint import Score
 from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import (
     Check,
-    Columns,
     Group,
     Learner,
     apply_gradients,
@@ -23,6 +22,7 @@ from tlcli.training.learner import (
     moving,
     random_states,
 )
+from tlcli.training.order import Columns
 
 MEASURED_AT_ONCE = 64
 """Images of a forward pass."""
@@ -50,6 +50,11 @@ class Teacher:
     """λ"""
     temperature: float = 2.0
     """T"""
+
+    def logits(self, images: Any) -> Any:
+        """Its logits (n, C) for images (n, S, S, 3); called while a graph is built."""
+        plain = self.head.calibrated()
+        return self.model(images, training=False) @ plain.weights + plain.bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +188,8 @@ def _step(
             logits = top.logits(tf.cast(model(images, training=True), tf.float32))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
             if teacher is not None:
-                loss += _distillation(teacher, images, logits)
+                said = teacher.logits(images)
+                loss += teacher.weight * losses.distillation(said, logits, teacher.temperature)
         apply_gradients(tape, loss, groups, rate, options.clip_norm)
         right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
@@ -193,15 +199,3 @@ def _step(
         return float(loss), float(hits)
 
     return step
-
-
-def _distillation(teacher: Teacher, images: Any, logits: Any) -> Any:
-    """λT²·KL(softmax(teacher/T) ‖ softmax(logits/T)), the mean over the images."""
-    import tensorflow as tf
-
-    plain, temperature = teacher.head.calibrated(), teacher.temperature
-    said = teacher.model(images, training=False) @ plain.weights + plain.bias
-    wanted = tf.nn.log_softmax(said / temperature)
-    given = tf.nn.log_softmax(logits / temperature)
-    divergence = tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=1)
-    return teacher.weight * temperature**2 * tf.reduce_mean(divergence)
