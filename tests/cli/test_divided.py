@@ -65,6 +65,14 @@ def test_what_is_advised_works(tlcli: CommandLine, place: Path) -> None:
     assert (answer["images"], answer["card"]["classes"]) == (6, 2)
 
 
+def test_a_dataset_in_the_environment_is_typed(
+    tlcli: CommandLine, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLCLI_PRETRAIN_TEST", "my ds")
+    error = tlcli.error(3, "pretrain", "my ds/train", "--out", "new")
+    assert "Type `tlcli pretrain 'my ds/train' --out new --test 'my ds/valid'`" in error
+
+
 def test_without_such_a_part_no_command_is_made_up(tlcli: CommandLine, place: Path) -> None:
     (place / "my ds" / "train").rename(place / "elsewhere")
     error = tlcli.error(3, "pretrain", "my ds", "--out", "new")

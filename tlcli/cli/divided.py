@@ -55,9 +55,12 @@ def command_for(error: DividedData, context: click.Context) -> str | None:
     typed = [word for word in words if word is not None]
     if len(typed) < len(words):
         return None
+    given = {word.partition("=")[0] for word in typed}
     for flag, kind in _taking(context).items():
         part, value = kind.serving(error), context.params.get(flag.lstrip("-"))
-        if kind.aside and part is not None and value is None:
+        # What stands in the environment or a file is typed here, where it names the dataset.
+        missing = flag not in given and (value is None or Path(value) == error.given)
+        if kind.aside and part is not None and missing:
             typed += [flag, str(part)]
     return shlex.join([*context.command_path.split(), *typed])
 
