@@ -72,6 +72,7 @@ class OpenRun:
             UsageError: something is no image, or `top` or `threshold` is out of its range.
             TlcliError: the run cannot be used; see errors.py.
         """
+        backbones.require_own_threads()  # before any lock that was held when the process was forked
         self._predictor.require(top, threshold)
         return [
             answer
@@ -88,6 +89,7 @@ class OpenRun:
         Raises:
             TlcliError: the run or the data cannot be used; see errors.py.
         """
+        backbones.require_own_threads()
         config = EvaluateConfig(self.path, str(data), round=self.round, engine=self._engine)
         return evaluate(config).to_json()
 
@@ -99,6 +101,7 @@ class OpenRun:
         Raises:
             RunError: the backbone's files are damaged.
         """
+        backbones.require_own_threads()
         extractor, head = self._predictor.extractor, self._predictor.head
         extractor.stored.verify()
         keras = backbones.keras_module()
