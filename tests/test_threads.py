@@ -23,13 +23,14 @@ import pytest
 from PIL import Image
 
 import tlcli as library
+from tests.caches import cached
 from tests.test_golden import photographs
-from tlcli import backbones, cache, engines
+from tlcli import engines
 from tlcli.config import no_progress
 from tlcli.engines import Choice
 from tlcli.errors import EngineUnavailable
 from tlcli.extractor import Extractor
-from tlcli.features import segments
+from tlcli.features import Store
 from tlcli.images import LabelledImage
 
 HERE = Path(__file__).parent.parent
@@ -89,27 +90,6 @@ def at_once(work: Callable[[int], Any], count: int = THREADS) -> list[Any]:
         return list(pool.map(begin, range(count)))
 
 
-def cached() -> dict[bytes, bytes]:
-    """The vector that the cache holds under each content hash; the same one in every segment."""
-    found: dict[bytes, bytes] = {}
-    for path in cache.folder().glob("features/*/*.h5"):
-        for key, vector in rows(path):
-            assert found.setdefault(key, vector) == vector
-    return found
-
-
-def rows(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    segment = segments.opened(path, width(path))
-    vectors = np.empty((len(segment.keys), width(path)), np.float32)
-    segment.rows.read(0, vectors)
-    for key, vector in zip(segment.keys, vectors, strict=True):
-        yield bytes(key).ljust(32, b"\0"), vector.tobytes()
-
-
-def width(path: Path) -> int:
-    return int(json.loads((path.parent / "space.json").read_text())["width"])
-
-
 def answers_of(run: Any, given: Sequence[Path]) -> Answers:
     """Asked an image or a few at a time."""
     answers: Answers = {}
@@ -129,7 +109,7 @@ def test_threads_share_a_run(
 ) -> None:
     expected = answers_of(library.open_run(first_run), paths)
     vectors = cached()
-    assert set(vectors) == {hashlib.sha256(path.read_bytes()).digest() for path in paths}
+    assert set(vectors) == {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     for attempt in range(3):
         empty_cache(f"cache of threads {attempt}")
         run = library.open_run(first_run)
@@ -143,22 +123,28 @@ def test_threads_share_a_run(
 
 
 @pytest.mark.usefixtures("tiny_backbone", "empty_cache")
-def test_an_engine_is_opened_once(
-    first_run: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("measured", [False, True])
+def test_an_engine_and_its_cache_are_opened_once(
+    first_run: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch, measured: bool
 ) -> None:
-    opened: list[None] = []
-    real = engines._open_openvino
+    """Whether the arithmetic of the engine has to be measured or is known in the cache folder."""
+    if measured:
+        library.open_run(first_run).predict(paths[-1])
+    made: list[str] = []
 
-    def slowly(stored: backbones.StoredBackbone) -> engines.Engine:
-        opened.append(None)
-        time.sleep(0.1)
-        return real(stored)
+    def slowly(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(*arguments: Any) -> Any:
+            made.append(name)
+            time.sleep(0.1)
+            return make(*arguments)
 
-    monkeypatch.setattr(engines, "_open_openvino", slowly)
+        return begin
+
+    monkeypatch.setattr(engines, "_open_openvino", slowly("engine", engines._open_openvino))
+    monkeypatch.setattr("tlcli.extractor.Store", slowly("store", Store))
     run = library.open_run(first_run)
     at_once(lambda number: run.predict(paths[number]))
-    assert len(opened) == 1
-    assert len(run._predictor.extractor._stores) == 1
+    assert sorted(made) == ["engine", "store"]
 
 
 @pytest.mark.usefixtures("tiny_backbone", "empty_cache")
