@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tlcli as library
-from tests.caches import cached
+from tests.support.caches import cached
 from tlcli.images import FORMATS
 from tlcli.library import OpenRun
 

@@ -23,8 +23,8 @@ import pytest
 from PIL import Image
 
 import tlcli as library
-from tests.caches import cached
-from tests.test_golden import photographs
+from tests.rounds.test_golden import photographs
+from tests.support.caches import cached
 from tlcli import engines
 from tlcli.config import no_progress
 from tlcli.engines import Choice
