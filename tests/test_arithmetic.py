@@ -103,7 +103,8 @@ def test_a_command_on_known_images_opens_no_engine(run: Path, pictures: Path) ->
         "code = app.run(sys.argv[1:])\n"
         "print(sorted({'openvino', 'tensorflow'} & sys.modules.keys()), code)"
     )
-    command = [sys.executable, "-c", script, "evaluate", run, pictures / "first", "-q", "--json"]
+    arguments = ["evaluate", run, pictures / "first", "--include-learned", "-q", "--json"]
+    command = [sys.executable, "-c", script, *arguments]
     for expected in ("0", "[] 0"):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1].endswith(expected)

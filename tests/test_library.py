@@ -15,9 +15,10 @@ from PIL import Image
 
 import tlcli as library
 from tests.conftest import CommandLine
+from tests.support import tiny
 from tlcli import cache, engines, images
 from tlcli import library as module
-from tlcli.errors import RunError, TlcliError, UsageError
+from tlcli.errors import DataError, RunError, TlcliError, UsageError
 from tlcli.library import OpenRun
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -50,13 +51,18 @@ def test_it_answers_as_the_command_line_does(
 
 
 def test_it_measures_as_the_command_line_does(
-    tlcli: CommandLine, run: Path, pictures: Path
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:
     tlcli("extend-classes", run, pictures / "second")
-    data = pictures / "second"
+    data = tiny.draw(tmp_path / "data", ["apple", "sun"], count=3, seed=1)
     assert library.open_run(run).evaluate(data) == tlcli.json("evaluate", run, data)
-    first = library.open_run(str(run), round=1).evaluate(pictures / "first")
-    assert first == tlcli.json("evaluate", run, pictures / "first", "--round", 1)
+    learned = pictures / "first"
+    with pytest.raises(DataError, match="all learned"):
+        library.open_run(run).evaluate(learned)
+    first = library.open_run(str(run), round=1).evaluate(learned, include_learned=True)
+    assert first["learned"]["included"] == first["images"]
+    options = ("--round", 1, "--include-learned")
+    assert first == tlcli.json("evaluate", run, learned, *options)
 
 
 def test_its_keras_model_gives_the_same_probabilities(

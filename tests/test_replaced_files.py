@@ -139,3 +139,22 @@ def test_a_file_that_is_replaced_at_any_step(
         steps.taken = reached
     assert at > 10
     assert outcomes == {(), old.top, new.top}
+
+
+def test_a_file_whose_bytes_are_given_too_is_answered_at_any_step(
+    opened: OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = encoded(1, "PNG"), encoded(2, "PNG")
+    old, new = opened.predict([before, after])
+    steps = Steps(monkeypatch, path := tmp_path / "image")
+    at = 0
+    while steps.taken >= at:
+        at += 1
+        monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / f"cache {at}"))
+        opened._predictor.extractor._stores.clear()
+        path.write_bytes(before)
+        steps.begin(at, lambda: by_rename(path, after))
+        of_path, of_bytes, again = opened.predict([path, before, path])
+        assert of_bytes.top == old.top
+        assert {of_path.top, again.top} <= {old.top, new.top}
+    assert at > 10

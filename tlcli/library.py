@@ -80,17 +80,25 @@ class OpenRun:
             for answer, _ in self._predictor.answers(batch, top, threshold, no_progress)
         ]
 
-    def evaluate(self, data: str | Path) -> dict[str, Any]:
+    def evaluate(self, data: str | Path, include_learned: bool = False) -> dict[str, Any]:
         """Measure the round on labelled images: the object that `tlcli evaluate --json` prints.
 
         Args:
             data: a folder of class folders, or a table with the columns path,label.
+            include_learned: whether images that the run has learned are measured too.
 
         Raises:
-            TlcliError: the run or the data cannot be used; see errors.py.
+            TlcliError: the run or the data cannot be used, or all images were learned; see
+                errors.py.
         """
         backbones.require_own_threads()
-        config = EvaluateConfig(self.path, str(data), round=self.round, engine=self._engine)
+        config = EvaluateConfig(
+            self.path,
+            str(data),
+            round=self.round,
+            include_learned=include_learned,
+            engine=self._engine,
+        )
         return evaluate(config).to_json()
 
     def keras_model(self) -> Any:

@@ -128,8 +128,8 @@ class Predictor:
             if isinstance(key, BadImage):
                 continue
             if isinstance(item, Path):
-                files[key] = LabelledImage(item, "", key)
-            elif isinstance(item, bytes):
+                files.setdefault(key, LabelledImage(item, "", key))
+            elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
                 files[key] = LabelledImage(Path(), "", key, item)
             elif isinstance(item, np.ndarray):
                 pixels[key] = item
@@ -177,7 +177,8 @@ def _growing() -> Iterator[int]:
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
     """Yield what an item's features are known by: the hash of a file, the place of pixels."""
-    of_files = images.content_hashes([item for item in items if isinstance(item, Path)])
+    paths = [item for item in items if isinstance(item, Path)]
+    of_files = iter(list(images.content_hashes(paths)))
     for place, item in enumerate(items):
         if isinstance(item, Path):
             yield next(of_files)

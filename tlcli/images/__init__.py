@@ -1,11 +1,11 @@
 """Images and their labels: what DATA means, how a file becomes pixels, how images are split.
 
 scanning   DATA → Listing: find, name, hash; nothing is decoded
-decoding   one file → (size, size, 3) RGB, or BadImage with the reason
-splitting  content hashes → held-out share, test images, folds
 decoding   one image → (size, size, 3) RGB, or BadImage with the reason
+splitting  content hashes → held-out share, test images, folds
 given      what Python code hands over → files, bytes and pixels
-splitting  content hashes → held-out share, folds
+layouts    datasets that come divided into train, valid and test
+walking    what lies in folders, sorted, links that lead back up left out
 checking   DATA → DataReport: what is wrong with a data folder
 hashing    files → content hashes; a file that has not changed is read once, ever
 reading    regular files only, hashed in blocks, mapped over by threads
