@@ -1,4 +1,4 @@
-"""backbones."""
+"""The command line of `tlcli backbones`."""
 
 import click
 
@@ -26,26 +26,10 @@ def backbones(name: str | None, as_json: bool) -> None:
       tlcli backbones --blocks MobileNetV2
     """
     from tlcli import reports
-    from tlcli.backbones import BACKBONES, Random, blocks, build, weights_here
+    from tlcli.commands.backbones import backbones as command
+    from tlcli.commands.backbones import blocks_of
 
     if name is not None:
-        found = blocks(build(name, None, Random()), name)
-        content = {
-            "backbone": name,
-            "blocks": [{"name": block.name, "layers": list(block.layers)} for block in found],
-        }
-        console.result(content, reports.blocks_text, as_json)
-        return
-
-    rows = [
-        {
-            "name": name,
-            "image_size": row.image_size,
-            "smallest_image_size": row.smallest,
-            "width": row.width,
-            "parameters": row.parameters,
-            "weights_here": weights_here(name),
-        }
-        for name, row in BACKBONES.items()
-    ]
-    console.result({"backbones": rows}, lambda _: reports.backbones_text(rows), as_json)
+        console.result(blocks_of(name), reports.blocks_text, as_json)
+    else:
+        console.result(command(), reports.backbones_text, as_json)

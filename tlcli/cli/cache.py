@@ -1,4 +1,4 @@
-"""cache: stats, clear."""
+"""The command line of `tlcli cache`: stats, clear."""
 
 import click
 

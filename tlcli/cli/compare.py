@@ -1,4 +1,4 @@
-"""compare."""
+"""The command line of `tlcli compare`."""
 
 from pathlib import Path
 from typing import Any

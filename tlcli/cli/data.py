@@ -1,4 +1,4 @@
-"""data: check, divide."""
+"""The command line of `tlcli data`: check, divide."""
 
 from pathlib import Path
 from typing import Any

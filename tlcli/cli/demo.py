@@ -1,4 +1,4 @@
-"""demo."""
+"""The command line of `tlcli demo`."""
 
 from pathlib import Path
 

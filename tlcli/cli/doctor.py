@@ -1,4 +1,4 @@
-"""doctor."""
+"""The command line of `tlcli doctor`."""
 
 import click
 

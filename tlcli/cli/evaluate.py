@@ -1,4 +1,4 @@
-"""evaluate."""
+"""The command line of `tlcli evaluate`."""
 
 from pathlib import Path
 from typing import Any

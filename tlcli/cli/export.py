@@ -1,4 +1,4 @@
-"""export."""
+"""The command line of `tlcli export`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""extend-classes."""
+"""The command line of `tlcli extend-classes`."""
 
 from pathlib import Path
 from typing import Any

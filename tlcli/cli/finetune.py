@@ -1,4 +1,4 @@
-"""finetune."""
+"""The command line of `tlcli finetune`."""
 
 from typing import Any
 

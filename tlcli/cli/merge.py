@@ -1,4 +1,4 @@
-"""merge."""
+"""The command line of `tlcli merge`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""moments."""
+"""The command line of `tlcli moments`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""predict."""
+"""The command line of `tlcli predict`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""pretrain."""
+"""The command line of `tlcli pretrain`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""remove-classes."""
+"""The command line of `tlcli remove-classes`."""
 
 from typing import Any
 

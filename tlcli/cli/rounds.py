@@ -1,4 +1,4 @@
-"""rounds: list, show, verify, rollback, prune."""
+"""The command line of `tlcli rounds`: list, show, verify, rollback, prune."""
 
 from typing import Any
 

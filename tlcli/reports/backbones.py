@@ -1,6 +1,5 @@
 """The table of backbones, as text."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from tlcli.reports.tables import table
@@ -18,7 +17,7 @@ def blocks_text(content: Json) -> str:
     return table(("--unfreeze", "block", "its first layer", "layers"), rows)
 
 
-def backbones_text(rows: Sequence[Json]) -> str:
+def backbones_text(content: Json) -> str:
     """A line a backbone."""
     drawn = [
         (
@@ -29,7 +28,7 @@ def backbones_text(rows: Sequence[Json]) -> str:
             f"{row['parameters'] / 1e6:.1f} M",
             row["weights_here"] or "download",
         )
-        for row in rows
+        for row in content["backbones"]
     ]
     columns = ("backbone", "image size", "smallest", "width", "parameters", "ImageNet weights")
     return table(columns, drawn)
