@@ -103,7 +103,8 @@ def test_a_command_on_known_images_opens_no_engine(run: Path, pictures: Path) ->
         "code = app.run(sys.argv[1:])\n"
         "print(sorted({'openvino', 'tensorflow'} & sys.modules.keys()), code)"
     )
-    command = [sys.executable, "-c", script, "evaluate", run, pictures / "first", "-q", "--json"]
+    arguments = ["evaluate", run, pictures / "first", "--include-learned", "-q", "--json"]
+    command = [sys.executable, "-c", script, *arguments]
     for expected in ("0", "[] 0"):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1].endswith(expected)
@@ -182,6 +183,29 @@ def test_runs_of_two_kinds_are_merged_with_a_word(
     answer = tlcli.json("merge", run, other, "--out", tmp_path / "both")
     assert (answer["exact"], len(answer["arithmetic"])) == (False, 2)
     assert "2 kinds of arithmetic" in tlcli.err
+
+
+@pytest.mark.parametrize("setting", ["moments", "features"])
+def test_a_run_of_two_kinds_is_mended_with_all_its_images(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, monkeypatch: Any, setting: str
+) -> None:
+    """As the warning says, without a new image; the same command again has nothing to do."""
+    both, whole = tmp_path / "both", tiny.draw(tmp_path / "data", [*tiny.COLOURS][:4])
+    with monkeypatch.context() as patch:
+        patch.setattr("tlcli.arithmetic.measured", lambda *told: f"{told[1]} elsewhere")
+        tlcli("pretrain", pictures / "first", "--out", both, "--memory", setting)
+    tlcli("extend-classes", both, pictures / "second")
+    assert kinds(both) == (False, 2)
+    if setting == "features":
+        assert "--memory moments" in tlcli.err
+        tlcli("extend-classes", both, whole, "--memory", "moments")
+    part = ("extend-classes", both, pictures / "second")
+    assert tlcli.json(*part)["changed"] is False
+    answer = tlcli.json(*part, "--old-data", pictures / "first")
+    assert (answer["exact"], len(answer["arithmetic"])) == (True, 1)
+    joint = tlcli.json("pretrain", whole, "--out", tmp_path / "joint")
+    assert answer["memory_sha256"] == joint["memory_sha256"]
+    assert tlcli.json(*part, "--old-data", pictures / "first")["changed"] is False
 
 
 def test_images_that_were_learned_elsewhere_are_not_taken_away(

@@ -185,7 +185,7 @@ def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
 
 @pytest.mark.slow
 def test_the_snippet_of_python_md_runs(workplace: Path) -> None:
-    (snippet,) = blocks("python.md", "python")
+    snippet, _ = blocks("python.md", "python")
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-c", snippet]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

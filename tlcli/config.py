@@ -294,6 +294,8 @@ class EvaluateConfig:
     against: Path | None = None
     """Another run, to be compared on the same images."""
     ignore_unknown: bool = False
+    include_learned: bool = False
+    """Whether images that a run has learned are measured too."""
     fail_under: float | None = None
     max_regression: float | None = None
     min_class_accuracy: float | None = None

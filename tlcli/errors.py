@@ -4,7 +4,8 @@
     ├── UsageError             2   an option or argument cannot be meant
     │   └── EngineUnavailable  2   an engine does not run here: Keras takes over where it may
     ├── DataError              3   the images or their labels are unusable
-    │   └── BadImage           3   one file: skipped, named and counted by the caller
+    │   ├── BadImage           3   one file: skipped, named and counted by the caller
+    │   └── DividedData        3   train, valid and test lie where class folders are expected
     ├── GateFailed             4   a measured figure is below its limit
     ├── RunError               5   a run is damaged, newer, or does not match
     ├── StorageError           6   nothing could be saved
@@ -18,6 +19,7 @@ Messages are one line: what was expected, what was received, what to do next.
 
 import difflib
 from collections.abc import Collection
+from pathlib import Path
 
 
 class TlcliError(Exception):
@@ -44,6 +46,55 @@ class DataError(TlcliError):
 
 class BadImage(DataError):
     """One file cannot be decoded; the message is the reason, without the path."""
+
+
+class DividedData(DataError):
+    """The data is a whole dataset, divided into train, valid and test: one of these is wanted."""
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        given: Path,
+        to_learn: Path | None = None,
+        to_validate: Path | None = None,
+        to_test: Path | None = None,
+        command: str | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            found: what was expected and received.
+            given: what was given instead of a part.
+            to_learn: the part to learn from; None where none has class folders.
+            to_validate: the part to watch a training with.
+            to_test: the part to measure on.
+            command: what to type; None where it is not known.
+        """
+        self.found, self.given = found, given
+        self.to_learn, self.to_validate, self.to_test = to_learn, to_validate, to_test
+        super().__init__(
+            f"{found} {self._advice(command)} If these are classes, list the images in a table "
+            "with the columns path,label."
+        )
+
+    def typed(self, command: str | None) -> "DividedData":
+        """The same with what to type."""
+        return DividedData(
+            self.found,
+            given=self.given,
+            to_learn=self.to_learn,
+            to_validate=self.to_validate,
+            to_test=self.to_test,
+            command=command,
+        )
+
+    def _advice(self, command: str | None) -> str:
+        if command is not None:
+            return f"Type `{command}`."
+        uses = ((self.to_learn, "learn from"), (self.to_test, "test on"))
+        parts = [f"{path} to {use}" for path, use in uses if path is not None]
+        return f"Give {' and '.join(parts)}." if parts else "Make class folders in them."
 
 
 class GateFailed(TlcliError):

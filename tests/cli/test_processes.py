@@ -68,7 +68,7 @@ def test_what_needs_no_gradient_does_not_import_tensorflow(
 
 def test_what_is_known_already_does_not_even_import_openvino(run: Path, pictures: Path) -> None:
     commands = [
-        ["evaluate", str(run), str(pictures / "first")],
+        ["evaluate", str(run), str(pictures / "first"), "--include-learned"],
         ["predict", str(run), str(pictures / "first")],
     ]
     modules = modules_after(

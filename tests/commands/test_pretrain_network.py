@@ -62,7 +62,8 @@ def test_a_backbone_without_labels_takes_classes_later(
     assert (grown["exact"], grown["strategy"]) == (True, "merge")
     assert grown["new_classes"] == ["apple", "leaf", "sky"]
     assert grown["validation"]["method"] == "cross-validation"
-    report = tlcli.json("evaluate", run, data)
+    test = tiny.draw(tmp_path / "test", ["apple", "leaf", "sky"], count=4, seed=1)
+    report = tlcli.json("evaluate", run, test)
     assert [entry["round"] for entry in report["rounds"]] == [2]
     assert report["accuracy"] > 0.9
     assert "2" in tlcli("rounds", "list", run)

@@ -443,3 +443,14 @@ def test_a_test_set_without_one_old_class_leaves_old_accuracy_unknown():
         None,
         1.0,
     )
+
+
+def test_a_class_of_which_no_image_is_left_does_not_pass():
+    rounds = rounds_saying(("abc", "aabb"))
+    found = measure(registry(a=1, b=1, c=1), rounds, "aabb")
+    limits = Limits(min_class_accuracy=0.5)
+    (passed,) = evaluation.with_gates(found, rounds, list("aabb"), limits).gates
+    assert passed.passed
+    (only,) = evaluation.with_gates(found, rounds, list("aabb"), limits, unmeasured={"c"}).gates
+    assert (only.label, only.value, only.passed) == ("c", None, False)
+    assert only.to_text() == "min-class-accuracy of 'c' is unknown, limit 0.5"

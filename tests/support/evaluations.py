@@ -22,6 +22,7 @@ def evaluation(classes: int = 3, images_each: int = 14, rounds: int = 3, **chang
         "run": "run",
         "round": rounds,
         "images": int(counts.sum()),
+        "learned": {"left_out": 0, "included": 0},
         "skipped": [],
         **_headline(share),
         "per_class": [
@@ -145,6 +146,7 @@ def _card(classes: int) -> Json:
         "config": {"data": "more", "images": {"max_bad": 0.01}, "solve": None},
         "data": "splits/test.csv",
         "data_sha256": "fedcba9876543210",
+        "learned_in_data": {"left_out": 0, "included": 0},
     }
 
 

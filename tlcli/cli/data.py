@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.divided import TESTED, Images
 from tlcli.cli.headings import Group, Heading, heading
 from tlcli.cli.options import Share, config_of, data_argument, json_option, option
 from tlcli.config import DivideConfig, SheetConfig
@@ -67,7 +68,10 @@ def check_data(
     help="What this run has learned is not new.",
 )
 @click.option(
-    "--test", metavar="DATA", help="Test images: what they are is not to be learned, in any copy."
+    "--test",
+    type=Images(TESTED),
+    metavar="DATA",
+    help="Test images: what they are is not to be learned, in any copy.",
 )
 @option(
     DivideConfig,

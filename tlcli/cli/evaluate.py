@@ -11,12 +11,12 @@ from tlcli.cli.options import (
     NamedByFlag,
     Share,
     config_of,
-    data_argument,
     engine_option,
     json_option,
     max_bad_option,
     option,
     run_argument,
+    test_argument,
 )
 from tlcli.config import EvaluateConfig
 from tlcli.errors import GateFailed
@@ -24,7 +24,7 @@ from tlcli.errors import GateFailed
 
 @click.command(cls=Command)
 @run_argument
-@data_argument
+@test_argument
 @heading(Heading.ROUNDS)
 @click.option(
     "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
@@ -44,6 +44,11 @@ from tlcli.errors import GateFailed
 @heading(Heading.IMAGES)
 @click.option(
     "--ignore-unknown", is_flag=True, help="Leave out classes that the run does not know."
+)
+@click.option(
+    "--include-learned",
+    is_flag=True,
+    help="Measure on images that the run has learned, too; they are left out otherwise.",
 )
 @heading(Heading.GATES)
 @option(
@@ -90,7 +95,8 @@ def evaluate(
 ) -> None:
     """Measure a run on labelled images that it has not learned.
 
-    Gives accuracy over all with 95 % confidence intervals, per class, for old and new classes and
+    Images that it has learned are recognised by their content, left out and counted. Gives
+    accuracy over all with 95 % confidence intervals, per class, for old and new classes and
     after every round, forgetting and calibration.
 
     \b

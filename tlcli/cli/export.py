@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli import console
+from tlcli.cli.divided import VALIDATED, Images
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
@@ -43,6 +44,7 @@ from tlcli.config import ExportConfig
 @option(
     ExportConfig,
     "--calibrate",
+    type=Images(VALIDATED),
     metavar="DATA",
     help="Images for --int8, up to 500 of a folder or table; with labels, the accuracy is "
     "reported.",

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.divided import Images
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
@@ -27,7 +28,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
 
 @click.command("extend-classes", cls=Command)
 @run_argument
-@click.argument("data", required=False)
+@click.argument("data", type=Images(), required=False)
 @heading(Heading.IMAGES)
 @option(
     ExtendConfig,
@@ -75,6 +76,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
 @option(
     ExtendConfig,
     "--old-data",
+    type=Images(),
     metavar="DATA",
     help="Images that were learned before, for a strategy or a memory that needs them.",
 )

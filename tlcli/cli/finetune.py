@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.divided import Images
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
@@ -39,6 +40,7 @@ from tlcli.config import FinetuneConfig
 @option(
     FinetuneConfig,
     "--old-data",
+    type=Images(),
     metavar="DATA",
     help="Images that were learned before and are not in DATA.",
 )

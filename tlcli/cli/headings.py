@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from tlcli.cli.divided import ARGUMENTS, command_for
+from tlcli.errors import DividedData
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Sections = Mapping[str, Sequence[tuple[str, str]]]
 """Rows of what is called how, and what it does, by heading."""
@@ -53,7 +56,19 @@ def heading_of(parameter: click.Parameter) -> Heading | None:
 
 
 class Command(click.Command):
-    """A command whose options stand under headings."""
+    """A command whose options stand under headings, and which knows how it was typed."""
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        """Read what stands behind the name of the command; what is left of it."""
+        context.meta[ARGUMENTS] = list(words)
+        return super().parse_args(context, words)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; where it was given a divided dataset, say what to type instead."""
+        try:
+            return super().invoke(context)
+        except DividedData as error:
+            raise error.typed(command_for(error, context)) from error
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
     AUTO,
@@ -88,7 +89,8 @@ def flag_option(flag: str, parameter: str, text: str) -> Decorator:
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
-data_argument = click.argument("data")
+data_argument = click.argument(DATA, type=Images())
+test_argument = click.argument(DATA, type=Images(TESTED))
 json_option = heading(
     Heading.OUTPUT, flag_option("--json", "as_json", "Print one JSON object instead of text.")
 )
@@ -124,6 +126,7 @@ test_option = heading(
     Heading.IMAGES,
     click.option(
         "--test",
+        type=Images(VALIDATED),
         metavar="DATA",
         help="Images set aside for the validation figures; they are not learned.",
     ),

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
+from tlcli.cli.divided import Images
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
@@ -34,6 +35,7 @@ from tlcli.config import RemoveConfig
 @option(
     RemoveConfig,
     "--data",
+    type=Images(),
     metavar="DATA",
     help="The images of the classes, where neither the run nor the cache knows their features.",
 )

@@ -102,7 +102,7 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
 
 def learned_by(run: Path) -> Mapping[str, str]:
     """The class of every image that a run has learned, by content hash."""
-    return memory.load(runs.open_run(run).round()).ledger
+    return memory.ledger_of(runs.open_run(run).round())
 
 
 def _require_one_way(config: DivideConfig) -> None:

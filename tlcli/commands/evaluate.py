@@ -1,7 +1,9 @@
 """evaluate: a round, and the way there, on labelled images."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,14 @@ import numpy as np
 from tlcli import evaluation, heads, images, memory, runs
 from tlcli.config import EvaluateConfig, Progress, no_progress
 from tlcli.errors import DataError
-from tlcli.evaluation import Comparison, Limits, Report, RoundHead
+from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
-from tlcli.images import Listing
+from tlcli.images import LabelledImage, Listing
 from tlcli.rounds.intake import require_classes, require_known_classes
 from tlcli.runs import Round, Run
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report:
@@ -27,7 +31,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     """
     run = runs.open_run(config.run)
     history = _history(run, config.round)
-    test = _measured(config, history, _known_images(config, history[-1], progress), progress)
+    given = _given(config, history, progress)
+    test = _measured(config, history, given, progress)
     report = _report(config, test)
     if config.against is not None:
         report = replace(report, against=_against(config, test, progress))
@@ -39,6 +44,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
         test.features.labels,
         limits,
         from_the_start=parent is None or parent in run.numbers(),
+        unmeasured=set(given.listing.classes) - set(test.features.labels),
     )
 
 
@@ -58,11 +64,21 @@ def _history(run: Run, number: int | None) -> list[Round]:
 
 
 @dataclass(frozen=True, eq=False)
+class _Given:
+    """The images of DATA, and which of them are measured."""
+
+    listing: Listing
+    """Those of classes that the round knows."""
+    wanted: tuple[LabelledImage, ...]
+    learned: Learned
+
+
+@dataclass(frozen=True, eq=False)
 class _Test:
     """The images that the rounds of a run are measured on."""
 
     history: Sequence[Round]
-    listing: Listing
+    given: _Given
     features: Features
     """Under the backbone of the last round."""
     heads: Sequence[RoundHead]
@@ -71,7 +87,7 @@ class _Test:
 
 
 def _measured(
-    config: EvaluateConfig, history: Sequence[Round], listing: Listing, progress: Progress
+    config: EvaluateConfig, history: Sequence[Round], given: _Given, progress: Progress
 ) -> _Test:
     """Show the images to every round's backbone."""
     run = runs.open_run(config.run)
@@ -81,24 +97,77 @@ def _measured(
         extractor = Extractor.of_round(run, entry, config.engine)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
-            by_backbone[fingerprint] = extractor.features(listing.images, progress)
+            by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
-    current = by_backbone[fingerprint]
+    current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
-    return _Test(history, listing, current, entries, extractor)
+    return _Test(history, given, current, entries, extractor)
 
 
 def _report(config: EvaluateConfig, test: _Test) -> Report:
-    skipped = (*test.listing.skipped, *test.features.skipped)
+    skipped = (*test.given.listing.skipped, *test.features.skipped)
     registry = test.history[-1].manifest.classes
     labels = test.features.labels
     report = evaluation.evaluate(str(config.run), registry, test.heads, labels, skipped)
     report = evaluation.in_detail(report, registry, test.heads, labels, config.all_rounds)
     paths = tuple(str(image.path) for image in test.features.images)
-    return replace(report, paths=paths, card=_card(config, test))
+    return replace(report, learned=test.given.learned, paths=paths, card=_card(config, test))
+
+
+def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress) -> _Given:
+    """The images of DATA, without those that a run has learned unless these are wanted too.
+
+    The same images are measured for every round: a learned one is left out for all.
+
+    Raises:
+        DataError: none is left.
+    """
+    learned = _learned(config, history[-1])
+    listing = _known_images(config, history[-1], progress)
+    fresh = tuple(image for image in listing.images if image.sha256 not in learned)
+    count = len(listing.images) - len(fresh)
+    if config.include_learned:
+        return _Given(listing, listing.images, Learned(included=count))
+    if not fresh:
+        learners = config.run if config.against is None else f"{config.run} or {config.against}"
+        raise DataError(
+            f"Expected images to test on that were not learned. Received: {config.data}, whose "
+            f"{count} images were all learned by {learners}. Give others, or add "
+            "--include-learned."
+        )
+    if count:
+        log.warning("%d of %d images were learned before and left out", count, len(listing.images))
+    _warn_of_removed(history, fresh)
+    return _Given(listing, fresh, Learned(left_out=count))
+
+
+def _learned(config: EvaluateConfig, measured: Round) -> frozenset[str]:
+    """Content hashes of what the run has learned by now, or had by the round that is measured.
+
+    Of what the other run has, too.
+    """
+    current = runs.open_run(config.run).round()
+    entries = [measured] if measured.number == current.number else [measured, current]
+    if config.against is not None:
+        entries.append(_other(config.against))
+    return frozenset().union(*map(memory.ledger_of, entries))
+
+
+def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -> None:
+    """Say which earlier rounds had learned images that were removed from the run since."""
+    hashes = {image.sha256 for image in fresh}
+    for entry in history[:-1]:
+        if count := len(hashes & memory.ledger_of(entry).keys()):
+            log.warning(
+                "round %d had learned %d of the %d images, which were removed since: its figures "
+                "look better than they are",
+                entry.number,
+                count,
+                len(hashes),
+            )
 
 
 def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
@@ -118,14 +187,19 @@ def _known_images(config: EvaluateConfig, current: Round, progress: Progress) ->
     return replace(listing, images=known)
 
 
+def _other(path: Path) -> Round:
+    """The current round of the run to compare with, which knows classes."""
+    require_classes(entry := runs.open_run(path).round())
+    return entry
+
+
 def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Comparison:
     """The other run on the same images, as far as it knows their classes."""
     assert config.against is not None
-    other = runs.open_run(config.against)
-    require_classes(entry := other.round())
+    entry = _other(config.against)
     shared = [name for name in test.history[-1].classes if name in entry.classes]
     wanted = [image for image in test.features.images if image.label in shared]
-    extractor = Extractor.of_round(other, entry, config.engine)
+    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.engine)
     found = extractor.features(wanted, progress)
     if not found.images:
         raise DataError(
@@ -159,9 +233,10 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         "memory_sha256": manifest.memory_sha256,
         "exact": manifest.exact,
         "classes": len(entry.classes),
-        "learned_images": len(memory.load(entry).ledger),
+        "learned_images": len(memory.ledger_of(entry)),
         "versions": manifest.versions,
         "config": manifest.config,
         "data": config.data,
         "data_sha256": images.digest_of(test.features.hashes, test.features.labels),
+        "learned_in_data": asdict(test.given.learned),
     }

@@ -88,7 +88,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     extractor = Extractor.of_round(run, current, "auto")
     extractor.stored.verify()
     head = heads.load(current.file("head.h5"))
-    samples = calibration_samples(config, extractor, head, progress)
+    samples = calibration_samples(config, current, extractor, progress)
     progress("converting", 0, 0)
     with _staging(config.out) as folder:
         draft = folder / config.out.name

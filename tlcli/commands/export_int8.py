@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import formats, images
+from tlcli import formats, heads, images, memory
 from tlcli.config import ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.heads import LinearHead
 from tlcli.images import LabelledImage
+from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class Quantised:
     """Of the file on them; None where there is none."""
     run_accuracy: float | None
     """Of the run on them."""
+    learned: int
+    """How many of the images the run has learned: accuracies look better on these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class Samples:
     answers: NDArray[np.object_]
     """(n,) the run's class names."""
     classes: tuple[str, ...]
+    learned: int
+    """How many of the images the run has learned."""
 
     def compared(self, name: str, path: Path) -> Quantised:
         """How a file in a format answers; a warning where it disagrees with the run often."""
@@ -62,6 +66,7 @@ class Samples:
             labelled=int(known.sum()),
             accuracy=_share(answers[known] == self.labels[known]),
             run_accuracy=_share(self.answers[known] == self.labels[known]),
+            learned=self.learned,
         )
         if result.agreement < LEAST_AGREEMENT:
             log.warning(
@@ -77,9 +82,11 @@ def _share(right: NDArray[Any]) -> float | None:
 
 
 def calibration_samples(
-    config: ExportConfig, extractor: Extractor, head: LinearHead, progress: Progress
+    config: ExportConfig, current: Round, extractor: Extractor, progress: Progress
 ) -> Samples | None:
     """The images of --calibrate, or None where the file will be in float32.
+
+    Learned ones serve as well as others to show which values occur, and are counted.
 
     Raises:
         UsageError: they are not there.
@@ -104,11 +111,13 @@ def calibration_samples(
     found = extractor.features([image for image, _ in readable], progress)
     pixels = {image.sha256: pixels for image, pixels in readable}
     labels = {image.sha256: image.label for image, _ in readable}
+    head = heads.load(current.file("head.h5"))
     return Samples(
         pixels=np.stack([pixels[key] for key in found.hashes]),
         labels=np.array([labels[key] for key in found.hashes], dtype=object),
         answers=head.predict(extractor.project(found.examples).vectors),
         classes=head.classes,
+        learned=len(memory.ledger_of(current).keys() & set(found.hashes)),
     )
 
 

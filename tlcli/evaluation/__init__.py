@@ -10,7 +10,7 @@ validation  the figures of a new round, on images that were held out of it
 
 from tlcli.evaluation.gates import Gate, Limits
 from tlcli.evaluation.paired import Comparison, compare
-from tlcli.evaluation.report import Report, RoundHead, evaluate, in_detail, with_gates
+from tlcli.evaluation.report import Learned, Report, RoundHead, evaluate, in_detail, with_gates
 from tlcli.evaluation.validation import (
     FOLDS,
     HeldOutPredictions,
@@ -30,6 +30,7 @@ __all__ = [
     "Comparison",
     "Gate",
     "HeldOutPredictions",
+    "Learned",
     "Limits",
     "Report",
     "RoundHead",

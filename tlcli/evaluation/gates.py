@@ -44,14 +44,15 @@ class Gate:
 
 
 def gates(
-    limits: Limits, accuracy: float, by_class: Mapping[str, float], fall: float | None
+    limits: Limits, accuracy: float, by_class: Mapping[str, float | None], fall: float | None
 ) -> tuple[Gate, ...]:
     """The gates that were asked for, measured.
 
     Args:
         limits: of them.
         accuracy: over all images.
-        by_class: accuracy of each class that the test holds, at least one.
+        by_class: accuracy of each class that the test holds, at least one; None where none of its
+            images could be measured.
         fall: of the accuracy since the previous round, on its classes; None where the test holds
             none of them.
     """
@@ -62,7 +63,9 @@ def gates(
         passed = fall is not None and fall <= limit + ROUNDING
         found.append(Gate("max-regression", limit, fall, passed))
     if (limit := limits.min_class_accuracy) is not None:
-        worst = min(by_class, key=by_class.__getitem__)
-        value = by_class[worst]
-        found.append(Gate("min-class-accuracy", limit, value, value >= limit, worst))
+        worst, value = min(
+            by_class.items(), key=lambda entry: -1.0 if entry[1] is None else entry[1]
+        )
+        passed = value is not None and value >= limit
+        found.append(Gate("min-class-accuracy", limit, value, passed, worst))
     return tuple(found)

@@ -1,7 +1,7 @@
 """Everything that `evaluate` measures: predictions → figures. What was not measured is None."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -127,6 +127,15 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """How many of the given images a run has learned."""
+
+    left_out: int = 0
+    included: int = 0
+    """That were measured all the same, so that the figures look better than they are."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `evaluate` measures."""
 
@@ -143,6 +152,7 @@ class Report:
     rounds: tuple[RoundFigures, ...]
     average_incremental_accuracy: float | None
     forgetting: float | None
+    learned: Learned = Learned()
     intervals: dict[str, Interval | None] = field(default_factory=dict)
     against: Comparison | None = None
     gates: tuple[Gate, ...] = ()
@@ -157,6 +167,7 @@ class Report:
             "run": self.run,
             "round": self.round,
             "images": self.images,
+            "learned": asdict(self.learned),
             "skipped": [vars(entry) for entry in self.skipped],
             **asdict(self.figures),
             "intervals": {"level": LEVEL, **self.intervals},
@@ -243,6 +254,7 @@ def with_gates(
     labels: Sequence[str],
     limits: Limits,
     from_the_start: bool = True,
+    unmeasured: Collection[str] = (),
 ) -> Report:
     """The report with the gates that were asked for.
 
@@ -252,8 +264,13 @@ def with_gates(
         labels: as for `evaluate`.
         limits: what the gates are.
         from_the_start: whether no round came before the first of `rounds`.
+        unmeasured: classes that were given, of whose images none is left.
     """
-    by_class = {entry.name: entry.accuracy or 0.0 for entry in report.per_class if entry.images}
+    by_class = {
+        entry.name: entry.accuracy
+        for entry in report.per_class
+        if entry.images or entry.name in unmeasured
+    }
     fall = _fall(rounds, np.array(labels, object))
     if len(rounds) == 1:
         fall = 0.0 if from_the_start else None

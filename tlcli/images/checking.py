@@ -55,6 +55,8 @@ class DataReport:
     """Images with a side under 32 pixels."""
     wrong_suffixes: int
     """Images whose content is another format than their suffix says."""
+    parts: tuple[str, ...] = ()
+    """Names like train and test of folders in every class folder."""
 
     @property
     def smallest_class(self) -> str:
@@ -84,6 +86,7 @@ class DataReport:
             "classes_below_5": self.classes_below(FEW_IMAGES),
             "empty_classes": list(self.empty_classes),
             "skipped": [skip.to_json() for skip in self.skipped],
+            "parts": list(self.parts),
             "problems": self.problems,
         }
 
@@ -176,6 +179,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         height=_extent([probe.height for probe in probes]),
         small_images=sum(min(probe.width, probe.height) < SMALL_PIXELS for probe in probes),
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
+        parts=listing.parts,
     )
 
 
@@ -200,6 +204,11 @@ def _class_problems(report: DataReport) -> list[str]:
         (without, f"Without a usable image: {_names(without)}."),
         (lone, f"With a single image, too few to test on: {_names(lone)}."),
         (few, f"With fewer than {FEW_IMAGES} images: {_names(few)}."),
+        (
+            report.parts,
+            f"Every class folder is divided into {_names(list(report.parts))}, which are read "
+            "together.",
+        ),
         (
             0 < least * UNBALANCED < most,
             f"The classes are unbalanced: {most} images of {report.largest_class!r}, {least} of "

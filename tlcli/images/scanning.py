@@ -2,14 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
 
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import IMAGE_SUFFIXES, Entry, find_entries, find_images, image_batches
+from tlcli.images.sources import Entry, find_entries, find_images, image_batches
+from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -35,6 +36,8 @@ class LabelledImage:
     path: Path
     label: str
     sha256: str
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    """Its bytes, where it is on no disk; the path says nothing then."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Listing:
 
     named_classes: tuple[str, ...] = ()
     """Every class that is named, sorted; also those without an image or with skipped ones only."""
+    parts: tuple[str, ...] = ()
+    """Names like train and test of folders in every class folder, whose images are read together.
+    """
 
     @property
     def unlabelled(self) -> bool:
@@ -113,6 +119,7 @@ def scan(
     Raises:
         UsageError: `data` does not exist.
         DataError: it holds no labelled images, may not be read, or is malformed.
+        DividedData: it is a dataset that comes in parts like train and test.
     """
     found = find_entries(data, stdin)
     hashed, unreadable = _hash_all(found.entries, progress)
@@ -128,6 +135,7 @@ def scan(
         named_classes=tuple(
             sorted({entry.label for entry in found.entries}.union(found.empty_classes))
         ),
+        parts=found.parts,
     )
 
 

@@ -13,21 +13,17 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 from tlcli.errors import DataError, UsageError
-from tlcli.images.reading import readable
+from tlcli.images.layouts import require_undivided
+from tlcli.images.walking import (
+    identities,
+    is_folder,
+    is_image,
+    partition,
+    unreadable,
+    walk,
+)
 
-# HEIC cannot be decoded here, but it is an image: it is skipped by name rather than ignored.
-# fmt: off
-IMAGE_SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo",
-    ".png", ".apng", ".gif", ".bmp", ".ico",
-    ".tif", ".tiff", ".webp", ".avif", ".avifs", ".heic", ".heif",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
-    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
-    ".tga", ".icb", ".vda", ".vst",
-))
-# fmt: on
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 STANDARD_INPUT = "-"
 _BLOCK_BYTES = 1 << 16
 
@@ -54,6 +50,8 @@ class Found:
     """Image files beside the class folders: they belong to no class."""
     ignored: int = 0
     empty_classes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    """Names like train and test of folders in every class folder."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
     Raises:
         UsageError: `data` does not exist.
         DataError: it exists and holds no labelled images.
+        DividedData: it is a dataset that comes in parts like train and test.
     """
     if str(data) == STANDARD_INPUT:
         return Found(_stdin_entries(stdin or sys.stdin or io.StringIO()))
@@ -98,8 +97,8 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
         DataError: a folder may not be read.
     """
     for path in paths:
-        if _is_folder(path):
-            yield from filter(_is_image, _walk(Path(path), set()))
+        if is_folder(path):
+            yield from filter(is_image, walk(Path(path), set()))
         elif matching := _matching(str(path)):
             yield from find_images(matching)
         else:
@@ -177,45 +176,34 @@ def _exists_as_folder(path: Path) -> bool:
             "exist. Check the spelling and the current folder."
         ) from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _folder_entries(root: Path) -> Found:
     """Return the images below each class folder of `root`."""
-    classes, files = _partition(root)
+    classes, files = partition(root)
     if not classes:
-        raise _no_class_folders(root, sum(map(_is_image, files)))
+        raise _no_class_folders(root, sum(map(is_image, files)))
+    parts = require_undivided(root)
     entries: list[Entry] = []
     empty: list[str] = []
-    others = [path for path in files if not _is_image(path)]
+    others = [path for path in files if not is_image(path)]
     for folder in classes:
         label = class_name(folder.name, f"folder {str(folder)!r}")
-        below = list(_walk(folder, _identities(root)))
-        images = [path for path in below if _is_image(path)]
+        below = list(walk(folder, identities(root)))
+        images = [path for path in below if is_image(path)]
         entries.extend(Entry(path, label, str(path)) for path in images)
-        others.extend(path for path in below if not _is_image(path))
+        others.extend(path for path in below if not is_image(path))
         empty.extend([] if images else [label])
     _require_entries(entries, f"{root}, with {len(classes)} class folders but no image file")
     named = {entry.label for entry in entries}
     return Found(
         entries=tuple(entries),
-        stray=tuple(path for path in files if _is_image(path)),
+        stray=tuple(path for path in files if is_image(path)),
         ignored=len(others),
         empty_classes=tuple(sorted(set(empty) - named)),
+        parts=parts,
     )
-
-
-def _partition(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders in `root` and its files; links that lead back up are neither."""
-    above = _identities(root)
-    folders: list[Path] = []
-    files: list[Path] = []
-    for entry in _children(root):
-        if not _is_folder(entry):
-            files.append(Path(entry))
-        elif _identity(entry) not in above:
-            folders.append(Path(entry))
-    return folders, files
 
 
 def _no_class_folders(root: Path, images: int) -> DataError:
@@ -224,68 +212,6 @@ def _no_class_folders(root: Path, images: int) -> DataError:
         f"Expected one folder per class in {root}. Received: {received}. Put each class's images "
         "into a folder named after the class, or list them in a table with the columns path,label."
     )
-
-
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, hidden ones passed over, links followed.
-
-    Args:
-        folder: where to start.
-        seen: device and inode of folders not to enter; grows, so that a loop of links ends.
-    """
-    seen.add(_identity(folder))
-    waiting = _children(folder)[::-1]
-    while waiting:
-        entry = waiting.pop()
-        if not _is_folder(entry):
-            yield Path(entry)
-        elif (identity := _identity(entry)) not in seen:
-            seen.add(identity)
-            waiting.extend(_children(entry)[::-1])
-
-
-def _children(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder by name, without hidden files and what systems leave behind."""
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not _is_hidden(entry.name)]
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _unreadable(path: Path | os.DirEntry[str], error: OSError) -> DataError:
-    return DataError(
-        f"Expected readable data. Received: {os.fspath(path)}, where {readable(error)}. Give this "
-        "user permission, or move it elsewhere."
-    )
-
-
-def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
-    info = Path(folder).stat()
-    return info.st_dev, info.st_ino
-
-
-def _identities(folder: Path) -> set[tuple[int, int]]:
-    """Return the identities of a folder and of all above it: a link to one of them is a loop."""
-    real = folder.resolve()
-    return {_identity(above) for above in (real, *real.parents)}
-
-
-def _is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path, or what it links to, is a folder; False for links that lead nowhere."""
-    try:
-        return path.is_dir() if isinstance(path, os.DirEntry) else Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in JUNK
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 # --- tables
@@ -303,7 +229,7 @@ def _table_entries(path: Path) -> tuple[Entry, ...]:
     except UnicodeDecodeError as error:
         _refuse_encoding(str(path), error)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _stdin_entries(stdin: TextIO) -> tuple[Entry, ...]:

@@ -9,7 +9,15 @@ herding    which images stand for a class
 
 from tlcli.memory.herding import herd, herded
 from tlcli.memory.state import Memory, Pixels, empty, require_known
-from tlcli.memory.storage import FORMAT, bytes_by_part, load, load_file, save, save_file
+from tlcli.memory.storage import (
+    FORMAT,
+    bytes_by_part,
+    ledger_of,
+    load,
+    load_file,
+    save,
+    save_file,
+)
 from tlcli.memory.table import SETTINGS, Setting
 
 __all__ = [
@@ -22,6 +30,7 @@ __all__ = [
     "empty",
     "herd",
     "herded",
+    "ledger_of",
     "load",
     "load_file",
     "require_known",

@@ -82,6 +82,18 @@ def load(entry: Round) -> Memory:
         return memory
 
 
+def ledger_of(entry: Round) -> dict[str, str]:
+    """The class of every image that a round has learned, by content hash; nothing else is made.
+
+    Raises:
+        RunError: the file is damaged, or newer than this program.
+    """
+    path = entry.file(NAME)
+    with files.parsing(path):
+        arrays, _ = files.load_arrays(path, FORMAT)
+        return _ledger_from(arrays)
+
+
 def bytes_by_part(entry: Round) -> dict[str, int]:
     """What a round keeps, and the bytes that it takes; files shared with other rounds count fully.
 

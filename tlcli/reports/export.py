@@ -31,5 +31,10 @@ def _parity(content: Json) -> str:
         return agreement
     return (
         f"{agreement}, accuracy {percent(int8['accuracy'])} "
-        f"(run: {percent(int8['run_accuracy'])}) on {int8['labelled']}"
+        f"(run: {percent(int8['run_accuracy'])}) on {int8['labelled']}{_learned(int8)}"
     )
+
+
+def _learned(int8: Json) -> str:
+    """How many images the run had learned, where it had any."""
+    return f"; {int8['learned']} were learned, which flatters accuracy" if int8["learned"] else ""

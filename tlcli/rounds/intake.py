@@ -1,5 +1,6 @@
 """What became of the images that a command was given."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.manifest import RegisteredClass
 from tlcli.runs import Round
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ def scan(data: str, progress: Progress) -> Listing:
         raise DataError(
             f"Expected images in every class folder of {data}. Received: no image in "
             f"{named(listing.empty_classes)}. Add images, or remove the folder."
+        )
+    if listing.parts:
+        log.warning(
+            "every class folder of %s is divided into %s, which are read together",
+            data,
+            named(listing.parts),
         )
     return listing
 

@@ -93,7 +93,20 @@ def measured_on(content: Json, named: Named = str) -> str:
     text = f"{content['images']} images of {named(card['data'])}, {card['classes']} classes."
     if left_out := len(content["skipped"]):
         text += f" {left_out} left out."
-    return text
+    return " ".join([text, *learned_texts(content)])
+
+
+def learned_texts(content: Json) -> list[str]:
+    """What became of images that were learned, in a sentence; none where there were none."""
+    left_out, included = content["learned"]["left_out"], content["learned"]["included"]
+    sentences = (
+        (left_out, f"{left_out} were learned before and left out."),
+        (
+            included,
+            f"{included} of them were learned before: the figures look better than they are.",
+        ),
+    )
+    return [sentence for applies, sentence in sentences if applies]
 
 
 def interval_method(content: Json) -> str:

@@ -61,6 +61,7 @@ def _properties(content: Json) -> list[tuple[str, str]]:
     rows += [(key, str(card[key])) for key in used if card[key] is not None]
     return [
         ("images", str(content["images"])),
+        *((f"learned_{what}", str(count)) for what, count in content["learned"].items()),
         ("level", str(content["intervals"]["level"])),
         *rows,
     ]

@@ -41,6 +41,7 @@ def _matrix(content: Json) -> list[str]:
 def headline_text(content: Json) -> str:
     """The headline figures with their intervals, one a line."""
     lines = [f"{figures.title(content)} on {content['images']} images"]
+    lines += [f"  {sentence}" for sentence in figures.learned_texts(content)]
     for entry in figures.headline(content):
         interval = f"  ({entry.interval})" if entry.interval else ""
         lines.append(f"  {entry.name:30}{entry.value}{interval}")

@@ -1,0 +1,73 @@
+"""A divided dataset is refused with the command to type instead."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CommandLine
+from tests.support import tiny
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder with a dataset `my ds` in three parts."""
+    for seed, part in enumerate(("train", "valid", "test")):
+        tiny.draw(tmp_path / "my ds" / part, ["apple", "leaf"], count=3, seed=seed)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "advised"),
+    [
+        ("pretrain DS --out new", "pretrain TRAIN --out new --test VALID"),
+        ("pretrain --json DS --out new", "pretrain --json TRAIN --out new --test VALID"),
+        ("pretrain DS --out=new --test DS", "pretrain TRAIN --out=new --test VALID"),
+        ("pretrain DS --out new --test=DS", "pretrain TRAIN --out new --test=VALID"),
+        ("pretrain TRAIN --out new --test DS", "pretrain TRAIN --out new --test VALID"),
+        ("extend-classes run DS -q", "extend-classes run TRAIN -q --test VALID"),
+        ("extend-classes run TRAIN --strategy joint --old-data DS",
+         "extend-classes run TRAIN --strategy joint --old-data TRAIN --test VALID"),
+        ("evaluate run DS --round 1", "evaluate run TEST --round 1"),
+        ("compare DS --folds 2", "compare TRAIN --folds 2"),
+        ("moments run DS --out m.h5", "moments run TRAIN --out m.h5"),
+        ("finetune run DS --epochs 1", "finetune run TRAIN --epochs 1 --test VALID"),
+        ("data check DS", "data check TRAIN"),
+        ("data divide DS", "data divide TRAIN --test TEST"),
+        ("export run --format litert --int8 --out m.tflite --calibrate DS",
+         "export run --format litert --int8 --out m.tflite --calibrate VALID"),
+    ],
+)  # fmt: skip
+def test_the_command_to_type(
+    tlcli: CommandLine, place: Path, run: Path, typed: str, advised: str
+) -> None:
+    parts = {
+        "DS": "my ds",
+        **{name.upper(): f"my ds/{name}" for name in ("train", "valid", "test")},
+    }
+
+    def words(text: str) -> list[str]:
+        for name, path in parts.items():
+            text = text.replace(name, shlex.quote(path))
+        return shlex.split(text)
+
+    error = tlcli.error(3, *words(typed))
+    command = error.partition("Type `")[2].partition("`")[0]
+    assert shlex.split(command) == ["tlcli", *words(advised)]
+
+
+def test_what_is_advised_works(tlcli: CommandLine, place: Path) -> None:
+    for typed in (("pretrain", "my ds", "--out", "new"), ("evaluate", "new", "my ds")):
+        error = tlcli.error(3, *typed)
+        command = error.partition("Type `")[2].partition("`")[0]
+        answer = tlcli.json(*shlex.split(command)[1:])
+    assert (answer["images"], answer["card"]["classes"]) == (6, 2)
+
+
+def test_without_such_a_part_no_command_is_made_up(tlcli: CommandLine, place: Path) -> None:
+    (place / "my ds" / "train").rename(place / "elsewhere")
+    error = tlcli.error(3, "pretrain", "my ds", "--out", "new")
+    assert "Type" not in error
+    assert "Give my ds/test to test on." in error
+    assert "elsewhere (" not in error
