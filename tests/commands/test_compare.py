@@ -251,6 +251,19 @@ def test_the_backbone_of_a_run(tlcli: CommandLine, photos: Path, run: Path) -> N
     )
 
 
+def test_images_that_a_trained_backbone_has_learned_are_told(
+    tlcli: CommandLine, photos: Path, tmp_path: Path
+) -> None:
+    few = tiny.draw(tmp_path / "few", NAMES[:2], count=6, seed=70)
+    training = ("--weights", "none", "--epochs", 1, "--batch-size", 4)
+    tlcli("pretrain", few, "--out", tmp_path / "run", *training)
+    options = ("--folds", 2, "--heads", "lda", "--strategies", "merge", "--weights")
+    tlcli("compare", few, *options, tmp_path / "run")
+    assert "was trained on 12 of the 12 images: the figures look better" in tlcli.err
+    tlcli("compare", photos, *ROUNDS, *options, tmp_path / "run")
+    assert "was trained on" not in tlcli.err
+
+
 def test_a_class_with_one_image_is_learned_and_never_tested(
     tlcli: CommandLine, tmp_path: Path
 ) -> None:

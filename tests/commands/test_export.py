@@ -151,13 +151,17 @@ def test_int8_is_compared_on_its_own_images(
     assert compared["agreement"] >= 0.95
     assert (compared["images"], compared["labelled"]) == (40, 24)
     assert compared["run_accuracy"] >= 0.9
+    assert compared["learned"] == 24
     assert compared["accuracy"] == pytest.approx(compared["run_accuracy"], abs=0.05)
     received = formats.run("litert", out, noise(tiny.IMAGE_SIZE))
     assert not np.allclose(received * 256, np.rint(received * 256), atol=1e-2)
     folder = pictures / "test" / "apple"
     bare = tlcli.json(*command, "--int8", "--calibrate", folder, "--out", out)["int8"]
     assert (bare["images"], bare["labelled"], bare["accuracy"]) == (4, 0, None)
+    assert bare["learned"] == 0
     assert "4 images" in tlcli(*command, "--int8", "--calibrate", folder, "--out", out)
+    some = tlcli(*command, "--int8", "--calibrate", pictures / "all", "--out", out)
+    assert "24 were learned" in some
 
 
 def test_poor_agreement_of_int8_is_a_warning(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, engines, images, reports
+from tlcli import backbones, engines, images, memory, reports, runs
 from tlcli.backbones import Imagenet, Random, StoredBackbone
 from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
 from tlcli.commands.compare.schedule import Schedule, schedule_of
@@ -44,6 +44,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     begin = beginnings(config)
     listing = scan(config.data, progress)
     planned = schedule_of(_classes(listing, config.data), config)
+    _warn_of_learned(begin, listing)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, phases.phase("features"):
         seen = [
             see(config, begins, Path(scratch) / str(number), listing, progress)
@@ -118,6 +119,21 @@ def _classes(listing: Listing, data: str) -> tuple[str, ...]:
             f"{data}. Add a folder with images of something else."
         )
     return listing.classes
+
+
+def _warn_of_learned(begin: Sequence[Beginning], listing: Listing) -> None:
+    """Say how many images a trained backbone has learned with their labels: no fold hides them."""
+    for source in (begins.source for begins in begin):
+        if isinstance(source, OfRun) and source.stored.trained:
+            ledger = memory.ledger_of(runs.open_run(source.path).round())
+            if count := len(ledger.keys() & set(listing.sha256s)):
+                log.warning(
+                    "the backbone of %s was trained on %d of the %d images: the figures look "
+                    "better than they are",
+                    source.path,
+                    count,
+                    len(listing.images),
+                )
 
 
 @dataclass(frozen=True, eq=False)
