@@ -185,6 +185,29 @@ def test_runs_of_two_kinds_are_merged_with_a_word(
     assert "2 kinds of arithmetic" in tlcli.err
 
 
+@pytest.mark.parametrize("setting", ["moments", "features"])
+def test_a_run_of_two_kinds_is_mended_with_all_its_images(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, monkeypatch: Any, setting: str
+) -> None:
+    """As the warning says, without a new image; the same command again has nothing to do."""
+    both, whole = tmp_path / "both", tiny.draw(tmp_path / "data", [*tiny.COLOURS][:4])
+    with monkeypatch.context() as patch:
+        patch.setattr("tlcli.arithmetic.measured", lambda *told: f"{told[1]} elsewhere")
+        tlcli("pretrain", pictures / "first", "--out", both, "--memory", setting)
+    tlcli("extend-classes", both, pictures / "second")
+    assert kinds(both) == (False, 2)
+    if setting == "features":
+        assert "--memory moments" in tlcli.err
+        tlcli("extend-classes", both, whole, "--memory", "moments")
+    part = ("extend-classes", both, pictures / "second")
+    assert tlcli.json(*part)["changed"] is False
+    answer = tlcli.json(*part, "--old-data", pictures / "first")
+    assert (answer["exact"], len(answer["arithmetic"])) == (True, 1)
+    joint = tlcli.json("pretrain", whole, "--out", tmp_path / "joint")
+    assert answer["memory_sha256"] == joint["memory_sha256"]
+    assert tlcli.json(*part, "--old-data", pictures / "first")["changed"] is False
+
+
 def test_images_that_were_learned_elsewhere_are_not_taken_away(
     tlcli: CommandLine, run: Path, pictures: Path, elsewhere: None
 ) -> None:

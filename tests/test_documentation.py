@@ -1,10 +1,12 @@
 """Docs and configs that cannot drift: they are read, compared and run."""
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tlcli.training.augmentation import VIEWS
 
 HERE = Path(__file__).parent.parent
 CONFIGS = sorted((HERE / "configs").glob("*.toml"))
+PAGES = sorted((*HERE.glob("*.md"), *(HERE / "docs").rglob("*.md")))
+ARCHITECTURE = HERE / "docs" / "architecture.md"
 
 
 def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
@@ -181,7 +185,7 @@ def test_the_pipeline_of_ci_md_runs(workplace: Path, number: int) -> None:
 
 @pytest.mark.slow
 def test_the_snippet_of_python_md_runs(workplace: Path) -> None:
-    (snippet,) = blocks("python.md", "python")
+    snippet, _ = blocks("python.md", "python")
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     command = [sys.executable, "-c", snippet]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -206,3 +210,84 @@ def test_a_shell_completes_commands_and_options() -> None:
 
 def test_there_are_configs() -> None:
     assert len(CONFIGS) >= 3
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks, where nothing is a link or a heading."""
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name behind #: the headings as GitHub writes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """Where the links of a page lead: a file, and what stands behind #."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path if path else page).resolve(), anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HERE)))
+def test_no_link_is_dead(page: Path) -> None:
+    dead = [
+        f"{path.name}#{anchor}"
+        for path, anchor in links(page)
+        if not path.exists() or (anchor and anchor not in anchors(path))
+    ]
+    assert dead == []
+
+
+def test_every_page_is_in_an_index() -> None:
+    indexes = [HERE / "docs" / "README.md", HERE / "docs" / "decisions" / "README.md"]
+    listed = {path for page in indexes for path, _ in links(page)}
+    assert [page.name for page in PAGES if page not in {*listed, indexes[0]}] == []
+
+
+def defined(module: Path) -> set[str]:
+    """The names that a module defines, those in a class behind its name and a dot."""
+    found: set[str] = set()
+    if not module.is_file():
+        return found
+    waiting: list[tuple[str, ast.stmt]] = [
+        ("", node) for node in ast.parse(module.read_text("utf-8")).body
+    ]
+    while waiting:
+        place, node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(place + node.name)
+        if isinstance(node, ast.ClassDef):
+            waiting += [(f"{place}{node.name}.", child) for child in node.body]
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name):
+                found.add(place + target.id)
+    return found
+
+
+def test_what_the_architecture_names_is_in_the_code() -> None:
+    """`rounds/intake.scan` is a name that tlcli/rounds/intake.py defines."""
+    words = re.findall(r"`((?:\w+/)*\w+)\.(\w+(?:\.\w+)*)`", prose(ARCHITECTURE))
+    package = HERE / "tlcli"
+    named = [(package / f"{module}.py", name) for module, name in words if name != "py"]
+    named = [(path, name) for path, name in named if path.is_file() or path.parent != package]
+    assert len(named) > 80
+    assert [f"{path}: {name}" for path, name in named if name not in defined(path)] == []
+
+
+def test_the_architecture_has_every_floor_and_every_room() -> None:
+    layers = re.search(r"^layers =\n((?: .+\n)+)", (HERE / "setup.cfg").read_text("utf-8"), re.M)
+    assert layers
+    floors = [re.findall(r"tlcli\.(\w+)", line) for line in layers[1].splitlines()]
+    (drawn,) = re.findall(r"^```text\n(.*?)^```", ARCHITECTURE.read_text("utf-8"), re.M | re.S)
+    assert [re.findall(r"[a-z]\w*", line) for line in drawn.splitlines()] == floors
+    rooms = re.findall(r"^\| `(\w+)` \|", prose(ARCHITECTURE), re.M)
+    assert sorted(rooms) == sorted(room for floor in floors for room in floor)
+
+
+def test_the_glossary_is_in_the_order_of_the_alphabet() -> None:
+    words = re.findall(r"^- \*\*(.+?)\*\*:", prose(ARCHITECTURE), re.M)
+    assert len(words) > 40
+    assert words == sorted(words, key=str.lower)

@@ -15,7 +15,7 @@ import pytest
 
 from tlcli import runs
 from tlcli.errors import RunError, RunLocked, StorageError, UsageError
-from tlcli.manifest import FORMAT, Manifest, RegisteredClass
+from tlcli.manifest import FORMAT, Manifest, RegisteredClass, read_manifest, write_manifest
 from tlcli.runs import creating, extending, open_run
 
 BACKBONE = "f" * 64
@@ -159,6 +159,16 @@ def test_a_round_of_a_newer_program_is_refused_and_left_alone(run):
         with pytest.raises(RunError, match="Upgrade tlcli"):
             use(run)
     assert content(run) == before
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../0002/head.h5", "a/b", ".."])
+def test_a_manifest_that_leaves_its_folder_is_refused(run, name):
+    """Also where whoever changed it has corrected its checksum."""
+    folder = run / "rounds" / "0001"
+    manifest = read_manifest(folder)
+    write_manifest(replace(manifest, files={**manifest.files, name: "0" * 64}), folder)
+    with pytest.raises(RunError, match="no file of a round"):
+        open_run(run)
 
 
 def test_a_file_that_changed_or_vanished_is_named(run):

@@ -16,6 +16,7 @@ from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Evidence, Recipe
+from tlcli.heads.imprinting import grow
 from tlcli.strategies import STRATEGIES, Available, OldImages, StrategyInput, choose
 
 BITS = 12
@@ -219,7 +220,7 @@ def test_only_merge_and_joint_claim_to_equal_joint_training():
 
 def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones():
     before = parent("lda")
-    grown = strategies.grow(before, REGISTRY, SECOND)
+    grown = grow(before, REGISTRY, SECOND)
     assert grown.classes == REGISTRY
     assert grown.weights[:, :3].tobytes() == before.weights.tobytes()
     assert grown.bias[:3].tobytes() == before.bias.tobytes()

@@ -85,6 +85,10 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError("its checksum does not match")
         if round_name(content["round"]) != folder.name:
             raise ValueError(f"it is of round {content['round']}")
+        if foreign := [
+            name for name in content["files"] if Path(name).name != name or name == ".."
+        ]:
+            raise ValueError(f"it names {foreign[0]!r}, which is no file of a round")
         classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
         kinds = tuple(content.pop("arithmetic"))
         return Manifest(classes=classes, arithmetic=kinds, **content)

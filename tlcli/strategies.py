@@ -12,12 +12,15 @@ from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError, require_choice
 from tlcli.features import Examples
 from tlcli.heads import Distillation, Evidence, Fit, LinearHead, Recipe, Standardisation, Task
+from tlcli.heads.imprinting import grow
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
 
 DISTILLATION_TEMPERATURE = 2.0
 
+
 HELD_FOR_BIAS = 0.2
 """Share of the exemplars on which the bias layer of BiC is fitted."""
+
 
 LEAST_FOR_BIAS = 10
 """Exemplars a class that BiC needs."""
@@ -236,29 +239,6 @@ def _start(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     return grow(evidence.parent, asked.classes, evidence.new)
 
 
-def grow(head: LinearHead, classes: tuple[str, ...], examples: Examples) -> LinearHead:
-    """The head with columns for the classes that are new; the old columns keep their bits.
-
-    A new column is the class's mean feature, scaled to the mean norm of the old columns, and its
-    bias the mean of theirs (imprinting, Qi et al. 2018).
-
-    Args:
-        head: its classes come first in `classes`.
-        classes: the registry of the new round.
-        examples: of every new class.
-    """
-    norm = float(np.mean(np.linalg.norm(head.weights, axis=0)))
-    labels = np.array(examples.labels, object)
-    columns = [head.weights]
-    for name in classes[len(head.classes) :]:
-        mean = examples.vectors[labels == name].mean(axis=0, dtype=np.float64)
-        scale = norm / max(float(np.linalg.norm(mean)), float(np.finfo(np.float32).tiny))
-        columns.append((mean * scale).astype(np.float32)[:, None])
-    new = len(classes) - len(head.classes)
-    bias = np.concatenate([head.bias, np.full(new, head.bias.mean(), np.float32)])
-    return replace(head, classes=classes, weights=np.hstack(columns), bias=bias)
-
-
 def _as_it_is(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     assert evidence.parent is not None
     return evidence.parent
@@ -267,6 +247,7 @@ def _as_it_is(asked: StrategyInput, evidence: Evidence) -> LinearHead:
 UNCHANGED = Strategy("the head as it is", _as_it_is, keeps_temperature=True)
 """The head of the parent, for a round that changes nothing but the memory."""
 
+
 _MOMENTS = Condition(
     lambda run: run.moments or not run.recipe.from_moments,
     "Expected a run with moments for {strategy}.",
@@ -274,6 +255,8 @@ _MOMENTS = Condition(
     "Use --strategy freeze-old or lwf, or give the old images with --old-data and "
     "--memory moments.",
 )
+
+
 _SOLVED_HEAD = Condition(
     lambda run: run.recipe.from_moments,
     "Expected a head that is solved from moments for {strategy}: "
@@ -281,6 +264,8 @@ _SOLVED_HEAD = Condition(
     "head={run.recipe.head!r}",
     "Add --head lda, or use --strategy freeze-old, or joint with the old images.",
 )
+
+
 _ALL_OLD_IMAGES = Condition(
     lambda run: run.recipe.from_moments or run.old_images is OldImages.ALL,
     "Expected the features of all old images for {strategy}.",
@@ -288,24 +273,32 @@ _ALL_OLD_IMAGES = Condition(
     "Give the old images with --old-data, keep them with --memory features, or use "
     "--strategy merge with --head lda.",
 )
+
+
 _NEW_IMAGES = Condition(
     lambda run: run.learns,
     "Expected new images for {strategy}.",
     "none",
     "Use --strategy merge, or joint with the old images.",
 )
+
+
 _OLD_IMAGES = Condition(
     lambda run: run.old_images is not OldImages.NONE,
     "Expected old images for {strategy}.",
     "a run that keeps none",
     "Use a run with --memory exemplars or features, or give them with --old-data.",
 )
+
+
 _KNOWN_CLASSES = Condition(
     lambda run: run.begun,
     "Expected a run that knows classes for {strategy}.",
     "one that knows none",
     "Use --strategy merge or joint.",
 )
+
+
 _NEW_CLASSES = Condition(
     lambda run: run.grows,
     "Expected new classes for {strategy}.",
@@ -350,6 +343,7 @@ STRATEGIES = {
     ),
     "naive": Strategy("new images alone, forgets", _naive, needs=(_NEW_IMAGES, _KNOWN_CLASSES)),
 }
+
 
 EXACT = tuple(name for name, row in STRATEGIES.items() if row.exact)
 """The names of those that solve the head anew."""

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -231,6 +232,37 @@ def test_readers_and_writers_at_once_lose_nothing(caplog):
         thread.join()
     assert not failures
     assert_whole(loaded(numbers), numbers)
+    assert not caplog.messages
+
+
+class Hesitant(dict):
+    """Lets other threads in between a question and what follows from its answer."""
+
+    def __contains__(self, wanted):
+        answer = super().__contains__(wanted)
+        time.sleep(1e-5)
+        return answer
+
+
+def test_threads_share_a_store(caplog):
+    """Each writes vectors of its own, and finds those of the others, while segments are merged."""
+    shared = Store(SPACE, Hesitant())
+
+    def work(first):
+        for number in range(first, 160, 8):
+            own = Index([key(number)], WIDTH)
+            shared.store(own, iter([(key(number), vector(number))]))
+            assert_whole(own, [number])
+            everything = Index([key(number) for number in range(160)], WIDTH)
+            shared.load(everything)
+            found = np.flatnonzero(everything.known)
+            assert number in found
+            expected = [vector(known) for known in found]
+            np.testing.assert_array_equal(everything.vectors()[:], expected)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert_whole(loaded(range(160)), range(160))
     assert not caplog.messages
 
 

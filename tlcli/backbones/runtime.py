@@ -21,7 +21,7 @@ _import_lock = threading.Lock()
 _imported: list[ModuleType] = []
 _cores: list[Any] = []
 _processes: set[int] = set()
-"""In which OpenVINO or TensorFlow has threads."""
+"""In which OpenVINO or TensorFlow may have threads."""
 
 
 def keras_module() -> ModuleType:
@@ -60,19 +60,19 @@ def openvino_core() -> Any:
     Raises:
         ImportError: OpenVINO is not installed.
     """
+    require_own_threads()
     openvino = openvino_module()
     with _import_lock:
-        require_own_threads()
         if not _cores:
             _cores.append(openvino.Core())
-            _processes.add(os.getpid())
         return _cores[0]
 
 
 def require_own_threads() -> None:
-    """Refuse to compute in the fork of a process that has computed: it would wait for ever.
+    """Refuse to compute in the fork of a process that has begun to: it would wait for ever.
 
-    Threads do not survive a fork, and OpenVINO and TensorFlow wait for theirs.
+    Threads do not survive a fork, and OpenVINO and TensorFlow wait for theirs; nor does anybody
+    release a lock that another thread held. Whoever asks begins to compute.
 
     Raises:
         UsageError: this is such a fork.
@@ -83,6 +83,7 @@ def require_own_threads() -> None:
             "already, whose threads are gone. Fork before the first image, or start processes with "
             'multiprocessing.get_context("spawn").'
         )
+    _processes.add(os.getpid())
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:

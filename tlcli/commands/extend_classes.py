@@ -39,7 +39,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     """Add classes, or images of known ones, to a run and commit the next round.
 
     Images that the run has learned before are recognised by their content and left out; when
-    nothing new remains, and the memory is to stay as it is, no round is added.
+    nothing new remains, and the memory is to stay as it is, no round is added; unless they are all
+    images of a run that is not exact, and make it so.
 
     Raises:
         TlcliError: see errors.py; the run is as it was.
@@ -52,7 +53,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, phases)
-        nothing_new = same_head and not given.anything
+        nothing_new = same_head and not given.anything and not _mends(config, parent, given)
         if nothing_new and not turns(config.keeping, parent.memory):
             return unchanged(config.run, parent.round, given.intake, phases)
         state = _state(config, parent, given, phases)
@@ -132,6 +133,19 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
     )
     old = () if config.old_data is None else scan(config.old_data, phases.progress).images
     return _Given(found, collected, learned, old, registry, intake)
+
+
+def _mends(config: ExtendConfig, parent: Parent, given: _Given) -> bool:
+    """Whether the images given make the moments of a run exact that are not.
+
+    Rows that the run keeps stand for their images, with the bits that they have.
+    """
+    memory, asked = parent.memory, strategies.named(config.learning.strategy)
+    if memory.as_jointly or memory.moments is None or memory.kept is not None:
+        return False
+    hashes = {image.sha256 for image in (*given.learned, *given.old)}
+    exactly = parent.solved and (asked is None or asked.exact)
+    return exactly and memory.ledger.keys() <= hashes
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from tlcli import heads, images, runs
 from tlcli.config import PredictConfig, Progress, no_progress
 from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
+from tlcli.features import Examples
 from tlcli.heads import LinearHead
-from tlcli.images import LabelledImage
+from tlcli.images import Item, LabelledImage
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.rounds.intake import require_classes
 
@@ -26,9 +28,10 @@ FIRST, MOST = 32, 1024
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one file: the most probable classes, or why there is none."""
+    """The answer for one image: the most probable classes, or why there is none."""
 
-    path: str
+    path: str | None
+    """None for an image that was given without one."""
     label: str | None = None
     """The most probable class, or `UNKNOWN`; None where there is an error."""
     top: tuple[tuple[str, float], ...] = ()
@@ -94,28 +97,49 @@ class Predictor:
             )
 
     def answers(
-        self, paths: Sequence[Path], top: int, threshold: float, progress: Progress
+        self, items: Sequence[Item], top: int, threshold: float, progress: Progress
     ) -> Iterator[tuple[Prediction, str]]:
-        """The answer and the content hash for each file, in order; "" for what is no image."""
-        hashes = list(images.content_hashes(paths))
-        distinct = {
-            sha256: LabelledImage(path, "", sha256)
-            for path, sha256 in zip(paths, hashes, strict=True)
-            if isinstance(sha256, str)
-        }
-        found = self.extractor.features(list(distinct.values()), progress)
-        unreadable = {entry.path: entry.reason for entry in found.skipped}
-        probabilities = self.head.probabilities(self.extractor.project(found.examples).vectors)
-        row = {key: index for index, key in enumerate(found.hashes)}
-        for path, sha256 in zip(paths, hashes, strict=True):
-            if isinstance(sha256, BadImage):
-                yield Prediction(str(path), error=str(sha256)), ""
-            elif sha256 in row:
-                ranked = _ranked(probabilities[row[sha256]], self.head, top)
-                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
-                yield Prediction(str(path), label, ranked), sha256
+        """The answer and the content hash for each item, in order; "" for what is no image.
+
+        Pixels have no content hash but a name; their features are computed each time.
+        """
+        keys = list(_keys(items))
+        examples, reasons = self._examples(items, keys, progress)
+        probabilities = self.head.probabilities(self.extractor.project(examples).vectors)
+        row = {key: index for index, key in enumerate(examples.hashes)}
+        for item, key in zip(items, keys, strict=True):
+            path = str(item) if isinstance(item, Path) else None
+            if isinstance(key, BadImage):
+                yield Prediction(path, error=str(key)), ""
+            elif key in reasons:
+                yield Prediction(path, error=reasons[key]), ""
             else:
-                yield Prediction(str(path), error=unreadable[str(distinct[sha256].path)]), ""
+                ranked = _ranked(probabilities[row[key]], self.head, top)
+                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
+                yield Prediction(path, label, ranked), key
+
+    def _examples(
+        self, items: Sequence[Item], keys: Sequence[str | BadImage], progress: Progress
+    ) -> tuple[Examples, dict[str, str]]:
+        """The features of the items by their keys, and why others have none."""
+        files: dict[str, LabelledImage] = {}
+        pixels: dict[str, NDArray[np.uint8]] = {}
+        for item, key in zip(items, keys, strict=True):
+            if isinstance(key, BadImage):
+                continue
+            if isinstance(item, Path):
+                files.setdefault(key, LabelledImage(item, "", key))
+            elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
+                files[key] = LabelledImage(Path(), "", key, item)
+            elif isinstance(item, np.ndarray):
+                pixels[key] = item
+        found = self.extractor.features(list(files.values()), progress)
+        reasons = {image.sha256: reason for image, reason in found.refused}
+        if not pixels:
+            return found.examples, reasons
+        vectors = self.extractor.features_of_pixels(np.stack(list(pixels.values())))
+        unlabelled = ("",) * len(pixels)
+        return found.examples.joined(Examples(tuple(pixels), unlabelled, vectors)), reasons
 
 
 def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
@@ -134,11 +158,12 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
     predictor = Predictor.of(config.run, config.round, config.engine)
     predictor.require(config.top, config.threshold)
     for chunk in images.image_batches(config.paths, _growing()):
-        for answer, sha256 in predictor.answers(chunk, config.top, config.threshold, progress):
+        answers = predictor.answers(chunk, config.top, config.threshold, progress)
+        for path, (answer, key) in zip(chunk, answers, strict=True):
             if config.copy_into is None or answer.label is None:
                 yield answer
             else:
-                copy = copy_into(config.copy_into, answer.label, Path(answer.path), sha256)
+                copy = copy_into(config.copy_into, answer.label, path, key)
                 yield replace(answer, copied_to=str(copy))
 
 
@@ -148,6 +173,19 @@ def _growing() -> Iterator[int]:
     while True:
         yield size
         size = min(2 * size, MOST)
+
+
+def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
+    """Yield what an item's features are known by: the hash of a file, the place of pixels."""
+    paths = [item for item in items if isinstance(item, Path)]
+    of_files = iter(list(images.content_hashes(paths)))
+    for place, item in enumerate(items):
+        if isinstance(item, Path):
+            yield next(of_files)
+        elif isinstance(item, bytes):
+            yield sha256(item).hexdigest()
+        else:
+            yield item if isinstance(item, BadImage) else f"pixels {place}"
 
 
 def _ranked(

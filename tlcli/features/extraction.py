@@ -29,8 +29,14 @@ class Features:
     images: tuple[LabelledImage, ...]
     vectors: Matrix
     """(n, D)"""
-    skipped: tuple[Skipped, ...]
+    refused: tuple[tuple[LabelledImage, str], ...]
+    """The others, each with the reason."""
     from_cache: int
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The files that could not be read."""
+        return tuple(Skipped(str(image.path), reason) for image, reason in self.refused)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -69,14 +75,14 @@ def extract(
     index = Index([image.sha256 for image in wanted], store.space.width)
     store.load(index)
     missing = list(compress(wanted, ~index.known))
-    skipped: list[Skipped] = []
+    refused: list[tuple[LabelledImage, str]] = []
     if missing:
         engine, size = open_engine(), store.space.image_size
-        with closing(_compute(missing, size, engine, skipped)) as computed:
+        with closing(_compute(missing, size, engine, refused)) as computed:
             store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
-    return Features(found, index.vectors(), tuple(skipped), len(wanted) - len(missing))
+    return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing))
 
 
 def extract_pixels(
@@ -134,15 +140,18 @@ def _counted(
 
 
 def _compute(
-    missing: Sequence[LabelledImage], size: int, engine: Engine, skipped: list[Skipped]
+    missing: Sequence[LabelledImage],
+    size: int,
+    engine: Engine,
+    refused: list[tuple[LabelledImage, str]],
 ) -> Generator[tuple[str, Float32], None, None]:
-    """Yield (content hash, vector) in input order; files that do not decode go to `skipped`.
+    """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
     Closing it waits for what is being decoded or computed, and begins nothing more.
     """
     waiting: deque[str] = deque()
     with (
-        closing(_pixels(missing, size, waiting, skipped)) as pixels,
+        closing(_pixels(missing, size, waiting, refused)) as pixels,
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
@@ -151,13 +160,16 @@ def _compute(
 
 
 def _pixels(
-    wanted: Sequence[LabelledImage], size: int, accepted: deque[str], skipped: list[Skipped]
+    wanted: Sequence[LabelledImage],
+    size: int,
+    accepted: deque[str],
+    refused: list[tuple[LabelledImage, str]],
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
     with closing(images.decode_many(wanted, size)) as decoded:
         for image, pixels in zip(wanted, decoded, strict=True):
             if isinstance(pixels, BadImage):
-                skipped.append(Skipped(str(image.path), str(pixels)))
+                refused.append((image, str(pixels)))
             else:
                 accepted.append(image.sha256)
                 yield pixels

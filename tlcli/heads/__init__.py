@@ -2,12 +2,13 @@
 
 linear       LinearHead: logits, probabilities, files
 closed_form  solved from the moments: lda, ridge, nearest class mean
+imprinting   where the columns of new classes start
 gradient     solved by optimisation on features: softmax, and some columns of a head
 svm          solved by optimisation on the directions of features
 calibration  the temperature of a head, and how far its probabilities can be believed
 recipes      the table of heads and their options
-known        what the head of a round may be solved from
-separation   the unit in which temperatures of rounds are compared
+evidence     what the head of a round may be solved from
+margin       the unit in which temperatures of rounds are compared
 
 SciPy and scikit-learn are imported by the solvers alone: a prediction needs neither.
 """

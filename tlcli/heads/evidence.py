@@ -35,7 +35,7 @@ class Evidence:
 
         Args:
             new: over `self.new`.
-            old: over `self.old`; where it names any, `again` must be there.
+            old: over `self.old`; where it names any, `refit` must be there.
         """
         total, parent = self.moments, self.parent
         if total is not None:

@@ -1,8 +1,9 @@
 """Images and their labels: what DATA means, how a file becomes pixels, how images are split.
 
 scanning   DATA → Listing: find, name, hash; nothing is decoded
-decoding   one file → (size, size, 3) RGB, or BadImage with the reason
+decoding   one image → (size, size, 3) RGB, or BadImage with the reason
 splitting  content hashes → held-out share, test images, folds
+given      what Python code hands over → files, bytes and pixels
 layouts    datasets that come divided into train, valid and test
 walking    what lies in folders, sorted, links that lead back up left out
 checking   DATA → DataReport: what is wrong with a data folder
@@ -12,6 +13,7 @@ reading    regular files only, hashed in blocks, mapped over by threads
 
 from tlcli.images.checking import DataReport, Extent, check
 from tlcli.images.decoding import FORMATS, decode, decode_many, thumbnail
+from tlcli.images.given import Given, Item, taken
 from tlcli.images.hashing import content_hashes
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
@@ -34,6 +36,8 @@ __all__ = [
     "PROCESSORS",
     "DataReport",
     "Extent",
+    "Given",
+    "Item",
     "LabelledImage",
     "Listing",
     "Skipped",
@@ -51,5 +55,6 @@ __all__ = [
     "reject_bad",
     "scan",
     "set_apart",
+    "taken",
     "thumbnail",
 ]

@@ -1,4 +1,4 @@
-"""One image file to (size, size, 3) RGB; whatever a broken file can cause becomes BadImage.
+"""One image to (size, size, 3) RGB; whatever a broken file can cause becomes BadImage.
 
 Two decisions hold for every thread:
 
@@ -110,20 +110,25 @@ SIGNATURES = (
     (0, b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
 )
 
+Source = Path | bytes | Image.Image | NDArray[np.uint8]
+"""A file, a file's bytes, or an image whose file somebody else has decoded: an array is (H, W, 3),
+(H, W, 4) or (H, W)."""
+
 _PILLOW_ONLY = re.compile(r"PIL\.")
 _FILTER = ("ignore", None, Warning, _PILLOW_ONLY, 0)
 _filter_lock = threading.Lock()
 
 
-def decode(source: Path | bytes, size: int) -> NDArray[np.uint8]:
+def decode(source: Source, size: int) -> NDArray[np.uint8]:
     """Return the image as upright RGB, squashed to a square.
 
     The first frame of an animation; EXIF orientation applied; transparency over white; 16-bit
     grey divided by 257. Bilinear with antialias. JPEGs of at least four times `size` on both
-    sides are decoded at 1/2, 1/4 or 1/8 first, which changes no smaller image.
+    sides are decoded at 1/2, 1/4 or 1/8 first, which changes no smaller image, and none that was
+    decoded before.
 
     Args:
-        source: a file, or a file's bytes.
+        source: a file, its bytes, or its pixels; a PIL image is loaded and not changed.
         size: side of the square in pixels.
 
     Returns:
@@ -161,7 +166,7 @@ def decode_many(
 
 def _decode_or_error(image: LabelledImage, size: int) -> NDArray[np.uint8] | BadImage:
     try:
-        with reading(image.path) as file:
+        with _stream(image.path if image.content is None else image.content) as file:
             content = file.read()
         if sha256(content).hexdigest() != image.sha256:
             raise BadImage("the file was changed while it was in use")
@@ -171,12 +176,13 @@ def _decode_or_error(image: LabelledImage, size: int) -> NDArray[np.uint8] | Bad
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[Image.Image]:
+def opened(source: Source) -> Iterator[Image.Image]:
     """Open an image lazily; every failure until the end of the block becomes BadImage."""
     hush_pillow()
-    with _stream(source) as file:
+    given = _stream(source) if isinstance(source, Path | bytes) else nullcontext(source)
+    with given as file_or_pixels:
         try:
-            with _identify(file) as image:
+            with _image(file_or_pixels) as image:
                 yield image
         except FAILURES as error:
             raise BadImage(_reason(error)) from error
@@ -245,6 +251,21 @@ def hush_pillow() -> None:
 
 def _stream(source: Path | bytes) -> AbstractContextManager[BinaryIO]:
     return nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else reading(source)
+
+
+def _image(
+    given: BinaryIO | Image.Image | NDArray[np.uint8],
+) -> AbstractContextManager[Image.Image]:
+    if isinstance(given, np.ndarray):
+        return Image.fromarray(given)
+    return _settled(given) if isinstance(given, Image.Image) else _identify(given)
+
+
+def _settled(image: Image.Image) -> AbstractContextManager[Image.Image]:
+    """An image that belongs to the caller: left open, and loaded, so that no draft shrinks it."""
+    _require_all_pixels(image)
+    image.load()
+    return nullcontext(image)
 
 
 def _identify(file: BinaryIO) -> Image.Image:

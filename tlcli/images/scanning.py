@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
@@ -36,6 +36,8 @@ class LabelledImage:
     path: Path
     label: str
     sha256: str
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    """Its bytes, where it is on no disk; the path says nothing then."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ class Memory:
         return SETTINGS[self.setting]
 
     @property
+    def as_jointly(self) -> bool:
+        """Whether the moments are those that one machine would have of all learned images."""
+        return self.exact and len(self.arithmetic) < 2
+
+    @property
     def digest(self) -> str | None:
         """Published as `memory_sha256`."""
         return None if self.moments is None else self.moments.digest

@@ -51,7 +51,7 @@ class Draft:
     @property
     def exact(self) -> bool:
         """Whether the round equals joint training, which one machine could have done."""
-        return self.anew and self.memory.exact and len(self.memory.arithmetic) < 2
+        return self.anew and self.memory.as_jointly
 
 
 def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
@@ -157,10 +157,11 @@ def _warn_of_mixture(draft: Draft) -> None:
     if draft.anew and draft.memory.exact and not draft.exact:
         log.warning(
             "this run holds features of %d kinds of arithmetic (%s): it is not, bit for bit, what "
-            "training on all images in one place gives. Give the old images with --old-data to "
-            "compute all of them here",
+            "training on all images in one place gives. Give all images to `tlcli extend-classes`, "
+            "as DATA and --old-data, to compute them here%s",
             len(kinds),
             listed(kinds),
+            "" if draft.memory.kept is None else ", after --memory moments: kept features stay",
         )
 
 

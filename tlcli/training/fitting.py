@@ -1,4 +1,4 @@
-"""The two trainings that stages ask for."""
+"""The two trainings that commands ask for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
