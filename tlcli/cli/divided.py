@@ -55,7 +55,7 @@ def command_for(error: DividedData, context: click.Context) -> str | None:
     typed = [word for word in words if word is not None]
     if len(typed) < len(words):
         return None
-    given = {word.partition("=")[0] for word in typed}
+    given = {DATA, *(word.partition("=")[0] for word in typed)}
     for flag, kind in _taking(context).items():
         part, value = kind.serving(error), context.params.get(flag.lstrip("-"))
         # What stands in the environment or a file is typed here, where it names the dataset.
