@@ -85,12 +85,18 @@ def _situation(stored: StoredBackbone, engine: str, libraries: tuple[str, ...]) 
         "machine": platform.machine(),
         "processor": processor(),
         "processors": images.PROCESSORS,
-        "devices": sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))),
+        "devices": gpus(),
         "environment": {
             name: value for name, value in sorted(os.environ.items()) if _ENVIRONMENT.match(name)
         },
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def gpus() -> list[str]:
+    """The devices that the system shows where there is a GPU."""
+    found = (*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd"))
+    return sorted(map(str, found))
 
 
 def is_usual(kind: str) -> bool:

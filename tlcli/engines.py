@@ -3,7 +3,6 @@
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -232,8 +231,7 @@ def _keras_devices() -> dict[str, str]:
 
 def _has_gpu() -> bool:
     """Whether TensorFlow has a GPU; it is only asked where the system shows one."""
-    devices = (*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd"))
-    if not devices:
+    if not arithmetic.gpus():
         return False
     backbones.keras_module()
     import tensorflow

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli.errors import TlcliError
 from tlcli.features import Examples
-from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error, softmax
 from tlcli.images import HELD_OUT, folds, holdout
 
 log = logging.getLogger(__name__)
@@ -100,10 +100,8 @@ def calibration_error(answers: HeldOutPredictions, temperature: float) -> float 
     """Expected calibration error with a temperature; None where there are no answers."""
     if not len(answers.true):
         return None
-    logits = answers.logits.astype(np.float64) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = powers.max(axis=1) / powers.sum(axis=1)
-    correct = logits.argmax(axis=1) == answers.columns
+    confidence = softmax(answers.logits, temperature).max(axis=1)
+    correct = answers.logits.argmax(axis=1) == answers.columns
     return expected_calibration_error(confidence, correct)
 
 

@@ -23,7 +23,7 @@ from tlcli.heads.calibration import (
 from tlcli.heads.closed_form import PRIORS
 from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
-from tlcli.heads.linear import Classifier, LinearHead, load, save
+from tlcli.heads.linear import Classifier, LinearHead, load, save, softmax
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
 from tlcli.heads.recipes import CLASS_WEIGHTS, HEADS, Recipe, require_known
 
@@ -51,5 +51,6 @@ __all__ = [
     "require_known",
     "rounded",
     "save",
+    "softmax",
     "temperature",
 ]

@@ -75,9 +75,7 @@ class LinearHead:
 
     def softmax(self, logits: Float32) -> Float64:
         """Class probabilities (n, C) of logits (n, C)."""
-        scaled = logits.astype(np.float64) / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+        return softmax(logits, self.temperature)
 
     def predict(self, features: Rows) -> NDArray[np.object_]:
         """The most probable class name (n,) for features (n, D)."""
@@ -111,6 +109,13 @@ class LinearHead:
             weights=self.weights[:, columns],
             bias=self.bias[columns],
         )
+
+
+def softmax(logits: Float32, temperature: float) -> Float64:
+    """Class probabilities (n, C) of logits (n, C), which are divided by the temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def save(head: LinearHead, path: Path) -> None:
