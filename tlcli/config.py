@@ -17,6 +17,14 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class RunsOn:
+    """Where the features of images are computed."""
+
+    engine: str = AUTO
+    """What runs the backbone, see `engines.ENGINES`."""
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """How images are taken in."""
 
@@ -118,7 +126,7 @@ class PretrainConfig:
     training: TrainingOptions = TrainingOptions()
     """Used with `weights` none or the objective simclr alone."""
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     """Whether the round holds `model.keras`."""
     wait: float = 0.0
@@ -155,7 +163,7 @@ class ExtendConfig:
     max_regression: float | None = None
     """Largest fall of the accuracy on old classes (0 to 1) with which the round is published."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -170,7 +178,7 @@ class MomentsConfig:
     shard: tuple[int, int] | None = None
     """(i, N): only the images that fall to part i of N by their content hash."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ class RemoveConfig:
     """Estimate what the images added to the moments where their features are not known."""
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -202,7 +210,7 @@ class MergeConfig:
     solver: HeadOptions = HeadOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -227,7 +235,7 @@ class FinetuneConfig:
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -300,7 +308,7 @@ class EvaluateConfig:
     max_regression: float | None = None
     min_class_accuracy: float | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -316,7 +324,7 @@ class PredictConfig:
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -345,4 +353,4 @@ class CompareConfig:
     report: Path | None = None
     """An HTML file."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()

@@ -18,6 +18,7 @@ from tlcli.images.hashing import content_hashes
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
+    ImageFile,
     LabelledImage,
     Listing,
     Skipped,
@@ -37,6 +38,7 @@ __all__ = [
     "DataReport",
     "Extent",
     "Given",
+    "ImageFile",
     "Item",
     "LabelledImage",
     "Listing",
