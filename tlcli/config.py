@@ -328,6 +328,53 @@ class PredictConfig:
 
 
 @dataclass(frozen=True)
+class IndexAddConfig:
+    """Images that can be found again from now on."""
+
+    run: Path
+    data: str
+    descriptor: str | None = None
+    """A row of `retrieval.DESCRIPTORS`, for the life of the index. None: as it is, or whitened
+    where the run keeps moments."""
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexRemoveConfig:
+    """Images that are not to be found any more."""
+
+    run: Path
+    names: tuple[str, ...]
+    """Classes."""
+    images_of: tuple[str, ...] = ()
+    """Files and folders of images, whatever their class."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexSearchConfig:
+    """The images that are most like others."""
+
+    run: Path
+    paths: tuple[str, ...]
+    count: int = 5
+    min_similarity: float = -1.0
+    exact: bool = False
+    """Whether every image is compared, even where there is an approximate index."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class DuplicatesConfig:
+    """Pairs of images that are nearly the same."""
+
+    run: Path
+    min_similarity: float = 0.98
+
+
+@dataclass(frozen=True)
 class CompareConfig:
     """The same rounds under several strategies, heads and backbones."""
 

@@ -22,9 +22,6 @@ from tlcli.rounds.intake import require_classes
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
 
-FIRST, MOST = 32, 1024
-"""Images that are answered together, at first and later."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -156,7 +153,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         require_outside(config.copy_into, (*config.paths, str(config.run)))
     predictor = Predictor.of(config.run, config.round, config.runs_on)
     predictor.require(config.top, config.threshold)
-    for chunk in images.image_batches(config.paths, _growing()):
+    for chunk in images.image_batches(config.paths, images.growing()):
         answers = predictor.answers(chunk, config.top, config.threshold, progress)
         for path, (answer, key) in zip(chunk, answers, strict=True):
             if config.copy_into is None or answer.label is None:
@@ -164,14 +161,6 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
             else:
                 copy = copy_into(config.copy_into, answer.label, path, key)
                 yield replace(answer, copied_to=str(copy))
-
-
-def _growing() -> Iterator[int]:
-    """How many images are answered together: few at first, so that the first answer comes soon."""
-    size = FIRST
-    while True:
-        yield size
-        size = min(2 * size, MOST)
 
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:

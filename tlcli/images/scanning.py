@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import Entry, find_entries, find_images, image_batches
+from tlcli.images.sources import Entry, find_entries, find_images, growing, image_batches
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Skipped",
     "contents",
     "find_images",
+    "growing",
     "image_batches",
     "reject_bad",
     "scan",
