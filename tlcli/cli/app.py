@@ -35,6 +35,7 @@ from tlcli.cli.predict import predict
 from tlcli.cli.pretrain import pretrain
 from tlcli.cli.remove_classes import remove_classes
 from tlcli.cli.rounds import rounds
+from tlcli.cli.triage import triage
 from tlcli.errors import Stopped, StorageError, TlcliError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -54,7 +55,7 @@ class _OutputClosed(Exception):
 
 SECTIONS = {
     "Train and extend": (pretrain, extend_classes, finetune, remove_classes, merge, moments),
-    "Measure and use": (evaluate, compare, predict, index, export),
+    "Measure and use": (evaluate, compare, predict, triage, index, export),
     "Look after": (rounds, backbones, data, cache, doctor, demo),
 }
 """The commands, by what people do, in the order of --help."""

@@ -41,6 +41,14 @@ from tlcli.errors import DataError, UsageError
     type=Share(),
     help="Answer `unknown` where the best class is less probable.",
 )
+@option(
+    PredictConfig,
+    "--unknown-at",
+    type=Share(),
+    metavar="RATE",
+    help="Answer `unknown` where an image is further from every known class than all but this "
+    "share of their images, as `tlcli triage` finds it.",
+)
 @by_option
 @option(
     PredictConfig,
