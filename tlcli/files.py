@@ -104,6 +104,18 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfileobj(stream, copy)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder, which has no folders, into another that is there.
+
+    Raises:
+        StorageError: they cannot be written.
+        OSError: they cannot be read.
+    """
+    for path in sorted(source.iterdir()):
+        with path.open("rb") as stream, written(target / path.name) as copy:
+            shutil.copyfileobj(stream, copy)
+
+
 def why_full(error: BaseException, folder: Path, expected_bytes: int) -> str | None:
     """Why a foreign library could not save, where that is the reason of its error; else None.
 
