@@ -111,6 +111,7 @@ class StoredBackbone:
         try:
             received = files.sha256(path)
         except OSError as error:
+            files.require_resources(error, path)
             raise RunError(
                 f"Expected the backbone's file {path}. Received: {error.strerror}. "
                 f"Restore the file or the run from a copy."
@@ -296,6 +297,7 @@ def load_stored(folder: Path) -> StoredBackbone:
             f"Restore the run from a copy."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a readable description of the backbone. Received: {path}, damaged "
             f"({error}). Restore the run from a copy."
@@ -341,6 +343,7 @@ def load_model(stored: StoredBackbone) -> Any:
     try:
         return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
             f"({str(error).splitlines()[0]}). Restore the run from a copy."
