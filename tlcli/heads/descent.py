@@ -28,6 +28,9 @@ _BLOCK = 10**9
 _MOST_SECONDS = 60
 """A solution that is thought to take longer is announced."""
 
+_TIMED = 3
+"""The step after which it is known how long one takes."""
+
 _HELD_OUT = 6
 """How often a head is solved in all, where it is tested by folds."""
 
@@ -114,11 +117,13 @@ def minimum(
     begun, done = time.monotonic(), 0
 
     def told(point: Float64) -> tuple[float, Float64]:
-        nonlocal done
+        nonlocal done, begun
         answer = loss_and_gradient(point)
         done += 1
-        if done == 1:
-            _announce(watch, size, solver, time.monotonic() - begun)
+        if done == 1:  # it takes longer than the others
+            begun = time.monotonic()
+        if done == _TIMED:
+            _announce(watch, size, solver, (time.monotonic() - begun) / (_TIMED - 1))
         watch.progress("solving a head", done, 0)
         return answer
 
