@@ -16,6 +16,7 @@ from tlcli.cli.options import (
     max_bad_option,
     option,
     run_argument,
+    table_options,
     test_argument,
 )
 from tlcli.config import EvaluateConfig
@@ -87,6 +88,7 @@ from tlcli.errors import GateFailed
     help="Write the gates as the tests of a JUnit file.",
 )
 @max_bad_option
+@table_options
 @engine_option(EvaluateConfig)
 @json_option
 @click.pass_obj

@@ -77,7 +77,11 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
     """
     _require_one_way(config)
     _require_apart(config)
-    tested = frozenset[str]() if config.test is None else images.contents(config.test)
+    tested = (
+        frozenset[str]()
+        if config.test is None
+        else images.contents(config.test, columns=config.columns)
+    )
     earlier = _moved_earlier(config)
     listing = _listing(config, progress)
     untested = tuple(image for image in listing.images if image.sha256 not in tested)
@@ -157,7 +161,7 @@ def _listing(config: DivideConfig, progress: Progress) -> Listing:
         (config.move_into / name).is_dir() for name in (HELD_OUT_FOLDER, TESTED_FOLDER)
     ):
         return _listing_of(Path(config.data))
-    return scan(config.data, progress)
+    return scan(config.data, config.columns, progress)
 
 
 def _listing_of(folder: Path) -> Listing:

@@ -101,7 +101,12 @@ def _measured(
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
     current, listing = by_backbone[fingerprint], given.listing
-    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    images.reject_bad(
+        listing.total,
+        (*listing.skipped, *current.skipped),
+        config.images.max_bad,
+        listing.lost,
+    )
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     return _Test(history, given, current, entries, extractor)
@@ -173,7 +178,9 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
 def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
     """The images of DATA whose class the round knows."""
     listing = images.scan(
-        config.data, progress=lambda done, total: progress("reading", done, total)
+        config.data,
+        columns=config.images.columns,
+        progress=lambda done, total: progress("reading", done, total),
     )
     if not config.ignore_unknown:
         require_known_classes(

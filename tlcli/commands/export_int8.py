@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import formats, heads, images, memory
-from tlcli.config import ExportConfig, Progress
+from tlcli.config import Columns, ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import LabelledImage
@@ -94,7 +94,7 @@ def calibration_samples(
     """
     if config.calibrate is None:
         return None
-    chosen = _chosen(config.calibrate)
+    chosen = _chosen(config.calibrate, config.columns)
     decoded = images.decode_many(chosen, extractor.stored.image_size)
     readable = [
         (image, pixels)
@@ -125,7 +125,7 @@ def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _chosen(data: str) -> list[LabelledImage]:
+def _chosen(data: str, columns: Columns) -> list[LabelledImage]:
     """At most `MOST` images, each content once, the same on every call.
 
     They are drawn by content hash, which is as good as at random; without class folders, the
@@ -146,5 +146,5 @@ def _chosen(data: str) -> list[LabelledImage]:
             if isinstance(key, str)
         }
     else:
-        found = {image.sha256: image for image in images.scan(data).images}
+        found = {image.sha256: image for image in images.scan(data, columns=columns).images}
     return [found[key] for key in sorted(found)[:MOST]]

@@ -108,10 +108,15 @@ class _Given:
         return bool(self.found.images or self.collected.ledger)
 
 
+def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> Listing:
+    """What DATA or --old-data holds; nothing where it was not given."""
+    return Listing(()) if data is None else scan(data, config.images.columns, progress)
+
+
 def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
     collected = read_files(parent, config.moments)
     ledger = {**parent.memory.ledger, **collected.ledger}
-    listing = Listing(()) if config.data is None else scan(config.data, phases.progress)
+    listing = _listing(config.data, config, phases.progress)
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     with phases.phase("features"):
@@ -131,7 +136,7 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
         skipped=skipped,
         known_classes=tuple(sorted(known)),
     )
-    old = () if config.old_data is None else scan(config.old_data, phases.progress).images
+    old = _listing(config.old_data, config, phases.progress).images
     return _Given(found, collected, learned, old, registry, intake)
 
 
@@ -350,6 +355,7 @@ def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examinati
     return Examination(
         choice.answers,
         config.test,
+        config.images.columns,
         learned,
         parent.round.number + 1,
         None if plan.old_too else parent.suggests(solution.head, solution.moments),

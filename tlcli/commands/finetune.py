@@ -78,7 +78,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         at_hand = _take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        require_test(config.test, parent.round.classes, progress)
+        require_test(config.test, config.images.columns, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
         tuned = _train(config, parent, at_hand, writer, phases)
         after = _store(tuned.model, parent.extractor, config.engine, writer, phases)
@@ -88,7 +88,13 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
             if tuned.comparable and _is_worse(held_out, tuned.history):
                 checkpoints_of(writer, {}).discard()
                 return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-            how = Examination(held_out, config.test, parent.memory.ledger, writer.next_number)
+            how = Examination(
+                held_out,
+                config.test,
+                config.images.columns,
+                parent.memory.ledger,
+                writer.next_number,
+            )
             examined = solution.examined(how, progress)
         with phases.phase("memory"):
             remembered = moved.memory(parent.memory, after, tuned.split.pixels)
@@ -153,7 +159,7 @@ class _AtHand:
 
 def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
     """DATA, learned images among --old-data, and the exemplars of the run."""
-    listing = scan(config.data, phases.progress)
+    listing = scan(config.data, config.images.columns, phases.progress)
     require_known_classes(
         listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
     )
@@ -190,7 +196,7 @@ def _at_hand(
 def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list[LabelledImage]:
     if config.old_data is None:
         return []
-    listing = scan(config.old_data, progress)
+    listing = scan(config.old_data, config.images.columns, progress)
     known = [image for image in listing.images if image.sha256 in ledger]
     return [replace(image, label=ledger[image.sha256]) for image in known]
 

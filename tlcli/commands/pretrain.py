@@ -68,7 +68,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
     if not objective.labels:
         return unlabelled(config, progress)
-    listing = scan(config.data, progress)
+    listing = scan(config.data, config.images.columns, progress)
     if len(listing.classes) < 2:
         raise DataError(
             f"Expected at least two classes. Received: {named(listing.classes)} alone in "
@@ -156,7 +156,7 @@ def _with_classes(
         skipped = readable(listing, found, (), config.images.max_bad)
     choice = _choose(config, plain, found.examples, phases)
     with phases.phase("validation"):
-        how = Examination(choice.answers, config.test, (), 1)
+        how = Examination(choice.answers, config.test, config.images.columns, (), 1)
         examined = choice.solution.examined(how, phases.progress)
     memory = _remembered(config, choice.solution, found)
     intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)

@@ -59,7 +59,7 @@ def train_network(
     classes = listing.classes if objective.labels else ()
     if objective.labels:
         _require_all_classes(config, classes, usable)
-        require_test(config.test, classes, progress)
+        require_test(config.test, config.images.columns, classes, progress)
     setting, split = _setting(config, begins.name, writer, model, usable, classes, progress)
     history = objective.train(setting, classes, split.learned, split.held_out)
     return Scratch(model, skipped, summary_of(history, split.digest))
@@ -125,5 +125,5 @@ def _decodable(
         else:
             good.append(image)
         progress("checking", done, len(listing.images))
-    images.reject_bad(listing.total, bad, config.images.max_bad)
+    images.reject_bad(listing.total, bad, config.images.max_bad, listing.lost)
     return good, tuple(bad)

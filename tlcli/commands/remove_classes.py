@@ -46,7 +46,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             solution = left.solve()
         with phases.phase("validation"):
             learned = parent.memory.ledger.keys() - to_remove
-            how = left.examination(solution, config.test, learned, writer.next_number)
+            how = left.examination(solution, config, learned, writer.next_number)
             examined = solution.examined(how, progress)
         with phases.phase("memory"):
             remembered = parent.memory.forgetting(to_remove, left.total, left.exact, left.removed)
@@ -85,7 +85,7 @@ def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
             "Correct --images."
         )
     if config.data is not None:
-        named += scan(config.data, progress).images
+        named += scan(config.data, config.images.columns, progress).images
     return named
 
 
@@ -158,7 +158,7 @@ class _Remaining:
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
     def examination(
-        self, solution: Solution, test: str | None, learned: Collection[str], number: int
+        self, solution: Solution, config: RemoveConfig, learned: Collection[str], number: int
     ) -> Examination:
         """Tested on kept images, where the head can be solved without them.
 
@@ -168,7 +168,9 @@ class _Remaining:
         held_out = solution.held_out(scheme, self.anew and self.complete)
         carried = None if self.complete else self.parent.suggests(solution.head, self.total)
         kept = None if self.anew else self.parent.head.temperature
-        return Examination(held_out, test, learned, number, carried, kept)
+        return Examination(
+            held_out, config.test, config.images.columns, learned, number, carried, kept
+        )
 
 
 def _leave(

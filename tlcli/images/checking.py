@@ -10,10 +10,13 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from tlcli.errors import BadImage
+from tlcli.config import Columns
+from tlcli.errors import BadImage, DataError
 from tlcli.images.decoding import opened, squash
+from tlcli.images.lost import Lost
 from tlcli.images.reading import map_ahead
-from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, scan
+from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
+from tlcli.images.sources import USUAL
 
 SMALL_PIXELS = 32
 FEW_IMAGES = 5
@@ -32,6 +35,19 @@ class Extent:
     minimum: int
     median: float
     maximum: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why files cannot be used."""
+
+    reason: str
+    files: int
+    first: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,8 @@ class DataReport:
     """Images whose content is another format than their suffix says."""
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
+    lost: Lost | None = None
+    """Paths of a table that lead nowhere."""
 
     @property
     def smallest_class(self) -> str:
@@ -77,6 +95,24 @@ class DataReport:
         """Plain sentences, the most important first; empty when nothing is wrong."""
         return [*_class_problems(self), *_file_problems(self)]
 
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why files cannot be used, the most frequent reason first."""
+        first: dict[str, str] = {}
+        for skip in self.skipped:
+            first.setdefault(skip.reason, skip.path)
+        counted = Counter(skip.reason for skip in self.skipped)
+        return [Reason(text, count, first[text]) for text, count in counted.most_common()]
+
+    def require_usable(self) -> None:
+        """Raise DataError, with the most frequent reason, where no image can be used."""
+        if not self.images:
+            worst = self.reasons[0]
+            raise DataError(
+                f"Expected usable images. Received: none; {worst.files} of {len(self.skipped)} "
+                f"cannot be used, as {worst.first}: {worst.reason}. Repair what is listed above."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Return the report with JSON's types only."""
         return asdict(self) | {
@@ -87,6 +123,7 @@ class DataReport:
             "empty_classes": list(self.empty_classes),
             "skipped": [skip.to_json() for skip in self.skipped],
             "parts": list(self.parts),
+            "reasons": [reason.to_json() for reason in self.reasons],
             "problems": self.problems,
         }
 
@@ -107,6 +144,7 @@ def check(
     data: str | Path,
     *,
     stdin: TextIO | None = None,
+    columns: Columns = USUAL,
     decode_size: int = 64,
     progress: Progress | None = None,
 ) -> DataReport:
@@ -115,6 +153,7 @@ def check(
     Args:
         data: as for `scan`.
         stdin: as for `scan`.
+        columns: as for `scan`.
         decode_size: side in pixels to which images are decoded as a trial.
         progress: called with (done, in all) for every file hashed, then for every image decoded.
 
@@ -122,7 +161,7 @@ def check(
         UsageError: `data` does not exist.
         DataError: it holds no labelled images, may not be read, or is malformed.
     """
-    listing = scan(data, stdin=stdin, progress=progress)
+    listing = listed(data, stdin=stdin, columns=columns, progress=progress)
     results: list[_Probe | Skipped] = []
     for result in _probe_all(listing, decode_size):
         results.append(result)
@@ -180,6 +219,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         small_images=sum(min(probe.width, probe.height) < SMALL_PIXELS for probe in probes),
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
         parts=listing.parts,
+        lost=listing.lost,
     )
 
 
@@ -228,7 +268,8 @@ def _file_problems(report: DataReport) -> list[str]:
         ("Of another format than the suffix says, which does no harm here", report.wrong_suffixes),
         ("No images by their suffix, ignored", report.ignored),
     )
-    return [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    found = [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    return found if report.lost is None else [report.lost.to_text(), *found]
 
 
 def _names(names: list[str]) -> str:

@@ -1,15 +1,19 @@
 """DATA → Listing: every image named, hashed, and counted once; nothing is decoded."""
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
 
+from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import Entry, find_entries, find_images, image_batches
+from tlcli.images.lost import Lost
+from tlcli.images.reading import MISSING
+from tlcli.images.sources import USUAL, Entry, Found, find_entries, find_images, image_batches
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
@@ -23,6 +27,8 @@ __all__ = [
     "reject_bad",
     "scan",
 ]
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -74,6 +80,8 @@ class Listing:
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder, whose images are read together.
     """
+    lost: Lost | None = None
+    """Paths of a table that lead nowhere."""
 
     @property
     def unlabelled(self) -> bool:
@@ -107,13 +115,18 @@ class Listing:
 
 
 def scan(
-    data: str | Path, *, stdin: TextIO | None = None, progress: Progress | None = None
+    data: str | Path,
+    *,
+    stdin: TextIO | None = None,
+    columns: Columns = USUAL,
+    progress: Progress | None = None,
 ) -> Listing:
     """Return the labelled images of a folder of class folders, a table, or standard input.
 
     Args:
         data: a folder, a .csv/.tsv/.txt table with the columns path,label, or "-".
         stdin: what "-" reads, by default `sys.stdin`; its header line is optional.
+        columns: what those of a table are called.
         progress: called with (files hashed, files in all) after each.
 
     Raises:
@@ -121,7 +134,16 @@ def scan(
         DataError: it holds no labelled images, may not be read, or is malformed.
         DividedData: it is a dataset that comes in parts like train and test.
     """
-    found = find_entries(data, stdin)
+    listing = listed(data, stdin=stdin, columns=columns, progress=progress)
+    _require_found(listing.lost)
+    return listing
+
+
+def listed(
+    data: str | Path, *, stdin: TextIO | None, columns: Columns, progress: Progress | None
+) -> Listing:
+    """Return the same as `scan`, also of a table whose paths all lead nowhere."""
+    found = find_entries(data, stdin, columns)
     hashed, unreadable = _hash_all(found.entries, progress)
     images, conflicting = _unique(hashed)
     stray = [Skipped(str(path), "it lies in no class folder") for path in found.stray]
@@ -136,10 +158,13 @@ def scan(
             sorted({entry.label for entry in found.entries}.union(found.empty_classes))
         ),
         parts=found.parts,
+        lost=_lost(found, [skip.path for skip in unreadable if skip.reason == MISSING]),
     )
 
 
-def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]:
+def contents(
+    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+) -> frozenset[str]:
     """Return the content hashes of all images that can be read in a folder or table.
 
     More than `scan` lists: also images that have several labels, or lie in no class folder. There
@@ -148,6 +173,7 @@ def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]
     Args:
         data: as for `scan`.
         stdin: as for `scan`.
+        columns: as for `scan`.
 
     Raises:
         UsageError: `data` does not exist.
@@ -155,18 +181,40 @@ def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]
     """
     if Path(data).is_dir():
         paths = list(find_images([data]))
-    else:
-        paths = [entry.path for entry in find_entries(data, stdin).entries]
-    return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
+        return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
+    found = find_entries(data, stdin, columns)
+    hashed, unreadable = _hash_all(found.entries, None)
+    lost = _lost(found, [skip.path for skip in unreadable if skip.reason == MISSING])
+    _require_found(lost)
+    if lost is not None:
+        log.warning("%s: %s", data, lost.to_text())
+    return frozenset(key for _, key in hashed)
 
 
-def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -> None:
+def _lost(found: Found, missing: Collection[str]) -> Lost | None:
+    """What is lost of a table; None of a folder, or where all is there."""
+    if found.folder is None or not missing:
+        return None
+    paths = frozenset(missing)
+    rows = [entry for entry in found.entries if str(entry.path) in paths]
+    return Lost.of(rows, len(found.entries), found.folder)
+
+
+def _require_found(lost: Lost | None) -> None:
+    if lost is not None and lost.all_rows:
+        raise DataError(f"Expected paths of files. Received: {lost.to_text()}")
+
+
+def reject_bad(
+    listing_total: int, skipped: Sequence[Skipped], max_bad: float, lost: Lost | None = None
+) -> None:
     """Refuse data of which too large a share is bad.
 
     Args:
         listing_total: images and skipped files together, see `Listing.total`.
         skipped: all bad files.
         max_bad: largest acceptable share, 0 to 1.
+        lost: what to say of paths that lead nowhere, see `Listing.lost`.
 
     Raises:
         DataError: more than `max_bad` of the files are bad.
@@ -175,10 +223,11 @@ def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -
     if share <= max_bad:
         return
     first = skipped[0]
+    where = "" if lost is None else f"{lost.to_text()} "
     raise DataError(
         f"Expected at most {max_bad:.2%} bad images. Received: {len(skipped)} of {listing_total} "
-        f"({share:.2%}), the first of them {first.path}: {first.reason}. Repair or remove them, "
-        "or raise the limit with --max-bad SHARE."
+        f"({share:.2%}), the first of them {first.path}: {first.reason}. {where}Repair or "
+        "remove them, or raise the limit with --max-bad SHARE."
     )
 
 

@@ -42,7 +42,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     phases = Phases(progress)
     _require_possible(config)
     begin = beginnings(config)
-    listing = scan(config.data, progress)
+    listing = scan(config.data, config.images.columns, progress)
     planned = schedule_of(_classes(listing, config.data), config)
     _warn_of_learned(begin, listing)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, phases.phase("features"):
