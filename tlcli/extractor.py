@@ -190,7 +190,7 @@ class Extractor:
             return examples
         assert isinstance(examples.vectors, Vectors)
         seen = Projected(examples.vectors, self.projection)
-        return Examples(examples.hashes, examples.labels, seen)
+        return replace(examples, vectors=seen)
 
     def empty_moments(self) -> moments.Moments:
         """The moments of no image."""

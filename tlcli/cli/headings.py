@@ -29,7 +29,6 @@ class Heading(enum.StrEnum):
     MEMORY = "Memory"
     TRAINING = "Training"
     IMAGES = "Images"
-    TABLES = "Columns of tables"
     GATES = "Gates"
     ANSWERS = "Answers"
     MODEL = "Model"

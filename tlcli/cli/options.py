@@ -104,7 +104,7 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = option(Columns, flag, metavar="NAME", help=text)(command)
-    return heading(Heading.TABLES)(command)
+    return heading(Heading.IMAGES)(command)
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

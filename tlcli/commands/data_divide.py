@@ -78,16 +78,21 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
     _require_one_way(config)
     _require_apart(config)
     tested = (
-        frozenset[str]()
-        if config.test is None
-        else images.contents(config.test, columns=config.columns)
+        {} if config.test is None else images.content_groups(config.test, columns=config.columns)
     )
     earlier = _moved_earlier(config)
     listing = _listing(config, progress)
-    untested = tuple(image for image in listing.images if image.sha256 not in tested)
+    groups = set(tested.values()) - {""}
+    untested = tuple(
+        image
+        for image in listing.images
+        if image.sha256 not in tested and image.group_key not in groups
+    )
     ledger = {} if config.run is None else learned_by(config.run)
+    learned = set() if config.run is None else _groups_learned_by(config.run)
     fresh, refused = unlearned(replace(listing, images=untested), ledger)
-    held_out = _chosen((*fresh, *earlier), config.hold_out).union(i.sha256 for i in earlier)
+    free = [image for image in (*fresh, *earlier) if image.group_key not in learned]
+    held_out = _chosen(free, config.hold_out).union(image.sha256 for image in earlier)
     division = Division(
         data=config.data,
         learn=tuple(image for image in fresh if image.sha256 not in held_out),
@@ -107,6 +112,10 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
 def learned_by(run: Path) -> Mapping[str, str]:
     """The class of every image that a run has learned, by content hash."""
     return memory.ledger_of(runs.open_run(run).round())
+
+
+def _groups_learned_by(run: Path) -> set[str]:
+    return set(memory.groups_of(runs.open_run(run).round()).values())
 
 
 def _require_one_way(config: DivideConfig) -> None:
@@ -173,9 +182,11 @@ def _listing_of(folder: Path) -> Listing:
 
 def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
     """The contents that are held out."""
-    labels = {image.sha256: image.label for image in new}
-    apart = images.set_apart(list(labels), list(labels.values()), share)
-    return frozenset(key for key, is_apart in zip(labels, apart, strict=True) if is_apart)
+    found = {image.sha256: image for image in new}
+    labels = [image.label for image in found.values()]
+    groups = [image.group_key for image in found.values()]
+    apart = images.set_apart(list(found), labels, share, groups)
+    return frozenset(key for key, is_apart in zip(found, apart, strict=True) if is_apart)
 
 
 # --- tables
@@ -183,7 +194,9 @@ def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
 
 def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     """Make the folder of tables by one rename; their paths."""
-    tables = {LEARN: _table(division.learn), HELD_OUT: _table(division.held_out)}
+    grouped = any(image.group for image in (*division.learn, *division.held_out))
+    parts = {LEARN: division.learn, HELD_OUT: division.held_out}
+    tables = {name: _table(part, grouped) for name, part in parts.items()}
     with files.saving(out), tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as staged:
         draft = Path(staged) / out.name
         draft.mkdir()
@@ -193,15 +206,15 @@ def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     return tuple(str(out / name) for name in tables)
 
 
-def _table(part: Iterable[LabelledImage]) -> bytes:
-    """The columns path,label with absolute paths.
+def _table(part: Iterable[LabelledImage], grouped: bool) -> bytes:
+    """The columns path,label with absolute paths, and group where there are groups.
 
     Raises:
         DataError: a path is no UTF-8, which a table is.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label"))
+    writer.writerow(("path", "label", "group") if grouped else ("path", "label"))
     for image in part:
         path = str(image.path.absolute())
         if not _is_text(path):
@@ -209,7 +222,7 @@ def _table(part: Iterable[LabelledImage]) -> bytes:
                 f"Expected file names in UTF-8 for a table. Received: {path!r}. "
                 "Rename the file, or use --move-into."
             )
-        writer.writerow((path, image.label))
+        writer.writerow((path, image.label, image.group) if grouped else (path, image.label))
     return text.getvalue().encode()
 
 

@@ -135,6 +135,7 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
         duplicates=listing.duplicates,
         skipped=skipped,
         known_classes=tuple(sorted(known)),
+        passed_over=listing.passed_over,
     )
     old = _listing(config.old_data, config, phases.progress).images
     return _Given(found, collected, learned, old, registry, intake)
@@ -170,6 +171,13 @@ class _State:
     def complete(self) -> bool:
         """Whether the features of every learned image are at hand."""
         return self.recalled.extent is OldImages.ALL
+
+    @property
+    def learned_groups(self) -> frozenset[str]:
+        """Of learned images that are not at hand."""
+        at_hand = set(self.recalled.examples.hashes)
+        groups = {**self.parent.memory.groups, **self.given.collected.groups}
+        return frozenset(group for key, group in groups.items() if key not in at_hand)
 
 
 def _state(config: ExtendConfig, parent: Parent, given: _Given, phases: Phases) -> _State:
@@ -223,6 +231,7 @@ class _Plan:
             ),
             parent=state.parent.head if state.parent.head.classes else None,
             refit=state.parent.refit,
+            learned_groups=state.learned_groups,
         )
         fit = strategies.following(self.strategy, self.told)
         return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
@@ -396,6 +405,7 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},
+        groups={**remembered.groups, **given.collected.groups},
         arithmetic=remembered.arithmetic | given.collected.arithmetic,
         exact=remembered.exact and given.collected.exact,
     )

@@ -154,7 +154,9 @@ class _AtHand:
     @property
     def held_out(self) -> NDArray[np.bool_]:
         """(n,) which of them the training is validated on."""
-        return images.holdout(self.examples.hashes, self.examples.labels, images.HELD_OUT)
+        return images.holdout(
+            self.examples.hashes, self.examples.labels, images.HELD_OUT, self.examples.groups
+        )
 
 
 def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
@@ -182,14 +184,21 @@ def _at_hand(
     if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
         examples = examples.joined(kept.without(set(examples.hashes)))
     # In an order of their own: a training does not depend on the folders that images came from.
-    examples = examples.by_hash()
+    examples = parent.memory.grouped(examples.by_hash())
     _require_exact(config, parent, examples)
     sources = {image.sha256: image for image in found.images}
     return _AtHand(
         examples,
         ~among(examples.hashes, ledger),
         pixels_of(sources, extractor.stored.image_size, parent.memory),
-        Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
+        Intake(
+            len(examples),
+            found.from_cache,
+            0,
+            listing.duplicates,
+            skipped,
+            passed_over=listing.passed_over,
+        ),
     )
 
 
@@ -244,7 +253,15 @@ def _train(
 
 def _split(parent: Parent, at_hand: _AtHand, classes: Sequence[str], progress: Progress) -> Split:
     examples, size = at_hand.examples, parent.extractor.stored.image_size
-    return split_images(examples.hashes, examples.labels, classes, at_hand.load, size, progress)
+    return split_images(
+        examples.hashes,
+        examples.labels,
+        classes,
+        at_hand.load,
+        size,
+        progress,
+        examples.groups,
+    )
 
 
 def _setup(

@@ -110,7 +110,9 @@ def _same_again(
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken
-    intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
+    intake = Intake(
+        0, 0, len(given), listing.duplicates, listing.skipped, passed_over=listing.passed_over
+    )
     return unchanged(config.out, first, intake, phases)
 
 
@@ -144,7 +146,9 @@ def _without_classes(
     solution = Solution(extractor, recipe, strategies.first(recipe), evidence, (), head)
     examined = Examined(solution, Calibration(head.temperature, None, None, 0), None)
     used = listing.total - len(trained.skipped)
-    intake = Intake(used, 0, 0, listing.duplicates, trained.skipped)
+    intake = Intake(
+        used, 0, 0, listing.duplicates, trained.skipped, passed_over=listing.passed_over
+    )
     return Draft("pretrain", None, examined, start, True, config, intake)
 
 
@@ -159,7 +163,14 @@ def _with_classes(
         how = Examination(choice.answers, config.test, config.images.columns, (), 1)
         examined = choice.solution.examined(how, phases.progress)
     memory = _remembered(config, choice.solution, found)
-    intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)
+    intake = Intake(
+        len(found.images),
+        found.from_cache,
+        0,
+        listing.duplicates,
+        skipped,
+        passed_over=listing.passed_over,
+    )
     return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
 
 

@@ -78,7 +78,8 @@ def _setting(
     sources = {image.sha256: image for image in usable}
     load = pixels_of(sources, size)
     labels = [image.label for image in usable]
-    split = split_images(list(sources), labels, classes, load, size, progress)
+    groups = [image.group_key for image in usable]
+    split = split_images(list(sources), labels, classes, load, size, progress, groups)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
     identity = identity_of(options, config.engine, split, classes) | {
         "objective": config.objective,

@@ -4,14 +4,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.errors import TlcliError
-from tlcli.features import Examples
+from tlcli.features import Examples, among
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error, softmax
-from tlcli.images import HELD_OUT, folds, holdout
+from tlcli.images import HELD_OUT, TRAINED_ONLY, folds, holdout
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,7 @@ def cross_validate(
 ) -> HeldOutPredictions:
     """k-fold subtraction: solve without a fold's images, ask about them.
 
-    A class with one image in all cannot be tested this way and is left out.
+    A class with one image in all, or one group, cannot be tested this way and is left out.
 
     Args:
         fit: solves the head.
@@ -127,15 +129,19 @@ def cross_validate(
         classes: its registry.
         old_too: whether earlier images are tested too.
     """
-    new, old = (folds(part.hashes, part.labels, FOLDS) for part in (evidence.new, evidence.old))
+    new, old = _assigned(partial(folds, k=FOLDS), evidence)
     if not old_too:
-        old[:] = -1
+        old[:] = TRAINED_ONLY
     single = _single_classes(evidence)
+    if evidence.grouped:
+        stay_new, stay_old = _staying(evidence, old_too)
+        new[stay_new], old[stay_old] = TRAINED_ONLY, TRAINED_ONLY
+        single += _never_tested(evidence, new, old, old_too)
     for part, assigned in ((evidence.new, new), (evidence.old, old)):
-        assigned[np.isin(np.array(part.labels, object), single)] = -1
+        assigned[np.isin(np.array(part.labels, object), single)] = TRAINED_ONLY
     # The parent's head is solved again without a fold: no class may vanish from it.
     alone = [name for name, count in Counter(evidence.old.labels).items() if count == 1]
-    old[np.isin(np.array(evidence.old.labels, object), alone)] = -1
+    old[np.isin(np.array(evidence.old.labels, object), alone)] = TRAINED_ONLY
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
     answers = _held_out("cross-validation", fit, evidence, classes, masks)
     return replace(answers, untestable=tuple(single))
@@ -145,9 +151,10 @@ def hold_out(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = (
-        holdout(part.hashes, part.labels, HELD_OUT) for part in (evidence.new, evidence.old)
-    )
+    new, old = _assigned(partial(holdout, share=HELD_OUT), evidence)
+    if evidence.grouped:
+        stay_new, stay_old = _staying(evidence, old_too)
+        new, old = new & ~stay_new, old & ~stay_old
     return _held_out("holdout", fit, evidence, classes, [(new, old & old_too)])
 
 
@@ -160,6 +167,43 @@ def cheapest(
     if here <= set(answers.true):
         return answers
     return cross_validate(fit, evidence, classes, old_too)
+
+
+Split = Callable[..., NDArray[Any]]
+"""From hashes, labels and groups to what becomes of each image: `folds`, `holdout`."""
+
+
+def _assigned(split: Split, evidence: Evidence) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What becomes of the new and of the old images; groups are not divided between them."""
+    new, old = evidence.new, evidence.old
+    if not evidence.grouped:
+        return split(new.hashes, new.labels), split(old.hashes, old.labels)
+    groups = new.all_groups() + old.all_groups()
+    both = split(new.hashes + old.hashes, new.labels + old.labels, groups=groups)
+    return both[: len(new)], both[len(new) :]
+
+
+def _staying(evidence: Evidence, old_too: bool) -> tuple[Mask, Mask]:
+    """Which new and old images are of a group of which others cannot be held out."""
+    stays = evidence.learned_groups | (frozenset() if old_too else frozenset(evidence.old.groups))
+    stays -= {""}
+    new, old = (among(part.all_groups(), stays) for part in (evidence.new, evidence.old))
+    return new, old
+
+
+def _never_tested(
+    evidence: Evidence, new: NDArray[np.int64], old: NDArray[np.int64], old_too: bool
+) -> list[str]:
+    """Classes of which no image can be tested, as all stay to be learned from."""
+    parts = [(evidence.new, new), *([(evidence.old, old)] if old_too else [])]
+    here = {name for part, _ in parts for name in part.labels}
+    tested = {
+        name
+        for part, fold in parts
+        for name, number in zip(part.labels, fold, strict=True)
+        if number != TRAINED_ONLY
+    }
+    return sorted(here - tested)
 
 
 def _single_classes(evidence: Evidence) -> list[str]:

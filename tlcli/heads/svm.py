@@ -51,7 +51,7 @@ def svm(examples: Examples, balanced: bool = False) -> LinearHead:
     classes, columns = np.unique(np.asarray(examples.labels, dtype=object), return_inverse=True)
     weights = np.zeros((directions.shape[1], len(classes)), np.float32)
     if len(classes) > 1:
-        fold = images.folds(examples.hashes, examples.labels, _FOLDS)
+        fold = images.folds(examples.hashes, examples.labels, _FOLDS, examples.groups)
         penalty = _penalty(directions, columns, fold, balanced)
         weights[:] = _columns(_fitted(directions, columns, penalty, balanced))
     return LinearHead(tuple(classes), weights, np.zeros(len(classes), np.float32))
@@ -86,7 +86,7 @@ def _answers(
 ) -> Integers:
     """The class (n,) that a fit to the other folds gives each image; -1 if they hold just one."""
     answers = np.full(len(columns), -1)
-    for held in np.unique(fold):
+    for held in np.unique(fold[fold != images.TRAINED_ONLY]):
         test = fold == held
         if len(np.unique(columns[~test])) > 1:
             machine = _fitted(directions[~test], columns[~test], penalty, balanced)

@@ -21,27 +21,32 @@ from tlcli.images.scanning import (
     LabelledImage,
     Listing,
     Skipped,
+    content_groups,
     contents,
     find_images,
     image_batches,
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
+from tlcli.images.sources import PassedOver, passed_text
+from tlcli.images.splitting import HELD_OUT, TRAINED_ONLY, digest_of, folds, holdout, set_apart
 
 __all__ = [
     "FORMATS",
     "HELD_OUT",
     "IMAGE_SUFFIXES",
     "PROCESSORS",
+    "TRAINED_ONLY",
     "DataReport",
     "Extent",
     "Given",
     "Item",
     "LabelledImage",
     "Listing",
+    "PassedOver",
     "Skipped",
     "check",
+    "content_groups",
     "content_hashes",
     "contents",
     "decode",
@@ -52,6 +57,7 @@ __all__ = [
     "holdout",
     "image_batches",
     "map_ahead",
+    "passed_text",
     "reject_bad",
     "scan",
     "set_apart",

@@ -16,7 +16,7 @@ from tlcli.images.decoding import opened, squash
 from tlcli.images.lost import Lost
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
-from tlcli.images.sources import USUAL
+from tlcli.images.sources import USUAL, PassedOver
 
 SMALL_PIXELS = 32
 FEW_IMAGES = 5
@@ -26,6 +26,7 @@ AHEAD = 64
 
 # MPO is JPEG with several pictures, and carries the same suffix.
 JPEGS = {"MPO": "JPEG"}
+DICOM = dict.fromkeys((".dcm", ".dicom"), "DICOM")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class DataReport:
     skipped: tuple[Skipped, ...]
     duplicates: int
     conflicts: int
-    ignored: int
+    passed_over: tuple[PassedOver, ...]
+    """Files that are no images by their suffix."""
     formats: dict[str, int]
     modes: dict[str, int]
     width: Extent | None
@@ -75,6 +77,11 @@ class DataReport:
     """Names like train and test of folders in every class folder."""
     lost: Lost | None = None
     """Paths of a table that lead nowhere."""
+
+    @property
+    def ignored(self) -> int:
+        """How many files were passed over."""
+        return sum(entry.files for entry in self.passed_over)
 
     @property
     def smallest_class(self) -> str:
@@ -123,6 +130,8 @@ class DataReport:
             "empty_classes": list(self.empty_classes),
             "skipped": [skip.to_json() for skip in self.skipped],
             "parts": list(self.parts),
+            "ignored": self.ignored,
+            "passed_over": [entry.to_json() for entry in self.passed_over],
             "reasons": [reason.to_json() for reason in self.reasons],
             "problems": self.problems,
         }
@@ -198,7 +207,7 @@ def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
 def _is_wrong_suffix(path: Path, name: str) -> bool:
     """Whether a suffix of images says another format; other suffixes say nothing."""
     suffix = path.suffix.lower()
-    expected = Image.EXTENSION.get(suffix, "")
+    expected = DICOM.get(suffix) or Image.EXTENSION.get(suffix, "")
     return suffix in IMAGE_SUFFIXES and JPEGS.get(expected, expected) != JPEGS.get(name, name)
 
 
@@ -211,7 +220,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         skipped=tuple(sorted([*listing.skipped, *undecodable], key=lambda skip: skip.path)),
         duplicates=listing.duplicates,
         conflicts=listing.conflicts,
-        ignored=listing.ignored,
+        passed_over=listing.passed_over,
         formats=_histogram(probe.format for probe in probes),
         modes=_histogram(probe.mode for probe in probes),
         width=_extent([probe.width for probe in probes]),

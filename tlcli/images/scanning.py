@@ -13,7 +13,16 @@ from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
 from tlcli.images.lost import Lost
 from tlcli.images.reading import MISSING
-from tlcli.images.sources import USUAL, Entry, Found, find_entries, find_images, image_batches
+from tlcli.images.sources import (
+    USUAL,
+    Entry,
+    Found,
+    PassedOver,
+    find_entries,
+    find_images,
+    image_batches,
+    passed_over,
+)
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
@@ -44,6 +53,18 @@ class LabelledImage:
     sha256: str
     content: bytes | None = field(default=None, repr=False, compare=False)
     """Its bytes, where it is on no disk; the path says nothing then."""
+    group: str = ""
+    """The name of what it belongs to with others, as a scene or a patient; empty for nothing."""
+
+    @property
+    def group_key(self) -> str:
+        """See `group_key`."""
+        return group_key(self.group)
+
+
+def group_key(name: str) -> str:
+    """Return what stands for a group in a run, which is told no names; empty for none."""
+    return name and sha256(f"group {name}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class Listing:
     """Files that cannot be read, are empty, or carry conflicting labels, sorted by path."""
     duplicates: int = 0
     """Further copies of an image under its label; the first copy is among the images."""
-    ignored: int = 0
+    passed_over: tuple[PassedOver, ...] = ()
     """Files in folders that are no images by their suffix; hidden ones are not counted."""
     empty_classes: tuple[str, ...] = ()
     """Class folders without an image file."""
@@ -82,6 +103,11 @@ class Listing:
     """
     lost: Lost | None = None
     """Paths of a table that lead nowhere."""
+
+    @property
+    def ignored(self) -> int:
+        """How many files were passed over."""
+        return sum(entry.files for entry in self.passed_over)
 
     @property
     def unlabelled(self) -> bool:
@@ -151,7 +177,7 @@ def listed(
         images=tuple(images),
         skipped=tuple(sorted([*stray, *unreadable, *conflicting], key=lambda skip: skip.path)),
         duplicates=len(hashed) - len(images) - len(conflicting),
-        ignored=found.ignored,
+        passed_over=passed_over(found.ignored),
         empty_classes=found.empty_classes,
         conflicts=len(conflicting),
         named_classes=tuple(
@@ -167,6 +193,16 @@ def contents(
 ) -> frozenset[str]:
     """Return the content hashes of all images that can be read in a folder or table.
 
+    See `content_groups`.
+    """
+    return frozenset(content_groups(data, stdin=stdin, columns=columns))
+
+
+def content_groups(
+    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+) -> dict[str, str]:
+    """Return the content hash and `group_key` of all images that can be read in a folder or table.
+
     More than `scan` lists: also images that have several labels, or lie in no class folder. There
     may be none in a folder. Empty files are left out.
 
@@ -180,15 +216,15 @@ def contents(
         DataError: it may not be read, or is malformed.
     """
     if Path(data).is_dir():
-        paths = list(find_images([data]))
-        return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
+        hashes = set(content_hashes(find_images([data]))) - {EMPTY}
+        return {key: "" for key in hashes if isinstance(key, str)}
     found = find_entries(data, stdin, columns)
     hashed, unreadable = _hash_all(found.entries, None)
     lost = _lost(found, [skip.path for skip in unreadable if skip.reason == MISSING])
     _require_found(lost)
     if lost is not None:
         log.warning("%s: %s", data, lost.to_text())
-    return frozenset(key for _, key in hashed)
+    return {key: group_key(entry.group) for entry, key in hashed}
 
 
 def _lost(found: Found, missing: Collection[str]) -> Lost | None:
@@ -260,7 +296,8 @@ def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], l
     conflicting: list[Skipped] = []
     for digest, entries in copies.items():
         if len({entry.label for entry in entries}) == 1:
-            images.append(LabelledImage(entries[0].path, entries[0].label, digest))
+            group = min(filter(None, (entry.group for entry in entries)), default="")
+            images.append(LabelledImage(entries[0].path, entries[0].label, digest, group=group))
         else:
             conflicting.extend(_conflict(entry, entries) for entry in entries)
     return images, conflicting

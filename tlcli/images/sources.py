@@ -6,11 +6,12 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
@@ -28,6 +29,7 @@ from tlcli.images.walking import (
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"
 USUAL = Columns()
+SUFFIXES_SHOWN = 5
 _BLOCK_BYTES = 1 << 16
 
 # Unicode categories that no class name may contain: controls, lone surrogates, line separators.
@@ -53,7 +55,8 @@ class Found:
     entries: tuple[Entry, ...]
     stray: tuple[Path, ...] = ()
     """Image files beside the class folders: they belong to no class."""
-    ignored: int = 0
+    ignored: tuple[Path, ...] = ()
+    """Files that are no images by their suffix."""
     empty_classes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
@@ -103,6 +106,41 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield from find_images(matching)
         else:
             yield Path(path)
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Files of one suffix that are no images by it."""
+
+    suffix: str
+    """In lower case, with its dot; empty where they have none and are no images by content."""
+    files: int
+    first: str
+
+    def to_text(self) -> str:
+        """Like "3 .txt"."""
+        return f"{self.files} {self.suffix or 'without a suffix'}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
+
+
+def passed_over(paths: Sequence[Path]) -> tuple[PassedOver, ...]:
+    """Return what the suffixes of files are, the most frequent first."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        first.setdefault(path.suffix.lower(), path)
+    counted = Counter(path.suffix.lower() for path in paths)
+    rows = sorted(counted.items(), key=lambda row: (-row[1], row[0]))
+    return tuple(PassedOver(suffix, count, str(first[suffix])) for suffix, count in rows)
+
+
+def passed_text(rows: Sequence[PassedOver]) -> str:
+    """Return suffixes with how many files have them, for a message."""
+    shown = [entry.to_text() for entry in rows[:SUFFIXES_SHOWN]]
+    rest = sum(entry.files for entry in rows[SUFFIXES_SHOWN:])
+    return ", ".join([*shown, f"{rest} others"] if rest else shown)
 
 
 def image_batches(
@@ -195,15 +233,20 @@ def _folder_entries(root: Path) -> Found:
         entries.extend(Entry(path, label, str(path)) for path in images)
         others.extend(path for path in below if not is_image(path))
         empty.extend([] if images else [label])
-    _require_entries(entries, f"{root}, with {len(classes)} class folders but no image file")
+    what = f"{root}, with {len(classes)} class folders but no image file{_instead(others)}"
+    _require_entries(entries, what)
     named = {entry.label for entry in entries}
     return Found(
         entries=tuple(entries),
         stray=tuple(path for path in files if is_image(path)),
-        ignored=len(others),
+        ignored=tuple(others),
         empty_classes=tuple(sorted(set(empty) - named)),
         parts=parts,
     )
+
+
+def _instead(others: Sequence[Path]) -> str:
+    return f" by its suffix, but {passed_text(passed_over(others))}" if others else ""
 
 
 def _no_class_folders(root: Path, images: int) -> DataError:

@@ -167,8 +167,8 @@ class Table:
 
     def _is_header(self, header: Sequence[str]) -> bool:
         """Whether the first line must be, or is, one of names."""
-        if self.header or self.columns != Columns():
-            return True
+        if self.header or self.columns != Columns() or not header:
+            return bool(header)
         named = any(role.places(header) for role in (_PATH, _LABEL))
         return named or not any(map(_is_file, header[:2]))
 

@@ -23,6 +23,9 @@ def data_text(report: DataReport) -> str:
         f"unusable: {counted(reason.files, 'file', 'files')}, as {reason.first}: {reason.reason}"
         for reason in report.reasons[:SHOWN]
     ]
+    lines += [
+        f"passed over: {entry.to_text()}, as {entry.first}" for entry in report.passed_over[:SHOWN]
+    ]
     if len(report.reasons) > SHOWN:
         lines.append(f"unusable for other reasons, see --json: {len(report.reasons) - SHOWN}")
     return "\n".join(lines) + "\n\n" + table(("class", "images"), list(report.classes.items()))

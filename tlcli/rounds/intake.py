@@ -8,7 +8,7 @@ from tlcli import images
 from tlcli.config import Columns, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
-from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images import LabelledImage, Listing, PassedOver, Skipped
 from tlcli.manifest import RegisteredClass
 from tlcli.runs import Round
 
@@ -28,6 +28,8 @@ class Intake:
     """Classes among the used images that an earlier round introduced."""
     removed: int = 0
     """Images that were learned before and are forgotten now."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """Files in folders that are no images by their suffix."""
 
 
 def scan(data: str, columns: Columns, progress: Progress) -> Listing:
@@ -48,6 +50,13 @@ def scan(data: str, columns: Columns, progress: Progress) -> Listing:
         raise DataError(
             f"Expected images in every class folder of {data}. Received: no image in "
             f"{named(listing.empty_classes)}. Add images, or remove the folder."
+        )
+    if listing.passed_over:
+        log.warning(
+            "%d files in %s are no images by their suffix and were passed over: %s",
+            listing.ignored,
+            data,
+            images.passed_text(listing.passed_over),
         )
     if listing.parts:
         log.warning(

@@ -86,10 +86,16 @@ class Solution:
         listing = scan(test, columns, progress)
         require_known_classes(listing, self.head.classes, "Leave them out of --test.")
         taken = {*learned, *self.evidence.new.hashes}
-        aside = [image for image in listing.images if image.sha256 not in taken]
+        groups = self.evidence.groups
+        aside = [
+            image
+            for image in listing.images
+            if image.sha256 not in taken and image.group_key not in groups
+        ]
         if len(aside) < len(listing.images):
             log.warning(
-                "%d of %d images of --test are learned by the run and were left out",
+                "%d of %d images of --test, or their groups, are learned by the run and were "
+                "left out",
                 len(listing.images) - len(aside),
                 len(listing.images),
             )
