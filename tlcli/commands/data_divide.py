@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,8 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
         if image.sha256 not in tested and image.group_key not in groups
     )
     ledger = {} if config.run is None else learned_by(config.run)
-    learned = set() if config.run is None else _groups_learned_by(config.run)
     fresh, refused = unlearned(replace(listing, images=untested), ledger)
-    free = [image for image in (*fresh, *earlier) if image.group_key not in learned]
+    free = _free((*fresh, *earlier), config.run)
     held_out = _chosen(free, config.hold_out).union(image.sha256 for image in earlier)
     division = Division(
         data=config.data,
@@ -114,8 +113,12 @@ def learned_by(run: Path) -> Mapping[str, str]:
     return memory.ledger_of(runs.open_run(run).round())
 
 
-def _groups_learned_by(run: Path) -> set[str]:
-    return set(memory.groups_of(runs.open_run(run).round()).values())
+def _free(new: Sequence[LabelledImage], run: Path | None) -> Sequence[LabelledImage]:
+    """The images that are of no group of which the run has learned others."""
+    if run is None or not any(image.group for image in new):
+        return new
+    learned = set(memory.groups_of(runs.open_run(run).round()).values())
+    return [image for image in new if image.group_key not in learned]
 
 
 def _require_one_way(config: DivideConfig) -> None:

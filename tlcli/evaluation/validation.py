@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from tlcli.errors import TlcliError
 from tlcli.features import Examples, among
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error, softmax
-from tlcli.images import HELD_OUT, TRAINED_ONLY, folds, holdout
+from tlcli.images import HELD_OUT, TRAINED_ONLY, folds, holdout, units
 
 log = logging.getLogger(__name__)
 
@@ -129,13 +128,11 @@ def cross_validate(
         classes: its registry.
         old_too: whether earlier images are tested too.
     """
-    new, old = _assigned(partial(folds, k=FOLDS), evidence)
+    new, old = _assigned(partial(folds, k=FOLDS), evidence, old_too)
     if not old_too:
         old[:] = TRAINED_ONLY
     single = _single_classes(evidence)
     if evidence.grouped:
-        stay_new, stay_old = _staying(evidence, old_too)
-        new[stay_new], old[stay_old] = TRAINED_ONLY, TRAINED_ONLY
         single += _never_tested(evidence, new, old, old_too)
     for part, assigned in ((evidence.new, new), (evidence.old, old)):
         assigned[np.isin(np.array(part.labels, object), single)] = TRAINED_ONLY
@@ -151,11 +148,9 @@ def hold_out(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = _assigned(partial(holdout, share=HELD_OUT), evidence)
-    if evidence.grouped:
-        stay_new, stay_old = _staying(evidence, old_too)
-        new, old = new & ~stay_new, old & ~stay_old
-    return _held_out("holdout", fit, evidence, classes, [(new, old & old_too)])
+    new, old = _assigned(_held_out_as_fold, evidence, old_too)
+    masks = [(new != TRAINED_ONLY, (old != TRAINED_ONLY) & old_too)]
+    return _held_out("holdout", fit, evidence, classes, masks)
 
 
 def cheapest(
@@ -169,31 +164,50 @@ def cheapest(
     return cross_validate(fit, evidence, classes, old_too)
 
 
-Split = Callable[..., NDArray[Any]]
-"""From hashes, labels and groups to what becomes of each image: `folds`, `holdout`."""
+Folds = NDArray[np.int64]
+"""(n,) the fold of each image, or TRAINED_ONLY."""
 
 
-def _assigned(split: Split, evidence: Evidence) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What becomes of the new and of the old images; groups are not divided between them."""
+def _held_out_as_fold(
+    hashes: Sequence[str], labels: Sequence[str], groups: Sequence[str] = ()
+) -> Folds:
+    return np.where(holdout(hashes, labels, HELD_OUT, groups), 0, TRAINED_ONLY)
+
+
+def _assigned(
+    split: Callable[..., Folds], evidence: Evidence, old_too: bool
+) -> tuple[Folds, Folds]:
+    """What becomes of the new and of the old images; no group is divided, also between these.
+
+    Args:
+        split: from hashes, labels and groups to folds.
+        evidence: what the round was solved from.
+        old_too: whether earlier images can be held out.
+    """
     new, old = evidence.new, evidence.old
     if not evidence.grouped:
         return split(new.hashes, new.labels), split(old.hashes, old.labels)
-    groups = new.all_groups() + old.all_groups()
-    both = split(new.hashes + old.hashes, new.labels + old.labels, groups=groups)
-    return both[: len(new)], both[len(new) :]
+    both = new.joined(old)
+    fold = split(both.hashes, both.labels, groups=both.groups)
+    stay = evidence.learned_groups | (frozenset() if old_too else frozenset(old.groups))
+    fold[among(both.all_groups(), stay - {""})] = TRAINED_ONLY
+    if evidence.parent is not None:
+        _spare(both, fold, len(new))
+    return fold[: len(new)], fold[len(new) :]
 
 
-def _staying(evidence: Evidence, old_too: bool) -> tuple[Mask, Mask]:
-    """Which new and old images are of a group of which others cannot be held out."""
-    stays = evidence.learned_groups | (frozenset() if old_too else frozenset(evidence.old.groups))
-    stays -= {""}
-    new, old = (among(part.all_groups(), stays) for part in (evidence.new, evidence.old))
-    return new, old
+def _spare(both: Examples, fold: Folds, new: int) -> None:
+    """Leave every class of the parent an old image to be solved from, whatever is held out."""
+    keys = np.array(units(both.hashes, both.groups), object)
+    labels = np.array(both.labels, object)
+    old = np.arange(len(both)) >= new
+    for name in set(labels[old]):
+        rows = old & (labels == name)
+        if len(set(fold[rows])) == 1:
+            fold[keys == max(keys[rows])] = TRAINED_ONLY
 
 
-def _never_tested(
-    evidence: Evidence, new: NDArray[np.int64], old: NDArray[np.int64], old_too: bool
-) -> list[str]:
+def _never_tested(evidence: Evidence, new: Folds, old: Folds, old_too: bool) -> list[str]:
     """Classes of which no image can be tested, as all stay to be learned from."""
     parts = [(evidence.new, new), *([(evidence.old, old)] if old_too else [])]
     here = {name for part, _ in parts for name in part.labels}

@@ -29,7 +29,15 @@ from tlcli.images.scanning import (
     scan,
 )
 from tlcli.images.sources import PassedOver, passed_text
-from tlcli.images.splitting import HELD_OUT, TRAINED_ONLY, digest_of, folds, holdout, set_apart
+from tlcli.images.splitting import (
+    HELD_OUT,
+    TRAINED_ONLY,
+    digest_of,
+    folds,
+    holdout,
+    set_apart,
+    units,
+)
 
 __all__ = [
     "FORMATS",
@@ -63,4 +71,5 @@ __all__ = [
     "set_apart",
     "taken",
     "thumbnail",
+    "units",
 ]

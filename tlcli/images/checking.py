@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -14,6 +14,7 @@ from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.decoding import opened, squash
 from tlcli.images.lost import Lost
+from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
 from tlcli.images.sources import USUAL, PassedOver
@@ -77,6 +78,7 @@ class DataReport:
     """Names like train and test of folders in every class folder."""
     lost: Lost | None = None
     """Paths of a table that lead nowhere."""
+    near_copies: NearCopies = NO_COPIES
 
     @property
     def ignored(self) -> int:
@@ -122,7 +124,8 @@ class DataReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report with JSON's types only."""
-        return asdict(self) | {
+        plain = asdict(replace(self, near_copies=NO_COPIES))
+        return plain | {
             "smallest_class": self.smallest_class,
             "largest_class": self.largest_class,
             "classes_below_2": self.classes_below(2),
@@ -131,6 +134,9 @@ class DataReport:
             "skipped": [skip.to_json() for skip in self.skipped],
             "parts": list(self.parts),
             "ignored": self.ignored,
+            "lost": None if self.lost is None else self.lost.to_json(),
+            "near_copies": self.near_copies.to_json(),
+            "hints": self.near_copies.hints,
             "passed_over": [entry.to_json() for entry in self.passed_over],
             "reasons": [reason.to_json() for reason in self.reasons],
             "problems": self.problems,
@@ -147,6 +153,8 @@ class _Probe:
     width: int
     height: int
     wrong_suffix: bool
+    perceptual: int | None = None
+    """See `near_copies.perceptual`."""
 
 
 def check(
@@ -176,11 +184,13 @@ def check(
         results.append(result)
         if progress is not None:
             progress(len(results), len(listing.images))
-    return _report(
+    report = _report(
         listing,
         probes=[result for result in results if isinstance(result, _Probe)],
         undecodable=[result for result in results if isinstance(result, Skipped)],
     )
+    hashes = [None if isinstance(result, Skipped) else result.perceptual for result in results]
+    return replace(report, near_copies=near_copies(listing.images, hashes))
 
 
 def _probe_all(listing: Listing, size: int) -> Iterator[_Probe | Skipped]:
@@ -193,7 +203,7 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
     try:
         with opened(path) as image:
             probe = _facts(image, path, label)
-            squash(image, size)
+            probe = replace(probe, perceptual=perceptual(squash(image, size)))
     except BadImage as error:
         return Skipped(str(path), str(error))
     return probe

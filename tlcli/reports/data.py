@@ -19,6 +19,7 @@ def data_text(report: DataReport) -> str:
             lines.append(f"{name} {extent.minimum} to {extent.maximum}, median {extent.median:g}")
     lines.append("formats " + ", ".join(f"{name} {n}" for name, n in report.formats.items()))
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
+    lines += [f"hint: {hint}" for hint in report.near_copies.hints]
     lines += [
         f"unusable: {counted(reason.files, 'file', 'files')}, as {reason.first}: {reason.reason}"
         for reason in report.reasons[:SHOWN]
