@@ -274,7 +274,7 @@ def _hash_all(
     ordered = sorted(entries, key=lambda entry: (entry.label, entry.given))
     hashed: list[tuple[Entry, str]] = []
     unreadable: list[Skipped] = []
-    results = content_hashes(entry.path for entry in ordered)
+    results = _hashes([entry.path for entry in ordered])
     for done, (entry, result) in enumerate(zip(ordered, results, strict=True), start=1):
         if isinstance(result, BadImage):
             unreadable.append(Skipped(str(entry.path), str(result)))
@@ -285,6 +285,23 @@ def _hash_all(
         if progress is not None:
             progress(done, len(ordered))
     return hashed, unreadable
+
+
+def _hashes(paths: Sequence[Path]) -> Iterable[str | BadImage]:
+    """Return what `content_hashes` does, at once where no path leads anywhere."""
+    if all(map(_is_missing, paths)):
+        return [BadImage(MISSING)] * len(paths)
+    return content_hashes(paths)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], list[Skipped]]:

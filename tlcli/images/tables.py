@@ -240,7 +240,8 @@ class Table:
 
     def _hot(self, layout: _Layout, line: int, row: list[str]) -> str:
         """The class whose column has the only 1."""
-        values = {name: row[i].strip() for i, name in layout.one_hot.items() if i < len(row)}
+        cells = row + [""] * layout.width
+        values = {name: cells[i].strip() for i, name in layout.one_hot.items()}
         if not set(values.values()) <= _ONE_HOT.keys():
             raise DataError(
                 f"Expected 0 or 1 for every class. Received: {self.source}, line {line}: "
