@@ -14,7 +14,7 @@ from tlcli.images.near_copies import DISTANCE, near_copies, perceptual
 
 def image(number: int, label: str = "a", group: str = "") -> LabelledImage:
     sha = hashlib.sha256(b"%d" % number).hexdigest()
-    return LabelledImage(Path(f"{number:03d}.png"), label, sha, group=group)
+    return LabelledImage(Path(f"{number:03d}.png"), sha, label=label, group=group)
 
 
 def places(images: list[LabelledImage], hashes: list[int | None]) -> list[list[int]]:

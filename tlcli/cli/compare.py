@@ -121,7 +121,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 )
 @max_bad_option
 @table_options
-@engine_option(CompareConfig)
+@engine_option
 @json_option
 @click.pass_obj
 def compare(verbosity: int, /, as_json: bool, **options: Any) -> None:

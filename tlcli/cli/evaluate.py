@@ -10,6 +10,7 @@ from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
+    by_option,
     config_of,
     engine_option,
     json_option,
@@ -89,7 +90,8 @@ from tlcli.errors import GateFailed
 )
 @max_bad_option
 @table_options
-@engine_option(EvaluateConfig)
+@by_option
+@engine_option
 @json_option
 @click.pass_obj
 def evaluate(

@@ -92,7 +92,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
 @test_option
 @max_bad_option
 @table_options
-@engine_option(ExtendConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

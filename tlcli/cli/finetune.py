@@ -73,7 +73,7 @@ from tlcli.config import FinetuneConfig
 @table_options
 @training_options
 @watch_options
-@engine_option(FinetuneConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

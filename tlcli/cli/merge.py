@@ -30,7 +30,7 @@ from tlcli.config import MergeConfig
 @head_options
 @test_option
 @table_options
-@engine_option(MergeConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -51,7 +51,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 )
 @max_bad_option
 @table_options
-@engine_option(MomentsConfig)
+@engine_option
 @json_option
 @click.pass_obj
 def moments(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -48,7 +48,7 @@ from tlcli.config import RemoveConfig
 )
 @test_option
 @table_options
-@engine_option(RemoveConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

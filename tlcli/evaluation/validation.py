@@ -201,10 +201,9 @@ def _spare(both: Examples, fold: Folds, new: int) -> None:
     keys = np.array(units(both.hashes, both.groups), object)
     labels = np.array(both.labels, object)
     old = np.arange(len(both)) >= new
-    for name in set(labels[old]):
-        rows = old & (labels == name)
-        if len(set(fold[rows])) == 1:
-            fold[keys == max(keys[rows])] = TRAINED_ONLY
+    classes = [old & (labels == name) for name in set(labels[old])]
+    spared = [max(keys[rows]) for rows in classes if len(set(fold[rows])) == 1]
+    fold[np.isin(keys, spared)] = TRAINED_ONLY
 
 
 def _never_tested(evidence: Evidence, new: Folds, old: Folds, old_too: bool) -> list[str]:

@@ -20,6 +20,7 @@ from tlcli.images.sources import (
     PassedOver,
     find_entries,
     find_images,
+    growing,
     image_batches,
     passed_over,
 )
@@ -27,11 +28,13 @@ from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageFile",
     "LabelledImage",
     "Listing",
     "Skipped",
     "contents",
     "find_images",
+    "growing",
     "image_batches",
     "reject_bad",
     "scan",
@@ -45,26 +48,32 @@ EMPTY = sha256().hexdigest()
 
 
 @dataclass(frozen=True)
-class LabelledImage:
-    """One image file, its class, and the SHA-256 of its bytes in hexadecimal."""
+class ImageFile:
+    """One image, and the SHA-256 of its bytes in hexadecimal."""
 
     path: Path
-    label: str
     sha256: str
     content: bytes | None = field(default=None, repr=False, compare=False)
     """Its bytes, where it is on no disk; the path says nothing then."""
-    group: str = ""
+
+
+def group_key(name: str) -> str:
+    """Return what stands for a group in a run, which is told no names; empty for none."""
+    return name and sha256(f"group {name}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LabelledImage(ImageFile):
+    """An image and its class."""
+
+    label: str = field(kw_only=True)
+    group: str = field(default="", kw_only=True)
     """The name of what it belongs to with others, as a scene or a patient; empty for nothing."""
 
     @property
     def group_key(self) -> str:
         """See `group_key`."""
         return group_key(self.group)
-
-
-def group_key(name: str) -> str:
-    """Return what stands for a group in a run, which is told no names; empty for none."""
-    return name and sha256(f"group {name}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -314,7 +323,9 @@ def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], l
     for digest, entries in copies.items():
         if len({entry.label for entry in entries}) == 1:
             group = min(filter(None, (entry.group for entry in entries)), default="")
-            images.append(LabelledImage(entries[0].path, entries[0].label, digest, group=group))
+            images.append(
+                LabelledImage(entries[0].path, digest, label=entries[0].label, group=group)
+            )
         else:
             conflicting.extend(_conflict(entry, entries) for entry in entries)
     return images, conflicting

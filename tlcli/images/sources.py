@@ -32,6 +32,9 @@ USUAL = Columns()
 SUFFIXES_SHOWN = 5
 _BLOCK_BYTES = 1 << 16
 
+FIRST, MOST = 32, 1024
+"""Images that are answered together, at first and later."""
+
 # Unicode categories that no class name may contain: controls, lone surrogates, line separators.
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
@@ -141,6 +144,14 @@ def passed_text(rows: Sequence[PassedOver]) -> str:
     shown = [entry.to_text() for entry in rows[:SUFFIXES_SHOWN]]
     rest = sum(entry.files for entry in rows[SUFFIXES_SHOWN:])
     return ", ".join([*shown, f"{rest} others"] if rest else shown)
+
+
+def growing() -> Iterator[int]:
+    """How many images are answered together: few at first, so that the first answer comes soon."""
+    size = FIRST
+    while True:
+        yield size
+        size = min(2 * size, MOST)
 
 
 def image_batches(

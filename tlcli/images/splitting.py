@@ -47,9 +47,8 @@ def holdout(
         )
     keys = np.array(units(sha256s, groups), dtype=object)
     held = np.array([int(key[:16], 16) / 2**64 < share for key in keys], dtype=np.bool_)
-    for members in _by_class(sha256s, labels):
-        if held[members].all():
-            held[keys == max(keys[members])] = False
+    classes = [keys[members] for members in _by_class(sha256s, labels) if held[members].all()]
+    held[np.isin(keys, [max(names) for names in classes])] = False
     return held
 
 
@@ -148,9 +147,8 @@ def _grouped_folds(keys: Sequence[str], labels: Sequence[str], k: int) -> NDArra
         size[best] += len(members)
         fold[members] = best
     of_key = np.array(keys, dtype=object)
-    for members in _by_class(keys, labels):
-        if len(set(fold[members])) == 1:
-            fold[of_key == max(of_key[members])] = TRAINED_ONLY
+    classes = [of_key[rows] for rows in _by_class(keys, labels) if len(set(fold[rows])) == 1]
+    fold[np.isin(of_key, [max(names) for names in classes])] = TRAINED_ONLY
     return fold
 
 
