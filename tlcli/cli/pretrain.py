@@ -17,6 +17,7 @@ from tlcli.cli.options import (
     max_bad_option,
     memory_options,
     option,
+    table_options,
     test_option,
     training_options,
     wait_option,
@@ -71,6 +72,7 @@ from tlcli.config import PretrainConfig
 @memory_options
 @test_option
 @max_bad_option
+@table_options
 @heading(Heading.TRAINING)
 @option(
     PretrainConfig,

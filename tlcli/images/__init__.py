@@ -22,6 +22,7 @@ from tlcli.images.scanning import (
     LabelledImage,
     Listing,
     Skipped,
+    content_groups,
     contents,
     find_images,
     growing,
@@ -29,13 +30,23 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
+from tlcli.images.sources import PassedOver, passed_text
+from tlcli.images.splitting import (
+    HELD_OUT,
+    TRAINED_ONLY,
+    digest_of,
+    folds,
+    holdout,
+    set_apart,
+    units,
+)
 
 __all__ = [
     "FORMATS",
     "HELD_OUT",
     "IMAGE_SUFFIXES",
     "PROCESSORS",
+    "TRAINED_ONLY",
     "DataReport",
     "Extent",
     "Given",
@@ -43,8 +54,10 @@ __all__ = [
     "Item",
     "LabelledImage",
     "Listing",
+    "PassedOver",
     "Skipped",
     "check",
+    "content_groups",
     "content_hashes",
     "contents",
     "decode",
@@ -56,9 +69,11 @@ __all__ = [
     "holdout",
     "image_batches",
     "map_ahead",
+    "passed_text",
     "reject_bad",
     "scan",
     "set_apart",
     "taken",
     "thumbnail",
+    "units",
 ]

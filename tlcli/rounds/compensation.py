@@ -50,7 +50,8 @@ class Compensated:
         learned = start.learned(everything, total, extractor.arithmetic, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
-        return replace(learned, ledger=ledger, exact=not gone)
+        groups = {**old.groups, **learned.groups}
+        return replace(learned, ledger=ledger, groups=groups, exact=not gone)
 
 
 def compensate(
@@ -103,7 +104,7 @@ def compensate(
 
 def _drift(before: Extractor, after: Extractor, old: Examples, new: Examples) -> Drift:
     """The map between the spaces in which the moments live."""
-    held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT)
+    held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT, old.groups)
     return drift.fit(before.project(old).vectors[:], after.project(new).vectors[:], held_out)
 
 
