@@ -41,6 +41,8 @@ class Manifest:
     """Digest of the moments; None where none are kept."""
     arithmetic: tuple[str, ...]
     """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`."""
+    decoder: tuple[str, ...]
+    """The decoders that gave the pixels, see `images.DECODER`."""
     exact: bool
     config: dict[str, Any]
     versions: dict[str, str]
@@ -91,7 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError(f"it names {foreign[0]!r}, which is no file of a round")
         classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
         kinds = tuple(content.pop("arithmetic"))
-        return Manifest(classes=classes, arithmetic=kinds, **content)
+        decoders = tuple(content.pop("decoder", ()))
+        return Manifest(classes=classes, arithmetic=kinds, decoder=decoders, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "

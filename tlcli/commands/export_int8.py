@@ -13,6 +13,7 @@ from tlcli.config import ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import LabelledImage
+from tlcli.rounds.intake import warn_of_tones
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def calibration_samples(
     if config.calibrate is None:
         return None
     chosen = _chosen(config.calibrate)
-    decoded = images.decode_many(chosen, extractor.stored.image_size)
+    decoded = images.decode_many(chosen, extractor.square)
     readable = [
         (image, pixels)
         for image, pixels in zip(chosen, decoded, strict=True)
@@ -109,6 +110,7 @@ def calibration_samples(
     if len(readable) < len(chosen):
         log.warning("%d images could not be read", len(chosen) - len(readable))
     found = extractor.features([image for image, _ in readable], progress)
+    warn_of_tones(found.tones)
     pixels = {image.sha256: pixels for image, pixels in readable}
     labels = {image.sha256: image.label for image, _ in readable}
     head = heads.load(current.file("head.h5"))

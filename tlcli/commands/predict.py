@@ -1,7 +1,7 @@
 """predict: labels for images, as they come."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.heads import LinearHead
-from tlcli.images import Item, LabelledImage
+from tlcli.images import Item, LabelledImage, Tones
 from tlcli.images.class_folders import copy_into, require_outside
-from tlcli.rounds.intake import require_classes
+from tlcli.rounds.intake import require_classes, warn_of_tones
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -65,6 +65,8 @@ class Predictor:
 
     extractor: Extractor
     head: LinearHead
+    tones: Tones = field(default_factory=Tones)
+    """Of the files that were decoded for its answers."""
 
     @staticmethod
     def of(run: Path, number: int | None, engine: str) -> "Predictor":
@@ -134,6 +136,7 @@ class Predictor:
             elif isinstance(item, np.ndarray):
                 pixels[key] = item
         found = self.extractor.features(list(files.values()), progress)
+        self.tones.join(found.tones)
         reasons = {image.sha256: reason for image, reason in found.refused}
         if not pixels:
             return found.examples, reasons
@@ -165,6 +168,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
             else:
                 copy = copy_into(config.copy_into, answer.label, path, key)
                 yield replace(answer, copied_to=str(copy))
+    warn_of_tones(predictor.tones)
 
 
 def _growing() -> Iterator[int]:

@@ -56,7 +56,9 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     objective = require_objective(config)
     _require_head(config, objective)
     engines.require_known(config.engine)
-    begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
+    begins = beginning(
+        config.weights, config.backbone, config.image_size, config.precision, config.drawing
+    )
     require_options(config.training, config.watching)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
@@ -168,8 +170,8 @@ def _remembered(config: PretrainConfig, solution: Solution, found: Features) -> 
     start = empty_memory(extractor, config.keeping)
     total = solution.moments if start.keeps.moments else None
     sources = {image.sha256: image for image in found.images}
-    pixels = pixels_of(sources, extractor.stored.image_size, None)
-    return start.learned(found.examples, total, extractor.arithmetic, pixels)
+    pixels = pixels_of(sources, extractor.square, None)
+    return start.learned(found.examples, total, extractor.kind, pixels)
 
 
 def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
@@ -223,6 +225,11 @@ def _store_backbone(
             stored = begins.stored_in(staged)
         else:
             stored = backbones.store(
-                trained.model, begins.name, objective.weights, staged, begins.precision
+                trained.model,
+                begins.name,
+                objective.weights,
+                staged,
+                begins.precision,
+                begins.drawing,
             )
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained

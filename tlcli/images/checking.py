@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -11,11 +11,16 @@ from typing import Any, TextIO
 from PIL import Image
 
 from tlcli.errors import BadImage
-from tlcli.images.decoding import opened, squash
+from tlcli.images.decoding import draw, opened
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, scan
+from tlcli.images.square import Square
+from tlcli.images.tones import FEW_LEVELS
 
 SMALL_PIXELS = 32
+ELONGATED = 2
+"""The longer side is at least so many times the shorter."""
+
 FEW_IMAGES = 5
 UNBALANCED = 10
 WORKERS = 2
@@ -57,6 +62,12 @@ class DataReport:
     """Images whose content is another format than their suffix says."""
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
+    few_levels: int = 0
+    """Images that use fewer than 32 of 256 levels from dark to bright."""
+    one_colour: int = 0
+    """Of these, images of one colour throughout."""
+    elongated: int = 0
+    """Images with one side at least twice the other: `--fit` decides what becomes of them."""
 
     @property
     def smallest_class(self) -> str:
@@ -101,6 +112,8 @@ class _Probe:
     width: int
     height: int
     wrong_suffix: bool
+    levels: int = 0
+    """See `Drawn.levels`."""
 
 
 def check(
@@ -145,10 +158,10 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
     try:
         with opened(path) as image:
             probe = _facts(image, path, label)
-            squash(image, size)
+            drawn = draw(image, Square(size))
     except BadImage as error:
         return Skipped(str(path), str(error))
-    return probe
+    return replace(probe, levels=drawn.levels)
 
 
 def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
@@ -180,7 +193,14 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         small_images=sum(min(probe.width, probe.height) < SMALL_PIXELS for probe in probes),
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
         parts=listing.parts,
+        few_levels=sum(probe.levels < FEW_LEVELS for probe in probes),
+        one_colour=sum(probe.levels == 0 for probe in probes),
+        elongated=sum(_is_elongated(probe) for probe in probes),
     )
+
+
+def _is_elongated(probe: _Probe) -> bool:
+    return max(probe.width, probe.height) >= ELONGATED * min(probe.width, probe.height)
 
 
 def _histogram(values: Iterable[str]) -> dict[str, int]:
@@ -225,6 +245,16 @@ def _file_problems(report: DataReport) -> list[str]:
         ("Cannot be used", len(report.skipped) - report.conflicts),
         ("Further copies of an image, counted once", report.duplicates),
         (f"With a side under {SMALL_PIXELS} pixels", report.small_images),
+        ("Of one colour throughout", report.one_colour),
+        (
+            f"With fewer than {FEW_LEVELS} of 256 levels from dark to bright (in 16-bit grey see "
+            "--white-level of `tlcli pretrain`)",
+            report.few_levels - report.one_colour,
+        ),
+        (
+            "With one side at least twice the other (see --fit of `tlcli pretrain`)",
+            report.elongated,
+        ),
         ("Of another format than the suffix says, which does no harm here", report.wrong_suffixes),
         ("No images by their suffix, ignored", report.ignored),
     )

@@ -36,7 +36,8 @@ def details_text(details: Json) -> str:
     simple = {
         name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
     }
-    simple["arithmetic"] = ", ".join(details["arithmetic"])
+    for name in ("arithmetic", "decoder"):
+        simple[name] = ", ".join(details[name])
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
         *("config", "versions", "images", "training", "validation", "calibration"),
