@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.memory.test_memory import (
+    KERAS,
     SETTINGS,
     WIDTH,
     centre,
@@ -51,7 +52,9 @@ def assert_same(after, before):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_saved_memory_comes_back_as_it_was(tmp_path, setting, count, exact):
     before = learn(nothing(setting), range(count)) if count else nothing(setting)
-    before = replace(before, exact=exact, kinds=before.kinds | {Kind("openvino 2026.4", "pillow 0")})
+    before = replace(
+        before, exact=exact, kinds=before.kinds | {Kind("openvino 2026.4", "pillow 0")}
+    )
     assert_same(memory.load(saved(before, tmp_path / "1")), before)
 
 

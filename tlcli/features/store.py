@@ -56,7 +56,9 @@ class Space:
     def facts(self) -> dict[str, Any]:
         """What the space is, for people."""
         described = {name: getattr(self, name) for name in ("fingerprint", "width", "backbone")}
-        return described | asdict(self.kind) | {"image_size": self.image_size, **self.square.choices}
+        return (
+            described | asdict(self.kind) | {"image_size": self.image_size, **self.square.choices}
+        )
 
     @property
     def cache_key(self) -> str:

@@ -151,7 +151,8 @@ class Drawn:
     pixels: NDArray[np.uint8]
     """(S, S, 3), writable."""
     levels: int
-    """From its darkest value to its brightest, of 255; bars around it do not count."""
+    """From the smallest to the largest value, of 255, of the colour where these differ most; bars
+    around the image do not count."""
 
 
 def decode(source: Source, square: Square) -> NDArray[np.uint8]:
@@ -242,9 +243,14 @@ def draw(image: Image.Image, square: Square) -> Drawn:
     """Draw an opened image to a square. Raises what Pillow raises, or BadImage."""
     upright = _loaded(image, square.size, square.white_level)
     drawn = square.drawn(upright)
-    values = np.asarray(drawn)
-    levels = int(values.max()) - int(values.min())
-    return Drawn(np.array(square.filled(drawn), dtype=np.uint8), levels)
+    return Drawn(np.array(square.filled(drawn), dtype=np.uint8), _levels(np.asarray(drawn)))
+
+
+def _levels(pixels: NDArray[np.uint8]) -> int:
+    """Of (H, W, 3): from the smallest to the largest value of the colour where they differ most."""
+    rows = pixels.reshape(len(pixels), -1)
+    largest, smallest = (edge.reshape(-1, 3) for edge in (rows.max(axis=0), rows.min(axis=0)))
+    return int((largest.max(axis=0) - smallest.min(axis=0)).max())
 
 
 def thumbnail(source: Path | bytes, size: int) -> bytes:
@@ -271,10 +277,7 @@ def _loaded(image: Image.Image, size: int, white_level: int | None = None) -> Im
     declared = depths.declared_white(image) if image.mode.startswith("I") else None
     image.draft(None, (2 * size, 2 * size))
     image.load()
-    orientation = _orientation(image)
-    if image.mode.startswith("I"):
-        image = _in_eight_bits(image, declared, white_level)
-    return _upright(to_rgb(image), orientation)
+    return _upright(to_rgb(image, declared, white_level), _orientation(image))
 
 
 def _in_eight_bits(
@@ -286,10 +289,17 @@ def _in_eight_bits(
     return grey
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image of 8 bits of any mode in mode RGB, by its colour profile.
+def to_rgb(
+    image: Image.Image, declared: int | None = None, white_level: int | None = None
+) -> Image.Image:
+    """Return a loaded image of any mode in mode RGB, by its colour profile.
 
     Transparency is composited over white.
+
+    Args:
+        image: its pixels.
+        declared: the value of 16-bit grey that is white, as the file says.
+        white_level: the one of files that say nothing.
 
     Raises:
         BadImage: the pixels are floating-point numbers.
@@ -299,6 +309,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
             "floating-point pixels, whose black and white points are unknown: "
             "convert the image to 8 or 16 bits"
         )
+    if image.mode.startswith("I"):
+        image = _in_eight_bits(image, declared, white_level)
     conversion = colours.conversion(image)
     if image.has_transparency_data:
         return _over_white(image, conversion)

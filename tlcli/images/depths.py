@@ -74,12 +74,11 @@ def _white(image: Image.Image, declared: int | None) -> int | None:
     if declared is None or declared == WHITE:
         return declared
     values = np.asarray(image)
-    if values.max() > declared:
-        return None
+    possible = bool(values.max() <= declared)
     if isinstance(image, PngImagePlugin.PngImageFile):
         below = WHITE // (declared + 1)
-        return declared if ((values & below) > 1).any() else WHITE
-    return declared
+        return declared if possible and ((values & below) > 1).any() else WHITE
+    return declared if possible else None
 
 
 def _is_negative(image: Image.Image) -> bool:

@@ -86,6 +86,12 @@ class Square:
         usual = asdict(Square(self.size))
         return {name: value for name, value in asdict(self).items() if value != usual[name]}
 
+    @property
+    def described(self) -> str:
+        """Like "224 pixels, fit squash", for a message."""
+        white = "" if self.white_level is None else f", white level {self.white_level}"
+        return f"{self.size} pixels, fit {self.fit}{white}"
+
     def to_json(self) -> dict[str, Any]:
         """All that decides pixels, for those who draw images themselves."""
         return asdict(self)

@@ -72,9 +72,7 @@ class Memory:
         """
         return self.sources.images(hashes)
 
-    def learned(
-        self, new: Examples, total: Moments | None, kind: Kind, pixels: Pixels
-    ) -> Self:
+    def learned(self, new: Examples, total: Moments | None, kind: Kind, pixels: Pixels) -> Self:
         """The memory after a round.
 
         Args:

@@ -68,9 +68,7 @@ class Beginning:
     def of_run(source: OfRun) -> "Beginning":
         """The backbone of another run as it is."""
         stored = source.stored
-        return Beginning(
-            stored.name, stored.image_size, stored.precision, stored.drawing, source
-        )
+        return Beginning(stored.name, stored.image_size, stored.precision, stored.drawing, source)
 
     def model(self, seed: int = 0) -> Any:
         """The backbone as a `keras.Model`; `seed` is that of random weights."""

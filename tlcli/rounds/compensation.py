@@ -52,9 +52,7 @@ class Compensated:
         learned = start.learned(everything, total, extractor.kind, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
-        return replace(
-            learned, ledger=ledger, exact=not gone, kinds=learned.kinds | self.foreign
-        )
+        return replace(learned, ledger=ledger, exact=not gone, kinds=learned.kinds | self.foreign)
 
 
 def compensate(
@@ -131,11 +129,7 @@ def require_movable(parent: Parent, at_hand: Examples) -> None:
     """
     learned = parent.memory
     missing = learned.ledger.keys() - set(at_hand.hashes)
-    if (
-        missing
-        and learned.moments is not None
-        and learned.kinds - {parent.extractor.kind}
-    ):
+    if missing and learned.moments is not None and learned.kinds - {parent.extractor.kind}:
         raise DataError(
             f"Expected all learned images, as their features came from "
             f"{another(learned.kinds, parent.extractor.kind)}. Received: {len(missing)} are "
