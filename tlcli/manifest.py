@@ -48,6 +48,8 @@ class Manifest:
     versions: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+    drawing: dict[str, Any] = field(default_factory=dict)
+    """How images are drawn to the square that the backbone takes, see `images.Square`."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of each file of the round → its SHA-256."""
     format: int = FORMAT

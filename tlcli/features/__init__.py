@@ -9,8 +9,8 @@ projection   a fixed random projection of vectors
 vectors      a matrix whose rows stay on disk until they are asked for
 
 Vectors are cached under the hash of the image's bytes, in a folder for each backbone, image size,
-kind of arithmetic and decoder. The cache is disposable: damage is noticed and the vectors are computed again,
-and results never depend on it. Memory does not grow with the number of vectors.
+kind of arithmetic and decoder. The cache is disposable: damage is noticed and the vectors are
+computed again, and results never depend on it. Memory does not grow with the number of vectors.
 """
 
 from tlcli.features.examples import Examples, Matrix, among

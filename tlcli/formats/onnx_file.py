@@ -1,4 +1,4 @@
-"""onnx: one `.onnx` file; class names as JSON under "classes" in its metadata, "images" beside it."""
+"""onnx: one `.onnx` file; "classes" and "images", both JSON, in its metadata."""
 
 import importlib
 import json

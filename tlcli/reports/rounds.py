@@ -41,7 +41,7 @@ def details_text(details: Json) -> str:
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
         *("config", "versions", "images", "training", "validation", "calibration"),
-        *("head_options", "projection", "bytes_by_part"),
+        *("head_options", "projection", "drawing", "bytes_by_part"),
     ):
         lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
     rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]

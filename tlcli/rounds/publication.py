@@ -191,4 +191,5 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         config=options_of(draft.config),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        drawing=extractor.square.to_json(),
     )
