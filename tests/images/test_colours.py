@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from tests.support import profiles
 from tlcli.images import FITS, FORMATS, LabelledImage, Square, decode, decode_many, draw_many
 from tlcli.images.decoding import draw, opened
+from tlcli.images.square import PAD
 
 SIDE = 16
 PLAIN = Square(SIDE)
@@ -418,6 +419,17 @@ def test_the_thinnest_images_fill_the_square(fit, shape):
     assert pixels.shape == (SIDE, SIDE, 3)
     assert tuple(pixels[SIDE // 2, SIDE // 2]) == (250, 0, 0) or fit == "pad"
     assert (pixels == (250, 0, 0)).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("shape", [(37, 16), (16, 37), (640, 481), (100, 99), (3, 40)])
+def test_pad_and_crop_are_those_of_imageops(shape):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8))
+    bilinear = Image.Resampling.BILINEAR
+    padded = ImageOps.pad(image, (SIDE, SIDE), bilinear, PAD)
+    cropped = ImageOps.fit(image, (SIDE, SIDE), bilinear)
+    for fit, expected in (("pad", padded), ("crop", cropped)):
+        data = encoded(image, "PNG")
+        np.testing.assert_array_equal(decode(data, Square(SIDE, fit)), np.asarray(expected))
 
 
 @pytest.mark.parametrize("fit", FITS)

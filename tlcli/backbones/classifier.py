@@ -32,7 +32,8 @@ def write_classifier(
     """Write backbone and head as an ordinary Keras model, without importing Keras.
 
     Raw RGB in 0..255 goes in, probabilities (None, C) come out; the class names are in the
-    archive's metadata.json under "classes", and how images are drawn under "images". The same arguments give the same bytes.
+    archive's metadata.json under "classes", and how images are drawn under "images". The same
+    arguments give the same bytes.
 
     Args:
         stored: the backbone, of a width D.

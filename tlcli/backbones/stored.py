@@ -191,8 +191,9 @@ def _with_precision(of_function: str, precision: str) -> str:
 
 
 def _with_drawing(of_function: str, drawing: Drawing) -> str:
-    """The fingerprint of a backbone whose images are not drawn as usual, as features of other pixels
-    cannot be mixed.
+    """The fingerprint of a backbone whose images are not drawn as usual.
+
+    Features of other pixels cannot be mixed.
     """
     if not drawing:
         return of_function

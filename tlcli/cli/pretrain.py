@@ -63,9 +63,9 @@ from tlcli.config import DrawingOptions, PretrainConfig
     DrawingOptions,
     "--fit",
     metavar="NAME",
-    help="How an image that is no square becomes one, for the life of the run: `squash` (the whole "
-    "image, its proportions lost), `pad` (the whole image in its proportions, with grey bars), or "
-    "`crop` (the square in its middle).  [default: squash, or that of --weights RUN]",
+    help="How an image that is no square becomes one, for the life of the run. `squash`: the whole "
+    "image, its proportions lost; `pad`: the whole image in its proportions, with grey bars; "
+    "`crop`: the square in its middle.  [default: squash, or that of --weights RUN]",
 )
 @option(
     DrawingOptions,

@@ -242,8 +242,8 @@ def opened(source: Source) -> Iterator[Image.Image]:
 def draw(image: Image.Image, square: Square) -> Drawn:
     """Draw an opened image to a square. Raises what Pillow raises, or BadImage."""
     upright = _loaded(image, square.size, square.white_level)
-    drawn = square.drawn(upright)
-    return Drawn(np.array(square.filled(drawn), dtype=np.uint8), _levels(np.asarray(drawn)))
+    pixels = np.array(square.drawn(upright), dtype=np.uint8)
+    return Drawn(square.filled(pixels), _levels(pixels))
 
 
 def _levels(pixels: NDArray[np.uint8]) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tlcli.errors import RunError, UsageError, require_choice
@@ -32,7 +34,7 @@ def _squashed(image: Image.Image, size: int) -> Image.Image:
 
 def _whole(image: Image.Image, size: int) -> Image.Image:
     longer = max(image.size)
-    width, height = (max(1, (2 * side * size + longer) // (2 * longer)) for side in image.size)
+    width, height = (max(1, round(side / longer * size)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
@@ -109,11 +111,12 @@ class Square:
         """What is drawn of an RGB image, without the bars around it."""
         return FITS[self.fit].drawn(image, self.size)
 
-    def filled(self, drawn: Image.Image) -> Image.Image:
-        """The square, with bars where the image does not fill it."""
-        if drawn.size == (self.size, self.size):
+    def filled(self, drawn: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The square (S, S, 3), with bars where what is drawn (h, w, 3) does not fill it."""
+        height, width, _ = drawn.shape
+        if height == width == self.size:
             return drawn
-        canvas = Image.new("RGB", (self.size, self.size), PAD)
-        width, height = drawn.size
-        canvas.paste(drawn, ((self.size - width) // 2, (self.size - height) // 2))
+        canvas = np.full((self.size, self.size, 3), PAD, np.uint8)
+        top, left = round((self.size - height) / 2), round((self.size - width) / 2)
+        canvas[top : top + height, left : left + width] = drawn
         return canvas
