@@ -203,8 +203,8 @@ def test_no_description(tmp_path):
 
 
 def test_a_newer_format_is_refused(copy):
-    edit(copy, format=2, something="new")
-    with pytest.raises(RunError, match=r"format=2.*Update this program"):
+    edit(copy, format=FORMAT + 1, something="new")
+    with pytest.raises(RunError, match=rf"format={FORMAT + 1}.*Update this program"):
         backbones.load_stored(copy.folder)
 
 
