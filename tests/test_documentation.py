@@ -15,7 +15,17 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
-from tlcli import backbones, engines, formats, heads, images, memory, strategies, training
+from tlcli import (
+    backbones,
+    engines,
+    formats,
+    heads,
+    images,
+    memory,
+    retrieval,
+    strategies,
+    training,
+)
 from tlcli.cli.app import cli
 from tlcli.training.augmentation import VIEWS
 
@@ -70,6 +80,8 @@ NAMED = {
     ("compare", "strategies"): strategies.STRATEGIES,
     ("compare", "heads"): heads.HEADS,
     ("data check", "augment"): training.SHEETS,
+    ("index add", "descriptor"): retrieval.DESCRIPTORS,
+    ("predict", "by"): retrieval.BY,
     ("export", "format"): formats.FORMATS,
 }
 """Command and parameter → the table that the parameter chooses from."""
@@ -99,6 +111,8 @@ def test_an_option_names_every_row_of_its_table(command: str, parameter: str) ->
         ("finetune", "augment", training.PRESETS),
         ("data check", "augment", {VIEWS: training.SHEETS[VIEWS]}),
         ("extend-classes", "strategy", strategies.STRATEGIES),
+        ("index add", "descriptor", retrieval.DESCRIPTORS),
+        ("predict", "by", retrieval.BY),
     ],
 )
 def test_an_option_says_what_the_rows_of_its_table_say(

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tlcli import backbones, engines, formats, heads, images, memory, strategies, training
+from tlcli import (
+    backbones,
+    engines,
+    formats,
+    heads,
+    images,
+    memory,
+    retrieval,
+    strategies,
+    training,
+)
 
 PACKAGE = Path(training.__file__).parent.parent
 WORDS = {backbones.Imagenet.label, backbones.Random.label}
@@ -20,6 +30,8 @@ TABLES: dict[str, Collection[str]] = {
     "heads/recipes.py": {*heads.HEADS, *heads.CLASS_WEIGHTS},
     "images/square.py": images.FITS,
     "memory/table.py": memory.SETTINGS,
+    "retrieval/descriptors.py": retrieval.DESCRIPTORS,
+    "retrieval/neighbours.py": retrieval.BY,
     "strategies.py": strategies.STRATEGIES,
     "training/augmentation.py": training.SHEETS,
     "training/objectives.py": training.OBJECTIVES,

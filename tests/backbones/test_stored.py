@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
+from tlcli.backbones.stored import FORMAT
 from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from tests.support import profiles
-from tlcli.images import FITS, FORMATS, LabelledImage, Square, decode, decode_many, draw_many
+from tlcli.images import FITS, FORMATS, ImageFile, Square, decode, decode_many, draw_many
 from tlcli.images.decoding import draw, opened
 from tlcli.images.square import PAD
 
@@ -215,7 +215,7 @@ def test_conversions_do_not_depend_on_threads():
         encoded(Image.fromarray(pixels), "PNG", icc_profile=tags[n % len(tags)])
         for n, pixels in enumerate(noise)
     ]
-    listed = [LabelledImage(Path(), "", sha256(data).hexdigest(), data) for data in files]
+    listed = [ImageFile(Path(), sha256(data).hexdigest(), data) for data in files]
     for data, pixels in zip(files, decode_many(listed, PLAIN, workers=8), strict=True):
         np.testing.assert_array_equal(pixels, decode(data, PLAIN))
 
@@ -442,7 +442,7 @@ def test_bars_are_no_levels_of_the_image(fit):
 
 def test_levels_are_those_of_the_picture():
     listed = [
-        LabelledImage(Path(), "", sha256(data).hexdigest(), data)
+        ImageFile(Path(), sha256(data).hexdigest(), data)
         for data in (encoded(Image.fromarray(GREY), "PNG"), encoded(one_colour("red"), "PNG"))
     ]
     ramp, red = draw_many(listed, PLAIN)

@@ -51,7 +51,7 @@ from PIL.ImageCms import ImageCmsTransform, PyCMSError
 from tlcli.errors import BadImage
 from tlcli.images import colours, depths
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
-from tlcli.images.scanning import LabelledImage
+from tlcli.images.scanning import ImageFile
 from tlcli.images.square import Square
 
 # JPEG includes MPO, its form with several pictures. TGA has no signature: it is tried last.
@@ -178,7 +178,7 @@ def decode(source: Source, square: Square) -> NDArray[np.uint8]:
 
 
 def decode_many(
-    images: Sequence[LabelledImage],
+    images: Sequence[ImageFile],
     square: Square,
     workers: int = PROCESSORS,
     *,
@@ -192,7 +192,7 @@ def decode_many(
 
 
 def draw_many(
-    images: Sequence[LabelledImage],
+    images: Sequence[ImageFile],
     square: Square,
     workers: int = PROCESSORS,
     *,
@@ -214,7 +214,7 @@ def draw_many(
     return map_ahead(partial(_drawn_or_error, square=square), images, workers, ahead)
 
 
-def _drawn_or_error(image: LabelledImage, square: Square) -> Drawn | BadImage:
+def _drawn_or_error(image: ImageFile, square: Square) -> Drawn | BadImage:
     try:
         with _stream(image.path if image.content is None else image.content) as file:
             content = file.read()

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from tlcli import images
 from tlcli.errors import DataError
-from tlcli.images import LabelledImage, Square
+from tlcli.images import ImageFile, Square
 from tlcli.memory.state import Memory, Pixels
 
 
 def pixels_of(
-    sources: Mapping[str, LabelledImage], square: Square, old: Memory | None = None
+    sources: Mapping[str, ImageFile], square: Square, old: Memory | None = None
 ) -> Pixels:
     """A function that decodes images, named by their hashes, as a backbone takes them.
 
