@@ -36,6 +36,7 @@ def manifest(number=1, fingerprint=BACKBONE):
         memory="moments",
         memory_sha256="0" * 64,
         arithmetic=("openvino 0",),
+        decoder=("pillow 0",),
         exact=True,
         config={"data": "photos", "nested": {"lr": 0.001, "sizes": [1, 2]}},
         versions={"tlcli": "0"},

@@ -44,6 +44,19 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class DrawingOptions:
+    """How images become the square that a backbone takes, for the life of the run.
+
+    None: as in the run whose weights are taken, or the default.
+    """
+
+    fit: str | None = None
+    """A row of `images.FITS`."""
+    white_level: int | None = None
+    """The value of 16-bit grey that is white, in files that do not say so themselves."""
+
+
+@dataclass(frozen=True)
 class HeadOptions:
     """How a head is solved; None: as in the current round, or the default in the first."""
 
@@ -125,6 +138,7 @@ class PretrainConfig:
     precision: str | None = None
     """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
     run, else f32."""
+    drawing: DrawingOptions = DrawingOptions()
     solver: HeadOptions = HeadOptions()
     projection: int | None = None
     """Width of a random projection of the features, for the life of the run. None: none, but for

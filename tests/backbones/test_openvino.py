@@ -17,6 +17,7 @@ from tlcli.errors import EngineUnavailable, StorageError
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 NAME = "MobileNet"
+NOTHING: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +132,11 @@ def prepare(tmp_path, monkeypatch, model):
         built.append(1)
         return model
 
-    def call(name=NAME, size=32, precision="f32", weights=weights):
+    def call(name=NAME, size=32, precision="f32", drawing=NOTHING, weights=weights):
         folder = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
         folder.mkdir()
         source = backbones.WeightsFile(str(weights))
-        return backbones.prepare(name, size, source, precision, folder, build), len(built)
+        return backbones.prepare(name, size, source, precision, drawing, folder, build), len(built)
 
     return call
 
@@ -157,7 +158,9 @@ def test_a_backbone_is_prepared_once(prepare):
 
 
 @pytest.mark.parametrize(
-    "other", [{"name": "MobileNetV2"}, {"size": 48}, {"precision": "bf16"}], ids=str
+    "other",
+    [{"name": "MobileNetV2"}, {"size": 48}, {"precision": "bf16"}, {"drawing": {"fit": "crop"}}],
+    ids=str,
 )
 def test_another_backbone_is_another_entry(prepare, other):
     prepare()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.disk import largest_file
 from tlcli import backbones
+from tlcli.backbones.stored import FORMAT
 from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -216,8 +217,8 @@ def test_no_description(tmp_path):
 
 
 def test_a_newer_format_is_refused(copy):
-    edit(copy, format=2, something="new")
-    with pytest.raises(RunError, match=r"format=2.*Update this program"):
+    edit(copy, format=FORMAT + 1, something="new")
+    with pytest.raises(RunError, match=rf"format={FORMAT + 1}.*Update this program"):
         backbones.load_stored(copy.folder)
 
 

@@ -23,10 +23,11 @@ from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
 from tlcli.errors import Stopped
-from tlcli.features import Space, Store, store
-from tlcli.images import LabelledImage
+from tlcli.features import Kind, Space, Store, store
+from tlcli.images import DECODER, LabelledImage, Square
 
-SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", arithmetic="keras 0")
+KIND = Kind("keras 0", DECODER)
+SPACE = Space("f" * 64, 3, "MeanColour", KIND, Square(8))
 VECTOR_BYTES = 3 * 4
 
 
@@ -450,7 +451,7 @@ FLIPPER = """
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 8, 3, "MeanColour", "keras 0")).load(index)
+        Store(Space("f" * 64, 3, "MeanColour", KIND, Square(8))).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()
@@ -555,25 +556,19 @@ def failing(error):
 
 OTHERS = [
     replace(SPACE, fingerprint="e" * 64),
-    replace(SPACE, image_size=16),
-    replace(SPACE, arithmetic="openvino 0"),
+    replace(SPACE, square=Square(16)),
+    replace(SPACE, kind=replace(KIND, arithmetic="openvino 0")),
+    replace(SPACE, kind=replace(KIND, decoder="pillow 2")),
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic"])
+@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic", "decoder"])
 def test_each_space_has_a_cache_of_its_own(draw, cache, other):
     wanted = draw(2)
     extract(wanted)
     _, engine = extract(wanted, space=other)
     assert engine.images == 2
     assert len({path.parent for path in segments(cache)}) == 2
-
-
-def test_another_decoder_has_a_cache_of_its_own(draw, monkeypatch):
-    wanted = draw(2)
-    extract(wanted)
-    monkeypatch.setattr(store, "DECODER", "2")
-    assert extract(wanted)[1].images == 2
 
 
 def test_the_cache_is_where_the_environment_says(draw, cache, tmp_path, monkeypatch):

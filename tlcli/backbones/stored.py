@@ -6,7 +6,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,15 @@ from tlcli.errors import EngineUnavailable, RunError, StorageError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST = "backbone.json"
 MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
+
+Drawing = Mapping[str, Any]
+"""The choices of an `images.Square`."""
 
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
@@ -57,6 +60,8 @@ class StoredBackbone:
             their spread, see `openvino_ir.deviation`; None where OpenVINO cannot run it.
         versions: of keras, tensorflow and openvino, when it was stored.
         files: SHA-256 of every file by name.
+        drawing: how images are drawn to its square, where that is not as usual; part of the
+            fingerprint.
     """
 
     folder: Path
@@ -71,6 +76,7 @@ class StoredBackbone:
     openvino_deviation: float | None
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    drawing: Drawing = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -125,7 +131,12 @@ class StoredBackbone:
 
 
 def store(
-    model: Any, name: str, weights_source: str, folder: Path, precision: str = DEFAULT_PRECISION
+    model: Any,
+    name: str,
+    weights_source: str,
+    folder: Path,
+    precision: str = DEFAULT_PRECISION,
+    drawing: Drawing | None = None,
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -140,6 +151,7 @@ def store(
         weights_source: label of where the weights came from.
         folder: made when missing.
         precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
+        drawing: how images are drawn to its square, where that is not as usual.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -163,11 +175,14 @@ def store(
         parameters=int(model.count_params()),
         weights=weights_source,
         precision=precision,
-        fingerprint=_with_precision(fingerprint(model, name), precision),
+        fingerprint=_with_drawing(
+            _with_precision(fingerprint(model, name), precision), drawing or {}
+        ),
         fixed_point_bits=bits,
         openvino_deviation=deviation,
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
+        drawing=drawing or {},
     )
     _write_manifest(stored)
     return stored
@@ -178,6 +193,17 @@ def _with_precision(of_function: str, precision: str) -> str:
     if PRECISIONS[precision].float32:
         return of_function
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
+
+
+def _with_drawing(of_function: str, drawing: Drawing) -> str:
+    """The fingerprint of a backbone whose images are not drawn as usual.
+
+    Features of other pixels cannot be mixed.
+    """
+    if not drawing:
+        return of_function
+    text = archives.canonical_json(drawing).decode()
+    return hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
 
 
 def _export_openvino(
@@ -320,6 +346,8 @@ def _checked(stored: StoredBackbone) -> StoredBackbone:
         raise TypeError("a field is not a whole number")
     if not isinstance(stored.openvino_deviation, float | None):
         raise TypeError("the deviation is not a number")
+    if not isinstance(stored.drawing, dict):
+        raise TypeError("how images are drawn is not known")
     expected = {MODEL, CLASSIFIER}
     if stored.openvino_deviation is not None:
         expected |= set(OPENVINO_FILES)

@@ -16,7 +16,7 @@ from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
-from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def _measured(
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+    warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(
         listing.total,
@@ -268,8 +269,10 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         **{name: getattr(manifest, name) for name in kept},
         "weights": stored.weights,
         "image_size": stored.image_size,
+        "fit": test.extractor.square.fit,
+        "white_level": test.extractor.square.white_level,
         "precision": stored.precision,
-        "arithmetic": test.extractor.arithmetic,
+        **asdict(test.extractor.kind),
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

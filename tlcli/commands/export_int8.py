@@ -13,6 +13,7 @@ from tlcli.config import Columns, ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
+from tlcli.rounds.intake import warn_of_tones
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def calibration_samples(
     if config.calibrate is None:
         return None
     chosen = _chosen(config.calibrate, config.columns)
-    decoded = images.decode_many(list(chosen), extractor.stored.image_size)
+    decoded = images.decode_many(list(chosen), extractor.square)
     readable = {
         image: pixels
         for image, pixels in zip(chosen, decoded, strict=True)
@@ -109,6 +110,7 @@ def calibration_samples(
     if len(readable) < len(chosen):
         log.warning("%d images could not be read", len(chosen) - len(readable))
     found = extractor.features(list(readable), progress)
+    warn_of_tones(found.tones)
     labels = [chosen[image] for image in found.images]
     head = heads.load(current.file("head.h5"))
     return Samples(

@@ -396,16 +396,16 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     """The memory after this round."""
     parent, given, recalled = state.parent, state.given, state.recalled
     sources = recalled.files | {image.sha256: image for image in given.found.images}
-    pixels = pixels_of(sources, parent.extractor.stored.image_size, parent.memory)
+    pixels = pixels_of(sources, parent.extractor.square, parent.memory)
     old, recalled = rebuilt(parent, recalled, state.before)
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = state.total if old.keeps.moments else None
-    remembered = old.learned(given.found.examples, total, parent.extractor.arithmetic, pixels)
+    remembered = old.learned(given.found.examples, total, parent.extractor.kind, pixels)
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},
         groups={**remembered.groups, **given.collected.groups},
-        arithmetic=remembered.arithmetic | given.collected.arithmetic,
+        kinds=remembered.kinds | given.collected.kinds,
         exact=remembered.exact and given.collected.exact,
     )

@@ -144,6 +144,8 @@ class _AtHand:
     new: NDArray[np.bool_]
     """(n,) which of them the run has not learned."""
     load: memory.Pixels
+    kept: frozenset[str]
+    """Content hashes of exemplars whose pixels come from the run."""
     intake: Intake
 
     @property
@@ -190,7 +192,8 @@ def _at_hand(
     return _AtHand(
         examples,
         ~among(examples.hashes, ledger),
-        pixels_of(sources, extractor.stored.image_size, parent.memory),
+        pixels_of(sources, extractor.square, parent.memory),
+        frozenset(examples.hashes) - sources.keys(),
         Intake(
             len(examples),
             found.from_cache,
@@ -298,7 +301,7 @@ def _rebuild(
     """What depended on the old features: the memory's images, and the head."""
     with phases.phase("features"):
         pixels = tuned.split.pixels
-        moved = compensate(parent, after, at_hand.examples, pixels, phases.progress)
+        moved = compensate(parent, after, at_hand.examples, at_hand.kept, pixels, phases.progress)
     with phases.phase("head"):
         fit = _fit(parent, after, moved, tuned.head)
         registry = parent.round.manifest.classes
@@ -345,7 +348,7 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
             f"Expected images of every class of a run with a projection. Received: none of "
             f"{named(absent)}. Give them with --old-data DATA."
         )
-    usable = memory.exact and memory.arithmetic <= {extractor.arithmetic}
+    usable = memory.exact and memory.kinds <= {extractor.kind}
     if not recipe.from_moments or memory.moments is None or not usable:
         return None
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
@@ -379,7 +382,9 @@ def _store(
 ) -> Extractor:
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
-        stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
+        stored = backbones.store(
+            model, old.name, backbones.FINE_TUNED, staged, old.precision, old.drawing
+        )
         folder = writer.add_backbone(staged, stored.fingerprint)
     plain = Extractor.of(backbones.load_stored(folder), runs_on, None)
     return plain if before.projection is None else plain.through(before.projection.width)

@@ -74,6 +74,13 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
                 f"Expected runs with moments. Received: {path} with --memory none, which "
                 "remembers too little to be merged."
             )
+    mine, theirs = first.extractor.square, second.extractor.square
+    if mine != theirs:
+        raise RunError(
+            f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
+            f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "
+            "mixed."
+        )
     try:
         moments.require_same_space(
             first.extractor.empty_moments(), second.extractor.empty_moments()

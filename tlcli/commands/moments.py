@@ -52,8 +52,8 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         skipped = readable(listing, found, (), config.images.max_bad)
         total = parent.extractor.moments(found.examples)
     start = empty_memory(parent.extractor, MemoryOptions("moments"))
-    pixels = pixels_of({}, parent.extractor.stored.image_size, None)
-    content = start.learned(found.examples, total, parent.extractor.arithmetic, pixels)
+    pixels = pixels_of({}, parent.extractor.square, None)
+    content = start.learned(found.examples, total, parent.extractor.kind, pixels)
     with phases.phase("save"):
         memory.save_file(content, config.out)
     return CollectedFile(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
 from tlcli.features import Matrix
 from tlcli.heads import Classifier
-from tlcli.images import ImageFile, Item
+from tlcli.images import ImageFile, Item, Tones
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Neighbours, Searcher, Space
-from tlcli.rounds.intake import require_classes
+from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge
 from tlcli.rounds.parent import Parent
 
@@ -69,6 +69,8 @@ class Predictor:
     head: Classifier
     rule: Judge | None = None
     """Says which images are of no known class; None: every image is answered."""
+    tones: Tones = field(default_factory=Tones)
+    """Of the files that were decoded for its answers."""
 
     @staticmethod
     def of(run: Path, number: int | None, runs_on: RunsOn) -> "Predictor":
@@ -139,6 +141,7 @@ class Predictor:
             elif isinstance(item, np.ndarray):
                 pixels[key] = item
         found = self.extractor.features(list(files.values()), progress)
+        self.tones.join(found.tones)
         reasons = {image.sha256: reason for image, reason in found.refused}
         if not pixels:
             return found.hashes, found.vectors, reasons
@@ -165,6 +168,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
             answers = predictor.answers(chunk, config.top, config.threshold, progress)
             for path, (answer, key) in zip(chunk, answers, strict=True):
                 yield _copied(config, answer, path, key)
+        warn_of_tones(predictor.tones)
 
 
 @contextmanager

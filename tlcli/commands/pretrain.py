@@ -56,7 +56,9 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     objective = require_objective(config)
     _require_head(config, objective)
     engines.require_known(config.runs_on.engine)
-    begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
+    begins = beginning(
+        config.weights, config.backbone, config.image_size, config.precision, config.drawing
+    )
     require_options(config.training, config.watching)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
@@ -182,8 +184,8 @@ def _remembered(
     start = empty_memory(extractor, config.keeping)
     total = solution.moments if start.keeps.moments else None
     sources = {image.sha256: image for image in found.images}
-    pixels = pixels_of(sources, extractor.stored.image_size, None)
-    return start.learned(found.examples, total, extractor.arithmetic, pixels)
+    pixels = pixels_of(sources, extractor.square, None)
+    return start.learned(found.examples, total, extractor.kind, pixels)
 
 
 def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
@@ -237,6 +239,11 @@ def _store_backbone(
             stored = begins.stored_in(staged)
         else:
             stored = backbones.store(
-                trained.model, begins.name, objective.weights, staged, begins.precision
+                trained.model,
+                begins.name,
+                objective.weights,
+                staged,
+                begins.precision,
+                begins.drawing,
             )
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained

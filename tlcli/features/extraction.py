@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import Generic, TypeVar
 
@@ -17,7 +17,7 @@ from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
 from tlcli.features.store import Index, Miscounted, Store
 from tlcli.features.vectors import Float32
-from tlcli.images import ImageFile, LabelledImage, Skipped
+from tlcli.images import ImageFile, LabelledImage, Skipped, Square, Tones
 
 Image = TypeVar("Image", bound=ImageFile)
 
@@ -35,6 +35,8 @@ class Features(Generic[Image]):
     refused: tuple[tuple[Image, str], ...]
     """The others, each with the reason."""
     from_cache: int
+    tones: Tones = field(default_factory=Tones)
+    """Of the images that were decoded; those from the cache are not looked at again."""
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -80,13 +82,14 @@ def extract(
     store.load(index)
     missing = list(compress(wanted, ~index.known))
     refused: list[tuple[Image, str]] = []
+    tones = Tones()
     if missing:
-        engine, size = open_engine(), store.space.image_size
-        with closing(_compute(missing, size, engine, refused)) as computed:
+        engine, square = open_engine(), store.space.square
+        with closing(_compute(missing, square, engine, refused, tones)) as computed:
             store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
-    return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing))
+    return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing), tones)
 
 
 def extract_pixels(
@@ -154,9 +157,10 @@ def _counted(
 
 def _compute(
     missing: Sequence[Image],
-    size: int,
+    square: Square,
     engine: Engine,
     refused: list[tuple[Image, str]],
+    tones: Tones,
 ) -> Generator[tuple[str, Float32], None, None]:
     """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
@@ -164,7 +168,7 @@ def _compute(
     """
     waiting: deque[str] = deque()
     with (
-        closing(_pixels(missing, size, waiting, refused)) as pixels,
+        closing(_pixels(missing, square, waiting, refused, tones)) as pixels,
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
@@ -177,15 +181,17 @@ def _compute(
 
 def _pixels(
     wanted: Sequence[Image],
-    size: int,
+    square: Square,
     accepted: deque[str],
     refused: list[tuple[Image, str]],
+    tones: Tones,
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
-    with closing(images.decode_many(wanted, size)) as decoded:
-        for image, pixels in zip(wanted, decoded, strict=True):
-            if isinstance(pixels, BadImage):
-                refused.append((image, str(pixels)))
+    """Yield the images (S, S, 3) that decode, after their hash went to `accepted`."""
+    with closing(images.draw_many(wanted, square)) as drawn:
+        for image, result in zip(wanted, drawn, strict=True):
+            if isinstance(result, BadImage):
+                refused.append((image, str(result)))
             else:
                 accepted.append(image.sha256)
-                yield pixels
+                tones.add(image.path, result.levels)
+                yield result.pixels

@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
 from tlcli import cache, files
 from tlcli.errors import StorageError
 from tlcli.features import segments
+from tlcli.features.kinds import Kind
 from tlcli.features.segments import Keys, Segment
 from tlcli.features.vectors import Block, Float32, InMemory, Vectors
+from tlcli.images import Square
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +34,37 @@ MOST_SMALL = 32
 
 DESCRIPTION = "space.json"
 
-DECODER = f"1 pillow {PIL.__version__}"
-"""What turns a file into pixels, as part of the cache key."""
-
 
 @dataclass(frozen=True)
 class Space:
     """What decides the bits of a feature vector, besides the image."""
 
     fingerprint: str
-    image_size: int
     width: int
     backbone: str
     """A name for people, no part of the key."""
-    arithmetic: str
-    """See `tlcli.arithmetic`."""
+    kind: Kind
+    square: Square
+    """What images are drawn to; the fingerprint covers it."""
+
+    @property
+    def image_size(self) -> int:
+        """S."""
+        return self.square.size
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the space is, for people."""
+        described = {name: getattr(self, name) for name in ("fingerprint", "width", "backbone")}
+        return (
+            described | asdict(self.kind) | {"image_size": self.image_size, **self.square.choices}
+        )
 
     @property
     def cache_key(self) -> str:
         """Name of the cache folder of this space."""
-        facts = (self.fingerprint, str(self.image_size), self.arithmetic, DECODER)
+        size, kind = str(self.image_size), self.kind
+        facts = (self.fingerprint, size, kind.arithmetic, kind.decoder)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
@@ -249,7 +262,7 @@ class Store:
         path = self.folder / DESCRIPTION
         if not path.exists():
             with contextlib.suppress(OSError, StorageError):
-                files.write_json(path, asdict(self.space) | {"decoder": DECODER})
+                files.write_json(path, self.space.facts)
 
     def _merge(self, index: Index) -> None:
         """Make full segments of the small ones when there are too many.

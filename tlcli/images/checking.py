@@ -12,14 +12,19 @@ from PIL import Image
 
 from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
-from tlcli.images.decoding import opened, squash
+from tlcli.images.decoding import draw, opened
 from tlcli.images.lost import Lost
 from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
 from tlcli.images.sources import USUAL, PassedOver
+from tlcli.images.square import Square
+from tlcli.images.tones import FEW_LEVELS
 
 SMALL_PIXELS = 32
+ELONGATED = 2
+"""The longer side is at least so many times the shorter."""
+
 FEW_IMAGES = 5
 UNBALANCED = 10
 WORKERS = 2
@@ -84,6 +89,13 @@ class DataReport:
     def ignored(self) -> int:
         """How many files were passed over."""
         return sum(entry.files for entry in self.passed_over)
+
+    few_levels: int = 0
+    """Images that use fewer than 32 of 256 levels from dark to bright."""
+    one_colour: int = 0
+    """Of these, images of one colour throughout."""
+    elongated: int = 0
+    """Images with one side at least twice the other: `--fit` decides what becomes of them."""
 
     @property
     def smallest_class(self) -> str:
@@ -155,6 +167,8 @@ class _Probe:
     wrong_suffix: bool
     perceptual: int | None = None
     """See `near_copies.perceptual`."""
+    levels: int = 0
+    """See `Drawn.levels`."""
 
 
 def check(
@@ -203,10 +217,11 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
     try:
         with opened(path) as image:
             probe = _facts(image, path, label)
-            probe = replace(probe, perceptual=perceptual(squash(image, size)))
+            drawn = draw(image, Square(size))
+            probe = replace(probe, perceptual=perceptual(drawn.pixels))
     except BadImage as error:
         return Skipped(str(path), str(error))
-    return probe
+    return replace(probe, levels=drawn.levels)
 
 
 def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
@@ -239,7 +254,14 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
         parts=listing.parts,
         lost=listing.lost,
+        few_levels=sum(probe.levels < FEW_LEVELS for probe in probes),
+        one_colour=sum(probe.levels == 0 for probe in probes),
+        elongated=sum(_is_elongated(probe) for probe in probes),
     )
+
+
+def _is_elongated(probe: _Probe) -> bool:
+    return max(probe.width, probe.height) >= ELONGATED * min(probe.width, probe.height)
 
 
 def _histogram(values: Iterable[str]) -> dict[str, int]:
@@ -284,6 +306,16 @@ def _file_problems(report: DataReport) -> list[str]:
         ("Cannot be used", len(report.skipped) - report.conflicts),
         ("Further copies of an image, counted once", report.duplicates),
         (f"With a side under {SMALL_PIXELS} pixels", report.small_images),
+        ("Of one colour throughout", report.one_colour),
+        (
+            f"With fewer than {FEW_LEVELS} of 256 levels from dark to bright (in 16-bit grey see "
+            "--white-level of `tlcli pretrain`)",
+            report.few_levels - report.one_colour,
+        ),
+        (
+            "With one side at least twice the other (see --fit of `tlcli pretrain`)",
+            report.elongated,
+        ),
         ("Of another format than the suffix says, which does no harm here", report.wrong_suffixes),
         ("No images by their suffix, ignored", report.ignored),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli import files
 from tlcli.errors import RunError
-from tlcli.features import Examples, segments
+from tlcli.features import UNKNOWN_DECODER, Examples, Kind, segments
 from tlcli.memory import parts
 from tlcli.memory.herding import Centre
 from tlcli.memory.parts import Part, Sources
@@ -132,7 +132,7 @@ def save_file(memory: Memory, path: Path) -> None:
         memory.ledger,
         memory.moments,
         memory.exact,
-        memory.arithmetic,
+        memory.kinds,
         groups=memory.groups,
     )
     content = files.pack_arrays(*_content(alone))
@@ -173,7 +173,8 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
         "format": FORMAT,
         "setting": memory.setting,
         "exact": memory.exact,
-        "arithmetic": "\n".join(sorted(memory.arithmetic)),
+        "arithmetic": "\n".join(kind.arithmetic for kind in sorted(memory.kinds)),
+        "decoder": "\n".join(kind.decoder for kind in sorted(memory.kinds)),
     }
     if memory.moments is not None:
         arrays |= _moments_arrays(memory.moments)
@@ -196,9 +197,17 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
         _ledger_from(arrays),
         _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
         bool(attributes["exact"]),
-        frozenset(filter(None, str(attributes["arithmetic"]).split("\n"))),
+        _kinds_from(attributes),
         groups=_groups_from(arrays),
     )
+
+
+def _kinds_from(attributes: Mapping[str, Any]) -> frozenset[Kind]:
+    """A line each in two attributes; the second was added later."""
+    arithmetic = str(attributes["arithmetic"]).splitlines()
+    unknown = "\n".join(len(arithmetic) * [UNKNOWN_DECODER])
+    decoders = str(attributes.get("decoder", unknown)).splitlines()
+    return frozenset(Kind(*names) for names in zip(arithmetic, decoders, strict=True))
 
 
 def _moments_arrays(moments: Moments) -> files.Arrays:

@@ -8,7 +8,7 @@ from tlcli import images
 from tlcli.config import Columns, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
-from tlcli.images import LabelledImage, Listing, PassedOver, Skipped
+from tlcli.images import LabelledImage, Listing, PassedOver, Skipped, Tones
 from tlcli.manifest import RegisteredClass
 from tlcli.runs import Round
 
@@ -101,6 +101,7 @@ def readable(
         DataError: there are more, or nothing is left of a class.
     """
     skipped = (*listing.skipped, *refused, *found.skipped)
+    warn_of_tones(found.tones)
     images.reject_bad(listing.total, skipped, max_bad, listing.lost)
     left_out = {entry.path for entry in skipped}
     usable = {image.label for image in listing.images if str(image.path) not in left_out}
@@ -111,6 +112,12 @@ def readable(
             "Repair the files, or remove the class."
         )
     return skipped
+
+
+def warn_of_tones(tones: Tones) -> None:
+    """Warn of images that are hardly more than one colour, as far as they were decoded."""
+    if tones.warning:
+        log.warning("%s", tones.warning)
 
 
 def registered(

@@ -53,6 +53,7 @@ class RoundResult:
             "memory": manifest.memory,
             "memory_sha256": manifest.memory_sha256,
             "arithmetic": list(manifest.arithmetic),
+            "decoder": list(manifest.decoder),
             "exact": manifest.exact,
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,

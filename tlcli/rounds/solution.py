@@ -13,7 +13,7 @@ from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
-from tlcli.rounds.intake import require_known_classes, scan
+from tlcli.rounds.intake import require_known_classes, scan, warn_of_tones
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ class Solution:
                 "whose images it learns. Set other images aside."
             )
         found = self.extractor.features(aside, progress)
+        warn_of_tones(found.tones)
         if left_out := (*listing.skipped, *found.skipped):
             log.warning(
                 "%d images of --test were left out, the first is %s (%s)",

@@ -107,7 +107,7 @@ def beginnings(config: CompareConfig) -> tuple[Beginning, ...]:
         return (Beginning.of_run(source),)
     precision = backbones.DEFAULT_PRECISION
     return tuple(
-        Beginning(name, config.image_size, precision, source)
+        Beginning(name, config.image_size, precision, {}, source)
         for name in dict.fromkeys(names or (backbones.DEFAULT_BACKBONE,))
     )
 
