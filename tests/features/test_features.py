@@ -279,6 +279,35 @@ def test_an_engine_that_loses_images_is_a_bug(draw):
         extract(draw(3), Losing())
 
 
+class Adding(MeanColour):
+    """Answers once too often."""
+
+    def features(self, images):
+        vectors = list(super().features(images))
+        yield from (*vectors, vectors[0])
+
+
+class Skipping(MeanColour):
+    """Leaves out the first of the images."""
+
+    def features(self, images):
+        yield from list(super().features(images))[1:]
+
+
+@pytest.mark.parametrize("engine", [Adding, Skipping])
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
+    draw, cache, engine, seconds, monkeypatch
+):
+    """Not what was saved before it was noticed either: the vectors may be of other images."""
+    monkeypatch.setattr("tlcli.features.store.SEGMENT_SECONDS", seconds)
+    wanted = draw(3)
+    with pytest.raises(AssertionError, match="the engine"):
+        extract(wanted, engine())
+    assert not list(cache.rglob("*.h5"))
+    assert_right(extract(wanted)[0], wanted)
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -417,12 +446,14 @@ def test_a_damaged_segment_is_replaced(draw, cache, caplog, damage):
 FLIPPER = """
     import logging, sys
     from pathlib import Path
-    from tlcli.features import Space
+    from tlcli import images
+    from tlcli.features import Kind, Space
     from tlcli.features.store import Index, Store
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 3, "MeanColour", KIND, Square(8))).load(index)
+        kind = Kind("keras 0", images.DECODER)
+        Store(Space("f" * 64, 3, "MeanColour", kind, images.Square(8))).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()

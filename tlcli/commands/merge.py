@@ -27,6 +27,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
         Parent.of(runs.open_run(path), config.runs_on) for path in (config.run_a, config.run_b)
     )
     _require_same_space(config, first, second)
+    runs.require_available(config.out, config.wait)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):
@@ -74,7 +75,7 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
                 "remembers too little to be merged."
             )
     mine, theirs = first.extractor.square, second.extractor.square
-    if mine != theirs:
+    if mine.choices != theirs.choices:
         raise RunError(
             f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
             f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "

@@ -60,6 +60,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         config.weights, config.backbone, config.image_size, config.precision, config.drawing
     )
     require_options(config.training, config.watching)
+    runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():
