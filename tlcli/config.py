@@ -17,6 +17,16 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What the columns of every table are called that a command is given; None: as usual."""
+
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    """Images that share a cell of it are never divided between learning and testing."""
+
+
+@dataclass(frozen=True)
 class RunsOn:
     """Where the features of images are computed."""
 
@@ -30,6 +40,7 @@ class DataOptions:
 
     max_bad: float = 0.01
     """Share of unusable images (0 to 1) above which the command stops."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,7 @@ class ExportConfig:
     """litert alone: weights and activations in 8 bits."""
     calibrate: str | None = None
     """Images that show int8 which values occur: a folder or a table."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -284,6 +296,7 @@ class SheetConfig:
     augment: str = "standard"
     """A preset, see `training.PRESETS`."""
     seed: int = 0
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -301,6 +314,7 @@ class DivideConfig:
     """A new folder for tables."""
     move_into: Path | None = None
     """A folder that gets the images that are not to be learned."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -360,6 +374,7 @@ class TriageConfig:
     """Share (above 0, below 1) of images of known classes that may be called novel."""
     min_images: int = 3
     """Of a candidate."""
+    columns: Columns = Columns()
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each candidate."""
     runs_on: RunsOn = RunsOn()

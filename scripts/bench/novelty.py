@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from tlcli import images, runs
 from tlcli.commands.pretrain import pretrain
 from tlcli.commands.triage import Triaged, triage
-from tlcli.config import PretrainConfig, RunsOn, TriageConfig, no_progress
+from tlcli.config import Columns, PretrainConfig, RunsOn, TriageConfig, no_progress
 from tlcli.images import ImageFile
 from tlcli.rounds.novelty import Judge, judge
 from tlcli.rounds.parent import Parent
@@ -30,6 +30,7 @@ RATE = 0.05
 
 
 def main() -> None:
+    """Read the arguments, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", type=Path)
     parser.add_argument("background", type=Path)
@@ -38,7 +39,9 @@ def main() -> None:
         place = Path(folder)
         _divide(options.images, place)
         pretrain(PretrainConfig(str(place / "learn"), place / "run"))
-        rule = judge(Parent.of(runs.open_run(place / "run"), RunsOn()), RATE, None, no_progress)
+        rule = judge(
+            Parent.of(runs.open_run(place / "run"), RunsOn()), RATE, None, Columns(), no_progress
+        )
         scores = {name: _scores(rule, place / name) for name in ("known", "new")}
         scores["background"] = _scores(rule, options.background)
         _print(rule, scores)

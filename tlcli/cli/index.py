@@ -16,6 +16,7 @@ from tlcli.cli.options import (
     max_bad_option,
     option,
     run_argument,
+    table_options,
     wait_option,
 )
 from tlcli.config import DuplicatesConfig, IndexAddConfig, IndexRemoveConfig, IndexSearchConfig
@@ -43,6 +44,7 @@ def index() -> None:
     "weighed by how rare they are within classes.  [default: whitened where the run keeps moments]",
 )
 @max_bad_option
+@table_options
 @engine_option
 @wait_option
 @json_option

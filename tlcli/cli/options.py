@@ -13,6 +13,7 @@ from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
     AUTO,
+    Columns,
     DataOptions,
     HeadOptions,
     MemoryOptions,
@@ -87,6 +88,24 @@ class NamedByFlag(click.Option):
 def flag_option(flag: str, parameter: str, text: str) -> Decorator:
     """An option without a value."""
     return click.option(flag, parameter, is_flag=True, help=text, cls=NamedByFlag)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the columns of tables are called."""
+    for flag, text in (
+        (
+            "--group-column",
+            "Of images that belong together, as a scene or a patient: in tests and validation "
+            "they stay together.  [default: group, where there is one]",
+        ),
+        ("--label-column", "Of the labels.  [default: label, or another usual name]"),
+        (
+            "--path-column",
+            "Of the paths, in every table that is given.  [default: path, or another usual name]",
+        ),
+    ):
+        command = option(Columns, flag, metavar="NAME", help=text)(command)
+    return heading(Heading.IMAGES)(command)
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

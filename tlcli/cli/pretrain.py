@@ -17,6 +17,7 @@ from tlcli.cli.options import (
     max_bad_option,
     memory_options,
     option,
+    table_options,
     test_option,
     training_options,
     wait_option,
@@ -87,6 +88,7 @@ from tlcli.config import DrawingOptions, PretrainConfig
 @memory_options
 @test_option
 @max_bad_option
+@table_options
 @heading(Heading.TRAINING)
 @option(
     PretrainConfig,

@@ -8,7 +8,15 @@ import click
 from tlcli.cli import console
 from tlcli.cli.divided import VALIDATED, Images
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.options import Share, config_of, engine_option, json_option, option, run_argument
+from tlcli.cli.options import (
+    Share,
+    config_of,
+    engine_option,
+    json_option,
+    option,
+    run_argument,
+    table_options,
+)
 from tlcli.config import TriageConfig
 
 
@@ -23,6 +31,7 @@ from tlcli.config import TriageConfig
     help="Images of known classes to set the limit on.  [default: those that were learned, from "
     "the run or the cache]",
 )
+@table_options
 @heading(Heading.ANSWERS)
 @option(
     TriageConfig,

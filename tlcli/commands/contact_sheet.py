@@ -55,7 +55,7 @@ def contact_sheet(config: SheetConfig) -> None:
 
 def _chosen(config: SheetConfig) -> tuple[list[LabelledImage], Pixels]:
     """Readable images, the first of each class, then the second …, in the order of the classes."""
-    listing = images.scan(config.data)
+    listing = images.scan(config.data, columns=config.columns)
     seen: dict[str, int] = {}
     ranked = []
     for image in listing.images:

@@ -109,7 +109,12 @@ def _measured(
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
     warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
-    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    images.reject_bad(
+        listing.total,
+        (*listing.skipped, *current.skipped),
+        config.images.max_bad,
+        listing.lost,
+    )
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     return _Test(history, given, current, entries, extractor)
@@ -149,6 +154,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
     if count:
         log.warning("%d of %d images were learned before and left out", count, len(listing.images))
     _warn_of_removed(history, fresh)
+    _warn_of_groups(config, history[-1], fresh)
     return _Given(listing, fresh, Learned(left_out=count))
 
 
@@ -157,11 +163,31 @@ def _learned(config: EvaluateConfig, measured: Round) -> frozenset[str]:
 
     Of what the other run has, too.
     """
+    return frozenset().union(*map(memory.ledger_of, _learners(config, measured)))
+
+
+def _learners(config: EvaluateConfig, measured: Round) -> list[Round]:
     current = runs.open_run(config.run).round()
     entries = [measured] if measured.number == current.number else [measured, current]
-    if config.against is not None:
-        entries.append(_other(config.against))
-    return frozenset().union(*map(memory.ledger_of, entries))
+    return entries if config.against is None else [*entries, _other(config.against)]
+
+
+def _warn_of_groups(
+    config: EvaluateConfig, measured: Round, fresh: Sequence[LabelledImage]
+) -> None:
+    """Say how many images belong to a scene, a patient or the like of which others are learned."""
+    if not any(image.group for image in fresh):
+        return
+    learned: set[str] = set()
+    for entry in _learners(config, measured):
+        learned.update(memory.groups_of(entry).values())
+    if count := sum(image.group_key in learned for image in fresh):
+        log.warning(
+            "%d of %d images are of groups of which others were learned: the figures look better "
+            "than they are",
+            count,
+            len(fresh),
+        )
 
 
 def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -> None:
@@ -181,7 +207,9 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
 def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
     """The images of DATA whose class the round knows."""
     listing = images.scan(
-        config.data, progress=lambda done, total: progress("reading", done, total)
+        config.data,
+        columns=config.images.columns,
+        progress=lambda done, total: progress("reading", done, total),
     )
     if not config.ignore_unknown:
         known = {*current.classes, *_indexed_classes(config)}

@@ -64,7 +64,7 @@ def _examination(
     scheme = scheme_for(solution.extractor, evaluation.scheme_for(solution.recipe))
     held_out = solution.held_out(scheme, united.keeps.every_feature)
     carried = None if len(held_out.true) else _carried(first, second, solution)
-    return Examination(held_out, config.test, united.ledger, 1, carried)
+    return Examination(held_out, config.test, config.images.columns, united.ledger, 1, carried)
 
 
 def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import heads, images, retrieval, runs
-from tlcli.config import PredictConfig, Progress, RunsOn, no_progress
+from tlcli.config import Columns, PredictConfig, Progress, RunsOn, no_progress
 from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
 from tlcli.features import Matrix
@@ -197,7 +197,7 @@ def _rule(config: PredictConfig, progress: Progress) -> Judge | None:
             f"Expected the current round with an unknown share. Received: round={config.round}. "
             "Leave --round or --unknown-at out."
         )
-    return judge(parent, config.unknown_at, None, progress)
+    return judge(parent, config.unknown_at, None, Columns(), progress)
 
 
 def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> Prediction:

@@ -71,7 +71,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
     if not objective.labels:
         return unlabelled(config, progress)
-    listing = scan(config.data, progress)
+    listing = scan(config.data, config.images.columns, progress)
     if len(listing.classes) < 2:
         raise DataError(
             f"Expected at least two classes. Received: {named(listing.classes)} alone in "
@@ -113,7 +113,9 @@ def _same_again(
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken
-    intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
+    intake = Intake(
+        0, 0, len(given), listing.duplicates, listing.skipped, passed_over=listing.passed_over
+    )
     return unchanged(config.out, first, intake, phases)
 
 
@@ -147,7 +149,9 @@ def _without_classes(
     solution = Solution(extractor, recipe, strategies.first(recipe), evidence, (), head)
     examined = Examined(solution, Calibration(head.temperature, None, None, 0), None)
     used = listing.total - len(trained.skipped)
-    intake = Intake(used, 0, 0, listing.duplicates, trained.skipped)
+    intake = Intake(
+        used, 0, 0, listing.duplicates, trained.skipped, passed_over=listing.passed_over
+    )
     return Draft("pretrain", None, examined, start, True, config, intake)
 
 
@@ -159,10 +163,17 @@ def _with_classes(
         skipped = readable(listing, found, (), config.images.max_bad)
     choice = _choose(config, plain, found.examples, phases)
     with phases.phase("validation"):
-        how = Examination(choice.answers, config.test, (), 1)
+        how = Examination(choice.answers, config.test, config.images.columns, (), 1)
         examined = choice.solution.examined(how, phases.progress)
     memory = _remembered(config, choice.solution, found)
-    intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)
+    intake = Intake(
+        len(found.images),
+        found.from_cache,
+        0,
+        listing.duplicates,
+        skipped,
+        passed_over=listing.passed_over,
+    )
     return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
 
 

@@ -60,7 +60,7 @@ def train_network(
     classes = listing.classes if objective.labels else ()
     if objective.labels:
         _require_all_classes(config, classes, usable)
-        require_test(config.test, classes, progress)
+        require_test(config.test, config.images.columns, classes, progress)
     setting, split = _setting(config, begins, writer, model, usable, classes, progress)
     history = objective.train(setting, classes, split.learned, split.held_out)
     return Scratch(model, skipped, summary_of(history, split.digest))
@@ -79,7 +79,8 @@ def _setting(
     sources = {image.sha256: image for image in usable}
     load = pixels_of(sources, square)
     labels = [image.label for image in usable]
-    split = split_images(list(sources), labels, classes, load, square.size, progress)
+    groups = [image.group_key for image in usable]
+    split = split_images(list(sources), labels, classes, load, square.size, progress, groups)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
     identity = identity_of(options, config.runs_on.engine, split, classes) | {
         "objective": config.objective,
@@ -127,5 +128,5 @@ def _decodable(
         else:
             good.append(image)
         progress("checking", done, len(listing.images))
-    images.reject_bad(listing.total, bad, config.images.max_bad)
+    images.reject_bad(listing.total, bad, config.images.max_bad, listing.lost)
     return good, tuple(bad)

@@ -85,7 +85,7 @@ def triage(config: TriageConfig, progress: Progress = no_progress) -> Triaged:
     require_classes(run.round())
     parent = Parent.of(run, config.runs_on)
     with phases.phase("limit"):
-        rule = judge(parent, config.false_alarms, config.known, progress)
+        rule = judge(parent, config.false_alarms, config.known, config.columns, progress)
     with phases.phase("features"):
         found, skipped = _looked_at(config, parent, progress)
     learned = np.array([key in parent.memory.ledger for key in found.hashes], bool)

@@ -56,7 +56,8 @@ class Features(Generic[Image]):
     @property
     def examples(self: "Features[LabelledImage]") -> Examples:
         """The same without the files that they came from."""
-        return Examples(self.hashes, self.labels, self.vectors)
+        groups = tuple(image.group_key for image in self.images)
+        return Examples(self.hashes, self.labels, self.vectors, groups if any(groups) else ())
 
 
 def extract(

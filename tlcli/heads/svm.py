@@ -63,7 +63,7 @@ def svm(examples: Examples, balanced: bool = False) -> LinearHead:
             problem = _Problem.of(directions, columns, balanced)
             penalty, solver = USUAL, _FITTED
             if not problem.size.large:
-                fold = images.folds(examples.hashes, examples.labels, _FOLDS)
+                fold = images.folds(examples.hashes, examples.labels, _FOLDS, examples.groups)
                 penalty, solver = _penalty(problem, fold, balanced), _SEARCHED
             weights[:] = problem.weights(problem.solved(penalty, solver))
     return LinearHead(tuple(classes), weights, np.zeros(len(classes), np.float32))
@@ -183,7 +183,7 @@ def _penalty(problem: _Problem, fold: Integers, balanced: bool) -> float:
     columns = problem.columns
     weight = 1 / np.bincount(columns)[columns] if balanced else np.ones(len(columns))
     right = np.zeros(len(PENALTIES))
-    for held in (fold == number for number in np.unique(fold)):
+    for held in (fold == number for number in np.unique(fold[fold != images.TRAINED_ONLY])):
         rest, start = problem.without(held, balanced), None
         absent = np.bincount(rest.columns, minlength=problem.size.classes) == 0
         if np.count_nonzero(~absent) < 2:

@@ -34,6 +34,7 @@ from tlcli.images.scanning import (
     LabelledImage,
     Listing,
     Skipped,
+    content_groups,
     contents,
     find_images,
     growing,
@@ -41,7 +42,16 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
+from tlcli.images.sources import PassedOver, passed_text
+from tlcli.images.splitting import (
+    HELD_OUT,
+    TRAINED_ONLY,
+    digest_of,
+    folds,
+    holdout,
+    set_apart,
+    units,
+)
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
 
@@ -54,6 +64,7 @@ __all__ = [
     "HELD_OUT",
     "IMAGE_SUFFIXES",
     "PROCESSORS",
+    "TRAINED_ONLY",
     "DataReport",
     "Drawn",
     "Extent",
@@ -62,10 +73,12 @@ __all__ = [
     "Item",
     "LabelledImage",
     "Listing",
+    "PassedOver",
     "Skipped",
     "Square",
     "Tones",
     "check",
+    "content_groups",
     "content_hashes",
     "contents",
     "decode",
@@ -78,9 +91,11 @@ __all__ = [
     "holdout",
     "image_batches",
     "map_ahead",
+    "passed_text",
     "reject_bad",
     "scan",
     "set_apart",
     "taken",
     "thumbnail",
+    "units",
 ]

@@ -10,10 +10,14 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from tlcli.errors import BadImage
+from tlcli.config import Columns
+from tlcli.errors import BadImage, DataError
 from tlcli.images.decoding import draw, opened
+from tlcli.images.lost import Lost
+from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
 from tlcli.images.reading import map_ahead
-from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, scan
+from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
+from tlcli.images.sources import USUAL, PassedOver
 from tlcli.images.square import Square
 from tlcli.images.tones import FEW_LEVELS
 
@@ -28,6 +32,7 @@ AHEAD = 64
 
 # MPO is JPEG with several pictures, and carries the same suffix.
 JPEGS = {"MPO": "JPEG"}
+DICOM = dict.fromkeys((".dcm", ".dicom"), "DICOM")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,19 @@ class Extent:
     minimum: int
     median: float
     maximum: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why files cannot be used."""
+
+    reason: str
+    files: int
+    first: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,8 @@ class DataReport:
     skipped: tuple[Skipped, ...]
     duplicates: int
     conflicts: int
-    ignored: int
+    passed_over: tuple[PassedOver, ...]
+    """Files that are no images by their suffix."""
     formats: dict[str, int]
     modes: dict[str, int]
     width: Extent | None
@@ -68,6 +87,14 @@ class DataReport:
     """Of these, images of one colour throughout."""
     elongated: int = 0
     """Images with one side at least twice the other: `--fit` decides what becomes of them."""
+    lost: Lost | None = None
+    """Paths of a table that lead nowhere."""
+    near_copies: NearCopies = NO_COPIES
+
+    @property
+    def ignored(self) -> int:
+        """How many files were passed over."""
+        return sum(entry.files for entry in self.passed_over)
 
     @property
     def smallest_class(self) -> str:
@@ -88,9 +115,28 @@ class DataReport:
         """Plain sentences, the most important first; empty when nothing is wrong."""
         return [*_class_problems(self), *_file_problems(self)]
 
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why files cannot be used, the most frequent reason first."""
+        first: dict[str, str] = {}
+        for skip in self.skipped:
+            first.setdefault(skip.reason, skip.path)
+        counted = Counter(skip.reason for skip in self.skipped)
+        return [Reason(text, count, first[text]) for text, count in counted.most_common()]
+
+    def require_usable(self) -> None:
+        """Raise DataError, with the most frequent reason, where no image can be used."""
+        if not self.images:
+            worst = self.reasons[0]
+            raise DataError(
+                f"Expected usable images. Received: none; {worst.files} of {len(self.skipped)} "
+                f"cannot be used, as {worst.first}: {worst.reason}. Repair what is listed above."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Return the report with JSON's types only."""
-        return asdict(self) | {
+        plain = asdict(replace(self, near_copies=NO_COPIES))
+        return plain | {
             "smallest_class": self.smallest_class,
             "largest_class": self.largest_class,
             "classes_below_2": self.classes_below(2),
@@ -98,6 +144,12 @@ class DataReport:
             "empty_classes": list(self.empty_classes),
             "skipped": [skip.to_json() for skip in self.skipped],
             "parts": list(self.parts),
+            "ignored": self.ignored,
+            "lost": None if self.lost is None else self.lost.to_json(),
+            "near_copies": self.near_copies.to_json(),
+            "hints": self.near_copies.hints,
+            "passed_over": [entry.to_json() for entry in self.passed_over],
+            "reasons": [reason.to_json() for reason in self.reasons],
             "problems": self.problems,
         }
 
@@ -114,12 +166,15 @@ class _Probe:
     wrong_suffix: bool
     levels: int = 0
     """See `Drawn.levels`."""
+    perceptual: int | None = None
+    """See `near_copies.perceptual`."""
 
 
 def check(
     data: str | Path,
     *,
     stdin: TextIO | None = None,
+    columns: Columns = USUAL,
     decode_size: int = 64,
     progress: Progress | None = None,
 ) -> DataReport:
@@ -128,6 +183,7 @@ def check(
     Args:
         data: as for `scan`.
         stdin: as for `scan`.
+        columns: as for `scan`.
         decode_size: side in pixels to which images are decoded as a trial.
         progress: called with (done, in all) for every file hashed, then for every image decoded.
 
@@ -135,17 +191,19 @@ def check(
         UsageError: `data` does not exist.
         DataError: it holds no labelled images, may not be read, or is malformed.
     """
-    listing = scan(data, stdin=stdin, progress=progress)
+    listing = listed(data, stdin=stdin, columns=columns, progress=progress)
     results: list[_Probe | Skipped] = []
     for result in _probe_all(listing, decode_size):
         results.append(result)
         if progress is not None:
             progress(len(results), len(listing.images))
-    return _report(
+    report = _report(
         listing,
         probes=[result for result in results if isinstance(result, _Probe)],
         undecodable=[result for result in results if isinstance(result, Skipped)],
     )
+    hashes = [None if isinstance(result, Skipped) else result.perceptual for result in results]
+    return replace(report, near_copies=near_copies(listing.images, hashes))
 
 
 def _probe_all(listing: Listing, size: int) -> Iterator[_Probe | Skipped]:
@@ -161,7 +219,7 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
             drawn = draw(image, Square(size))
     except BadImage as error:
         return Skipped(str(path), str(error))
-    return replace(probe, levels=drawn.levels)
+    return replace(probe, levels=drawn.levels, perceptual=perceptual(drawn.pixels))
 
 
 def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
@@ -172,7 +230,7 @@ def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
 def _is_wrong_suffix(path: Path, name: str) -> bool:
     """Whether a suffix of images says another format; other suffixes say nothing."""
     suffix = path.suffix.lower()
-    expected = Image.EXTENSION.get(suffix, "")
+    expected = DICOM.get(suffix) or Image.EXTENSION.get(suffix, "")
     return suffix in IMAGE_SUFFIXES and JPEGS.get(expected, expected) != JPEGS.get(name, name)
 
 
@@ -185,7 +243,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         skipped=tuple(sorted([*listing.skipped, *undecodable], key=lambda skip: skip.path)),
         duplicates=listing.duplicates,
         conflicts=listing.conflicts,
-        ignored=listing.ignored,
+        passed_over=listing.passed_over,
         formats=_histogram(probe.format for probe in probes),
         modes=_histogram(probe.mode for probe in probes),
         width=_extent([probe.width for probe in probes]),
@@ -196,6 +254,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         few_levels=sum(probe.levels < FEW_LEVELS for probe in probes),
         one_colour=sum(probe.levels == 0 for probe in probes),
         elongated=sum(_is_elongated(probe) for probe in probes),
+        lost=listing.lost,
     )
 
 
@@ -258,7 +317,8 @@ def _file_problems(report: DataReport) -> list[str]:
         ("Of another format than the suffix says, which does no harm here", report.wrong_suffixes),
         ("No images by their suffix, ignored", report.ignored),
     )
-    return [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    found = [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    return found if report.lost is None else [report.lost.to_text(), *found]
 
 
 def _names(names: list[str]) -> str:

@@ -4,9 +4,10 @@ Two decisions hold for every thread:
 
 - Only the formats of `FORMATS` are tried, chosen by content, never by suffix. PostScript, PDF and
   metafiles stay out: reading those starts other programs.
-- Warnings that Pillow raises about a file (corrupt EXIF, very many pixels, odd palettes) are
-  neither shown nor turned into errors: the file decodes or it is a BadImage. `catch_warnings` is
-  not thread-safe, so one filter for Pillow's own modules is put in front of the others and stays.
+- Warnings that Pillow or pydicom raises about a file (corrupt EXIF, very many pixels, odd
+  palettes) are neither shown nor turned into errors: the file decodes or it is a BadImage.
+  `catch_warnings` is not thread-safe, so one filter for their own modules is put in front of the
+  others and stays.
 """
 
 import io
@@ -49,7 +50,7 @@ from PIL import (  # noqa: F401
 from PIL.ImageCms import ImageCmsTransform, PyCMSError
 
 from tlcli.errors import BadImage
-from tlcli.images import colours, depths
+from tlcli.images import colours, depths, dicom
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
 from tlcli.images.scanning import ImageFile
 from tlcli.images.square import Square
@@ -92,6 +93,7 @@ _EDITION = 2
 
 def _decoder() -> str:
     versions = [f"{name} {features.version(name)}" for name in _LIBRARIES]
+    versions += [f"{name} {version}" for name, version in dicom.versions().items()]
     digest = sha256("\n".join([str(_EDITION), *versions]).encode()).hexdigest()
     return f"pillow {PIL.__version__} {digest[:8]}"
 
@@ -139,7 +141,7 @@ Source = Path | bytes | Image.Image | NDArray[np.uint8]
 """A file, a file's bytes, or an image whose file somebody else has decoded: an array is (H, W, 3),
 (H, W, 4) or (H, W)."""
 
-_PILLOW_ONLY = re.compile(r"PIL\.")
+_PILLOW_ONLY = re.compile(r"(?:PIL|pydicom)\.")
 _FILTER = ("ignore", None, Warning, _PILLOW_ONLY, 0)
 _filter_lock = threading.Lock()
 
@@ -351,9 +353,11 @@ def _settled(image: Image.Image) -> AbstractContextManager[Image.Image]:
 
 def _identify(file: BinaryIO) -> Image.Image:
     """Return the image as its format's reader opens it; raises BadImage when none takes it."""
-    head = file.read(32)
+    head = file.read(dicom.AT + len(dicom.BEGINS))
     if not head:
         raise BadImage("the file is empty")
+    if head.startswith(dicom.BEGINS, dicom.AT):
+        return dicom.opened(file)
     try:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:

@@ -15,6 +15,8 @@ from tlcli.errors import BadImage
 
 BLOCK_BYTES = 1 << 20
 
+MISSING = "the file does not exist"
+
 PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
@@ -46,7 +48,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 def readable(error: OSError | ValueError) -> str:
     """Return a system error as a short phrase without the path."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "the file does not exist"
+        return MISSING
     if isinstance(error, PermissionError):
         return "no permission to read the file"
     if isinstance(error, OSError) and error.strerror:

@@ -45,6 +45,8 @@ class Memory:
     """None unless the setting is `exemplars`."""
     centres: Centres = field(default_factory=dict)
     """With `exemplars`: what each class is herded towards."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Content hash of every learned image that belongs to a group → what stands for the group."""
     sources: Sources = field(default_factory=Sources)
     """Where the kept rows are already, so that they are not written again."""
 
@@ -62,6 +64,10 @@ class Memory:
     def digest(self) -> str | None:
         """Published as `memory_sha256`."""
         return None if self.moments is None else self.moments.digest
+
+    def grouped(self, examples: Examples) -> Examples:
+        """Examples with the groups that the run knows beside their own."""
+        return examples.grouped({**examples.group_of(), **self.groups})
 
     def pixels_of(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
         """The pixels (n, S, S, 3) of exemplars, as they were decoded.
@@ -86,6 +92,7 @@ class Memory:
         grown = replace(
             self,
             ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
+            groups={**self.groups, **new.group_of()},
             moments=total,
             kinds=self.kinds | ({kind} if len(new) else set()),
         )
@@ -111,6 +118,7 @@ class Memory:
             self,
             setting=setting,
             ledger={**self.ledger, **other.ledger},
+            groups={**self.groups, **other.groups},
             moments=add(self.moments, other.moments),
             exact=self.exact and other.exact,
             kinds=self.kinds | other.kinds,
@@ -152,7 +160,8 @@ class Memory:
         assert (total is not None) == self.keeps.moments
         gone = self.ledger.keys() & set(hashes)
         ledger = {key: name for key, name in self.ledger.items() if key not in gone}
-        smaller = replace(self, ledger=ledger, moments=total, exact=exact)
+        groups = {key: group for key, group in self.groups.items() if key not in gone}
+        smaller = replace(self, ledger=ledger, groups=groups, moments=total, exact=exact)
         if self.kept is None:
             return smaller
         kept = self.kept.without(gone)

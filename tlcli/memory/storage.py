@@ -94,6 +94,18 @@ def ledger_of(entry: Round) -> dict[str, str]:
         return _ledger_from(arrays)
 
 
+def groups_of(entry: Round) -> dict[str, str]:
+    """What stands for the group of every learned image that belongs to one, by content hash.
+
+    Raises:
+        RunError: the file is damaged, or newer than this program.
+    """
+    path = entry.file(NAME)
+    with files.parsing(path):
+        arrays, _ = files.load_arrays(path, FORMAT)
+        return _groups_from(arrays)
+
+
 def bytes_by_part(entry: Round) -> dict[str, int]:
     """What a round keeps, and the bytes that it takes; files shared with other rounds count fully.
 
@@ -115,7 +127,14 @@ def save_file(memory: Memory, path: Path) -> None:
         StorageError: it cannot be written.
     """
     assert memory.moments is not None
-    alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.kinds)
+    alone = Memory(
+        "moments",
+        memory.ledger,
+        memory.moments,
+        memory.exact,
+        memory.kinds,
+        groups=memory.groups,
+    )
     content = files.pack_arrays(*_content(alone))
     with files.written(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
@@ -149,7 +168,7 @@ def _compare_checksum(content: bytes) -> None:
 
 def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     """The arrays and attributes of a memory."""
-    arrays = _ledger_arrays(memory.ledger)
+    arrays = _ledger_arrays(memory.ledger) | _group_arrays(memory.groups)
     attributes = {
         "format": FORMAT,
         "setting": memory.setting,
@@ -179,6 +198,7 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
         _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
         bool(attributes["exact"]),
         _kinds_from(attributes),
+        groups=_groups_from(arrays),
     )
 
 
@@ -241,6 +261,24 @@ def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
     }
 
 
+def _group_arrays(groups: Mapping[str, str]) -> files.Arrays:
+    """What stands for the group of each image that has one; nothing where no image has."""
+    hashes = sorted(groups)
+    if not hashes:
+        return {}
+    return {
+        "grouped_hashes": parts.byte_rows(segments.keys_of(hashes)),
+        "groups": parts.byte_rows(segments.keys_of([groups[key] for key in hashes])),
+    }
+
+
+def _groups_from(arrays: files.Arrays) -> dict[str, str]:
+    if "groups" not in arrays:
+        return {}
+    hashes, groups = (parts.hashes_of(arrays[name]) for name in ("grouped_hashes", "groups"))
+    return dict(zip(hashes, groups, strict=True))
+
+
 def _ledger_from(arrays: files.Arrays) -> dict[str, str]:
     names = files.texts_of(arrays["ledger_names"])
     hashes, classes = parts.hashes_of(arrays["ledger_hashes"]), arrays["ledger_classes"]
@@ -263,6 +301,7 @@ def _with_kept(memory: Memory, arrays: files.Arrays, found: tuple[Part, ...], wi
     keys, vectors = parts.united(found, width)
     labels = tuple(memory.ledger[key] for key in hashes)
     kept = Examples(hashes, labels, vectors.take(_places(hashes, keys)))
+    kept = memory.grouped(kept)
     return replace(memory, kept=kept, sources=Sources(found))
 
 

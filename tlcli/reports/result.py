@@ -95,6 +95,7 @@ def images_line(images: Json) -> str:
         (images["already_learned"], "learned before"),
         (images["duplicates"], "duplicates"),
         (len(images["skipped"]), "left out"),
+        (sum(entry["files"] for entry in images["passed_over"]), "no images by their suffix"),
     ):
         if count:
             parts.append(f"{count} {text}")

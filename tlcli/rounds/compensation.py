@@ -52,7 +52,8 @@ class Compensated:
         learned = start.learned(everything, total, extractor.kind, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
-        return replace(learned, ledger=ledger, exact=not gone, kinds=learned.kinds | self.foreign)
+        groups, kinds = {**old.groups, **learned.groups}, learned.kinds | self.foreign
+        return replace(learned, ledger=ledger, groups=groups, exact=not gone, kinds=kinds)
 
 
 def compensate(
@@ -117,7 +118,7 @@ def _foreign(parent: Parent, extractor: Extractor, of_run: Collection[str]) -> f
 
 def _drift(before: Extractor, after: Extractor, old: Examples, new: Examples) -> Drift:
     """The map between the spaces in which the moments live."""
-    held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT)
+    held_out = images.holdout(old.hashes, old.labels, images.HELD_OUT, old.groups)
     return drift.fit(before.project(old).vectors[:], after.project(new).vectors[:], held_out)
 
 

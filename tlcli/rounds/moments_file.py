@@ -1,7 +1,7 @@
 """What files of `tlcli moments` add to a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlcli import memory, moments
@@ -24,6 +24,8 @@ class Collected:
     kinds: frozenset[Kind]
     exact: bool
     already_learned: int
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Content hash → what stands for the group, of the images that belong to one."""
 
 
 def read_files(parent: Parent, paths: Sequence[Path]) -> Collected:
@@ -54,7 +56,8 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
             if new
             else (parent.extractor.empty_moments())
         )
-    return Collected(part, new, content.kinds, exact, len(again))
+    groups = {key: group for key, group in content.groups.items() if key in new}
+    return Collected(part, new, content.kinds, exact, len(again), groups)
 
 
 def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:
@@ -102,4 +105,5 @@ def _joined(a: Collected, b: Collected, path: Path) -> Collected:
         a.kinds | b.kinds,
         a.exact and b.exact,
         a.already_learned + b.already_learned,
+        {**a.groups, **b.groups},
     )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import novelty
-from tlcli.config import Progress
+from tlcli.config import Columns, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Examples, Matrix
@@ -60,7 +60,9 @@ def require_rate(false_alarms: float) -> None:
         )
 
 
-def judge(parent: Parent, false_alarms: float, known: str | None, progress: Progress) -> Judge:
+def judge(
+    parent: Parent, false_alarms: float, known: str | None, columns: Columns, progress: Progress
+) -> Judge:
     """A judge whose limit is exceeded by at most a share of images of known classes.
 
     The limit is set on images that were learned, each scored as if it had not been, or on others of
@@ -70,6 +72,7 @@ def judge(parent: Parent, false_alarms: float, known: str | None, progress: Prog
         parent: the round that knows the classes.
         false_alarms: the share, above 0 and below 1.
         known: DATA of known classes; None: what the run keeps or the cache has.
+        columns: of its table.
         progress: told the phases of reading and of computing features.
 
     Raises:
@@ -85,7 +88,7 @@ def judge(parent: Parent, false_alarms: float, known: str | None, progress: Prog
             "moments`."
         )
     measure = Novelty.of(total)
-    learned, others, source = _known(parent, known, progress)
+    learned, others, source = _known(parent, known, columns, progress)
     project = parent.extractor.project
     parts = np.concatenate(
         [
@@ -114,13 +117,15 @@ def judge(parent: Parent, false_alarms: float, known: str | None, progress: Prog
     )
 
 
-def _known(parent: Parent, known: str | None, progress: Progress) -> tuple[Examples, Examples, str]:
+def _known(
+    parent: Parent, known: str | None, columns: Columns, progress: Progress
+) -> tuple[Examples, Examples, str]:
     """Features of images of known classes: learned ones, others; and where they came from."""
     nothing = parent.extractor.no_examples()
     if known is None:
         found = recall(parent, (), True, progress)
         return found.examples, nothing, KEPT if found.kept else CACHED
-    listing = scan(known, progress)
+    listing = scan(known, columns, progress)
     require_known_classes(listing, parent.round.classes, "Leave them out of --known.")
     ledger = parent.memory.ledger
     given = parent.extractor.features(listing.images, progress).examples

@@ -68,6 +68,10 @@ def recall(
     unknown = asked - set(found.hashes)
     if unknown and from_cache:
         found = found.joined(parent.extractor.cached({key: ledger[key] for key in sorted(unknown)}))
+    told = {
+        key: image.group_key for key, image in files.items() if isinstance(image, LabelledImage)
+    }
+    found = found.grouped({**told, **parent.memory.groups})
     return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
 
 

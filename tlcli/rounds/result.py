@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import heads
-from tlcli.config import Progress
+from tlcli.config import Columns, Progress
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
@@ -97,6 +97,9 @@ def options_of(config: Any) -> dict[str, Any]:
     """A config as JSON values, without what the result does not depend on."""
     left_out = ("run", "out", "wait", "watching")
     values = {name: value for name, value in asdict(config).items() if name not in left_out}
+    if values.get("images", {}).get("columns") == asdict(Columns()):
+        # As in rounds that were made before there was the option.
+        values["images"] = {"max_bad": values["images"]["max_bad"]}
     return dict(json.loads(json.dumps(values, default=str)))
 
 
