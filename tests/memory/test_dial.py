@@ -39,7 +39,7 @@ def test_without_a_memory_old_logits_stay_or_are_distilled(
     tlcli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:
     run = start(tlcli, pictures, tmp_path / "run", "--memory", "none")
-    arrays, _ = files.load_arrays(run / "rounds" / "0001" / "memory.h5", 1)
+    arrays, _ = files.load_arrays(run / "rounds" / "0001" / "memory.h5", memory.FORMAT)
     assert not {"sums", "gram"} & set(arrays)
     answer = tlcli.json("extend-classes", run, pictures / "second")
     assert (answer["strategy"], answer["memory"]) == ("freeze-old", "none")

@@ -21,7 +21,7 @@ from tlcli.memory.table import SETTINGS
 from tlcli.moments import Moments
 from tlcli.runs import Round
 
-FORMAT = 1
+FORMAT = 2
 NAME = "memory.h5"
 
 _CHECKSUM_BYTES = 32
@@ -203,10 +203,11 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
 
 
 def _kinds_from(attributes: Mapping[str, Any]) -> frozenset[Kind]:
-    """A line each in two attributes; the second was added later."""
+    """A line each in two attributes; the second came with format 2."""
     arithmetic = str(attributes["arithmetic"]).splitlines()
-    unknown = "\n".join(len(arithmetic) * [UNKNOWN_DECODER])
-    decoders = str(attributes.get("decoder", unknown)).splitlines()
+    if attributes["format"] == 1:
+        return frozenset(Kind(name, UNKNOWN_DECODER) for name in arithmetic)
+    decoders = str(attributes["decoder"]).splitlines()
     return frozenset(Kind(*names) for names in zip(arithmetic, decoders, strict=True))
 
 
