@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tlcli.errors import BadImage
-from tlcli.images import check, decode, scan
+from tlcli.images import Square, check, decode, scan
 from tlcli.images.walking import is_image
 
 pydicom = pytest.importorskip("pydicom")
