@@ -98,6 +98,20 @@ def test_classes_and_images_are_removed(tlcli: CommandLine, indexed: Path, pictu
     assert lines(tlcli, "index", "search", indexed, pictures / "test", "-k", 1000) == answers
 
 
+def test_an_index_whose_images_are_all_removed_says_so(
+    tlcli: CommandLine, indexed: Path, pictures: Path
+) -> None:
+    tlcli("index", "remove", indexed, *tlcli.json("index", "stats", indexed)["classes"])
+    tlcli("index", "optimize", indexed)
+    photo = next((pictures / "test" / "sky").iterdir())
+    for words in (("index", "search", indexed, photo), ("index", "stats", indexed)):
+        assert "holds none" in tlcli.error(2, *words)
+    for by in ("neighbours", "means"):
+        assert "holds none" in tlcli.error(2, "predict", indexed, photo, "--by", by)
+    tlcli("index", "add", indexed, pictures / "first")
+    tlcli("index", "search", indexed, photo)
+
+
 def test_near_copies_are_listed(
     tlcli: CommandLine, indexed: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The nearest images: equal to a comparison with every one, whatever happened to the index."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from tests.support import indexes
 from tlcli import retrieval
 from tlcli.errors import RunError, RunLocked, UsageError
-from tlcli.retrieval import Searcher, Space, approximate, building, store
+from tlcli.features import Kind
+from tlcli.retrieval import Searcher, approximate, building, store
 
 ROWS = indexes.descriptors(600)
 QUERIES = indexes.descriptors(40, seed=1)
@@ -94,8 +96,9 @@ def test_descriptors_of_another_space_are_refused(small: Path) -> None:
     with retrieval.open_index(small) as index:
         index.require_space(indexes.SPACE)
         for space, word in (
-            (Space("backbone-b", "openvino 0123", 16), "backbone"),
-            (Space("backbone-a", "keras 4567", 16), "arithmetic"),
+            (replace(indexes.SPACE, fingerprint="backbone-b"), "backbone"),
+            (replace(indexes.SPACE, kind=Kind("keras 4567", "decoder 1")), "arithmetic"),
+            (replace(indexes.SPACE, kind=Kind("openvino 0123", "decoder 2")), "decoder"),
         ):
             with pytest.raises(RunError, match=word):
                 index.require_space(space)

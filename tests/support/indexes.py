@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import retrieval
+from tlcli.features import Kind
 from tlcli.retrieval import Descriptor, Space
 
 WIDTH = 16
-SPACE = Space("backbone-a", "openvino 0123", WIDTH)
+SPACE = Space("backbone-a", Kind("openvino 0123", "decoder 1"), WIDTH)
 PLAIN = Descriptor("plain", WIDTH)
 
 

@@ -19,7 +19,7 @@ def index_changed_text(content: Json) -> str:
         )
         if content[name]
     ]
-    lines = [", ".join(done) or "nothing was to be changed"]
+    lines = [", ".join(done)] if done else []
     lines += [f"skipped {entry['path']}: {entry['reason']}" for entry in content["skipped"]]
     lines.append(f"the index holds {content['images']} images of {content['classes']} classes")
     if content["recall"] is not None:

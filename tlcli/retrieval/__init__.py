@@ -18,7 +18,7 @@ from tlcli.retrieval.descriptors import DESCRIPTORS, Descriptor
 from tlcli.retrieval.neighbours import BY, Neighbours
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.search import Hit, Searcher
-from tlcli.retrieval.store import Index, IndexWriter, Space, open_index, writing
+from tlcli.retrieval.store import Index, IndexWriter, Space, open_index, require_index, writing
 
 __all__ = [
     "BY",
@@ -37,5 +37,6 @@ __all__ = [
     "load",
     "measured_recall",
     "open_index",
+    "require_index",
     "writing",
 ]

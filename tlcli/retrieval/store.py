@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tlcli import files, runs
 from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.features import segments
+from tlcli.features import Kind, segments
 from tlcli.features.segments import Segment
 from tlcli.retrieval.descriptors import Descriptor
 from tlcli.retrieval.records import FORMAT, Entry, Records
@@ -55,8 +55,8 @@ class Space:
 
     fingerprint: str
     """Of the backbone."""
-    arithmetic: str
-    """The kind of arithmetic that gave its features."""
+    kind: Kind
+    """Of its features."""
     width: int
     """D, of a feature."""
 
@@ -64,7 +64,7 @@ class Space:
     def of(extractor: Extractor) -> "Space":
         """That of the features which an extractor gives."""
         stored = extractor.stored
-        return Space(stored.fingerprint, extractor.kind.arithmetic, stored.width)
+        return Space(stored.fingerprint, extractor.kind, stored.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,20 +133,25 @@ class Index:
         return self.records.count()
 
 
+def require_index(run: Path) -> None:
+    """Raise UsageError unless a run has an index."""
+    if not (run / FOLDER / RECORDS).is_file():
+        raise UsageError(
+            f"Expected a run with an index. Received: {run} has none. "
+            f"Make one with `tlcli index add {run} DATA`."
+        )
+
+
 @contextmanager
 def open_index(run: Path) -> Iterator[Index]:
     """The index of a run, as it is now.
 
     Raises:
-        UsageError: the run has none.
+        UsageError: the run has none, or one without images.
         RunError: it is damaged or newer than this program.
     """
+    require_index(run)
     folder = run / FOLDER
-    if not (folder / RECORDS).is_file():
-        raise UsageError(
-            f"Expected a run with an index. Received: {run} has none. "
-            f"Make one with `tlcli index add {run} DATA`."
-        )
     with closing(Records(folder / RECORDS)) as records:
         yield _current(folder, records)
 
@@ -155,6 +160,11 @@ def _current(folder: Path, records: Records, attempts: int = 3) -> Index:
     """Open what the records name; once more where a writer replaced it meanwhile."""
     try:
         records.begin_reading()
+        if not records.count():
+            raise UsageError(
+                f"Expected an index with images. Received: {folder} holds none. "
+                "Add some with `tlcli index add`."
+            )
         return _index(folder, records)
     except FileNotFoundError as error:
         records.end_reading()
@@ -168,13 +178,10 @@ def _current(folder: Path, records: Records, attempts: int = 3) -> Index:
 
 def _index(folder: Path, records: Records) -> Index:
     facts = records.about()
-    if not facts:
-        raise UsageError(
-            f"Expected an index with images. Received: {folder} holds none. "
-            "Add some with `tlcli index add`."
-        )
     _require_format(folder, facts)
-    space = Space(facts["fingerprint"], facts["arithmetic"], int(facts["width"]))
+    space = Space(
+        facts["fingerprint"], Kind(facts["arithmetic"], facts["decoder"]), int(facts["width"])
+    )
     descriptor = _descriptor(folder, facts)
     rows = tuple(
         _rows(folder, records, number, name, count, descriptor.width)
@@ -221,7 +228,12 @@ def _descriptor(folder: Path, facts: dict[str, str]) -> Descriptor:
 
 
 def _refuse_space(folder: Path, have: Space, given: Space) -> None:
-    what = "backbone" if have.fingerprint != given.fingerprint else "kind of arithmetic"
+    differences = (
+        ("backbone", have.fingerprint != given.fingerprint),
+        ("kind of arithmetic", have.kind.arithmetic != given.kind.arithmetic),
+        ("decoder", have.kind.decoder != given.kind.decoder),
+    )
+    what = next((name for name, differs in differences if differs), "width of features")
     raise RunError(
         f"Expected the {what} that the index was made with. Received: another one; descriptors of "
         f"both cannot be compared. Remove {folder}, and add the images again."
@@ -245,7 +257,8 @@ class IndexWriter:
         facts = {
             "format": str(FORMAT),
             "fingerprint": space.fingerprint,
-            "arithmetic": space.arithmetic,
+            "arithmetic": space.kind.arithmetic,
+            "decoder": space.kind.decoder,
             "width": str(space.width),
             "descriptor": descriptor.name,
         }

@@ -127,8 +127,7 @@ def remove(config: IndexRemoveConfig, progress: Progress = no_progress) -> Chang
     """
     phases = Phases(progress)
     runs.open_run(config.run)
-    with retrieval.open_index(config.run):
-        pass  # A run without an index is not given one by this.
+    retrieval.require_index(config.run)
     with retrieval.writing(config.run, config.wait) as writer:
         entries = _of_classes(config, writer) | _of_images(config, writer)
         with phases.phase("save"):
@@ -167,8 +166,7 @@ def optimize(run: Path, wait: float, progress: Progress = no_progress) -> Change
     """
     phases = Phases(progress)
     runs.open_run(run)
-    with retrieval.open_index(run):
-        pass
+    retrieval.require_index(run)
     with retrieval.writing(run, wait) as writer:
         with phases.phase("save"):
             writer.compact()
