@@ -3,10 +3,11 @@
     python scripts/bench/novelty.py IMAGES BACKGROUND [--learn 25] [--new 10]
 
 Half of the classes of IMAGES, a folder of class folders, are learned with --learn images each in
-a run of its own; up to 15 other images of these are the known ones, up to --new of every other class
-the new ones; BACKGROUND holds photographs of no class. Prints the area under the ROC curve for
-both, for the score and for others, the share of known images above the limit with its 95 % binomial interval, and the purity of the
-candidates: the share of their images that are of the candidate's largest class.
+a run of its own; up to 15 other images of these are the known ones, up to --new of every other
+class the new ones; BACKGROUND holds photographs of no class. Prints the area under the ROC curve
+for both, for the score and for others, the share of known images above the limit with its 95 %
+binomial interval, and the purity of the candidates: the share of their images that are of the
+candidate's largest class.
 """
 
 import argparse
@@ -106,9 +107,8 @@ def _from_all(rule: Judge, features: np.ndarray) -> np.ndarray:
     amount = gaussian.usual_shrinkage(total.width, total.images)
     ridge = amount * np.trace(covariance) / total.width * np.eye(total.width)
     away = features - middle
-    return np.asarray(
-        (away * np.linalg.solve((1 - amount) * covariance + ridge, away.T).T).sum(axis=1)
-    )
+    solved = np.linalg.solve((1 - amount) * covariance + ridge, away.T).T
+    return np.asarray((away * solved).sum(axis=1))
 
 
 def _area(known: np.ndarray, found: np.ndarray) -> float:
