@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ import pytest
 
 from tests.support import tiny
 from tlcli.cli import app
+from tlcli.signals import STOPPING
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> None:
+    """Processes that tests start hear signals, also where the tests run under nohup."""
+    for number in STOPPING:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
