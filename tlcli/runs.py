@@ -14,9 +14,10 @@ the old round or the new one; what was being built is swept away by the next wri
 
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,11 +76,24 @@ class Round:
 
     def _damage(self, name: str) -> str | None:
         path = self.folder / name
-        if name not in self.manifest.files or not path.is_file():
+        try:
+            if name not in self.manifest.files:
+                return f"{path} is missing"
+            if files.sha256(path) != self.manifest.files[name]:
+                return f"{path} was changed after it was saved"
+        except FileNotFoundError:
             return f"{path} is missing"
-        if files.sha256(path) != self.manifest.files[name]:
-            return f"{path} was changed after it was saved"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror or error})"
         return None
+
+    def bytes_of(self, name: str) -> int:
+        """The size of one of the round's files; 0 where it is none that can be looked at."""
+        try:
+            status = (self.folder / name).lstat()
+        except OSError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ class Run:
                 f"Received: round={chosen}."
             )
         folder = _rounds_folder(self.path) / round_name(chosen)
+        _require_own(folder)
         return Round(folder, read_manifest(folder))
 
     def rounds(self) -> list[Round]:
@@ -143,18 +158,53 @@ def require_run(path: Path) -> Run:
         RunError: the folder holds no committed round.
     """
     advice = "Make a run with `tlcli pretrain DATA --out RUN`."
-    if not path.exists():
-        raise UsageError(f"Expected the folder of a run. Received: {path} does not exist. {advice}")
-    if not is_run(path):
-        raise RunError(
-            f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
-        )
+    with _looking_at(path):
+        if not path.exists():
+            raise UsageError(
+                f"Expected the folder of a run. Received: {path} does not exist. {advice}"
+            )
+        if not is_run(path):
+            raise RunError(
+                f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
+            )
+        _require_own(_backbones_folder(path))
     return Run(path)
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder holds a committed round."""
+    """Whether the folder holds a committed round.
+
+    Raises:
+        RunError: its rounds lie elsewhere.
+    """
     return bool(_committed(path))
+
+
+@contextmanager
+def _looking_at(path: Path) -> Iterator[None]:
+    """Turn the failures of a disk, or of permissions, into a RunError that names the run."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"Expected a run that can be read. Received: {error.filename or path}, "
+            f"{error.strerror or error}. Check the disk and the permissions."
+        ) from error
+
+
+def _require_own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> None:
+    """Refuse a part of a run that lies elsewhere, or is something else; it may be missing.
+
+    Raises:
+        RunError: it does, or is.
+    """
+    with _looking_at(path), suppress(FileNotFoundError):
+        if not is_kind(mode := path.lstat().st_mode):
+            found = "a symbolic link" if stat.S_ISLNK(mode) else "something else"
+            raise RunError(
+                f"Expected a run whose parts lie in it. Received: {path} is {found}. "
+                "Put in its place what belongs there."
+            )
 
 
 def _rounds_folder(path: Path) -> Path:
@@ -167,6 +217,7 @@ def _backbones_folder(path: Path) -> Path:
 
 def _committed(path: Path) -> list[int]:
     folder = _rounds_folder(path)
+    _require_own(folder)
     if not folder.is_dir():
         return []
     return sorted(
@@ -321,6 +372,9 @@ def _remove_unborn(path: Path, keep_folder: bool) -> None:
 
 @contextmanager
 def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
+    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
+        _require_own(folder)
+    _require_own(path / "lock", stat.S_ISREG)
     lock = filelock.FileLock(path / "lock")
     with files.saving(path / "lock"):
         try:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
+from tlcli.backbones.stored import FORMAT, checksum
 from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -51,10 +52,12 @@ def head(stored):
 
 
 def edit(copy, **changes):
-    """Change entries of backbone.json; None removes one."""
+    """Change entries of backbone.json and correct its checksum; None removes one."""
     path = copy.folder / "backbone.json"
     fields = {**json.loads(path.read_bytes()), **changes}
-    path.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}))
+    del fields["sha256"]
+    kept = {key: value for key, value in fields.items() if value is not None}
+    path.write_text(json.dumps({**kept, "sha256": checksum(kept)}))
 
 
 def read_json(path, name):
@@ -203,8 +206,8 @@ def test_no_description(tmp_path):
 
 
 def test_a_newer_format_is_refused(copy):
-    edit(copy, format=2, something="new")
-    with pytest.raises(RunError, match=r"format=2.*Update this program"):
+    edit(copy, format=FORMAT + 1, something="new")
+    with pytest.raises(RunError, match=rf"format={FORMAT + 1}.*Update this program"):
         backbones.load_stored(copy.folder)
 
 

@@ -8,8 +8,15 @@ from typing import Any
 
 import h5py
 
+from tlcli.backbones import archives
 from tlcli.backbones.runtime import keras_module
 from tlcli.errors import UsageError
+from tlcli.strict import Malformed
+
+_MOST_ITEMS = 10**6
+"""Groups and arrays of a file; one that leads back to itself has no end."""
+
+_NUMBERS = "fiubVSO"
 
 # Vectors of equal length that would not be noticed when exchanged.
 _VECTOR_ROLES = {"gamma", "beta", "moving_mean", "moving_variance", "bias", "mean", "variance"}
@@ -43,16 +50,39 @@ class SavedLayer:
     named: bool = True
 
 
-def refuse_links(group: h5py.Group) -> None:
-    """Raise ValueError for anything that would make HDF5 open another file."""
+def require_own(file: h5py.File, length: int) -> None:
+    """Refuse a file that leads elsewhere, or that stands for far more bytes than it has.
+
+    Raises:
+        Malformed: it does.
+    """
+    groups, found, size = [file], 0, 0
+    while groups:
+        for item in _own_items(group := groups.pop()):
+            found += 1
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            else:
+                size += item.size * item.dtype.itemsize
+        if found > _MOST_ITEMS or size > archives.most_unpacked(length):
+            raise Malformed(f"{group.name} leads to more than a file of {length} bytes holds")
+
+
+def _own_items(group: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"link {group.name}/{name} is not allowed")
+            raise Malformed(f"link {group.name}/{name} is not allowed")
         item = group[name]
-        if isinstance(item, h5py.Group):
-            refuse_links(item)
-        elif item.external or item.is_virtual:
-            raise ValueError(f"dataset {item.name} lies in another file, which is not allowed")
+        if isinstance(item, h5py.Dataset):
+            _require_numbers(item)
+        yield item
+
+
+def _require_numbers(item: h5py.Dataset) -> None:
+    if item.external or item.is_virtual:
+        raise Malformed(f"dataset {item.name} lies in another file, which is not allowed")
+    if item.shape is None or item.dtype.kind not in _NUMBERS:
+        raise Malformed(f"dataset {item.name} holds no numbers")
 
 
 def legacy_layers(file: h5py.File) -> list[SavedLayer]:

@@ -66,7 +66,7 @@ def _key(name: str, image_size: int | None, weights: Weights, precision: str) ->
         name,
         str(image_size or row.image_size),
         weights.label,
-        files.sha256(path),
+        files.sha256(path, links=True),
         precision,
         str(versions(_LIBRARIES)),
     ]

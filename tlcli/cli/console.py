@@ -13,6 +13,7 @@ from tlcli.config import (
     Progress,
     no_progress,
 )
+from tlcli.strict import printable
 
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
@@ -21,12 +22,17 @@ def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_js
     """Print a command's result: one JSON object, or text for people."""
     from tlcli.reports import json_line
 
-    click.echo(json_line(content) if as_json else text(content))
+    click.echo(json_line(content) if as_json else _lines(text(content)))
+
+
+def _lines(text: str) -> str:
+    """Lines without what a terminal would obey."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def complain(message: str) -> None:
     """Print one line to standard error."""
-    click.echo(f"tlcli: {' '.join(message.split())}", err=True)
+    click.echo(f"tlcli: {printable(' '.join(message.split()))}", err=True)
 
 
 def set_up_logging(verbosity: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import evaluation, heads, images, memory, runs
+from tlcli import evaluation, images, memory, runs
 from tlcli.config import EvaluateConfig, Progress, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
@@ -16,6 +16,7 @@ from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
 from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.rounds.parent import head_of
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def _measured(
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
-        entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+        entries.append(RoundHead(entry.number, head_of(entry, extractor), vectors))
     current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
     if not current.images:
@@ -206,7 +207,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
             f"Expected images of classes that both runs know. Received: none in {config.data} "
             f"that {config.against} knows. Choose another run for --against."
         )
-    known = heads.load(entry.file("head.h5"))
+    known = head_of(entry, extractor)
     theirs = known.predict(extractor.project(found.examples).vectors) == np.array(
         found.labels, object
     )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import formats, heads, images, memory
+from tlcli import formats, images, memory
 from tlcli.config import ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import LabelledImage
+from tlcli.rounds.parent import head_of
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def calibration_samples(
     found = extractor.features([image for image, _ in readable], progress)
     pixels = {image.sha256: pixels for image, pixels in readable}
     labels = {image.sha256: image.label for image, _ in readable}
-    head = heads.load(current.file("head.h5"))
+    head = head_of(current, extractor)
     return Samples(
         pixels=np.stack([pixels[key] for key in found.hashes]),
         labels=np.array([labels[key] for key in found.hashes], dtype=object),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import heads, images, runs
+from tlcli import images, runs
 from tlcli.config import PredictConfig, Progress, no_progress
 from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
@@ -18,6 +18,7 @@ from tlcli.heads import LinearHead
 from tlcli.images import Item, LabelledImage
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.rounds.intake import require_classes
+from tlcli.rounds.parent import head_of
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -74,9 +75,8 @@ class Predictor:
             TlcliError: the run cannot be used; see errors.py.
         """
         require_classes(entry := (opened := runs.open_run(run)).round(number))
-        return Predictor(
-            Extractor.of_round(opened, entry, engine), heads.load(entry.file("head.h5"))
-        )
+        extractor = Extractor.of_round(opened, entry, engine)
+        return Predictor(extractor, head_of(entry, extractor))
 
     def require(self, top: int, threshold: float) -> None:
         """Refuse what no answer can be given for.

@@ -7,6 +7,7 @@ from typing import Any
 from tlcli import backbones, runs
 from tlcli.backbones import Imagenet, Random, StoredBackbone, WeightsFile
 from tlcli.errors import UsageError, require_choice
+from tlcli.extractor import backbone_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,7 @@ class OfRun:
             RunError: there is none, or it is damaged.
         """
         run = runs.open_run(path)
-        fingerprint = run.round().manifest.backbone_fingerprint
-        return OfRun(path, backbones.load_stored(run.backbone_folder(fingerprint)))
+        return OfRun(path, backbone_of(run, run.round().manifest))
 
     def require(self, option: str, wanted: object, given: object) -> None:
         """Raise UsageError where an option asks for something else than the run gives."""
