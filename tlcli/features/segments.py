@@ -67,6 +67,8 @@ def opened(path: Path, width: int) -> Segment:
         with array_file(stream) as file:
             keys = file.array("keys", "|u1", (None, 32))
             found = file.place("vectors", "<f4", (len(keys), width))
+        if not len(keys):
+            raise Malformed("it has no vectors")
         rows = OnDisk(path, stream.fileno(), found.offset)
         rows.require_finite(len(keys), width)
     return Segment(path, np.ascontiguousarray(keys).view("S32").reshape(-1), rows)
