@@ -198,7 +198,7 @@ def _require_own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> N
     Raises:
         RunError: it does, or is.
     """
-    with _looking_at(path), suppress(FileNotFoundError):
+    with _looking_at(path), suppress(FileNotFoundError, NotADirectoryError):
         if not is_kind(mode := path.lstat().st_mode):
             found = "a symbolic link" if stat.S_ISLNK(mode) else "something else"
             raise RunError(

@@ -16,6 +16,10 @@ from tlcli import files, linalg, strict
 from tlcli.moments import Rows
 
 FORMAT = 1
+
+LARGEST = 1e25
+"""Of a weight: the sums of such times features are numbers in float32."""
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
@@ -142,8 +146,8 @@ def load(path: Path) -> LinearHead:
         classes = file.names("classes", strict.NAME)
         return LinearHead(
             classes,
-            file.array("weights", "<f4", (None, len(classes))),
-            file.array("bias", "<f4", (len(classes),)),
+            file.array("weights", "<f4", (None, len(classes)), LARGEST),
+            file.array("bias", "<f4", (len(classes),), LARGEST),
             file.attribute("temperature", _TEMPERATURE),
         )
 

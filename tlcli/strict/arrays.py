@@ -54,8 +54,8 @@ class ArrayFile:
         except Malformed as error:
             raise Malformed(f"{name}: {error}") from error
 
-    def array(self, name: str, dtype: str, shape: Shape) -> NDArray[Any]:
-        """An array of this type and shape, all of whose numbers are finite.
+    def array(self, name: str, dtype: str, shape: Shape, most: float = math.inf) -> NDArray[Any]:
+        """An array of this type and shape, all of whose numbers are finite, and none beyond ±most.
 
         Raises:
             Malformed: there is none, or it is something else.
@@ -64,6 +64,8 @@ class ArrayFile:
         array = self.file[name][()]
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise Malformed(f"{name} has numbers that are not finite")
+        if most < math.inf and array.size and max(array.max(), -array.min()) > most:
+            raise Malformed(f"{name} has numbers beyond {most:g}")
         return np.asarray(array)
 
     def place(self, name: str, dtype: str, shape: Shape) -> Place:

@@ -1,0 +1,77 @@
+"""Files of a stranger, whose hashes fit: what cannot be meant is one line and exit code 5."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.foreign import foreign_run, stranger  # noqa: F401
+from tests.support import mutations
+from tests.support.stranger import Stranger
+
+COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "round": (
+        ("rounds", "list", "RUN"),
+        ("rounds", "show", "RUN"),
+        ("predict", "RUN", "IMAGE"),
+        ("extend-classes", "RUN", "LEARNED"),
+    ),
+    "report": (("rounds", "show", "RUN"), ("rounds", "rollback", "RUN", "--to", "1")),
+    "head": (("predict", "RUN", "IMAGE"),),
+    "memory": (("extend-classes", "RUN", "LEARNED"), ("extend-classes", "RUN", "NEW")),
+    "part": (("extend-classes", "RUN", "NEW"),),
+    "backbone": (("predict", "RUN", "IMAGE"), ("extend-classes", "RUN", "LEARNED")),
+    "classifier": (("extend-classes", "RUN", "NEW"),),
+    "moments": (("extend-classes", "RUN", "--moments", "FILE"),),
+}
+"""The first of these is tried with every mutation of a format, the others with some."""
+
+
+@pytest.fixture
+def moments_file(stranger: Stranger, pictures: Path) -> Path:
+    stranger.copy()
+    path = Path(stranger.words["FILE"])
+    assert stranger.call(("moments", "RUN", "NEW", "--out", "FILE"))[0] == 0
+    return path
+
+
+def all_complaints(stranger: Stranger, count: int, seed: int) -> list[str]:
+    found = []
+    mutated = mutations.chosen(list(mutations.of_run(stranger.run)), count, seed)
+    for number, mutation in enumerate(mutated):
+        commands = COMMANDS[mutation.format]
+        words = commands[number % len(commands)] if number % 3 == 0 else commands[0]
+        found += stranger.complaints(mutation, stranger.copy, words)
+    return found
+
+
+def moments_complaints(stranger: Stranger, path: Path, count: int, seed: int) -> list[str]:
+    stranger.copy()
+    mutated = mutations.chosen(list(mutations.of_moments_file(path)), count, seed)
+    return [
+        complaint
+        for mutation in mutated
+        for complaint in stranger.complaints(mutation, lambda: path, COMMANDS["moments"][0])
+    ]
+
+
+def test_what_cannot_be_meant_is_one_line(stranger: Stranger) -> None:
+    assert all_complaints(stranger, 120, 0) == []
+
+
+def test_a_moments_file_that_cannot_be_meant_is_one_line(
+    stranger: Stranger, moments_file: Path
+) -> None:
+    assert moments_complaints(stranger, moments_file, 40, 0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_much_that_cannot_be_meant_is_one_line(stranger: Stranger, seed: int) -> None:
+    assert all_complaints(stranger, 700, seed) == []
+
+
+@pytest.mark.slow
+def test_no_moments_file_that_cannot_be_meant_is_more_than_a_line(
+    stranger: Stranger, moments_file: Path
+) -> None:
+    assert moments_complaints(stranger, moments_file, 10_000, 0) == []
