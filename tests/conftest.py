@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.support import tiny
+from tests.support.stranger import Stranger
 from tlcli.cli import app
 
 
@@ -103,3 +104,27 @@ class CommandLine:
 def tlcli(tiny_backbone: None, capfd: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line with the tiny backbone."""
     return CommandLine(capfd)
+
+
+@pytest.fixture(scope="module")
+def foreign_run(
+    tiny_backbone: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run with everything in it that a round can keep."""
+    run = tmp_path_factory.mktemp("foreign") / "run"
+    keeping = ("--memory", "exemplars", "--exemplars-per-class", "3")
+    assert app.run(["pretrain", str(pictures / "first"), "--out", str(run), *keeping]) == 0
+    assert app.run(["extend-classes", str(run), str(pictures / "second")]) == 0
+    return run
+
+
+@pytest.fixture
+def stranger(
+    tiny_backbone: None,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    foreign_run: Path,
+    pictures: Path,
+) -> Stranger:
+    """Calls commands on copies of a run that a stranger has changed."""
+    return Stranger(capfd, tmp_path, foreign_run, pictures)

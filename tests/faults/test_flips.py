@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.foreign import foreign_run, stranger  # noqa: F401
 from tests.support import mutations
 from tests.support.stranger import Stranger
 

@@ -4,13 +4,14 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.foreign import foreign_run, stranger  # noqa: F401
 from tests.support.stranger import Stranger
+
+Kind = Callable[[Path, Path], None]
 
 SECONDS = 60
 """After which a command is said to hang."""
@@ -70,18 +71,17 @@ def parts_of(run: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith("rounds/0001/"))
 
 
-def spoil(stranger: Stranger, part: str, kind: object, tmp_path: Path) -> Path:
+def spoil(stranger: Stranger, part: str, kind: Kind, tmp_path: Path) -> Path:
     elsewhere = tmp_path / "elsewhere"
-    for leftover in (elsewhere,):
-        removed(leftover) if leftover.exists() else None
+    removed(elsewhere)
     path = stranger.copy() / part
-    kind(path, elsewhere)  # type: ignore[operator]
+    kind(path, elsewhere)
     return path
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_verify_names_whatever_is_no_file_of_the_run(
-    stranger: Stranger, tmp_path: Path, kind: object
+    stranger: Stranger, tmp_path: Path, kind: Kind
 ) -> None:
     for part in parts_of(stranger.run):
         if part == "lock" or (kind is folder and not Path(part).suffix):
@@ -95,7 +95,7 @@ def test_verify_names_whatever_is_no_file_of_the_run(
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_no_command_follows_a_link_or_waits_for_a_pipe(
-    stranger: Stranger, tmp_path: Path, kind: object
+    stranger: Stranger, tmp_path: Path, kind: Kind
 ) -> None:
     for part in parts_of(stranger.run):
         for words in (("rounds", "list", "RUN"), ("extend-classes", "RUN", "LEARNED")):
@@ -108,7 +108,7 @@ def test_no_command_follows_a_link_or_waits_for_a_pipe(
 @pytest.mark.parametrize("part", ["lock", "rounds", "backbones", "training"])
 @pytest.mark.parametrize("kind", [linked, dangling, pipe], ids=lambda kind: kind.__name__)
 def test_nothing_is_written_through_a_link(
-    stranger: Stranger, tmp_path: Path, part: str, kind: object
+    stranger: Stranger, tmp_path: Path, part: str, kind: Kind
 ) -> None:
     spoil(stranger, part, kind, tmp_path)
     elsewhere = tmp_path / "elsewhere"
@@ -129,9 +129,9 @@ def test_a_run_may_be_named_by_a_link(stranger: Stranger, tmp_path: Path) -> Non
 @pytest.mark.parametrize("make", [dangling, pipe], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("words", [("predict", "RUN", "IMAGE"), ("rounds", "verify", "RUN")])
 def test_what_is_no_folder_is_no_run(
-    stranger: Stranger, tmp_path: Path, make: object, words: tuple[str, ...]
+    stranger: Stranger, tmp_path: Path, make: Kind, words: tuple[str, ...]
 ) -> None:
-    make(tmp_path / "copy", tmp_path / "nowhere")  # type: ignore[operator]
+    make(tmp_path / "copy", tmp_path / "nowhere")
     code, _, error = stranger.call(words)
     assert code in (2, 5)
     assert len(error.splitlines()) == 1
