@@ -24,7 +24,7 @@ def opened(path: Path, *, links: bool = False) -> Iterator[BufferedReader]:
     """
     with os.fdopen(_descriptor(path, links), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
+            raise OSError("it is not a regular file")
         yield stream
 
 
@@ -34,7 +34,7 @@ def _descriptor(path: Path, links: bool) -> int:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
     except OSError as error:
         if error.errno == errno.ELOOP and not links:
-            raise OSError(errno.ELOOP, "it is a symbolic link") from error
+            raise OSError("it is a symbolic link") from error
         raise
 
 
