@@ -13,10 +13,10 @@ from tlcli.backbones.runtime import keras_module
 from tlcli.errors import UsageError
 from tlcli.strict import Malformed
 
-_MOST_ITEMS = 10**6
-"""Groups and arrays of a file; one that leads back to itself has no end."""
+_DEEPEST = 100
 
-_NUMBERS = "fiubVSO"
+_NUMBERS = "fiuSO"
+"""Kinds of arrays: texts too, which Keras keeps beside weights."""
 
 # Vectors of equal length that would not be noticed when exchanged.
 _VECTOR_ROLES = {"gamma", "beta", "moving_mean", "moving_variance", "bias", "mean", "variance"}
@@ -56,16 +56,25 @@ def require_own(file: h5py.File, length: int) -> None:
     Raises:
         Malformed: it does.
     """
-    groups, found, size = [file], 0, 0
+    groups, seen, size = [(file, 0)], {_address(file)}, 0
     while groups:
-        for item in _own_items(group := groups.pop()):
-            found += 1
+        group, depth = groups.pop()
+        if depth > _DEEPEST:
+            raise Malformed(f"its groups are nested more than {_DEEPEST} deep")
+        for item in _own_items(group):
+            if (address := _address(item)) in seen:
+                raise Malformed("something in it has two names")
+            seen.add(address)
             if isinstance(item, h5py.Group):
-                groups.append(item)
+                groups.append((item, depth + 1))
             else:
                 size += item.size * item.dtype.itemsize
-        if found > _MOST_ITEMS or size > archives.most_unpacked(length):
-            raise Malformed(f"{group.name} leads to more than a file of {length} bytes holds")
+        if size > archives.most_unpacked(length):
+            raise Malformed(f"its {length} bytes stand for {size}")
+
+
+def _address(item: h5py.Group | h5py.Dataset) -> int:
+    return int(h5py.h5o.get_info(item.id).addr)
 
 
 def _own_items(group: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
@@ -75,6 +84,8 @@ def _own_items(group: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
         item = group[name]
         if isinstance(item, h5py.Dataset):
             _require_numbers(item)
+        elif not isinstance(item, h5py.Group):
+            raise Malformed(f"{group.name}/{name} is neither an array nor a group")
         yield item
 
 
@@ -83,6 +94,8 @@ def _require_numbers(item: h5py.Dataset) -> None:
         raise Malformed(f"dataset {item.name} lies in another file, which is not allowed")
     if item.shape is None or item.dtype.kind not in _NUMBERS:
         raise Malformed(f"dataset {item.name} holds no numbers")
+    if item.size and not item.id.get_storage_size():
+        raise Malformed(f"dataset {item.name} was never written")
 
 
 def legacy_layers(file: h5py.File) -> list[SavedLayer]:
