@@ -10,8 +10,9 @@ import numpy as np
 from tlcli import backbones, runs
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.predict import Prediction, Predictor
-from tlcli.config import EvaluateConfig, no_progress
+from tlcli.config import EvaluateConfig, RunsOn, no_progress
 from tlcli.images import Given, Item, taken
+from tlcli.rounds.parent import head_of
 from tlcli.rounds.publication import write_model
 
 __all__ = ["Given", "OpenRun", "Prediction"]
@@ -31,8 +32,8 @@ class OpenRun:
         """See `tlcli.open_run`."""
         self.path = Path(path)
         self._entry = runs.open_run(self.path).round(round)
-        self._engine = engine
-        self._predictor = Predictor.of(self.path, self._entry.number, engine)
+        self._runs_on = RunsOn(engine)
+        self._predictor = Predictor.of(self.path, self._entry.number, self._runs_on)
 
     @property
     def round(self) -> int:
@@ -97,7 +98,7 @@ class OpenRun:
             str(data),
             round=self.round,
             include_learned=include_learned,
-            engine=self._engine,
+            runs_on=self._runs_on,
         )
         return evaluate(config).to_json()
 
@@ -110,12 +111,13 @@ class OpenRun:
             RunError: the backbone's files are damaged.
         """
         backbones.require_own_threads()
-        extractor, head = self._predictor.extractor, self._predictor.head
+        extractor = self._predictor.extractor
+        head = head_of(self._entry, extractor)
         extractor.stored.verify()
         keras = backbones.keras_module()
         with tempfile.TemporaryDirectory() as folder:
             write_model(extractor, head, path := Path(folder) / "model.keras")
-            return keras.saving.load_model(path, compile=False)
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

@@ -121,7 +121,7 @@ class Run:
                 f"Received: round={chosen}."
             )
         folder = _rounds_folder(self.path) / round_name(chosen)
-        _require_own(folder)
+        require_own(folder)
         return Round(folder, read_manifest(folder))
 
     def rounds(self) -> list[Round]:
@@ -167,7 +167,7 @@ def require_run(path: Path) -> Run:
             raise RunError(
                 f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
             )
-        _require_own(_backbones_folder(path))
+        require_own(_backbones_folder(path))
     return Run(path)
 
 
@@ -192,7 +192,7 @@ def _looking_at(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _require_own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> None:
+def require_own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> None:
     """Refuse a part of a run that lies elsewhere, or is something else; it may be missing.
 
     Raises:
@@ -217,7 +217,7 @@ def _backbones_folder(path: Path) -> Path:
 
 def _committed(path: Path) -> list[int]:
     folder = _rounds_folder(path)
-    _require_own(folder)
+    require_own(folder)
     if not folder.is_dir():
         return []
     return sorted(
@@ -309,7 +309,9 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
         UsageError, RunError: as `open_run`.
     """
     open_run(path)
-    with _locked(path, wait_seconds):
+    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
+        require_own(folder)
+    with locked(path, wait_seconds):
         _sweep(path)
         yield Writer(open_run(path))
 
@@ -330,7 +332,9 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     existed = path.exists()
     with files.saving(path):
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path, wait_seconds):
+    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
+        require_own(folder)
+    with locked(path, wait_seconds):
         _sweep(path)
         try:
             yield Writer(Run(path))
@@ -371,10 +375,15 @@ def _remove_unborn(path: Path, keep_folder: bool) -> None:
 
 
 @contextmanager
-def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
-    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
-        _require_own(folder)
-    _require_own(path / "lock", stat.S_ISREG)
+def locked(path: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold the lock of a folder for the block; one process at a time has it.
+
+    Raises:
+        RunLocked: another process holds it for longer than `wait_seconds`.
+        RunError: something else is in its place.
+        StorageError: the lock cannot be made.
+    """
+    require_own(path / "lock", stat.S_ISREG)
     lock = filelock.FileLock(path / "lock")
     with files.saving(path / "lock"):
         try:

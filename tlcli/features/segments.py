@@ -1,7 +1,7 @@
 """One segment: an immutable HDF5 file of feature vectors, named by the SHA-256 of its bytes.
 
 keys      (n, 32) uint8     the content hash of each image
-vectors   (n, D) float32
+vectors   (n, D) float32, or float16 in an index
 """
 
 import hashlib
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tlcli import files, strict
-from tlcli.features.vectors import Float32, OnDisk, Vectors
+from tlcli.features.vectors import OnDisk, Vectors
 from tlcli.strict import Malformed
 from tlcli.strict.arrays import array_file
 
@@ -38,7 +38,13 @@ def keys_of(hashes: Sequence[str]) -> Keys:
     return np.frombuffer(bytes.fromhex("".join(hashes)), "S32")
 
 
-def pack(keys: Keys, vectors: Float32) -> bytes:
+def hashes_of(keys: Keys) -> tuple[str, ...]:
+    """The inverse of `keys_of`."""
+    joined = keys.tobytes().hex()
+    return tuple(joined[start : start + 64] for start in range(0, len(joined), 64))
+
+
+def pack(keys: Keys, vectors: NDArray[np.floating]) -> bytes:
     """The bytes of a segment of vectors (n, D), at least one; equal input gives equal bytes."""
     rows = keys.view(np.uint8).reshape(-1, 32)
     return files.pack_arrays({"keys": rows, "vectors": vectors}, {})
@@ -54,8 +60,13 @@ def images_in(segment_bytes: int, width: int) -> int:
     return round((segment_bytes - _HDF5_BYTES) / (32 + 4 * width))
 
 
-def opened(path: Path, width: int) -> Segment:
+def opened(path: Path, width: int, dtype: DTypeLike = np.float32) -> Segment:
     """Open a segment, once all its bytes were compared with its name; vectors are not kept.
+
+    Args:
+        path: the file.
+        width: D.
+        dtype: of the vectors: float32, or float16.
 
     Raises:
         OSError: it cannot be read.
@@ -66,11 +77,11 @@ def opened(path: Path, width: int) -> Segment:
             raise Malformed("its checksum does not match")
         with array_file(stream) as file:
             keys = file.array("keys", "|u1", (None, 32))
-            found = file.place("vectors", "<f4", (len(keys), width))
+            found = file.place("vectors", np.dtype(dtype).str, (len(keys), width))
         if not len(keys):
             raise Malformed("it has no vectors")
         rows = OnDisk(path, stream.fileno(), found.offset)
-        rows.require_finite(len(keys), width)
+        rows.require_finite(len(keys), width, dtype)
     return Segment(path, np.ascontiguousarray(keys).view("S32").reshape(-1), rows)
 
 

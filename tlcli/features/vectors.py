@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tlcli.errors import StorageError
 from tlcli.strict import Malformed
@@ -57,7 +57,7 @@ class OnDisk:
         self.descriptor = os.dup(descriptor)
         weakref.finalize(self, os.close, self.descriptor)
 
-    def require_finite(self, rows: int, width: int) -> None:
+    def require_finite(self, rows: int, width: int, dtype: DTypeLike = np.float32) -> None:
         """Refuse rows (n, D) with numbers that are not finite.
 
         Raises:
@@ -65,13 +65,13 @@ class OnDisk:
         """
         most = max(_BLOCK_NUMBERS // width, 1)
         for first in range(0, rows, most):
-            block = np.empty((min(most, rows - first), width), np.float32)
+            block = np.empty((min(most, rows - first), width), dtype)
             self.read(first, block)
             if not np.isfinite(block).all():
                 raise Malformed("it has features that are not finite")
 
-    def read(self, first: int, into: Float32) -> None:
-        """See `Block`.
+    def read(self, first: int, into: NDArray[np.generic]) -> None:
+        """See `Block`; `into` has the type of the rows in the file.
 
         Raises:
             StorageError: the file was cut, or the disk fails.

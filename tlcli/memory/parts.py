@@ -72,8 +72,7 @@ def keys_from(rows: NDArray[np.uint8]) -> Keys:
 
 def hashes_of(rows: NDArray[np.uint8]) -> tuple[str, ...]:
     """Content hashes in hexadecimal, from (n, 32) bytes of them."""
-    joined = keys_from(rows).tobytes().hex()
-    return tuple(joined[start : start + 64] for start in range(0, len(joined), 64))
+    return segments.hashes_of(keys_from(rows))
 
 
 def kind_of(name: str) -> str | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli import heads, memory, strategies
-from tlcli.config import MemoryOptions
+from tlcli.config import MemoryOptions, RunsOn
 from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
@@ -26,14 +26,14 @@ class Parent:
     extractor: Extractor
 
     @staticmethod
-    def of(run: Run, engine: str) -> "Parent":
+    def of(run: Run, runs_on: RunsOn) -> "Parent":
         """The current round of a run.
 
         Raises:
             RunError: a file is damaged.
         """
         current = run.round()
-        extractor = Extractor.of_round(run, current, engine)
+        extractor = Extractor.of_round(run, current, runs_on)
         return Parent(
             current,
             head_of(current, extractor),
