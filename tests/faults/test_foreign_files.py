@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support import mutations
@@ -78,3 +79,17 @@ def test_no_moments_file_that_cannot_be_meant_is_more_than_a_line(
     stranger: Stranger, moments_file: Path
 ) -> None:
     assert moments_complaints(stranger, moments_file, 10_000, 0) == []
+
+
+def test_moments_without_a_class_of_the_run_are_one_line(stranger: Stranger) -> None:
+    """Everything in the file fits together, and not the round."""
+    copy = stranger.copy()
+    path = mutations.round_folder(copy) / "memory.h5"
+    arrays, attributes = mutations.arrays_of(path.read_bytes())
+    names = arrays["classes"].tobytes().split(b"\n")
+    arrays |= {name: arrays[name][1:] for name in ("counts", "sums")}
+    arrays["classes"] = np.frombuffer(b"\n".join(names[1:]), np.uint8)
+    mutations.correct(copy, "memory.h5", mutations.hdf5_of(arrays, attributes))
+    code, _, error = stranger.call(("extend-classes", "RUN", "NEW"))
+    assert code == 5, error
+    assert "moments of its classes" in error

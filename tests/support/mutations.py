@@ -216,12 +216,14 @@ def of_json(run: Path, file: JsonFile) -> Iterator[Mutation]:
 # --- HDF5
 
 
-def _arrays_of(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+def arrays_of(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays and the attributes of an HDF5 file."""
     with h5py.File(io.BytesIO(content)) as file:
         return {name: file[name][()] for name in file}, dict(file.attrs)
 
 
-def _h5(arrays: dict[str, Any], attributes: dict[str, Any], change: Any = None) -> bytes:
+def hdf5_of(arrays: dict[str, Any], attributes: dict[str, Any], change: Any = None) -> bytes:
+    """The bytes of an HDF5 file; `change` may spoil it before it is closed."""
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         for name, value in attributes.items():
@@ -340,7 +342,7 @@ def of_hdf5(name: str, content: bytes, form: str, write: Any) -> Iterator[Mutati
         form: the mutation's format.
         write: (run, bytes): puts it in its place, with hashes that fit.
     """
-    arrays, attributes = _arrays_of(content)
+    arrays, attributes = arrays_of(content)
 
     def mutation(what: str, changed: Callable[[], bytes]) -> Mutation:
         return Mutation(f"{name}: {what}", form, lambda run: write(run, changed()))
@@ -348,19 +350,19 @@ def of_hdf5(name: str, content: bytes, form: str, write: Any) -> Iterator[Mutati
     for key, array in arrays.items():
         for what, other in _other_arrays(array):
             changed = {**arrays, key: other}
-            yield mutation(f"{key} is {what}", lambda c=changed: _h5(c, attributes))  # type: ignore[misc]
+            yield mutation(f"{key} is {what}", lambda c=changed: hdf5_of(c, attributes))  # type: ignore[misc]
         for change in STRUCTURES:
             yield mutation(
                 f"{key} {change.__name__}",
-                lambda k=key, c=change: _h5(arrays, attributes, lambda file: c(file, k)),  # type: ignore[misc]
+                lambda k=key, c=change: hdf5_of(arrays, attributes, lambda file: c(file, k)),  # type: ignore[misc]
             )
     for key in attributes:
         rest = {other: value for other, value in attributes.items() if other != key}
-        yield mutation(f"{key} is left out", lambda r=rest: _h5(arrays, r))  # type: ignore[misc]
+        yield mutation(f"{key} is left out", lambda r=rest: hdf5_of(arrays, r))  # type: ignore[misc]
         for value in ATTRIBUTE_VALUES:
             yield mutation(
                 f"{key} is {str(value)[:20]!r}",
-                lambda r=rest, k=key, v=value: _h5(arrays, {**r, k: v}),  # type: ignore[misc]
+                lambda r=rest, k=key, v=value: hdf5_of(arrays, {**r, k: v}),  # type: ignore[misc]
             )
     for share in (0, 1, 0.5, 0.9):
         cut = content[: int(share) if share >= 1 else int(len(content) * share)]

@@ -142,6 +142,8 @@ def load_file(path: Path) -> Memory:
                 memory = _memory_from(file)
         if not memory.keeps.moments or memory.keeps.rows:
             raise Malformed(f"it is a memory {memory.setting!r}")
+        if memory.classes != set(memory.ledger.values()):
+            raise Malformed("it has a class without an image")
         return memory
     except (OSError, ValueError) as error:
         raise RunError(

@@ -100,6 +100,8 @@ def _memory_of(entry: Round, extractor: Extractor) -> Memory:
         raise _unfitting(entry.folder, f"the memory {entry.manifest.memory!r}", found.setting)
     if foreign := sorted(found.classes - set(entry.classes)):
         raise _unfitting(entry.folder, "a memory of its classes", f"one of {foreign[0]!r}")
+    if total is not None and (missing := sorted(set(entry.classes) - set(total.classes))):
+        raise _unfitting(entry.folder, "moments of its classes", f"none of {missing[0]!r}")
     return found
 
 
