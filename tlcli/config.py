@@ -21,6 +21,16 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What the columns of every table are called that a command is given; None: as usual."""
+
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    """Images that share a cell of it are never divided between learning and testing."""
+
+
+@dataclass(frozen=True)
 class RunsOn:
     """Where the features of images are computed."""
 
@@ -34,6 +44,20 @@ class DataOptions:
 
     max_bad: float = 0.01
     """Share of unusable images (0 to 1) above which the command stops."""
+    columns: Columns = Columns()
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How images become the square that a backbone takes, for the life of the run.
+
+    None: as in the run whose weights are taken, or the default.
+    """
+
+    fit: str | None = None
+    """A row of `images.FITS`."""
+    white_level: int | None = None
+    """The value of 16-bit grey that is white, in files that do not say so themselves."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +142,7 @@ class PretrainConfig:
     precision: str | None = None
     """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
     run, else f32."""
+    drawing: DrawingOptions = DrawingOptions()
     solver: HeadOptions = HeadOptions()
     projection: int | None = None
     """Width of a random projection of the features, for the life of the run. None: none, but for
@@ -147,6 +172,7 @@ class ExportConfig:
     """litert alone: weights and activations in 8 bits."""
     calibrate: str | None = None
     """Images that show int8 which values occur: a folder or a table."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -274,6 +300,7 @@ class SheetConfig:
     augment: str = "standard"
     """A preset, see `training.PRESETS`."""
     seed: int = 0
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -291,6 +318,7 @@ class DivideConfig:
     """A new folder for tables."""
     move_into: Path | None = None
     """A folder that gets the images that are not to be learned."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -328,10 +356,31 @@ class PredictConfig:
     top: int = 5
     threshold: float = 0.0
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    unknown_at: float | None = None
+    """Share of images of known classes whose answer may be `unknown` for their novelty."""
     by: str | None = None
     """A row of `retrieval.BY`. None: the round's head."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class TriageConfig:
+    """Images that fit no known class."""
+
+    run: Path
+    paths: tuple[str, ...]
+    known: str | None = None
+    """DATA of known classes to set the limit on. None: what was learned, as far as it is kept or
+    cached."""
+    false_alarms: float = 0.05
+    """Share (above 0, below 1) of images of known classes that may be called novel."""
+    min_images: int = 3
+    """Of a candidate."""
+    columns: Columns = Columns()
+    copy_into: Path | None = None
+    """Folder that gets a folder of copies for each candidate."""
     runs_on: RunsOn = RunsOn()
 
 

@@ -1,8 +1,9 @@
 """A backbone as a run sees through it: engines, the cache of features, the projection."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from threading import Lock
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from tlcli.errors import EngineUnavailable, RunError
 from tlcli.features import (
     Examples,
     Features,
+    Kind,
     Matrix,
     Projected,
     Projection,
@@ -24,7 +26,7 @@ from tlcli.features import (
     Store,
     Vectors,
 )
-from tlcli.images import ImageFile
+from tlcli.images import DECODER, ImageFile, Square
 from tlcli.manifest import Manifest
 from tlcli.runs import Round, Run
 
@@ -35,6 +37,9 @@ Image = TypeVar("Image", bound=ImageFile)
 
 Load = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to images (n, S, S, 3)."""
+
+_CHUNK = 128
+"""Images that are loaded at once."""
 
 PROJECTION_WIDTH = 2048
 """Of a head that needs a projection, where none was asked for."""
@@ -113,21 +118,28 @@ class Extractor:
         return self.engines[0].name
 
     @property
-    def arithmetic(self) -> str:
-        """The kind of arithmetic that gives features now, see `tlcli.arithmetic`.
+    def square(self) -> Square:
+        """What images are drawn to."""
+        return Square.of(self.stored.image_size, self.stored.drawing)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the features that are computed here and now.
 
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
-        return self._run(lambda engine: engine.arithmetic())
+        return Kind(self._run(lambda engine: engine.arithmetic()), DECODER)
 
     def _store(self, engine: Choice) -> Store:
         """The cache of the features that an engine computes."""
         with self._lock:
             if engine.name not in self._stores:
                 stored = self.stored
-                facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
-                self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
+                kind = Kind(engine.arithmetic(), DECODER)
+                self._stores[engine.name] = Store(
+                    Space(stored.fingerprint, stored.width, stored.name, kind, self.square)
+                )
             return self._stores[engine.name]
 
     def features(self, wanted: Sequence[Image], progress: Progress) -> Features[Image]:
@@ -140,23 +152,37 @@ class Extractor:
             lambda engine: features.extract(wanted, self._store(engine), engine.open, progress)
         )
 
-    def features_of(self, named: Examples, load: Load, progress: Progress) -> Examples:
+    def features_of(
+        self, named: Examples, load: Load, foreign: Collection[str], progress: Progress
+    ) -> Examples:
         """The backbone's features of images that are named by their content hashes.
 
         Args:
             named: their vectors, those of another backbone, are not looked at.
             load: gives the pixels of images.
+            foreign: content hashes of those whose pixels another decoder gave: what comes of them
+                is not what the cache has, or should have, of the files.
             progress: told the phase "features".
 
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
+        own = named.without(foreign)
         vectors = self._run(
             lambda engine: features.extract_pixels(
-                named.hashes, load, self._store(engine), engine.open, progress
+                own.hashes, load, self._store(engine), engine.open, progress
             )
         )
-        return replace(named, vectors=vectors)
+        found = replace(own, vectors=vectors).joined(self._uncached(named.only(foreign), load))
+        places = {key: place for place, key in enumerate(found.hashes)}
+        return found.take([places[key] for key in named.hashes])
+
+    def _uncached(self, named: Examples, load: Load) -> Examples:
+        """The features of images, from their pixels each time."""
+        starts = range(0, len(named), _CHUNK)
+        chunks = [self.features_of_pixels(load(named.hashes[n : n + _CHUNK])) for n in starts]
+        nothing = Vectors.of(np.zeros((0, self.stored.width), np.float32))
+        return replace(named, vectors=reduce(Vectors.joined, chunks, nothing))
 
     def features_of_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
         """The backbone's features of images (n, S, S, 3) that are no files; nothing is cached.

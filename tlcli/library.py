@@ -77,7 +77,7 @@ class OpenRun:
         self._predictor.require(top, threshold)
         return [
             answer
-            for batch in _batches(taken(images, self.image_size))
+            for batch in _batches(taken(images, self._predictor.extractor.square))
             for answer, _ in self._predictor.answers(batch, top, threshold, no_progress)
         ]
 

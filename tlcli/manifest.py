@@ -47,11 +47,15 @@ class Manifest:
     """Digest of the moments; None where none are kept."""
     arithmetic: tuple[str, ...]
     """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`."""
+    decoder: tuple[str, ...]
+    """The decoders that gave the pixels, see `images.DECODER`."""
     exact: bool
     config: dict[str, Any]
     versions: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+    drawing: dict[str, Any] = field(default_factory=dict)
+    """How images are drawn to the square that the backbone takes, see `images.Square`."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of each file of the round → its SHA-256."""
     format: int = FORMAT
@@ -91,8 +95,9 @@ def read_manifest(folder: Path) -> Manifest:
         _refuse_newer(path, content["format"])
         if content.pop("sha256", None) != _digest(content):
             raise Malformed("its checksum does not match")
-        return _consistent(_MANIFEST(content), folder)
+        return _consistent(_MANIFEST({"decoder": [], **content}), folder)
     except (OSError, ValueError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
             f"Run `tlcli rounds verify {folder.parent.parent}` to see what else is."
@@ -134,10 +139,12 @@ _MANIFEST = strict.record(
     memory=strict.NAME,
     memory_sha256=strict.optional(strict.HEX_DIGEST),
     arithmetic=strict.listing(strict.NAME, 1000),
+    decoder=strict.listing(strict.NAME, 1000),
     exact=strict.truth,
     config=strict.mapping(_TEXT, strict.anything),
     versions=strict.mapping(strict.NAME, _TEXT),
     created=strict.NAME,
+    drawing=strict.mapping(strict.NAME, strict.anything),
     files=strict.mapping(_file_name, strict.HEX_DIGEST),
     format=_WHOLE,
 )

@@ -169,7 +169,7 @@ def _decode(options: argparse.Namespace) -> float:
 
     size = backbones.load_stored(options.folder).image_size
     listed = images.scan(options.photos).images
-    decoded = images.decode_many(listed, size)
+    decoded = images.decode_many(listed, images.Square(size))
     return _rate(len(listed), lambda: [None for _ in decoded])
 
 
@@ -179,7 +179,7 @@ def _forward(options: argparse.Namespace) -> float:
     stored = backbones.load_stored(options.folder)
     engine = engines.choices(stored, "auto")[0].open()
     listed = images.scan(options.photos).images
-    pixels = images.decode_many(listed[:IN_MEMORY], stored.image_size)
+    pixels = images.decode_many(listed[:IN_MEMORY], images.Square(stored.image_size))
     decoded = [image for image in pixels if isinstance(image, np.ndarray)]
     stream = islice(cycle(decoded), len(listed))
     return _rate(len(listed), lambda: [None for _ in engine.features(stream)])

@@ -34,9 +34,7 @@ def main() -> None:
     found = extractor.features(listing.images, no_progress)
     expected = head.probabilities(extractor.project(found.examples).vectors)
     by_hash = {image.sha256: image for image in listing.images}
-    decoded = images.decode_many(
-        [by_hash[key] for key in found.hashes], extractor.stored.image_size
-    )
+    decoded = images.decode_many([by_hash[key] for key in found.hashes], extractor.square)
     pixels = np.stack([image for image in decoded if not isinstance(image, BadImage)])
     received = formats.run("litert", options.model, pixels)
     truth = np.array([head.classes.index(label) for label in found.labels])

@@ -129,7 +129,7 @@ def test_the_last_round_in_plain_keras_gives_the_same_labels(splits: Path, tmp_p
     tlcli("pretrain", splits / "round2.csv", "--out", run)
     listing = images.scan(splits / "test.csv")
     known = [image for image in listing.images if image.label in runs.open_run(run).round().classes]
-    pixels = np.stack([images.decode(image.path, 224) for image in known])
+    pixels = np.stack([images.decode(image.path, images.Square(224)) for image in known])
     np.save(tmp_path / "pixels.npy", pixels)
     script = (
         "import sys, json, zipfile, numpy, keras\n"

@@ -43,7 +43,7 @@ def loading_errors() -> tuple[type[Exception], ...]:
     import tensorflow
 
     return (
-        *(ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, OSError),
+        *(ArithmeticError, AttributeError, ImportError, LookupError, OSError),
         *(RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
         tensorflow.errors.OpError,
     )

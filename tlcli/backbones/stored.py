@@ -1,10 +1,10 @@
 """A backbone on disk: written once, checked when it is read, composed with heads."""
 
 import hashlib
+import io
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,13 +19,13 @@ from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
 from tlcli.backbones.runtime import first_line, keras_module, loading_errors, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.config import WIDEST
-from tlcli.errors import EngineUnavailable, RunError
+from tlcli.errors import EngineUnavailable, RunError, StorageError
 from tlcli.strict import Malformed
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
-"""1 had no checksum of the description."""
+FORMAT = 3
+"""1 could not say how images are drawn, 1 and 2 had no checksum of the description."""
 
 _MOST_BYTES = 2**20
 
@@ -34,8 +34,14 @@ MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
+Drawing = Mapping[str, Any]
+"""The choices of an `images.Square`."""
+
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
+
+_XML_BYTES = 2**20
+"""More than OpenVINO's description of any backbone has."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class StoredBackbone:
             their spread, see `openvino_ir.deviation`; None where OpenVINO cannot run it.
         versions: of keras, tensorflow and openvino, when it was stored.
         files: SHA-256 of every file by name.
+        drawing: how images are drawn to its square, where that is not as usual; part of the
+            fingerprint.
     """
 
     folder: Path
@@ -71,6 +79,7 @@ class StoredBackbone:
     openvino_deviation: float | None
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    drawing: Drawing = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -120,11 +129,11 @@ class StoredBackbone:
 
         Raises:
             RunError: a file is missing or was changed.
+            StorageError: the disk is full or the folder may not be written.
         """
         for name in self.files:
-            shutil.copyfile(self.file(name), folder / name)
-        description = strict.content_of(self.folder / MANIFEST, _MOST_BYTES)
-        (folder / MANIFEST).write_bytes(description)
+            files.copy(self.file(name), folder / name)
+        files.copy(self.folder / MANIFEST, folder / MANIFEST)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.
@@ -136,6 +145,7 @@ class StoredBackbone:
         try:
             received = files.sha256(path)
         except OSError as error:
+            files.require_resources(error, path)
             raise RunError(
                 f"Expected the backbone's file {path}. Received: {error.strerror or error}. "
                 f"Restore the file or the run from a copy."
@@ -149,7 +159,12 @@ class StoredBackbone:
 
 
 def store(
-    model: Any, name: str, weights_source: str, folder: Path, precision: str = DEFAULT_PRECISION
+    model: Any,
+    name: str,
+    weights_source: str,
+    folder: Path,
+    precision: str = DEFAULT_PRECISION,
+    drawing: Drawing | None = None,
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -164,6 +179,7 @@ def store(
         weights_source: label of where the weights came from.
         folder: made when missing.
         precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
+        drawing: how images are drawn to its square, where that is not as usual.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -187,11 +203,14 @@ def store(
         parameters=int(model.count_params()),
         weights=weights_source,
         precision=precision,
-        fingerprint=_with_precision(fingerprint(model, name), precision),
+        fingerprint=_with_drawing(
+            _with_precision(fingerprint(model, name), precision), drawing or {}
+        ),
         fixed_point_bits=bits,
         openvino_deviation=deviation,
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
+        drawing=drawing or {},
     )
     _write_manifest(stored)
     return stored
@@ -202,6 +221,17 @@ def _with_precision(of_function: str, precision: str) -> str:
     if PRECISIONS[precision].float32:
         return of_function
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
+
+
+def _with_drawing(of_function: str, drawing: Drawing) -> str:
+    """The fingerprint of a backbone whose images are not drawn as usual.
+
+    Features of other pixels cannot be mixed.
+    """
+    if not drawing:
+        return of_function
+    text = archives.canonical_json(drawing).decode()
+    return hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
 
 
 def _export_openvino(
@@ -223,6 +253,7 @@ def _export_openvino(
         if not PRECISIONS[precision].float32:
             openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
     except EngineUnavailable as error:
+        _require_room(error, model, folder)
         for file in OPENVINO_FILES:
             (folder / file).unlink(missing_ok=True)
         if not PRECISIONS[precision].float32:
@@ -235,6 +266,16 @@ def _export_openvino(
     return deviation
 
 
+def _require_room(error: EngineUnavailable, model: Any, folder: Path) -> None:
+    """Raise StorageError where OpenVINO could not save its files, of which it says little."""
+    cause = error.__cause__ or error
+    if reason := files.why_full(cause, folder, 4 * int(model.count_params()) + _XML_BYTES):
+        raise StorageError(
+            f"Expected to be able to write {folder / openvino_ir.WEIGHTS}. Received: {reason}. "
+            "Free space, or choose a folder you may write to."
+        ) from error
+
+
 def _write_model(model: Any, path: Path) -> None:
     """Write what `model.save` would, without the date and without addresses in memory.
 
@@ -242,14 +283,19 @@ def _write_model(model: Any, path: Path) -> None:
     spells such objects out instead.
     """
     keras = keras_module()
-    draft = path.with_name(f"draft-{path.stem}.weights.h5")
-    try:
-        model.save_weights(str(draft))
-        metadata = {"keras_version": keras.__version__}
-        config = keras.saving.serialize_keras_object(model)
-        archives.write_archive(path, metadata, config, draft.read_bytes())
-    finally:
-        draft.unlink(missing_ok=True)
+    metadata = {"keras_version": keras.__version__}
+    config = keras.saving.serialize_keras_object(model)
+    weights = _InMemory()
+    model.save_weights(weights)
+    archives.write_archive(path, metadata, config, weights.getbuffer())
+
+
+class _InMemory(io.BytesIO):
+    """What Keras takes for a file of weights: HDF5 itself may crash where a disk is full."""
+
+    def __str__(self) -> str:
+        """A name with the suffix that Keras asks for."""
+        return "memory.weights.h5"
 
 
 def _classifier_templates(model: Any) -> dict[str, Any]:
@@ -315,6 +361,7 @@ def load_stored(folder: Path) -> StoredBackbone:
             f"Restore the run from a copy."
         ) from error
     except (OSError, ValueError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a readable description of the backbone. Received: {path}, damaged "
             f"({error}). Restore the run from a copy."
@@ -323,14 +370,14 @@ def load_stored(folder: Path) -> StoredBackbone:
 
 
 def _compare_checksum(content: dict[str, Any]) -> None:
-    """Refuse a description that is not what was written; those of format 1 have no checksum."""
-    if content["format"] > 1 and content.pop("sha256", None) != checksum(content):
+    """Refuse a description that is not what was written; older ones have no checksum."""
+    if content["format"] > 2 and content.pop("sha256", None) != checksum(content):
         raise Malformed("its checksum does not match")
 
 
 def _description(value: Any) -> dict[str, Any]:
     """The fields of a `StoredBackbone` but its folder."""
-    found = _FIELDS(value)
+    found = _FIELDS({"drawing": {}, **value})
     del found["format"]
     if found["precision"] not in PRECISIONS:
         raise Malformed(f"unknown precision {strict.shown(found['precision'])}")
@@ -341,6 +388,8 @@ def _description(value: Any) -> dict[str, Any]:
         raise Malformed("an entry is not listed, or one too many is")
     return found
 
+
+_DRAWING = strict.mapping(strict.NAME, strict.anything)
 
 _FIELDS = strict.table(
     format=strict.whole(1, FORMAT),
@@ -355,6 +404,7 @@ _FIELDS = strict.table(
     openvino_deviation=strict.optional(strict.number(0)),
     versions=strict.mapping(strict.NAME, strict.text()),
     files=strict.mapping(strict.NAME, strict.HEX_DIGEST),
+    drawing=_DRAWING,
 )
 
 
@@ -373,6 +423,7 @@ def load_model(stored: StoredBackbone) -> Any:
             raise Malformed(f"it makes {model.output_shape} of {model.input_shape}")
         return model
     except loading_errors() as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
             f"({first_line(error)}). Restore the run from a copy."

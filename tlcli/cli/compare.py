@@ -8,30 +8,16 @@ import click
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
+    Names,
     config_of,
     data_argument,
     engine_option,
     json_option,
     max_bad_option,
     option,
+    table_options,
 )
 from tlcli.config import CompareConfig
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names with commas between, or a list in a config file."""
-
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """The names, at least one."""
-        parts = value if isinstance(value, list | tuple) else str(value).split(",")
-        names = tuple(str(part).strip() for part in parts)
-        if not names or not all(names):
-            self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
-        return names
 
 
 @click.command(cls=Command)
@@ -119,6 +105,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     help="An HTML file with the table and plots; needs `pip install 'tlcli[report]'`.",
 )
 @max_bad_option
+@table_options
 @engine_option
 @json_option
 @click.pass_obj

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tlcli import strict
+from tlcli.cli.options import Names
 from tlcli.errors import UsageError
 
 _MOST_BYTES = 2**20
@@ -84,6 +85,8 @@ def _typed(option: click.Option, value: Any, place: str) -> bool | str | list[st
         return value
     if option.multiple:
         return [_word(one, place) for one in (value if isinstance(value, list) else [value])]
+    if isinstance(option.type, Names) and isinstance(value, list):
+        return ",".join(_word(one, place) for one in value)
     return _word(value, place)
 
 

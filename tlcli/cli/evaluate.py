@@ -17,6 +17,7 @@ from tlcli.cli.options import (
     max_bad_option,
     option,
     run_argument,
+    table_options,
     test_argument,
 )
 from tlcli.config import EvaluateConfig
@@ -88,6 +89,7 @@ from tlcli.errors import GateFailed
     help="Write the gates as the tests of a JUnit file.",
 )
 @max_bad_option
+@table_options
 @by_option
 @engine_option
 @json_option

@@ -13,6 +13,7 @@ from tlcli.cli.options import (
     head_options,
     json_option,
     keras_model_option,
+    table_options,
     test_option,
     wait_option,
 )
@@ -28,6 +29,7 @@ from tlcli.config import MergeConfig
 )
 @head_options
 @test_option
+@table_options
 @engine_option
 @keras_model_option
 @wait_option

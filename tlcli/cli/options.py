@@ -13,6 +13,7 @@ from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
     AUTO,
+    Columns,
     DataOptions,
     HeadOptions,
     MemoryOptions,
@@ -22,6 +23,22 @@ from tlcli.config import (
 )
 
 C = TypeVar("C")
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between; a config file may have a list of them."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names, at least one."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        names = tuple(str(part).strip() for part in parts)
+        if not names or not all(names):
+            self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
+        return names
 
 
 class Share(click.ParamType[float]):
@@ -87,6 +104,24 @@ class NamedByFlag(click.Option):
 def flag_option(flag: str, parameter: str, text: str) -> Decorator:
     """An option without a value."""
     return click.option(flag, parameter, is_flag=True, help=text, cls=NamedByFlag)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the columns of tables are called."""
+    for flag, text in (
+        (
+            "--group-column",
+            "Of images that belong together, as a scene or a patient: in tests and validation "
+            "they stay together.  [default: group, where there is one]",
+        ),
+        ("--label-column", "Of the labels.  [default: label, or another usual name]"),
+        (
+            "--path-column",
+            "Of the paths, in every table that is given.  [default: path, or another usual name]",
+        ),
+    ):
+        command = option(Columns, flag, metavar="NAME", help=text)(command)
+    return heading(Heading.IMAGES)(command)
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

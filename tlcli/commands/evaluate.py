@@ -16,7 +16,7 @@ from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
-from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
 from tlcli.rounds.parent import head_of
 from tlcli.runs import Round, Run
 
@@ -108,8 +108,14 @@ def _measured(
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, head_of(entry, extractor), vectors))
+    warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
-    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    images.reject_bad(
+        listing.total,
+        (*listing.skipped, *current.skipped),
+        config.images.max_bad,
+        listing.lost,
+    )
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     return _Test(history, given, current, entries, extractor)
@@ -149,6 +155,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
     if count:
         log.warning("%d of %d images were learned before and left out", count, len(listing.images))
     _warn_of_removed(history, fresh)
+    _warn_of_groups(config, history[-1], fresh)
     return _Given(listing, fresh, Learned(left_out=count))
 
 
@@ -157,11 +164,31 @@ def _learned(config: EvaluateConfig, measured: Round) -> frozenset[str]:
 
     Of what the other run has, too.
     """
+    return frozenset().union(*map(memory.ledger_of, _learners(config, measured)))
+
+
+def _learners(config: EvaluateConfig, measured: Round) -> list[Round]:
     current = runs.open_run(config.run).round()
     entries = [measured] if measured.number == current.number else [measured, current]
-    if config.against is not None:
-        entries.append(_other(config.against))
-    return frozenset().union(*map(memory.ledger_of, entries))
+    return entries if config.against is None else [*entries, _other(config.against)]
+
+
+def _warn_of_groups(
+    config: EvaluateConfig, measured: Round, fresh: Sequence[LabelledImage]
+) -> None:
+    """Say how many images belong to a scene, a patient or the like of which others are learned."""
+    if not any(image.group for image in fresh):
+        return
+    learned: set[str] = set()
+    for entry in _learners(config, measured):
+        learned.update(memory.groups_of(entry).values())
+    if count := sum(image.group_key in learned for image in fresh):
+        log.warning(
+            "%d of %d images are of groups of which others were learned: the figures look better "
+            "than they are",
+            count,
+            len(fresh),
+        )
 
 
 def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -> None:
@@ -181,7 +208,9 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
 def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
     """The images of DATA whose class the round knows."""
     listing = images.scan(
-        config.data, progress=lambda done, total: progress("reading", done, total)
+        config.data,
+        columns=config.images.columns,
+        progress=lambda done, total: progress("reading", done, total),
     )
     if not config.ignore_unknown:
         known = {*current.classes, *_indexed_classes(config)}
@@ -241,8 +270,10 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         **{name: getattr(manifest, name) for name in kept},
         "weights": stored.weights,
         "image_size": stored.image_size,
+        "fit": test.extractor.square.fit,
+        "white_level": test.extractor.square.white_level,
         "precision": stored.precision,
-        "arithmetic": test.extractor.arithmetic,
+        **asdict(test.extractor.kind),
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

@@ -62,7 +62,11 @@ def _wanted(
 ) -> tuple[list[LabelledImage], int]:
     """Images of classes that the index knows, and how many it holds itself."""
     known = index.records.labels()
-    given = [image for image in images.scan(config.data).images if image.label in known]
+    given = [
+        image
+        for image in images.scan(config.data, columns=config.images.columns).images
+        if image.label in known
+    ]
     held = {entry.sha256 for entry in index.records.of_hashes(image.sha256 for image in given)}
     wanted = [image for image in given if image.sha256 not in held | set(learned)]
     if not wanted:

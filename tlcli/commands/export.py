@@ -53,6 +53,10 @@ class Exported:
     path: str
     image_size: int
     """Images are float32 (n, image_size, image_size, 3), raw RGB in 0..255."""
+    fit: str
+    """How whoever calls the file makes an image that square, see `images.FITS`."""
+    white_level: int | None
+    """The value of 16-bit grey that is white; None: 65535."""
     classes: tuple[str, ...]
     """In the order of the probabilities."""
     bytes: int
@@ -103,7 +107,9 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         format=config.format,
         precision="int8" if config.int8 else "float32",
         path=str(config.out),
-        image_size=extractor.stored.image_size,
+        image_size=extractor.square.size,
+        fit=extractor.square.fit,
+        white_level=extractor.square.white_level,
         classes=head.classes,
         bytes=sum(path.stat().st_size for path in _files_of(config.out, chosen)),
         sha256=_digest(_files_of(config.out, chosen)),
@@ -118,7 +124,7 @@ def _write(
     archive = draft.with_name("classifier of the run.keras")
     write_model(extractor, head, archive)
     pixels = None if samples is None else samples.pixels
-    formats.write(name, Source(archive, head.classes, pixels), draft)
+    formats.write(name, Source(archive, head.classes, extractor.square.to_json(), pixels), draft)
 
 
 def _checked(name: str, draft: Path, extractor: Extractor, head: LinearHead) -> Check:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import formats, images, memory
-from tlcli.config import ExportConfig, Progress
+from tlcli.config import Columns, ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
+from tlcli.rounds.intake import warn_of_tones
 from tlcli.rounds.parent import head_of
 from tlcli.runs import Round
 
@@ -95,8 +96,8 @@ def calibration_samples(
     """
     if config.calibrate is None:
         return None
-    chosen = _chosen(config.calibrate)
-    decoded = images.decode_many(list(chosen), extractor.stored.image_size)
+    chosen = _chosen(config.calibrate, config.columns)
+    decoded = images.decode_many(list(chosen), extractor.square)
     readable = {
         image: pixels
         for image, pixels in zip(chosen, decoded, strict=True)
@@ -110,6 +111,7 @@ def calibration_samples(
     if len(readable) < len(chosen):
         log.warning("%d images could not be read", len(chosen) - len(readable))
     found = extractor.features(list(readable), progress)
+    warn_of_tones(found.tones)
     labels = [chosen[image] for image in found.images]
     head = head_of(current, extractor)
     return Samples(
@@ -125,7 +127,7 @@ def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _chosen(data: str) -> dict[ImageFile, str | None]:
+def _chosen(data: str, columns: Columns) -> dict[ImageFile, str | None]:
     """At most `MOST` images with their classes, each content once, the same on every call.
 
     They are drawn by content hash, which is as good as at random; without class folders, the
@@ -144,8 +146,7 @@ def _chosen(data: str) -> dict[ImageFile, str | None]:
         named = {key: path for path, key in zip(paths, hashes, strict=True) if isinstance(key, str)}
         found = {ImageFile(path, key): None for key, path in named.items()}
     else:
-        found = {
-            ImageFile(image.path, image.sha256): image.label for image in images.scan(data).images
-        }
+        listing = images.scan(data, columns=columns)
+        found = {ImageFile(image.path, image.sha256): image.label for image in listing.images}
     drawn = sorted(found, key=lambda image: image.sha256)[:MOST]
     return {image: found[image] for image in drawn}

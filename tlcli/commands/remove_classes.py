@@ -10,7 +10,7 @@ from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
 from tlcli.heads import Fit, LinearHead
-from tlcli.images import ImageFile
+from tlcli.images import ImageFile, LabelledImage
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
@@ -40,7 +40,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
             nothing = Intake(0, 0, 0, 0, ())
             return unchanged(config.run, parent.round, nothing, phases)
         with phases.phase("features"):
-            given = [*named, *(scan(config.data, progress).images if config.data else ())]
+            given = [*named, *_given(config, progress)]
             left = _leave(config, parent, to_remove, given, progress)
         _require_forgetting_head(config, left)
         return publish(writer, _draft(config, left, writer.next_number, phases), phases)
@@ -53,7 +53,7 @@ def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases
         solution = left.solve()
     with phases.phase("validation"):
         learned = parent.memory.ledger.keys() - left.forgotten
-        how = left.examination(solution, config.test, learned, number)
+        how = left.examination(solution, config, learned, number)
         examined = solution.examined(how, phases.progress)
     with phases.phase("memory"):
         remembered = parent.memory.forgetting(left.forgotten, left.total, left.exact, left.removed)
@@ -77,6 +77,11 @@ def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round
             f"Expected classes that the run knows. Received: {named(unknown)}. "
             f"It knows {named(known)}."
         )
+
+
+def _given(config: RemoveConfig, progress: Progress) -> Sequence[LabelledImage]:
+    """The images of --data."""
+    return scan(config.data, config.images.columns, progress).images if config.data else ()
 
 
 def _to_forget(config: RemoveConfig) -> list[ImageFile]:
@@ -164,7 +169,7 @@ class _Remaining:
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
     def examination(
-        self, solution: Solution, test: str | None, learned: Collection[str], number: int
+        self, solution: Solution, config: RemoveConfig, learned: Collection[str], number: int
     ) -> Examination:
         """Tested on kept images, where the head can be solved without them.
 
@@ -174,7 +179,9 @@ class _Remaining:
         held_out = solution.held_out(scheme, self.anew and self.complete)
         carried = None if self.complete else self.parent.suggests(solution.head, self.total)
         kept = None if self.anew else self.parent.head.temperature
-        return Examination(held_out, test, learned, number, carried, kept)
+        return Examination(
+            held_out, config.test, config.images.columns, learned, number, carried, kept
+        )
 
 
 def _leave(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tlcli import files, strict
 from tlcli.config import WIDEST
 from tlcli.errors import RunError
-from tlcli.features import Examples, segments
+from tlcli.features import UNKNOWN_DECODER, Examples, Kind, segments
 from tlcli.memory import parts
 from tlcli.memory.herding import Centre
 from tlcli.memory.parts import Part, Sources
@@ -102,6 +102,16 @@ def ledger_of(entry: Round) -> dict[str, str]:
         return _ledger_from(file)
 
 
+def groups_of(entry: Round) -> dict[str, str]:
+    """What stands for the group of every learned image that belongs to one, by content hash.
+
+    Raises:
+        RunError: the file is damaged, or newer than this program.
+    """
+    with files.loading_arrays(entry.file(NAME), FORMAT) as file:
+        return _groups_from(file)
+
+
 def bytes_by_part(entry: Round) -> dict[str, int]:
     """What a round keeps, and the bytes that it takes; files shared with other rounds count fully.
 
@@ -122,7 +132,14 @@ def save_file(memory: Memory, path: Path) -> None:
         StorageError: it cannot be written.
     """
     assert memory.moments is not None
-    alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.arithmetic)
+    alone = Memory(
+        "moments",
+        memory.ledger,
+        memory.moments,
+        memory.exact,
+        memory.kinds,
+        groups=memory.groups,
+    )
     content = files.pack_arrays(*_content(alone))
     with files.written(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
@@ -146,6 +163,7 @@ def load_file(path: Path) -> Memory:
             raise Malformed("it has a class without an image")
         return memory
     except (OSError, ValueError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a file that `tlcli moments` wrote. Received: {path} is damaged or "
             f"something else ({error}). Make it again with `tlcli moments RUN DATA --out FILE`."
@@ -166,12 +184,13 @@ def _compare_checksum(stream: BinaryIO) -> None:
 
 def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     """The arrays and attributes of a memory."""
-    arrays = _ledger_arrays(memory.ledger)
+    arrays = _ledger_arrays(memory.ledger) | _group_arrays(memory.groups)
     attributes = {
         "format": FORMAT,
         "setting": memory.setting,
         "exact": memory.exact,
-        "arithmetic": "\n".join(sorted(memory.arithmetic)),
+        "arithmetic": "\n".join(kind.arithmetic for kind in sorted(memory.kinds)),
+        "decoder": "\n".join(kind.decoder for kind in sorted(memory.kinds)),
     }
     if memory.moments is not None:
         arrays |= _moments_arrays(memory.moments)
@@ -194,15 +213,25 @@ def _memory_from(file: ArrayFile) -> Memory:
         _ledger_from(file),
         _moments_from(file) if SETTINGS[setting].moments else None,
         file.attribute("exact", strict.truth),
-        file.attribute("arithmetic", _kinds),
+        _kinds_from(file),
+        groups=_groups_from(file),
     )
 
 
-def _kinds(value: Any) -> frozenset[str]:
-    """Kinds of arithmetic, a line each."""
-    if not isinstance(value, str):
-        raise Malformed(f"{strict.shown(value)} is no text")
-    return frozenset(map(strict.NAME, filter(None, value.split("\n"))))
+def _kinds_from(file: ArrayFile) -> frozenset[Kind]:
+    """A line each in two attributes; the second was added later."""
+    arithmetic = file.attribute("arithmetic", _names)
+    decoder = (UNKNOWN_DECODER,) * len(arithmetic)
+    if file.says("decoder"):
+        decoder = file.attribute("decoder", _names)
+    if len(decoder) != len(arithmetic):
+        raise Malformed("it has more kinds of arithmetic than of decoders, or fewer")
+    return frozenset(map(Kind, arithmetic, decoder))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """A name a line."""
+    return tuple(map(strict.NAME, strict.any_text(value).splitlines()))
 
 
 def _moments_arrays(moments: Moments) -> files.Arrays:
@@ -272,6 +301,26 @@ def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
     }
 
 
+def _group_arrays(groups: Mapping[str, str]) -> files.Arrays:
+    """What stands for the group of each image that has one; nothing where no image has."""
+    hashes = sorted(groups)
+    if not hashes:
+        return {}
+    return {
+        "grouped_hashes": parts.byte_rows(segments.keys_of(hashes)),
+        "groups": parts.byte_rows(segments.keys_of([groups[key] for key in hashes])),
+    }
+
+
+def _groups_from(file: ArrayFile) -> dict[str, str]:
+    if not file.holds("groups"):
+        return {}
+    hashes = parts.hashes_of(file.array("grouped_hashes", "|u1", (None, 32)))
+    groups = parts.hashes_of(file.array("groups", "|u1", (len(hashes), 32)))
+    strict.unique(hashes, "grouped_hashes")
+    return dict(zip(hashes, groups, strict=True))
+
+
 def _ledger_from(file: ArrayFile) -> dict[str, str]:
     names = file.names("ledger_names", strict.NAME)
     hashes = parts.hashes_of(file.array("ledger_hashes", "|u1", (None, 32)))
@@ -295,6 +344,7 @@ def _with_kept(memory: Memory, file: ArrayFile, found: tuple[Part, ...], width: 
     keys, vectors = parts.united(found, width)
     labels = tuple(memory.ledger[key] for key in hashes)
     kept = Examples(hashes, labels, vectors.take(_places(hashes, keys)))
+    kept = memory.grouped(kept)
     return replace(memory, kept=kept, sources=Sources(found))
 
 

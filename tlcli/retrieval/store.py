@@ -66,7 +66,7 @@ class Space:
     def of(extractor: Extractor) -> "Space":
         """That of the features which an extractor gives."""
         stored = extractor.stored
-        return Space(stored.fingerprint, extractor.arithmetic, stored.width)
+        return Space(stored.fingerprint, extractor.kind.arithmetic, stored.width)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,14 @@ class ArrayFile:
     file: h5py.File
     length: int
 
+    def says(self, name: str) -> bool:
+        """Whether there is an attribute."""
+        return name in self.file.attrs
+
+    def holds(self, name: str) -> bool:
+        """Whether there is an array."""
+        return name in self.file
+
     def attribute(self, name: str, reader: Reader[T]) -> T:
         """A single text, number or truth.
 
@@ -155,7 +163,5 @@ def array_file(stream: BinaryIO) -> Iterator[ArrayFile]:
             yield ArrayFile(file, length)
     except Malformed:
         raise
-    except (
-        *(OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError),
-    ) as error:
+    except (*(OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError),) as error:
         raise Malformed(f"HDF5 cannot read it: {shown(str(error))}") from error

@@ -63,7 +63,7 @@ def add(config: IndexAddConfig, progress: Progress = no_progress) -> Changed:
     with retrieval.writing(config.run, config.wait) as writer:
         extractor = Extractor.of_round(run, entry, config.runs_on)
         descriptor = _descriptor(config, entry, extractor, writer)
-        listing = scan(config.data, progress)
+        listing = scan(config.data, config.images.columns, progress)
         new, refused = _new(listing, writer)
         with phases.phase("features"):
             found = extractor.features(new, progress)
