@@ -85,6 +85,7 @@ class Round:
         except FileNotFoundError:
             return f"{path} is missing"
         except OSError as error:
+            files.require_resources(error, path)
             return f"{path} cannot be read ({error.strerror or error})"
         return None
 
