@@ -68,12 +68,15 @@ def test_a_system_that_has_run_out_of_something_is_no_damage(
     number: int,
     where: str,
 ) -> None:
-    def refuse(path: Path, *arguments: Any, **options: Any) -> NoReturn:
-        raise OSError(number, os.strerror(number), str(path))
+    opened = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).is_relative_to(run):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)
 
     paths = [pictures / "test"] if where == "predict" else []
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     error = tlcli.error(6, *where.split(), run, *paths)
     assert os.strerror(number) in error
     assert "damaged" not in error

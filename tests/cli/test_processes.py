@@ -145,7 +145,7 @@ main()
 """
 PHASES = [
     "images:scan",
-    "images:decode_many",
+    "images:draw_many",
     "backbones:prepare",
     "backbones:write_classifier",
     "files:write_json",
@@ -165,7 +165,7 @@ def interrupted(phase: str, number: int, *arguments: object) -> subprocess.Compl
 
 @pytest.mark.parametrize(
     "phase",
-    phases("runs:commit", "images:scan", "images:decode_many", "backbones:write_classifier"),
+    phases("runs:commit", "images:scan", "images:draw_many", "backbones:write_classifier"),
 )
 def test_ctrl_c_in_each_phase_of_extend_classes_leaves_the_run_as_it_was(
     run: Path, tmp_path: Path, phase: str
@@ -181,7 +181,7 @@ def test_ctrl_c_in_each_phase_of_extend_classes_leaves_the_run_as_it_was(
 
 @pytest.mark.parametrize(
     "phase",
-    phases("backbones:prepare", "images:decode_many", "backbones:write_classifier", "runs:commit"),
+    phases("backbones:prepare", "images:draw_many", "backbones:write_classifier", "runs:commit"),
 )
 def test_sigterm_in_each_phase_of_pretrain_leaves_nothing_behind(
     tmp_path: Path, phase: str

@@ -446,12 +446,14 @@ def test_a_damaged_segment_is_replaced(draw, cache, caplog, damage):
 FLIPPER = """
     import logging, sys
     from pathlib import Path
-    from tlcli.features import Space
+    from tlcli import images
+    from tlcli.features import Kind, Space
     from tlcli.features.store import Index, Store
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 3, "MeanColour", KIND, Square(8))).load(index)
+        kind = Kind("keras 0", images.DECODER)
+        Store(Space("f" * 64, 3, "MeanColour", kind, images.Square(8))).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()

@@ -22,7 +22,7 @@ from tlcli.errors import UsageError
 from tlcli.features import Kind, Space, segments, store
 from tlcli.features.store import Index, Store
 from tlcli.heads import Evidence, Recipe
-from tlcli.images import DECODER, LabelledImage, Square
+from tlcli.images import DECODER, Drawn, LabelledImage, Square
 
 WIDTH = 4
 SPACE = Space("f" * 64, WIDTH, "Fake", Kind("keras 0", DECODER), Square(8))
@@ -343,11 +343,11 @@ def listed(monkeypatch):
             for number in range(count)
         ]
 
-    def decode_many(wanted, size):
+    def draw_many(wanted, square):
         for image in wanted:
-            yield np.full((1, 1, 3), int(image.path.name) % 251, np.uint8)
+            yield Drawn(np.full((1, 1, 3), int(image.path.name) % 251, np.uint8), 255)
 
-    monkeypatch.setattr(images, "decode_many", decode_many)
+    monkeypatch.setattr(images, "draw_many", draw_many)
     return make
 
 
@@ -428,7 +428,8 @@ EXTRACTOR = """
                 yield vector
 
     store.SEGMENT_BYTES = 10 * 4 * 256
-    images.decode_many = lambda wanted, size: (np.zeros((1, 1, 3), np.uint8) for _ in wanted)
+    drawn = images.Drawn(np.zeros((1, 1, 3), np.uint8), 255)
+    images.draw_many = lambda wanted, square: (drawn for _ in wanted)
     wanted = [here.LabelledImage(Path(str(n)), here.key(n), label="a") for n in range(50)]
     features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
 """

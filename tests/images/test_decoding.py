@@ -176,7 +176,7 @@ def test_big_endian_16_bit_grey():
 
 def test_floating_point_is_refused_with_advice():
     with pytest.raises(BadImage, match="8 or 16 bits"):
-        decode(encoded(Image.new("F", (4, 4), 0.5), "TIFF"), 4)
+        decode(encoded(Image.new("F", (4, 4), 0.5), "TIFF"), Square(4))
 
 
 # --- geometry

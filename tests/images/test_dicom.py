@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tlcli.errors import BadImage
-from tlcli.images import check, decode, scan
+from tlcli.images import Square, check, decode, scan
 from tlcli.images.walking import is_image
 
 pydicom = pytest.importorskip("pydicom")
@@ -42,7 +42,7 @@ RAMP = np.repeat(np.arange(0, 4096, 64, dtype=np.uint16), 64).reshape(64, 64)
 
 
 def grey(path: Path) -> np.ndarray[Any, Any]:
-    return decode(path, 64)[:, 0, 0].astype(int)
+    return decode(path, Square(64))[:, 0, 0].astype(int)
 
 
 def test_grey_is_what_the_window_shows(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_without_a_window_from_the_smallest_to_the_largest_value(tmp_path: Path)
 
 def test_colours_stay_as_they_are(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    assert (decode(write(tmp_path / "a.dcm", pixels), 64) == pixels).all()
+    assert (decode(write(tmp_path / "a.dcm", pixels), Square(64)) == pixels).all()
 
 
 def test_files_without_a_suffix_are_known_by_content(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_damage_is_named(tmp_path: Path, cut: int) -> None:
     path = write(tmp_path / "a.dcm", RAMP)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(BadImage):
-        decode(path, 64)
+        decode(path, Square(64))
 
 
 def test_reports_have_no_picture(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_reports_have_no_picture(tmp_path: Path) -> None:
     del dataset.PixelData
     dataset.save_as(path)
     with pytest.raises(BadImage, match="without a picture"):
-        decode(path, 64)
+        decode(path, Square(64))
 
 
 def test_without_the_library_it_says_what_to_install(

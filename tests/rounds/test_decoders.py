@@ -90,12 +90,13 @@ def test_images_that_another_decoder_gave_are_not_taken_away(
     assert images.DECODER in error and "pillow 99" in error and "--approximate" in error
 
 
-def test_a_memory_that_does_not_name_its_decoder_is_of_an_unknown_one(
+def test_a_memory_of_format_1_is_of_an_unknown_decoder(
     tlcli: CommandLine, run: Path, pictures: Path
 ) -> None:
     folder = runs.open_run(run).round().folder
     with h5py.File(folder / "memory.h5", "r+") as file:
         del file.attrs["decoder"]
+        file.attrs["format"] = 1
     content = json.loads((folder / "round.json").read_text())
     del content["decoder"], content["sha256"]
     content["files"]["memory.h5"] = files.sha256(folder / "memory.h5")

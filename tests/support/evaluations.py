@@ -42,6 +42,7 @@ def evaluation(classes: int = 3, images_each: int = 14, rounds: int = 3, **chang
         "average_incremental_accuracy": 0.955,
         "forgetting": -0.0004,
         "against": None,
+        "beside": None,
         "gates": [],
         "card": _card(classes),
     }

@@ -75,7 +75,7 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
                 "remembers too little to be merged."
             )
     mine, theirs = first.extractor.square, second.extractor.square
-    if mine != theirs:
+    if mine.choices != theirs.choices:
         raise RunError(
             f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
             f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "

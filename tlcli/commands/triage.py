@@ -15,7 +15,7 @@ from tlcli.features import Features, Matrix
 from tlcli.images import ImageFile, Skipped
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Descriptor
-from tlcli.rounds.intake import require_classes
+from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge, require_rate
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases
@@ -136,6 +136,7 @@ def _looked_at(
         else:
             files.setdefault(key, ImageFile(path, key))
     found = parent.extractor.features(list(files.values()), progress)
+    warn_of_tones(found.tones)
     if not found.images:
         raise DataError("Expected at least one image. Received: none that can be read.")
     return found, (*skipped, *found.skipped)

@@ -81,6 +81,12 @@ class DataReport:
     """Images whose content is another format than their suffix says."""
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
+    few_levels: int = 0
+    """Images that use fewer than 32 of 256 levels from dark to bright."""
+    one_colour: int = 0
+    """Of these, images of one colour throughout."""
+    elongated: int = 0
+    """Images with one side at least twice the other: `--fit` decides what becomes of them."""
     lost: Lost | None = None
     """Paths of a table that lead nowhere."""
     near_copies: NearCopies = NO_COPIES
@@ -89,13 +95,6 @@ class DataReport:
     def ignored(self) -> int:
         """How many files were passed over."""
         return sum(entry.files for entry in self.passed_over)
-
-    few_levels: int = 0
-    """Images that use fewer than 32 of 256 levels from dark to bright."""
-    one_colour: int = 0
-    """Of these, images of one colour throughout."""
-    elongated: int = 0
-    """Images with one side at least twice the other: `--fit` decides what becomes of them."""
 
     @property
     def smallest_class(self) -> str:
@@ -165,10 +164,10 @@ class _Probe:
     width: int
     height: int
     wrong_suffix: bool
-    perceptual: int | None = None
-    """See `near_copies.perceptual`."""
     levels: int = 0
     """See `Drawn.levels`."""
+    perceptual: int | None = None
+    """See `near_copies.perceptual`."""
 
 
 def check(
@@ -218,10 +217,9 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
         with opened(path) as image:
             probe = _facts(image, path, label)
             drawn = draw(image, Square(size))
-            probe = replace(probe, perceptual=perceptual(drawn.pixels))
     except BadImage as error:
         return Skipped(str(path), str(error))
-    return replace(probe, levels=drawn.levels)
+    return replace(probe, levels=drawn.levels, perceptual=perceptual(drawn.pixels))
 
 
 def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
@@ -253,10 +251,10 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         small_images=sum(min(probe.width, probe.height) < SMALL_PIXELS for probe in probes),
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
         parts=listing.parts,
-        lost=listing.lost,
         few_levels=sum(probe.levels < FEW_LEVELS for probe in probes),
         one_colour=sum(probe.levels == 0 for probe in probes),
         elongated=sum(_is_elongated(probe) for probe in probes),
+        lost=listing.lost,
     )
 
 

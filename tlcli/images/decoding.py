@@ -93,6 +93,7 @@ _EDITION = 2
 
 def _decoder() -> str:
     versions = [f"{name} {features.version(name)}" for name in _LIBRARIES]
+    versions += [f"{name} {version}" for name, version in dicom.versions().items()]
     digest = sha256("\n".join([str(_EDITION), *versions]).encode()).hexdigest()
     return f"pillow {PIL.__version__} {digest[:8]}"
 

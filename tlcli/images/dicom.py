@@ -1,5 +1,7 @@
 """Pixels of DICOM files, as medical devices write them, by pydicom where it is installed."""
 
+import contextlib
+import importlib.metadata
 import importlib.util
 from typing import Any, BinaryIO
 
@@ -9,8 +11,20 @@ from PIL import Image
 
 from tlcli.errors import BadImage
 
+# pydicom, and what it decodes compressed pixels with.
+_DECODERS = ("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm")
+
 BEGINS, AT = b"DICM", 128
 """What stands where in such a file."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decode such files, of those that are installed."""
+    found = {}
+    for name in _DECODERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def opened(file: BinaryIO) -> Image.Image:

@@ -25,7 +25,7 @@ from tlcli.runs import Round
 from tlcli.strict import Malformed
 from tlcli.strict.arrays import ArrayFile, array_file
 
-FORMAT = 1
+FORMAT = 2
 NAME = "memory.h5"
 
 MOST_IMAGES = 2**30
@@ -219,14 +219,14 @@ def _memory_from(file: ArrayFile) -> Memory:
 
 
 def _kinds_from(file: ArrayFile) -> frozenset[Kind]:
-    """A line each in two attributes; the second was added later."""
+    """A line each in two attributes; the second came with format 2."""
     arithmetic = file.attribute("arithmetic", _names)
-    decoder = (UNKNOWN_DECODER,) * len(arithmetic)
-    if file.says("decoder"):
-        decoder = file.attribute("decoder", _names)
-    if len(decoder) != len(arithmetic):
-        raise Malformed("it has more kinds of arithmetic than of decoders, or fewer")
-    return frozenset(map(Kind, arithmetic, decoder))
+    if file.attribute("format", strict.whole(1, FORMAT)) == 1:
+        return frozenset(Kind(name, UNKNOWN_DECODER) for name in arithmetic)
+    decoders = file.attribute("decoder", _names)
+    if len(decoders) != len(arithmetic):
+        raise Malformed("kinds of arithmetic and decoders differ in number")
+    return frozenset(map(Kind, arithmetic, decoders))
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -52,8 +52,7 @@ class Compensated:
         learned = start.learned(everything, total, extractor.kind, pixels)
         ledger = {**old.ledger, **learned.ledger}
         gone = old.ledger.keys() - set(self.examples.hashes)
-        groups = {**old.groups, **learned.groups}
-        kinds = learned.kinds | self.foreign
+        groups, kinds = {**old.groups, **learned.groups}, learned.kinds | self.foreign
         return replace(learned, ledger=ledger, groups=groups, exact=not gone, kinds=kinds)
 
 
