@@ -112,8 +112,13 @@ def foreign_run(
 ) -> Path:
     """A run with everything in it that a round can keep."""
     run = tmp_path_factory.mktemp("foreign") / "run"
+    table = run.with_name("first.csv")
+    images = sorted((pictures / "first").glob("*/*.png"))
+    rows = (f"{path},{path.parent.name},{path.stem}" for path in images)
+    table.write_text("\n".join(["path,label,group", *rows]))
     keeping = ("--memory", "exemplars", "--exemplars-per-class", "3")
-    assert app.run(["pretrain", str(pictures / "first"), "--out", str(run), *keeping]) == 0
+    drawing = ("--fit", "crop", "--white-level", "4095")
+    assert app.run(["pretrain", str(table), "--out", str(run), *keeping, *drawing]) == 0
     assert app.run(["extend-classes", str(run), str(pictures / "second")]) == 0
     return run
 

@@ -193,6 +193,7 @@ def _looking_at(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a run that can be read. Received: {error.filename or path}, "
             f"{error.strerror or error}. Check the disk and the permissions."

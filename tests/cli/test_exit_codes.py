@@ -82,6 +82,16 @@ def test_a_system_that_has_run_out_of_something_is_no_damage(
     assert "damaged" not in error
 
 
+def test_a_folder_that_cannot_be_listed_for_want_of_descriptors_is_no_damage(
+    tlcli: CommandLine, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "Too many open files" in tlcli.error(6, "rounds", "list", run)
+
+
 def test_an_image_is_not_left_out_where_no_more_files_can_be_opened(
     tlcli: CommandLine, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

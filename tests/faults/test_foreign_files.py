@@ -1,5 +1,6 @@
 """Files of a stranger, whose hashes fit: what cannot be meant is one line and exit code 5."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,42 @@ def test_no_moments_file_that_cannot_be_meant_is_more_than_a_line(
     stranger: Stranger, moments_file: Path
 ) -> None:
     assert moments_complaints(stranger, moments_file, 10_000, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "part"),
+    [
+        ("memory", "memory.h5: group"),
+        ("memory", "memory.h5: arithmetic"),
+        ("memory", "memory.h5: decoder"),
+        ("backbone", "backbone: drawing"),
+        ("round", "round: drawing"),
+        ("round", "round: decoder"),
+    ],
+)
+def test_groups_kinds_and_fits_that_cannot_be_meant_are_one_line(
+    stranger: Stranger, form: str, part: str
+) -> None:
+    found = [it for it in mutations.of_run(stranger.run) if it.name.startswith(part)]
+    assert len(found) > 20
+    assert [
+        complaint
+        for number, mutation in enumerate(found)
+        for complaint in stranger.complaints(
+            mutation, stranger.copy, COMMANDS[form][number % len(COMMANDS[form])]
+        )
+    ] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(mutations.VALUES) - {"null"}))
+def test_a_white_level_that_cannot_be_meant_is_refused(stranger: Stranger, name: str) -> None:
+    folder = mutations.backbone_folder(stranger.copy())
+    content = json.loads((folder / "backbone.json").read_bytes())
+    content["drawing"]["white_level"] = mutations.VALUES[name]
+    mutations.write_backbone(folder, content)
+    code, _, error = stranger.call(("predict", "RUN", "IMAGE"))
+    assert code == 5, error
+    assert len(error.splitlines()) == 1
 
 
 def test_moments_without_a_class_of_the_run_are_one_line(stranger: Stranger) -> None:
