@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.support import tiny
+from tests.support.stranger import Stranger
 from tlcli.cli import app
 from tlcli.signals import STOPPING
 
@@ -113,3 +114,32 @@ class CommandLine:
 def tlcli(tiny_backbone: None, capfd: pytest.CaptureFixture[str]) -> CommandLine:
     """The command line with the tiny backbone."""
     return CommandLine(capfd)
+
+
+@pytest.fixture(scope="module")
+def foreign_run(
+    tiny_backbone: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run with everything in it that a round can keep."""
+    run = tmp_path_factory.mktemp("foreign") / "run"
+    table = run.with_name("first.csv")
+    images = sorted((pictures / "first").glob("*/*.png"))
+    rows = (f"{path},{path.parent.name},{path.stem}" for path in images)
+    table.write_text("\n".join(["path,label,group", *rows]))
+    keeping = ("--memory", "exemplars", "--exemplars-per-class", "3")
+    drawing = ("--fit", "crop", "--white-level", "4095")
+    assert app.run(["pretrain", str(table), "--out", str(run), *keeping, *drawing]) == 0
+    assert app.run(["extend-classes", str(run), str(pictures / "second")]) == 0
+    return run
+
+
+@pytest.fixture
+def stranger(
+    tiny_backbone: None,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    foreign_run: Path,
+    pictures: Path,
+) -> Stranger:
+    """Calls commands on copies of a run that a stranger has changed."""
+    return Stranger(capfd, tmp_path, foreign_run, pictures)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, cache, files, images
+from tlcli import backbones, cache, files, images, strict
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import StorageError
 
@@ -118,7 +118,7 @@ def processor() -> dict[str, str]:
 def _remembered(place: Path) -> str | None:
     """The digest that was kept; None where there is none, or it is damaged."""
     with contextlib.suppress(OSError, ValueError):
-        digest, checksum = place.read_text("ascii").split()
+        digest, checksum = strict.content_of(place, 1000).decode("ascii").split()
         if checksum == _checksum(place, digest):
             return digest
     return None

@@ -12,6 +12,10 @@ AUTO = "auto"
 """What an option says that leaves its choice to the program."""
 
 
+WIDEST = 2**16
+"""The longest feature vectors, of a backbone or of a projection: D."""
+
+
 def no_progress(phase: str, done: int, total: int) -> None:
     """Report nothing: the default of every command."""
 

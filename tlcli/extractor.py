@@ -14,7 +14,7 @@ from tlcli import backbones, engines, features, moments
 from tlcli.backbones import StoredBackbone
 from tlcli.config import Progress, RunsOn
 from tlcli.engines import Choice
-from tlcli.errors import EngineUnavailable
+from tlcli.errors import EngineUnavailable, RunError
 from tlcli.features import (
     Examples,
     Features,
@@ -27,6 +27,7 @@ from tlcli.features import (
     Vectors,
 )
 from tlcli.images import DECODER, ImageFile, Square
+from tlcli.manifest import Manifest
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,16 @@ PROJECTION_WIDTH = 2048
 
 MOST_SATURATED = 1e-3
 """Share of feature values off the fixed-point grid above which there is a warning."""
+
+
+def backbone_of(run: Run, manifest: Manifest) -> StoredBackbone:
+    """The backbone that a round was made with.
+
+    Raises:
+        RunError: it is missing or damaged, or it is another one.
+    """
+    name, fingerprint = manifest.backbone, manifest.backbone_fingerprint
+    return backbones.load_stored(run.backbone_folder(fingerprint)).require(name, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -71,9 +82,14 @@ class Extractor:
     @staticmethod
     def of_round(run: Run, entry: Round, runs_on: RunsOn) -> "Extractor":
         """The one that a round was made with."""
-        manifest = entry.manifest
-        stored = backbones.load_stored(run.backbone_folder(manifest.backbone_fingerprint))
-        projection = Projection(**manifest.projection) if manifest.projection else None
+        stored = backbone_of(run, entry.manifest)
+        facts = entry.manifest.projection
+        projection = Projection(**facts) if facts else None
+        if projection is not None and projection.bits != stored.fixed_point_bits:
+            raise RunError(
+                f"Expected a projection of features of {stored.fixed_point_bits} bits. Received: "
+                f"{entry.folder} with {projection.bits} bits. Restore the run from a copy."
+            )
         return Extractor.of(stored, runs_on, projection)
 
     def through(self, width: int) -> "Extractor":

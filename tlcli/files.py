@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import strict
 from tlcli.errors import RunError, StorageError, TlcliError
+from tlcli.strict.arrays import ArrayFile, array_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,9 +44,17 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
 """The system has run out of something: nothing is wrong with the file."""
 
 
-def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+def sha256(path: Path, *, links: bool = False) -> str:
+    """Hex SHA-256 of a regular file's bytes.
+
+    Args:
+        path: of the file.
+        links: whether it may be a symbolic link, as where a user names it.
+
+    Raises:
+        OSError: it is none, or cannot be read.
+    """
+    with strict.opened(path, links=links) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -133,8 +143,18 @@ def link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError:
-        with source.open("rb") as stream, written(target) as copy:
-            shutil.copyfileobj(stream, copy)
+        copy(source, target)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a regular file.
+
+    Raises:
+        StorageError: it cannot be written.
+        OSError: it cannot be read, or is something else.
+    """
+    with strict.opened(source) as stream, written(target) as copied:
+        shutil.copyfileobj(stream, copied)
 
 
 def copy_folder(source: Path, target: Path) -> None:
@@ -145,8 +165,7 @@ def copy_folder(source: Path, target: Path) -> None:
         OSError: they cannot be read.
     """
     for path in sorted(source.iterdir()):
-        with path.open("rb") as stream, written(target / path.name) as copy:
-            shutil.copyfileobj(stream, copy)
+        copy(path, target / path.name)
 
 
 def why_full(error: BaseException, folder: Path, expected_bytes: int) -> str | None:
@@ -244,22 +263,33 @@ def pack_arrays(arrays: Arrays, attributes: Mapping[str, Any]) -> bytes:
     return memory.getvalue()
 
 
-def load_arrays(path: Path, newest_format: int) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `save_arrays` wrote, with its attribute `format`.
+@contextmanager
+def loading_arrays(path: Path, newest_format: int) -> Iterator[ArrayFile]:
+    """Open what `save_arrays` wrote, with its attribute `format`.
 
     Compare the file's hash first where it can be damaged: HDF5 may hang on a flipped bit.
 
     Raises:
-        RunError: the file is newer than this program.
-        OSError, KeyError, ValueError: the file is damaged or not of this kind.
+        RunError: the file is newer than this program, damaged, or not of this kind.
     """
-    arrays, attributes = unpack_arrays(path.read_bytes())
-    if int(attributes["format"]) > newest_format:
+    with parsing(path), strict.opened(path) as stream, array_file(stream) as file:
+        require_format(path, file, newest_format)
+        yield file
+
+
+def require_format(path: Path, file: ArrayFile, newest_format: int) -> None:
+    """Refuse a file that a newer program wrote.
+
+    Raises:
+        RunError: it did.
+        Malformed: the file does not say.
+    """
+    found = file.attribute("format", strict.whole(1, 2**31))
+    if found > newest_format:
         raise RunError(
-            f"Expected format {newest_format} or older. Received: {path} has format "
-            f"{attributes['format']}. Upgrade tlcli; the file was left untouched."
+            f"Expected format {newest_format} or older. Received: {path} has format {found}. "
+            "Upgrade tlcli; the file was left untouched."
         )
-    return arrays, attributes
 
 
 @contextmanager
@@ -267,7 +297,7 @@ def parsing(path: Path) -> Iterator[None]:
     """Turn what goes wrong with the content of a run's file into a RunError that names it."""
     try:
         yield
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except (OSError, ValueError) as error:
         require_resources(error, path)
         raise RunError(
             f"Expected an intact file. Received: {path} is damaged ({error}). "
@@ -275,50 +305,6 @@ def parsing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def unpack_arrays(content: bytes) -> tuple[Arrays, dict[str, Any]]:
-    """The inverse of `pack_arrays`.
-
-    Raises:
-        ValueError: the bytes are damaged or not of this kind.
-    """
-    with unpacking(io.BytesIO(content)) as file:
-        return {name: own_dataset(file, name)[()] for name in file}, dict(file.attrs)
-
-
-@contextmanager
-def unpacking(stream: BinaryIO) -> Iterator[h5py.File]:
-    """Open an HDF5 file; use only what `own_dataset` gives.
-
-    Raises:
-        ValueError: it is damaged or not of this kind.
-    """
-    try:
-        with h5py.File(stream, "r") as file:
-            yield file
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
-        raise ValueError(str(error)) from error
-
-
-def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A data set that is stored in this very file: links to other files are refused.
-
-    Raises:
-        KeyError, ValueError: there is none.
-    """
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link to elsewhere")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
-        raise ValueError(f"{name} is not stored in this file")
-    return dataset
-
-
 def text_array(texts: tuple[str, ...]) -> NDArray[Any]:
     """Texts as one array of UTF-8 bytes joined by newlines (names contain none)."""
     return np.frombuffer("\n".join(texts).encode(), dtype=np.uint8)
-
-
-def texts_of(array: NDArray[Any]) -> tuple[str, ...]:
-    """The inverse of `text_array`."""
-    joined = array.tobytes().decode()
-    return tuple(joined.split("\n")) if joined else ()

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import backbones, heads, runs
+from tlcli import backbones, runs
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.predict import Prediction, Predictor
 from tlcli.config import EvaluateConfig, RunsOn, no_progress
 from tlcli.images import Given, Item, taken
+from tlcli.rounds.parent import head_of
 from tlcli.rounds.publication import write_model
 
 __all__ = ["Given", "OpenRun", "Prediction"]
@@ -110,12 +111,13 @@ class OpenRun:
             RunError: the backbone's files are damaged.
         """
         backbones.require_own_threads()
-        extractor, head = self._predictor.extractor, heads.load(self._entry.file("head.h5"))
+        extractor = self._predictor.extractor
+        head = head_of(self._entry, extractor)
         extractor.stored.verify()
         keras = backbones.keras_module()
         with tempfile.TemporaryDirectory() as folder:
             write_model(extractor, head, path := Path(folder) / "model.keras")
-            return keras.saving.load_model(path, compile=False)
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

@@ -6,10 +6,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlcli import files
+from tlcli import files, strict
+from tlcli.config import WIDEST
 from tlcli.errors import RunError
+from tlcli.strict import Malformed
 
 FORMAT = 1
+
+MOST_BYTES = 2**25
+"""Of `round.json`: hundreds of thousands of classes."""
+
 MANIFEST = "round.json"
 
 
@@ -83,21 +89,14 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = json.loads(path.read_text("utf-8"))
-        _refuse_newer(path, content)
-        if content.pop("sha256") != _digest(content):
-            raise ValueError("its checksum does not match")
-        if round_name(content["round"]) != folder.name:
-            raise ValueError(f"it is of round {content['round']}")
-        if foreign := [
-            name for name in content["files"] if Path(name).name != name or name == ".."
-        ]:
-            raise ValueError(f"it names {foreign[0]!r}, which is no file of a round")
-        classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
-        kinds = tuple(content.pop("arithmetic"))
-        decoders = tuple(content.pop("decoder", ()))
-        return Manifest(classes=classes, arithmetic=kinds, decoder=decoders, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = strict.at_least(format=_WHOLE)(
+            strict.json_of(strict.content_of(path, MOST_BYTES))
+        )
+        _refuse_newer(path, content["format"])
+        if content.pop("sha256", None) != _digest(content):
+            raise Malformed("its checksum does not match")
+        return _consistent(_MANIFEST({"decoder": [], **content}), folder)
+    except (OSError, ValueError) as error:
         files.require_resources(error, path)
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
@@ -105,11 +104,70 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
 
 
-def _refuse_newer(path: Path, content: dict[str, Any]) -> None:
-    if content["format"] > FORMAT:
+def _file_name(value: Any) -> str:
+    """The name of a file that lies in the folder of the round itself."""
+    name = strict.NAME(value)
+    if Path(name).name != name or name in ("..", MANIFEST):
+        raise Malformed(f"{strict.shown(name)} is no file of a round")
+    return name
+
+
+_WHOLE = strict.whole(1, 2**31)
+
+_TEXT = strict.text()
+
+_MANIFEST = strict.record(
+    Manifest,
+    round=_WHOLE,
+    parent=strict.optional(_WHOLE),
+    command=strict.NAME,
+    strategy=strict.optional(strict.NAME),
+    head=strict.NAME,
+    head_options=strict.mapping(strict.NAME, strict.NAME),
+    backbone=strict.NAME,
+    backbone_fingerprint=strict.HEX_DIGEST,
+    projection=strict.optional(
+        strict.table(
+            width=strict.whole(1, WIDEST),
+            bits=strict.whole(-999, 999),
+            seed=strict.whole(0, 2**32 - 1),
+        )
+    ),
+    classes=strict.listing(
+        strict.record(RegisteredClass, name=strict.NAME, introduced_in_round=_WHOLE)
+    ),
+    memory=strict.NAME,
+    memory_sha256=strict.optional(strict.HEX_DIGEST),
+    arithmetic=strict.listing(strict.NAME, 1000),
+    decoder=strict.listing(strict.NAME, 1000),
+    exact=strict.truth,
+    config=strict.mapping(_TEXT, strict.anything),
+    versions=strict.mapping(strict.NAME, _TEXT),
+    created=strict.NAME,
+    drawing=strict.mapping(strict.NAME, strict.anything),
+    files=strict.mapping(_file_name, strict.HEX_DIGEST),
+    format=_WHOLE,
+)
+
+
+def _consistent(manifest: Manifest, folder: Path) -> Manifest:
+    """It, unless it is of another round, or contradicts itself."""
+    number = manifest.round
+    if round_name(number) != folder.name:
+        raise Malformed(f"it is of round {number}")
+    if manifest.parent is not None and manifest.parent >= number:
+        raise Malformed(f"its parent is round {manifest.parent}")
+    strict.unique(manifest.class_names, "classes")
+    if later := [entry for entry in manifest.classes if entry.introduced_in_round > number]:
+        raise Malformed(f"it is older than its class {strict.shown(later[0].name)}")
+    return manifest
+
+
+def _refuse_newer(path: Path, found: int) -> None:
+    if found > FORMAT:
         raise RunError(
-            f"Expected round format {FORMAT} or older. Received: {path} has format "
-            f"{content['format']}. Upgrade tlcli; the run was left untouched."
+            f"Expected round format {FORMAT} or older. Received: {path} has format {found}. "
+            "Upgrade tlcli; the run was left untouched."
         )
 
 

@@ -12,13 +12,13 @@ hash of each is written last, and the folder is renamed into place. A kill at an
 the old round or the new one; what was being built is swept away by the next writer.
 """
 
-import contextlib
 import re
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,11 +77,25 @@ class Round:
 
     def _damage(self, name: str) -> str | None:
         path = self.folder / name
-        if name not in self.manifest.files or not path.is_file():
+        try:
+            if name not in self.manifest.files:
+                return f"{path} is missing"
+            if files.sha256(path) != self.manifest.files[name]:
+                return f"{path} was changed after it was saved"
+        except FileNotFoundError:
             return f"{path} is missing"
-        if files.sha256(path) != self.manifest.files[name]:
-            return f"{path} was changed after it was saved"
+        except OSError as error:
+            files.require_resources(error, path)
+            return f"{path} cannot be read ({error.strerror or error})"
         return None
+
+    def bytes_of(self, name: str) -> int:
+        """The size of one of the round's files; 0 where it is none that can be looked at."""
+        try:
+            status = (self.folder / name).lstat()
+        except OSError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,7 @@ class Run:
                 f"Received: round={chosen}."
             )
         folder = _rounds_folder(self.path) / round_name(chosen)
+        require_own(folder)
         return Round(folder, read_manifest(folder))
 
     def rounds(self) -> list[Round]:
@@ -150,18 +165,54 @@ def require_run(path: Path) -> Run:
         RunError: the folder holds no committed round.
     """
     advice = "Make a run with `tlcli pretrain DATA --out RUN`."
-    if not path.exists():
-        raise UsageError(f"Expected the folder of a run. Received: {path} does not exist. {advice}")
-    if not is_run(path):
-        raise RunError(
-            f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
-        )
+    with _looking_at(path):
+        if not path.exists():
+            raise UsageError(
+                f"Expected the folder of a run. Received: {path} does not exist. {advice}"
+            )
+        if not is_run(path):
+            raise RunError(
+                f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
+            )
+        require_own(_backbones_folder(path))
     return Run(path)
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder holds a committed round."""
+    """Whether the folder holds a committed round.
+
+    Raises:
+        RunError: its rounds lie elsewhere.
+    """
     return bool(_committed(path))
+
+
+@contextmanager
+def _looking_at(path: Path) -> Iterator[None]:
+    """Turn the failures of a disk, or of permissions, into a RunError that names the run."""
+    try:
+        yield
+    except OSError as error:
+        files.require_resources(error, path)
+        raise RunError(
+            f"Expected a run that can be read. Received: {error.filename or path}, "
+            f"{error.strerror or error}. Check the disk and the permissions."
+        ) from error
+
+
+def require_own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISDIR) -> None:
+    """Refuse a part of a run that lies elsewhere, or is something else; it may be missing.
+
+    Raises:
+        RunError: it does, or is.
+    """
+    with _looking_at(path), suppress(FileNotFoundError, NotADirectoryError):
+        if not is_kind(mode := path.lstat().st_mode):
+            found = "a symbolic link" if stat.S_ISLNK(mode) else "something else"
+            raise RunError(
+                f"Expected a run whose parts lie in it. Received: {path} is {found}. "
+                "Put in its place what belongs there."
+            )
 
 
 def _rounds_folder(path: Path) -> Path:
@@ -174,6 +225,7 @@ def _backbones_folder(path: Path) -> Path:
 
 def _committed(path: Path) -> list[int]:
     folder = _rounds_folder(path)
+    require_own(folder)
     if not folder.is_dir():
         return []
     return sorted(
@@ -265,6 +317,8 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
         UsageError, RunError: as `open_run`.
     """
     open_run(path)
+    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
+        require_own(folder)
     with locked(path, wait_seconds):
         _sweep(path)
         yield Writer(open_run(path))
@@ -286,13 +340,15 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     existed = path.exists()
     with files.saving(path):
         path.mkdir(parents=True, exist_ok=True)
+    for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
+        require_own(folder)
     with locked(path, wait_seconds, anew=True):
         _sweep(path)
         try:
             yield Writer(Run(path))
         finally:
             if not is_run(path) and not Run(path).training_folder.exists():
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     _remove_unborn(path, keep_folder=existed)
 
 
@@ -304,7 +360,7 @@ def require_available(path: Path, wait_seconds: float) -> None:
     """
     _require_free(path)
     if (path / "lock").exists():
-        with contextlib.suppress(FileNotFoundError), locked(path, wait_seconds):
+        with suppress(FileNotFoundError), locked(path, wait_seconds):
             pass
 
 
@@ -350,9 +406,11 @@ def locked(path: Path, wait_seconds: float, anew: bool = False) -> Iterator[None
 
     Raises:
         RunLocked: another process holds it for longer than `wait_seconds`.
+        RunError: something else is in its place.
         StorageError: the lock cannot be made.
         FileNotFoundError: the folder was removed.
     """
+    require_own(path / "lock", stat.S_ISREG)
     lock = filelock.FileLock(path / "lock")
     deadline = time.monotonic() + wait_seconds
     with files.saving(path / "lock"):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.disk import largest_file
 from tlcli import backbones
-from tlcli.backbones.stored import FORMAT
+from tlcli.backbones.stored import FORMAT, checksum
 from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -53,10 +53,12 @@ def head(stored):
 
 
 def edit(copy, **changes):
-    """Change entries of backbone.json; None removes one."""
+    """Change entries of backbone.json and correct its checksum; None removes one."""
     path = copy.folder / "backbone.json"
     fields = {**json.loads(path.read_bytes()), **changes}
-    path.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}))
+    del fields["sha256"]
+    kept = {key: value for key, value in fields.items() if value is not None}
+    path.write_text(json.dumps({**kept, "sha256": checksum(kept)}))
 
 
 def read_json(path, name):

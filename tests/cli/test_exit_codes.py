@@ -68,15 +68,28 @@ def test_a_system_that_has_run_out_of_something_is_no_damage(
     number: int,
     where: str,
 ) -> None:
-    def refuse(path: Path, *arguments: Any, **options: Any) -> NoReturn:
-        raise OSError(number, os.strerror(number), str(path))
+    opened = os.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+        if Path(path).is_relative_to(run):
+            raise OSError(number, os.strerror(number), str(path))
+        return opened(path, *arguments, **options)
 
     paths = [pictures / "test"] if where == "predict" else []
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     error = tlcli.error(6, *where.split(), run, *paths)
     assert os.strerror(number) in error
     assert "damaged" not in error
+
+
+def test_a_folder_that_cannot_be_listed_for_want_of_descriptors_is_no_damage(
+    tlcli: CommandLine, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "Too many open files" in tlcli.error(6, "rounds", "list", run)
 
 
 def test_an_image_is_not_left_out_where_no_more_files_can_be_opened(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.conftest import CommandLine
 from tests.support import tiny
+from tests.support.mutations import write_backbone
 from tlcli import backbones, heads, images, runs
 from tlcli.images import DEFAULT_FIT, FITS, Square
 
@@ -160,7 +161,7 @@ def test_a_fit_of_a_newer_program_is_refused(
     tlcli("pretrain", data / "first", "--out", run, "--fit", "crop")
     (path,) = run.glob("backbones/*/backbone.json")
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"drawing": {"fit": "seam carving"}}))
+    write_backbone(path.parent, content | {"drawing": {"fit": "seam carving"}})
     assert "Update" in tlcli.error(5, "predict", run, data / "test")
 
 

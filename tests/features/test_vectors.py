@@ -20,9 +20,8 @@ ROW = np.concatenate([np.arange(12), np.arange(9)[::-1], np.arange(11), np.arang
 def on_disk(folder, number, rows):
     path = folder / f"{number}.bin"
     path.write_bytes(b"head" * 3 + rows.tobytes())
-    block = OnDisk(path)
-    block.offset = 12
-    return block
+    with path.open("rb") as stream:
+        return OnDisk(path, stream.fileno(), 12)
 
 
 def block_of(number):

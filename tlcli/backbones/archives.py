@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import files
+from tlcli.strict import Malformed
 
 CONFIG = "config.json"
 METADATA = "metadata.json"
@@ -49,9 +50,30 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> No
 
 
 def read_weights(path: Path) -> bytes:
-    """Return the HDF5 file within an archive."""
+    """Return the HDF5 file within an archive.
+
+    Raises:
+        OSError, LookupError, ValueError, BadZipFile: it is damaged, or would not be bounded.
+    """
     with zipfile.ZipFile(path) as archive:
+        require_bounded(archive, path.stat().st_size)
         return archive.read(WEIGHTS)
+
+
+def require_bounded(archive: zipfile.ZipFile, length: int) -> None:
+    """Refuse an archive that is much larger unpacked than its length in bytes.
+
+    Raises:
+        Malformed: it is.
+    """
+    unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > most_unpacked(length):
+        raise Malformed(f"its parts have {unpacked} bytes, far more than it has itself")
+
+
+def most_unpacked(length: int) -> int:
+    """Return how many bytes a file of a length may stand for."""
+    return 4 * length + 2**26
 
 
 def with_layers(

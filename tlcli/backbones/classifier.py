@@ -1,6 +1,5 @@
 """A stored backbone and a head → an ordinary Keras model, without importing Keras."""
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, strict
 from tlcli.backbones import archives
 from tlcli.backbones.stored import (
     CLASSIFIER,
@@ -19,6 +18,10 @@ from tlcli.backbones.stored import (
     StoredBackbone,
 )
 from tlcli.errors import RunError
+from tlcli.strict import Malformed
+
+_MOST_BYTES = 2**25
+"""Of `classifier.json`."""
 
 
 def write_classifier(
@@ -55,14 +58,13 @@ def write_classifier(
         layers = {PROJECTION_NAME: (projection,), **layers}
     _check_layers(stored, layers, classes)
     try:
-        templates = json.loads((stored.folder / CLASSIFIER).read_bytes())
-        template = templates["plain" if projection is None else "projected"]
+        template = _template(stored.file(CLASSIFIER), layers)
         content = archives.with_layers(
             archives.read_weights(stored.file(MODEL)),
             {template["groups"][name]: (name, values) for name, values in layers.items()},
         )
         config = _with_widths(template["config"], layers)
-    except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, zipfile.BadZipFile) as error:
         files.require_resources(error, stored.folder)
         raise RunError(
             f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
@@ -94,9 +96,45 @@ def _check_layers(stored: StoredBackbone, layers: Layers, classes: Sequence[str]
         width = units
 
 
+def _template(path: Path, layers: Layers) -> dict[str, Any]:
+    """Return the classifier that has just these layers, as `store` wrote it.
+
+    Raises:
+        OSError, Malformed: the file is damaged, or something else.
+    """
+    named = "plain" if PROJECTION_NAME not in layers else "projected"
+    content = strict.json_of(strict.content_of(path, _MOST_BYTES))
+    template: dict[str, Any] = strict.at_least(**{named: _TEMPLATE})(content)[named]
+    by_name = _by_name(template["config"])
+    for name in layers:
+        _DENSE(by_name.get(name))
+    if template["groups"].keys() != layers.keys():
+        raise Malformed(f"{named} has other layers")
+    return template
+
+
+_TABLE = strict.mapping(strict.text(), strict.anything)
+
+_TEMPLATE = strict.table(
+    config=strict.at_least(
+        config=strict.at_least(
+            layers=strict.listing(strict.at_least(config=strict.at_least(name=strict.NAME)))
+        )
+    ),
+    groups=strict.mapping(strict.NAME, strict.text(r"layers/[a-z0-9_]+")),
+)
+
+_DENSE = strict.at_least(config=_TABLE, build_config=_TABLE)
+
+
+def _by_name(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the layers of a config by their names."""
+    return {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+
+
 def _with_widths(config: dict[str, Any], layers: Layers) -> dict[str, Any]:
     """Return the classifier's config with layers of these widths; changes the argument."""
-    by_name = {layer["config"]["name"]: layer for layer in config["config"]["layers"]}
+    by_name = _by_name(config)
     for name, (weights, *_) in layers.items():
         by_name[name]["config"]["units"] = weights.shape[1]
         by_name[name]["build_config"]["input_shape"] = [None, weights.shape[0]]

@@ -10,8 +10,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli.backbones import archives
 from tlcli.backbones.runtime import keras_module
 from tlcli.errors import UsageError
+from tlcli.strict import Malformed
+
+_DEEPEST = 100
+
+_NUMBERS = "fiuSO"
+"""Kinds of arrays: texts too, which Keras keeps beside weights."""
 
 # Vectors of equal length that would not be noticed when exchanged.
 _VECTOR_ROLES = {"gamma", "beta", "moving_mean", "moving_variance", "bias", "mean", "variance"}
@@ -66,16 +73,52 @@ class SavedValue:
         return np.asarray(self.dataset[()])
 
 
-def refuse_links(group: h5py.Group) -> None:
-    """Raise ValueError for anything that would make HDF5 open another file."""
+def require_own(file: h5py.File, length: int) -> None:
+    """Refuse a file that leads elsewhere, or that stands for far more bytes than it has.
+
+    Raises:
+        Malformed: it does.
+    """
+    groups, seen, size = [(file, 0)], {_address(file)}, 0
+    while groups:
+        group, depth = groups.pop()
+        if depth > _DEEPEST:
+            raise Malformed(f"its groups are nested more than {_DEEPEST} deep")
+        for item in _own_items(group):
+            if (address := _address(item)) in seen:
+                raise Malformed("something in it has two names")
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append((item, depth + 1))
+            else:
+                size += item.size * item.dtype.itemsize
+        if size > archives.most_unpacked(length):
+            raise Malformed(f"its {length} bytes stand for {size}")
+
+
+def _address(item: h5py.Group | h5py.Dataset) -> int:
+    return int(h5py.h5o.get_info(item.id).addr)
+
+
+def _own_items(group: h5py.Group) -> Iterator[h5py.Group | h5py.Dataset]:
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"link {group.name}/{name} is not allowed")
+            raise Malformed(f"link {group.name}/{name} is not allowed")
         item = group[name]
-        if isinstance(item, h5py.Group):
-            refuse_links(item)
-        elif item.external or item.is_virtual:
-            raise ValueError(f"dataset {item.name} lies in another file, which is not allowed")
+        if isinstance(item, h5py.Dataset):
+            _require_numbers(item)
+        elif not isinstance(item, h5py.Group):
+            raise Malformed(f"{group.name}/{name} is neither an array nor a group")
+        yield item
+
+
+def _require_numbers(item: h5py.Dataset) -> None:
+    if item.external or item.is_virtual:
+        raise Malformed(f"dataset {item.name} lies in another file, which is not allowed")
+    if item.shape is None or item.dtype.kind not in _NUMBERS:
+        raise Malformed(f"dataset {item.name} holds no numbers")
+    if item.size and not item.id.get_storage_size():
+        raise Malformed(f"dataset {item.name} was never written")
 
 
 def legacy_layers(file: h5py.File) -> list[SavedLayer]:

@@ -71,7 +71,7 @@ def _key(
         name,
         str(image_size or row.image_size),
         weights.label,
-        files.sha256(path),
+        files.sha256(path, links=True),
         precision,
         canonical_json(drawing).decode(),
         str(versions(_LIBRARIES)),

@@ -8,6 +8,8 @@ import os
 import sys
 import threading
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -34,6 +36,23 @@ def keras_module() -> ModuleType:
         if not _imported:
             _imported.append(_import_keras())
         return _imported[0]
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """Return what Keras raises for files that are damaged or made by hand: no narrower type is."""
+    import tensorflow
+
+    return (
+        *(ArithmeticError, AttributeError, ImportError, LookupError, OSError),
+        *(RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error),
+        tensorflow.errors.OpError,
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says first, or its name."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
 
 
 def openvino_module() -> ModuleType:

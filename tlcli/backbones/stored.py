@@ -2,29 +2,32 @@
 
 import hashlib
 import io
-import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, strict
 from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
-from tlcli.backbones.runtime import keras_module, versions
+from tlcli.backbones.runtime import first_line, keras_module, loading_errors, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
+from tlcli.config import WIDEST
 from tlcli.errors import EngineUnavailable, RunError, StorageError
+from tlcli.strict import Malformed
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
+"""1 could not say how images are drawn, 1 and 2 had no checksum of the description."""
+
+_MOST_BYTES = 2**20
 
 MANIFEST = "backbone.json"
 MODEL = "model.keras"
@@ -94,8 +97,32 @@ class StoredBackbone:
         Raises:
             RunError: a file is missing or was changed; the message names it.
         """
+        if damages := self.damages():
+            raise RunError(" ".join(damages))
+
+    def damages(self) -> list[str]:
+        """One message for each file that is missing, was changed, or cannot be read."""
+        found = []
         for name in self.files:
-            self.file(name)
+            try:
+                self.file(name)
+            except RunError as error:
+                found.append(str(error))
+        return found
+
+    def require(self, name: str, fingerprint: str) -> Self:
+        """It, where it is the backbone that a round speaks of.
+
+        Raises:
+            RunError: it has another name or computes something else.
+        """
+        if (self.name, self.fingerprint) != (name, fingerprint):
+            raise RunError(
+                f"Expected the backbone {strict.shown(name)} {fingerprint[:12]}. Received: "
+                f"{self.folder} with {strict.shown(self.name)} {self.fingerprint[:12]}, it was "
+                "damaged. Restore it from a copy."
+            )
+        return self
 
     def copy_into(self, folder: Path) -> None:
         """Copy every file into a folder that is there.
@@ -104,8 +131,9 @@ class StoredBackbone:
             RunError: a file is missing or was changed.
             StorageError: the disk is full or the folder may not be written.
         """
-        self.verify()
-        files.copy_folder(self.folder, folder)
+        for name in self.files:
+            files.copy(self.file(name), folder / name)
+        files.copy(self.folder / MANIFEST, folder / MANIFEST)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.
@@ -119,7 +147,7 @@ class StoredBackbone:
         except OSError as error:
             files.require_resources(error, path)
             raise RunError(
-                f"Expected the backbone's file {path}. Received: {error.strerror}. "
+                f"Expected the backbone's file {path}. Received: {error.strerror or error}. "
                 f"Restore the file or the run from a copy."
             ) from error
         if received != expected:
@@ -297,8 +325,14 @@ def _classifier_templates(model: Any) -> dict[str, Any]:
 def _write_manifest(stored: StoredBackbone) -> None:
     fields = asdict(stored)
     del fields["folder"]
+    content = {"format": FORMAT, **fields}
     with files.written(stored.folder / MANIFEST) as stream:
-        stream.write(archives.canonical_json({"format": FORMAT, **fields}))
+        stream.write(archives.canonical_json({**content, "sha256": checksum(content)}))
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a description without its checksum."""
+    return hashlib.sha256(archives.canonical_json(content)).hexdigest()
 
 
 def load_stored(folder: Path) -> StoredBackbone:
@@ -309,55 +343,69 @@ def load_stored(folder: Path) -> StoredBackbone:
     """
     path = folder / MANIFEST
     try:
-        fields = json.loads(path.read_bytes())
-        version = fields.pop("format")
-        if version > FORMAT:
+        if folder.is_symlink():
+            raise OSError("its folder is a symbolic link")
+        content = strict.at_least(format=strict.whole(1, 2**31))(
+            strict.json_of(strict.content_of(path, _MOST_BYTES))
+        )
+        if content["format"] > FORMAT:
             raise RunError(
-                f"Expected a backbone of format {FORMAT} or older. Received: format={version} "
-                f"in {path}. Update this program."
+                f"Expected a backbone of format {FORMAT} or older. Received: "
+                f"format={content['format']} in {path}. Update this program."
             )
-        return _checked(StoredBackbone(folder=folder, **fields))
+        _compare_checksum(content)
+        description = _description(content)
     except FileNotFoundError as error:
         raise RunError(
             f"Expected a stored backbone. Received: {path}, no such file. "
             f"Restore the run from a copy."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         files.require_resources(error, path)
         raise RunError(
             f"Expected a readable description of the backbone. Received: {path}, damaged "
             f"({error}). Restore the run from a copy."
         ) from error
+    return StoredBackbone(folder=folder, **description)
 
 
-def _checked(stored: StoredBackbone) -> StoredBackbone:
-    """Return it, or raise TypeError or ValueError when a field cannot be meant."""
-    texts = (
-        stored.name,
-        stored.weights,
-        stored.precision,
-        stored.fingerprint,
-        *stored.versions.values(),
-    )
-    numbers = (stored.image_size, stored.width, stored.parameters, stored.fixed_point_bits)
-    if not all(isinstance(text, str) for text in (*texts, *stored.files.values())):
-        raise TypeError("a field is not a text")
-    if not all(type(number) is int for number in numbers):
-        raise TypeError("a field is not a whole number")
-    if not isinstance(stored.openvino_deviation, float | None):
-        raise TypeError("the deviation is not a number")
-    if not isinstance(stored.drawing, dict):
-        raise TypeError("how images are drawn is not known")
+def _compare_checksum(content: dict[str, Any]) -> None:
+    """Refuse a description that is not what was written; older ones have no checksum."""
+    if content["format"] > 2 and content.pop("sha256", None) != checksum(content):
+        raise Malformed("its checksum does not match")
+
+
+def _description(value: Any) -> dict[str, Any]:
+    """The fields of a `StoredBackbone` but its folder."""
+    found = _FIELDS({"drawing": {}, **value})
+    del found["format"]
+    if found["precision"] not in PRECISIONS:
+        raise Malformed(f"unknown precision {strict.shown(found['precision'])}")
     expected = {MODEL, CLASSIFIER}
-    if stored.openvino_deviation is not None:
+    if found["openvino_deviation"] is not None:
         expected |= set(OPENVINO_FILES)
-    if not (expected <= set(stored.files) and "keras" in stored.versions):
-        raise ValueError("an entry is not listed")
-    if stored.precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {stored.precision!r}")
-    if any(Path(name).name != name for name in stored.files):
-        raise ValueError("a file lies outside the folder")
-    return stored
+    if found["files"].keys() != expected or "keras" not in found["versions"]:
+        raise Malformed("an entry is not listed, or one too many is")
+    return found
+
+
+_DRAWING = strict.mapping(strict.NAME, strict.anything)
+
+_FIELDS = strict.table(
+    format=strict.whole(1, FORMAT),
+    name=strict.NAME,
+    image_size=strict.whole(1, 2**14),
+    width=strict.whole(1, WIDEST),
+    parameters=strict.whole(0, 2**62),
+    weights=strict.text(longest=10_000),
+    precision=strict.NAME,
+    fingerprint=strict.HEX_DIGEST,
+    fixed_point_bits=strict.whole(-999, 999),
+    openvino_deviation=strict.optional(strict.number(0)),
+    versions=strict.mapping(strict.NAME, strict.text()),
+    files=strict.mapping(strict.NAME, strict.HEX_DIGEST),
+    drawing=_DRAWING,
+)
 
 
 def load_model(stored: StoredBackbone) -> Any:
@@ -369,10 +417,14 @@ def load_model(stored: StoredBackbone) -> Any:
     path = stored.folder / MODEL
     keras = keras_module()
     try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
+        shapes = ((None, stored.image_size, stored.image_size, 3), (None, stored.width))
+        if (model.input_shape, model.output_shape) != shapes:
+            raise Malformed(f"it makes {model.output_shape} of {model.input_shape}")
+        return model
+    except loading_errors() as error:
         files.require_resources(error, path)
         raise RunError(
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
-            f"({str(error).splitlines()[0]}). Restore the run from a copy."
+            f"({first_line(error)}). Restore the run from a copy."
         ) from error

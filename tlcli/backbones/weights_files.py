@@ -4,7 +4,6 @@ import contextlib
 import io
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,24 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tlcli.backbones import hdf5_layers, lite0, table
-from tlcli.backbones.runtime import keras_module
+from tlcli.backbones import archives, hdf5_layers, lite0, table
+from tlcli.backbones.runtime import first_line, keras_module, loading_errors
 from tlcli.backbones.table import Architecture, bundled_weights
 from tlcli.errors import UsageError, WeightsUnavailable
 
 SUFFIXES = (".weights.h5", ".h5", ".keras")
-
-# What Keras raises for files that are damaged or made by hand; no narrower type exists.
-_LOADING_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def check_path(path: Path) -> None:
@@ -111,7 +98,7 @@ class _Download:
         if isinstance(error, OSError | ValueError) or isinstance(error.__context__, OSError):
             raise WeightsUnavailable(
                 f"Expected ImageNet weights for {self._row.name} in Keras' cache or by "
-                f"download. Received: {_first_line(error)}. Use --backbone EfficientNetLite0 "
+                f"download. Received: {first_line(error)}. Use --backbone EfficientNetLite0 "
                 f"(its weights are installed), --weights FILE or --weights none."
             ) from error
 
@@ -167,7 +154,7 @@ def _fold_imagenet_deviation(model: Any) -> None:
 def _load_hdf5(model: Any, path: Path) -> None:
     with _reading(path):
         with h5py.File(path, "r") as file:
-            hdf5_layers.refuse_links(file)
+            hdf5_layers.require_own(file, path.stat().st_size)
             if hdf5_layers.is_whole_model(file):
                 _take_leading(model, hdf5_layers.legacy_values(file), path)
                 return
@@ -187,16 +174,11 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what reading a damaged or hostile file raises into a UsageError."""
     try:
         yield
-    except (*_LOADING_ERRORS, zipfile.BadZipFile, zlib.error) as error:
+    except loading_errors() as error:
         raise UsageError(
             f"Expected weights that Keras can read. Received: weights={path}, "
-            f"{_first_line(error)}. The file is damaged or is no such file: get it again."
+            f"{first_line(error)}. The file is damaged or is no such file: get it again."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
 
 
 def _load_keras_archive(model: Any, path: Path) -> None:
@@ -256,13 +238,15 @@ def _same(saved: Any, variable: Any) -> bool:
 def _check_archive(path: Path) -> None:
     """Raise an error that `_reading` knows for a damaged archive or one with links."""
     with zipfile.ZipFile(path) as archive:
+        archives.require_bounded(archive, path.stat().st_size)
         damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"its part {damaged} is damaged")
         for name in archive.namelist():
             if name.endswith(".h5"):
-                with h5py.File(io.BytesIO(archive.read(name)), "r") as file:
-                    hdf5_layers.refuse_links(file)
+                content = archive.read(name)
+                with h5py.File(io.BytesIO(content), "r") as file:
+                    hdf5_layers.require_own(file, len(content))
 
 
 def _check_leading(found: list[Any], wanted: list[Any], path: Path) -> None:

@@ -8,6 +8,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
+    Names,
     config_of,
     data_argument,
     engine_option,
@@ -17,22 +18,6 @@ from tlcli.cli.options import (
     table_options,
 )
 from tlcli.config import CompareConfig
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names with commas between, or a list in a config file."""
-
-    name = "names"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """The names, at least one."""
-        parts = value if isinstance(value, list | tuple) else str(value).split(",")
-        names = tuple(str(part).strip() for part in parts)
-        if not names or not all(names):
-            self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
-        return names
 
 
 @click.command(cls=Command)

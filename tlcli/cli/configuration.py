@@ -8,7 +8,11 @@ from typing import Any
 
 import click
 
+from tlcli import strict
+from tlcli.cli.options import Names
 from tlcli.errors import UsageError
+
+_MOST_BYTES = 2**20
 
 _CHOSEN = "tlcli.config"
 """Where the contexts of a call keep the file's path."""
@@ -39,8 +43,9 @@ def _names(context: click.Context) -> tuple[str, ...]:
 
 def _of_file(program: click.Command, path: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        text = strict.content_of(Path(path), _MOST_BYTES, links=True).decode()
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Expected a TOML file. Received: {path} ({error}).") from error
     assert isinstance(program, click.Group)
     return _of_group(program, content, path)
@@ -67,14 +72,31 @@ def _of_command(command: click.Command, table: Any, place: str, name: str) -> di
     }
     chosen = {key: _known(key, options, f"{place} [{name}]: option") for key in table}
     return {
-        str(option.name): [table[key]] if _is_one_of_many(option, table[key]) else table[key]
+        str(option.name): _typed(option, table[key], f"{place} [{name}] {key}")
         for key, option in chosen.items()
     }
 
 
-def _is_one_of_many(option: click.Option, value: Any) -> bool:
-    """Whether an option that may be given several times is given once, without a list."""
-    return option.multiple and not isinstance(value, list)
+def _typed(option: click.Option, value: Any, place: str) -> bool | str | list[str]:
+    """A value as it would be typed; true or false for a flag, a list where many can be given."""
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise UsageError(f"Expected true or false. Received: {place} = {strict.shown(value)}.")
+        return value
+    if option.multiple:
+        return [_word(one, place) for one in (value if isinstance(value, list) else [value])]
+    if isinstance(option.type, Names) and isinstance(value, list):
+        return ",".join(_word(one, place) for one in value)
+    return _word(value, place)
+
+
+def _word(value: Any, place: str) -> str:
+    if type(value) not in (str, int, float) or "\0" in str(value):
+        raise UsageError(
+            f"Expected a text or a number. Received: {place} = {strict.shown(value)}. "
+            "Write what you would type."
+        )
+    return str(value)
 
 
 def _known(name: str, choices: Mapping[str, Any], place: str) -> Any:

@@ -15,6 +15,7 @@ from tlcli.config import (
     no_progress,
 )
 from tlcli.errors import StorageError
+from tlcli.strict import printable
 
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
@@ -23,7 +24,12 @@ def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_js
     """Print a command's result: one JSON object, or text for people."""
     from tlcli.reports import json_line
 
-    put(json_line(content) if as_json else text(content), content)
+    put(json_line(content) if as_json else _lines(text(content)), content)
+
+
+def _lines(text: str) -> str:
+    """Lines without what a terminal would obey."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def put(text: str, content: dict[str, Any] | None = None, newline: bool = True) -> None:
@@ -66,7 +72,7 @@ def _unprinted(content: dict[str, Any] | None, error: OSError) -> str:
 
 def complain(message: str) -> None:
     """Print one line to standard error."""
-    remark(f"tlcli: {' '.join(message.split())}")
+    remark(f"tlcli: {printable(' '.join(message.split()))}")
 
 
 def remark(text: str) -> None:

@@ -25,6 +25,22 @@ from tlcli.config import (
 C = TypeVar("C")
 
 
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between; a config file may have a list of them."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names, at least one."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        names = tuple(str(part).strip() for part in parts)
+        if not names or not all(names):
+            self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
+        return names
+
+
 class Share(click.ParamType[float]):
     """A share: 0.05 or 5%."""
 

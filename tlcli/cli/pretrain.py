@@ -23,7 +23,7 @@ from tlcli.cli.options import (
     wait_option,
     watch_options,
 )
-from tlcli.config import DrawingOptions, PretrainConfig
+from tlcli.config import WIDEST, DrawingOptions, PretrainConfig
 
 
 @click.command(cls=Command)
@@ -80,7 +80,7 @@ from tlcli.config import DrawingOptions, PretrainConfig
 @option(
     PretrainConfig,
     "--projection",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=WIDEST),
     metavar="WIDTH",
     help="Random projection of the features to this width, for the life of the run.  [default: "
     "none; 2048 for rp-ridge]",

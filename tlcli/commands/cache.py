@@ -1,6 +1,5 @@
 """cache: what is kept there, and its deletion."""
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -9,10 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tlcli import cache, features
+from tlcli import cache, features, strict
 from tlcli.cache import Entry
 
 log = logging.getLogger(__name__)
+
+_MOST_BYTES = 2**20
+"""Of the description of a space."""
 
 SECONDS_A_DAY = 24 * 60 * 60
 
@@ -114,7 +116,7 @@ def _space_use(space: Path, segments: Sequence[Entry]) -> SpaceUse:
 def _described(path: Path) -> dict[str, Any]:
     """The simple values of a JSON object; none where it cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = strict.json_of(strict.content_of(path, _MOST_BYTES))
     except (OSError, ValueError):
         return {}
     facts = content.items() if isinstance(content, dict) else ()

@@ -28,6 +28,7 @@ from tlcli.config import (
     PretrainConfig,
 )
 from tlcli.errors import GateFailed, RunError, TlcliError
+from tlcli.extractor import backbone_of
 
 LIBRARIES = (
     *("tlcli", "tensorflow", "keras", "openvino", "numpy", "scipy", "scikit-learn", "h5py"),
@@ -225,7 +226,7 @@ def _computed(run: Path) -> str:
     """How features are computed here, and what that promises."""
     opened = runs.open_run(run)
     manifest = opened.round().manifest
-    stored = backbones.load_stored(opened.backbone_folder(manifest.backbone_fingerprint))
+    stored = backbone_of(opened, manifest)
     (kind,) = manifest.arithmetic
     how = f" with {engines.kernels(stored)}" if stored.openvino_deviation is not None else ""
     if arithmetic.is_usual(kind):

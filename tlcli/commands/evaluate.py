@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import evaluation, heads, images, memory, retrieval, runs
+from tlcli import evaluation, images, memory, retrieval, runs
 from tlcli.commands.evaluate_by import beside
 from tlcli.config import EvaluateConfig, Progress, no_progress
 from tlcli.errors import DataError, require_choice
@@ -17,6 +17,7 @@ from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
 from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
+from tlcli.rounds.parent import head_of
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _measured(
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
-        entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+        entries.append(RoundHead(entry.number, head_of(entry, extractor), vectors))
     warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(
@@ -249,7 +250,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
             f"Expected images of classes that both runs know. Received: none in {config.data} "
             f"that {config.against} knows. Choose another run for --against."
         )
-    known = heads.load(entry.file("head.h5"))
+    known = head_of(entry, extractor)
     theirs = known.predict(extractor.project(found.examples).vectors) == np.array(
         found.labels, object
     )

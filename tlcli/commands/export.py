@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlcli import backbones, files, formats, heads, runs, signals
+from tlcli import backbones, files, formats, runs, signals
 from tlcli.commands.export_int8 import Quantised, Samples, calibration_samples
 from tlcli.config import ExportConfig, Progress, RunsOn, no_progress
 from tlcli.errors import GateFailed, UsageError
@@ -20,6 +20,7 @@ from tlcli.features import Projected, Vectors
 from tlcli.formats import Format, Source
 from tlcli.heads import LinearHead
 from tlcli.rounds.intake import require_classes
+from tlcli.rounds.parent import head_of
 from tlcli.rounds.publication import write_model
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     require_classes(current := run.round())
     extractor = Extractor.of_round(run, current, RunsOn())
     extractor.stored.verify()
-    head = heads.load(current.file("head.h5"))
+    head = head_of(current, extractor)
     samples = calibration_samples(config, current, extractor, progress)
     progress("converting", 0, 0)
     with _staging(config.out) as folder:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import formats, heads, images, memory
+from tlcli import formats, images, memory
 from tlcli.config import Columns, ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.rounds.intake import warn_of_tones
+from tlcli.rounds.parent import head_of
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def calibration_samples(
     found = extractor.features(list(readable), progress)
     warn_of_tones(found.tones)
     labels = [chosen[image] for image in found.images]
-    head = heads.load(current.file("head.h5"))
+    head = head_of(current, extractor)
     return Samples(
         pixels=np.stack([readable[image] for image in found.images]),
         labels=np.array(labels, dtype=object),

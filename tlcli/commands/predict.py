@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import heads, images, retrieval, runs
+from tlcli import images, retrieval, runs
 from tlcli.config import Columns, PredictConfig, Progress, RunsOn, no_progress
 from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
@@ -21,7 +21,7 @@ from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Neighbours, Searcher, Space
 from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge
-from tlcli.rounds.parent import Parent
+from tlcli.rounds.parent import Parent, head_of
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -80,9 +80,8 @@ class Predictor:
             TlcliError: the run cannot be used; see errors.py.
         """
         require_classes(entry := (opened := runs.open_run(run)).round(number))
-        return Predictor(
-            Extractor.of_round(opened, entry, runs_on), heads.load(entry.file("head.h5"))
-        )
+        extractor = Extractor.of_round(opened, entry, runs_on)
+        return Predictor(extractor, head_of(entry, extractor))
 
     def require(self, top: int, threshold: float) -> None:
         """Refuse what no answer can be given for.

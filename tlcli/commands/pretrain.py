@@ -108,7 +108,7 @@ def _same_again(
     given = {
         image.sha256: image.label for image in listing.images if str(image.path) not in skipped
     }
-    options = options_of(config) | {"data": first.manifest.config["data"]}
+    options = options_of(config) | {"data": first.manifest.config.get("data")}
     digest = images.digest_of(list(given), list(given.values()))
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:

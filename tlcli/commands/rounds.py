@@ -1,20 +1,23 @@
 """rounds: list, show, verify, rollback, prune."""
 
-import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tlcli import backbones, files, runs
+from tlcli import files, runs
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError, UsageError
-from tlcli.manifest import Manifest
+from tlcli.extractor import backbone_of
+from tlcli.manifest import MANIFEST, Manifest
 from tlcli.memory import bytes_by_part
-from tlcli.rounds.publication import REPORT, commit, versions
-from tlcli.rounds.result import report_of
+from tlcli.rounds.publication import commit, versions
+from tlcli.rounds.result import REPORT, report_of
 from tlcli.runs import Round, Run, Writer
+
+UNKNOWN = "unknown"
+"""Whether a round is intact, where its files were not compared with their hashes."""
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ def _require_intact(run: Run, source: Round) -> None:
             f"Expected an intact round to go back to. Received: {'; '.join(damages)}. "
             "Choose another with --to N."
         )
-    backbones.load_stored(run.backbone_folder(source.manifest.backbone_fingerprint)).verify()
+    backbone_of(run, source.manifest).verify()
 
 
 def _content(manifest: Manifest) -> Manifest:
@@ -194,22 +197,28 @@ def verify(path: Path) -> Verification:
         UsageError, RunError: the folder is not a run.
     """
     run = runs.require_run(path)
+    numbers = run.numbers()
     damages: list[str] = []
-    fingerprints = set()
-    for number in run.numbers():
+    used: dict[tuple[str, str], Manifest] = {}
+    for number in numbers:
         try:
             entry = run.round(number)
         except RunError as error:
             damages.append(str(error))
             continue
         damages += entry.damages()
-        fingerprints.add(entry.manifest.backbone_fingerprint)
-    for fingerprint in sorted(fingerprints):
-        try:
-            backbones.load_stored(run.backbone_folder(fingerprint)).verify()
-        except RunError as error:
-            damages.append(str(error))
-    return Verification(str(path), tuple(run.numbers()), tuple(damages))
+        manifest = entry.manifest
+        used[manifest.backbone_fingerprint, manifest.backbone] = manifest
+    for key in sorted(used):
+        damages += _damages_of_backbone(run, used[key])
+    return Verification(str(path), tuple(numbers), tuple(damages))
+
+
+def _damages_of_backbone(run: Run, manifest: Manifest) -> list[str]:
+    try:
+        return backbone_of(run, manifest).damages()
+    except RunError as error:
+        return [str(error)]
 
 
 def round_summary(entry: Round) -> Json:
@@ -228,15 +237,15 @@ def round_summary(entry: Round) -> Json:
         "exact": manifest.exact,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,
-        "bytes": sum(path.stat().st_size for path in entry.folder.iterdir()),
+        "bytes": sum(map(entry.bytes_of, (MANIFEST, *manifest.files))),
         "bytes_by_part": bytes_by_part(entry),
+        "intact": UNKNOWN,
     }
 
 
 def round_details(entry: Round) -> Json:
     """What `rounds show` says of a round: its manifest, and its report."""
     manifest = asdict(entry.manifest)
-    report = json.loads(entry.file("report.json").read_text("utf-8"))
-    measured = {name: report[name] for name in ("images", "validation", "calibration")}
-    measured["training"] = report.get("training")
+    report = report_of(entry)
+    measured = {name: report[name] for name in ("images", "validation", "calibration", "training")}
     return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}

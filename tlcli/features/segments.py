@@ -5,8 +5,6 @@ vectors   (n, D) float32, or float16 in an index
 """
 
 import hashlib
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tlcli import files
+from tlcli import files, strict
 from tlcli.features.vectors import OnDisk, Vectors
+from tlcli.strict import Malformed
+from tlcli.strict.arrays import array_file
 
 Keys = NDArray[np.bytes_]
 """(n,) content hashes of 32 bytes each, as numpy sorts and compares them."""
@@ -70,26 +70,18 @@ def opened(path: Path, width: int, dtype: DTypeLike = np.float32) -> Segment:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, or its vectors have another width.
+        Malformed: it is damaged, or its vectors have another width.
     """
-    rows = OnDisk(path)
-    if not stat.S_ISREG(os.fstat(rows.descriptor).st_mode):
-        raise OSError("it is not a file")
-    with open(rows.descriptor, "rb", closefd=False) as stream:
+    with strict.opened(path) as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != path.stem:
-            raise ValueError("its checksum does not match")
-        with files.unpacking(stream) as file:
-            keys = files.own_dataset(file, "keys")[()]
-            vectors = files.own_dataset(file, "vectors")
-            offset = vectors.id.get_offset()
-            if keys.dtype != np.uint8 or keys.shape != (len(keys), 32) or offset is None:
-                raise ValueError("it is not laid out as a segment")
-            if vectors.dtype != np.dtype(dtype).newbyteorder("<") or vectors.shape != (
-                len(keys),
-                width,
-            ):
-                raise ValueError(f"it has {vectors.dtype} vectors of shape {vectors.shape}")
-    rows.offset = offset
+            raise Malformed("its checksum does not match")
+        with array_file(stream) as file:
+            keys = file.array("keys", "|u1", (None, 32))
+            found = file.place("vectors", np.dtype(dtype).str, (len(keys), width))
+        if not len(keys):
+            raise Malformed("it has no vectors")
+        rows = OnDisk(path, stream.fileno(), found.offset)
+        rows.require_finite(len(keys), width, dtype)
     return Segment(path, np.ascontiguousarray(keys).view("S32").reshape(-1), rows)
 
 

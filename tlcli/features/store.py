@@ -20,6 +20,7 @@ from tlcli.features.kinds import Kind
 from tlcli.features.segments import Keys, Segment
 from tlcli.features.vectors import Block, Float32, InMemory, Vectors
 from tlcli.images import Square
+from tlcli.strict import Malformed
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ class Store:
             return None
         except OSError as error:
             self._warn(path, f"cannot be read ({error.strerror or error}); it is done without")
-        except ValueError as error:
+        except Malformed as error:
             self._warn(path, f"is damaged ({error}); its features are computed again")
             with contextlib.suppress(OSError):
                 path.unlink()

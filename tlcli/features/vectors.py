@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tlcli.errors import StorageError
+from tlcli.strict import Malformed
 
 Float32 = NDArray[np.float32]
 Selection = slice | NDArray[np.bool_] | NDArray[np.integer]
+
+
+_BLOCK_NUMBERS = 2**18
+"""Looked at at once."""
 
 
 class Block(Protocol):
@@ -39,12 +44,31 @@ class InMemory:
 class OnDisk:
     """Rows in a file that is held open: they stay readable when the file is deleted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, descriptor: int, offset: int) -> None:
+        """See the class.
+
+        Args:
+            path: for messages.
+            descriptor: of the open file; it is duplicated.
+            offset: where row 0 begins in the file, in bytes.
+        """
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.offset = 0
-        """Where row 0 begins in the file, in bytes."""
+        self.offset = offset
+        self.descriptor = os.dup(descriptor)
         weakref.finalize(self, os.close, self.descriptor)
+
+    def require_finite(self, rows: int, width: int, dtype: DTypeLike = np.float32) -> None:
+        """Refuse rows (n, D) with numbers that are not finite.
+
+        Raises:
+            Malformed: there are such.
+        """
+        most = max(_BLOCK_NUMBERS // width, 1)
+        for first in range(0, rows, most):
+            block = np.empty((min(most, rows - first), width), dtype)
+            self.read(first, block)
+            if not np.isfinite(block).all():
+                raise Malformed("it has features that are not finite")
 
     def read(self, first: int, into: NDArray[np.generic]) -> None:
         """See `Block`; `into` has the type of the rows in the file.

@@ -12,10 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files, linalg
+from tlcli import files, linalg, strict
 from tlcli.moments import Rows
 
 FORMAT = 1
+
+LARGEST = 1e25
+"""Of a weight: the sums of such times features are numbers in float32."""
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
@@ -138,16 +142,14 @@ def load(path: Path) -> LinearHead:
     Raises:
         RunError: the file is damaged, or newer than this program.
     """
-    with files.parsing(path):
-        arrays, attributes = files.load_arrays(path, FORMAT)
-        head = LinearHead(
-            files.texts_of(arrays["classes"]),
-            arrays["weights"],
-            arrays["bias"],
-            float(attributes["temperature"]),
+    with files.loading_arrays(path, FORMAT) as file:
+        classes = file.names("classes", strict.NAME)
+        return LinearHead(
+            classes,
+            file.array("weights", "<f4", (None, len(classes)), LARGEST),
+            file.array("bias", "<f4", (len(classes),), LARGEST),
+            file.attribute("temperature", _TEMPERATURE),
         )
-        if head.weights.shape[1:] != (len(head.classes),) or head.bias.shape != (
-            len(head.classes),
-        ):
-            raise ValueError("classes and columns differ in number")
-        return head
+
+
+_TEMPERATURE = strict.number(1e-30, 1e30)

@@ -1,7 +1,7 @@
 """The table of heads, and how one is asked for."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from tlcli import gaussian
@@ -39,6 +39,20 @@ class Recipe:
             start = Recipe()
         recipe = replace(start, **asked)
         recipe._check(set(asked) - {"head"})
+        return recipe
+
+    @staticmethod
+    def recorded(head: str, options: Mapping[str, str]) -> "Recipe":
+        """What a round says that its head was solved with.
+
+        Raises:
+            UsageError: the head is unknown, or has no such option.
+        """
+        require_known(head)
+        for name in options:
+            require_choice("an option of the head", name, HEADS[head].options)
+        recipe = Recipe(head, **options)
+        recipe._check(set(options))
         return recipe
 
     def _check(self, asked: set[str]) -> None:

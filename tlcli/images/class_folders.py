@@ -59,7 +59,7 @@ def _is_free(name: Path, sha256: str) -> bool:
     """Whether nothing has the name, or the copy itself."""
     if not os.path.lexists(name):
         return True
-    return name.is_file() and files.sha256(name) == sha256
+    return name.is_file() and files.sha256(name, links=True) == sha256
 
 
 def _folder_name(label: str) -> str:

@@ -13,6 +13,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from tlcli import strict
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
@@ -25,6 +26,7 @@ from tlcli.images.walking import (
     unreadable,
     walk,
 )
+from tlcli.strict import Malformed
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"
@@ -34,9 +36,6 @@ _BLOCK_BYTES = 1 << 16
 
 FIRST, MOST = 32, 1024
 """Images that are answered together, at first and later."""
-
-# Unicode categories that no class name may contain: controls, lone surrogates, line separators.
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -342,12 +341,13 @@ def class_name(text: str, where: str) -> str:
     """Return a class name in its one form: Unicode NFC, without surrounding white space.
 
     Raises:
-        DataError: it is empty or contains control characters; `where` says where it came from.
+        DataError: it is empty, too long, or has control characters; `where` says where it is.
     """
     name = unicodedata.normalize("NFC", text).strip()
-    if not name or any(unicodedata.category(character) in UNPRINTABLE for character in name):
+    try:
+        return strict.NAME(name)
+    except Malformed as error:
         raise DataError(
-            f"Expected a class name of printable characters. Received: {text!r} in {where}. "
-            "Rename the class."
-        )
-    return name
+            f"Expected a class name of printable characters. Received: {strict.shown(text)} in "
+            f"{where}. Rename the class."
+        ) from error

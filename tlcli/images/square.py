@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlcli import strict
 from tlcli.errors import RunError, UsageError, require_choice
+from tlcli.strict import Malformed
 
 PAD = (124, 116, 104)
 """The mean of ImageNet's pixels: what networks that were trained on it see as nothing."""
@@ -52,6 +54,8 @@ FITS: dict[str, Fit] = {
     "crop": Fit("the square in its middle", _centre),
 }
 
+_CHOICES = strict.table(fit=strict.NAME, white_level=strict.optional(strict.whole(1, MOST_WHITE)))
+
 
 @dataclass(frozen=True)
 class Square:
@@ -73,9 +77,9 @@ class Square:
             RunError: a newer program made them.
         """
         try:
-            square = Square(size, **choices)
+            square = Square(size, **_CHOICES({"fit": DEFAULT_FIT, "white_level": None, **choices}))
             square.require()
-        except (TypeError, UsageError) as error:
+        except (Malformed, UsageError) as error:
             raise RunError(
                 f"Expected images drawn in a way that is known. Received: {dict(choices)}. "
                 "Update this program."

@@ -15,16 +15,17 @@ from math import ceil
 from pathlib import Path
 from typing import cast
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, strict
 from tlcli.features import Examples, Vectors, segments
 from tlcli.features.segments import Keys, Segment
 from tlcli.features.vectors import Float32, OnDisk
 from tlcli.memory.table import SETTINGS
 from tlcli.runs import Round
+from tlcli.strict import Malformed
+from tlcli.strict.arrays import array_file
 
 FILE_BYTES = 64 * 2**20
 """A file is full with so many bytes of vectors and pixels."""
@@ -65,22 +66,12 @@ def byte_rows(keys: Keys) -> NDArray[np.uint8]:
 
 
 def keys_from(rows: NDArray[np.uint8]) -> Keys:
-    """The inverse of `byte_rows`.
-
-    Raises:
-        ValueError: the array has another shape.
-    """
-    if rows.dtype != np.uint8 or rows.shape != (len(rows), 32):
-        raise ValueError("it has no hashes of 32 bytes")
+    """The inverse of `byte_rows`."""
     return np.ascontiguousarray(rows).view("S32").reshape(-1)
 
 
 def hashes_of(rows: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Content hashes in hexadecimal, from (n, 32) bytes of them.
-
-    Raises:
-        ValueError: the array has another shape.
-    """
+    """Content hashes in hexadecimal, from (n, 32) bytes of them."""
     return segments.hashes_of(keys_from(rows))
 
 
@@ -95,39 +86,32 @@ def opened(entry: Round, setting: str, width: int) -> tuple[Part, ...]:
 
     Raises:
         RunError: one is damaged or missing.
-        ValueError: the files do not fit together, or belong to another setting.
+        Malformed: the files do not fit together, or belong to another setting.
     """
     names = [name for name in sorted(entry.manifest.files) if kind_of(name)]
     other = [name for name in names if kind_of(name) != setting]
     if other:
-        raise ValueError(f"{other[0]} does not belong to the memory {setting!r}")
+        raise Malformed(f"{other[0]} does not belong to the memory {setting!r}")
     found = tuple(_opened(entry.file(name), setting, width) for name in names)
     if len({part.image_size for part in found}) > 1:
-        raise ValueError("its exemplars differ in size")
+        raise Malformed("its exemplars differ in size")
     return found
 
 
 def _opened(path: Path, setting: str, width: int) -> Part:
-    with files.parsing(path), path.open("rb") as stream, files.unpacking(stream) as file:
-        keys = keys_from(files.own_dataset(file, "keys")[()])
+    with files.parsing(path), strict.opened(path) as stream, array_file(stream) as file:
+        keys = keys_from(file.array("keys", "|u1", (None, 32)))
         count = len(keys)
-        vectors = _on_disk(path, files.own_dataset(file, "vectors"), "<f4", (count, width))
+        descriptor = stream.fileno()
+        found = file.place("vectors", "<f4", (count, width))
+        vectors = OnDisk(path, descriptor, found.offset)
+        vectors.require_finite(count, width)
         pixels, size = None, 0
         if SETTINGS[setting].exemplars:
-            dataset = files.own_dataset(file, "pixels")
-            size = dataset.shape[1]
-            pixels = _on_disk(path, dataset, "|u1", (count, size, size, 3))
+            size = file.place("pixels", "|u1", (count, None, None, 3)).shape[1]
+            found = file.place("pixels", "|u1", (count, size, size, 3))
+            pixels = OnDisk(path, descriptor, found.offset)
     return Part(path, keys, vectors, pixels, size)
-
-
-def _on_disk(path: Path, dataset: h5py.Dataset, dtype: str, shape: tuple[int, ...]) -> OnDisk:
-    """The rows of a data set, unread."""
-    offset = dataset.id.get_offset()
-    if dataset.dtype != np.dtype(dtype) or dataset.shape != shape or offset is None:
-        raise ValueError(f"{dataset.name} is {dataset.dtype} of shape {dataset.shape}")
-    rows = OnDisk(path)
-    rows.offset = offset
-    return rows
 
 
 def united(parts: Sequence[Part], width: int) -> tuple[Keys, Vectors]:

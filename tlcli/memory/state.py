@@ -61,6 +61,11 @@ class Memory:
         return self.exact and len(self.kinds) < 2
 
     @property
+    def classes(self) -> set[str]:
+        """Of which there are images or moments."""
+        return {*self.ledger.values(), *(self.moments.classes if self.moments else ())}
+
+    @property
     def digest(self) -> str | None:
         """Published as `memory_sha256`."""
         return None if self.moments is None else self.moments.digest

@@ -1,16 +1,18 @@
 """A memory on disk: `memory.h5` in the folder of a round, or a moments file that travels alone."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, strict
+from tlcli.config import WIDEST
 from tlcli.errors import RunError
 from tlcli.features import UNKNOWN_DECODER, Examples, Kind, segments
 from tlcli.memory import parts
@@ -20,11 +22,23 @@ from tlcli.memory.state import Memory
 from tlcli.memory.table import SETTINGS
 from tlcli.moments import Moments
 from tlcli.runs import Round
+from tlcli.strict import Malformed
+from tlcli.strict.arrays import ArrayFile, array_file
 
 FORMAT = 2
 NAME = "memory.h5"
 
+MOST_IMAGES = 2**30
+"""Of a run: their products of grid values, and twice as many, fit into 64 bits."""
+
+_LARGEST_SUM = 2**62
+"""What two of are added without an overflow."""
+
+_WIDTH = strict.whole(1, WIDEST)
+
 _CHECKSUM_BYTES = 32
+
+_BLOCK_BYTES = 2**20
 
 _PART_OF = {
     "memory": "moments",
@@ -67,19 +81,15 @@ def load(entry: Round) -> Memory:
     Raises:
         RunError: a file is damaged, or newer than this program, or they contradict each other.
     """
-    path = entry.file(NAME)
-    with files.parsing(path):
-        arrays, attributes = files.load_arrays(path, FORMAT)
-        memory = _memory_from(arrays, attributes)
+    with files.loading_arrays(entry.file(NAME), FORMAT) as file:
+        memory = _memory_from(file)
         keeps = memory.keeps
-        width = int(attributes["feature_width"]) if keeps.rows else 0
+        width = file.attribute("feature_width", _WIDTH) if keeps.rows else 0
         found = parts.opened(entry, memory.setting, width)
         if not keeps.rows:
             return memory
-        memory = _with_kept(memory, arrays, found, width)
-        if keeps.exemplars:
-            return _with_budget(memory, arrays, int(attributes["exemplars_per_class"]), width)
-        return memory
+        memory = _with_kept(memory, file, found, width)
+        return _with_budget(memory, file, width) if keeps.exemplars else memory
 
 
 def ledger_of(entry: Round) -> dict[str, str]:
@@ -88,10 +98,8 @@ def ledger_of(entry: Round) -> dict[str, str]:
     Raises:
         RunError: the file is damaged, or newer than this program.
     """
-    path = entry.file(NAME)
-    with files.parsing(path):
-        arrays, _ = files.load_arrays(path, FORMAT)
-        return _ledger_from(arrays)
+    with files.loading_arrays(entry.file(NAME), FORMAT) as file:
+        return _ledger_from(file)
 
 
 def groups_of(entry: Round) -> dict[str, str]:
@@ -100,10 +108,8 @@ def groups_of(entry: Round) -> dict[str, str]:
     Raises:
         RunError: the file is damaged, or newer than this program.
     """
-    path = entry.file(NAME)
-    with files.parsing(path):
-        arrays, _ = files.load_arrays(path, FORMAT)
-        return _groups_from(arrays)
+    with files.loading_arrays(entry.file(NAME), FORMAT) as file:
+        return _groups_from(file)
 
 
 def bytes_by_part(entry: Round) -> dict[str, int]:
@@ -114,9 +120,8 @@ def bytes_by_part(entry: Round) -> dict[str, int]:
     total = dict.fromkeys(_PART_OF.values(), 0)
     for name in entry.manifest.files:
         part = _PART_OF.get(Path(name).stem.split("-")[0])
-        path = entry.folder / name
-        if part and path.is_file():
-            total[part] += path.stat().st_size
+        if part:
+            total[part] += entry.bytes_of(name)
     return total
 
 
@@ -147,12 +152,17 @@ def load_file(path: Path) -> Memory:
         RunError: the file is damaged, newer than this program, or something else.
     """
     try:
-        _compare_checksum(path.read_bytes())
-        memory = _memory_from(*files.load_arrays(path, FORMAT))
+        with strict.opened(path, links=True) as stream:
+            _compare_checksum(stream)
+            with array_file(stream) as file:
+                files.require_format(path, file, FORMAT)
+                memory = _memory_from(file)
         if not memory.keeps.moments or memory.keeps.rows:
-            raise ValueError(f"it is a memory {memory.setting!r}")
+            raise Malformed(f"it is a memory {memory.setting!r}")
+        if memory.classes != set(memory.ledger.values()):
+            raise Malformed("it has a class without an image")
         return memory
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except (OSError, ValueError) as error:
         files.require_resources(error, path)
         raise RunError(
             f"Expected a file that `tlcli moments` wrote. Received: {path} is damaged or "
@@ -160,10 +170,16 @@ def load_file(path: Path) -> Memory:
         ) from error
 
 
-def _compare_checksum(content: bytes) -> None:
-    body, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
-    if hashlib.sha256(body).digest() != checksum:
-        raise ValueError("its checksum does not match")
+def _compare_checksum(stream: BinaryIO) -> None:
+    """Refuse a file whose end is not the SHA-256 of what is before it."""
+    left = stream.seek(0, os.SEEK_END) - _CHECKSUM_BYTES
+    stream.seek(0)
+    hasher = hashlib.sha256()
+    while block := stream.read(min(max(left, 0), _BLOCK_BYTES)):
+        hasher.update(block)
+        left -= len(block)
+    if stream.read() != hasher.digest():
+        raise Malformed("its checksum does not match")
 
 
 def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
@@ -187,28 +203,35 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     return arrays, attributes
 
 
-def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
+def _memory_from(file: ArrayFile) -> Memory:
     """The inverse of `_content`, without what is kept of images."""
-    setting = str(attributes["setting"])
+    setting = file.attribute("setting", strict.NAME)
     if setting not in SETTINGS:
-        raise ValueError(f"unknown memory {setting!r}")
+        raise Malformed(f"unknown memory {strict.shown(setting)}")
     return Memory(
         setting,
-        _ledger_from(arrays),
-        _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
-        bool(attributes["exact"]),
-        _kinds_from(attributes),
-        groups=_groups_from(arrays),
+        _ledger_from(file),
+        _moments_from(file) if SETTINGS[setting].moments else None,
+        file.attribute("exact", strict.truth),
+        _kinds_from(file),
+        groups=_groups_from(file),
     )
 
 
-def _kinds_from(attributes: Mapping[str, Any]) -> frozenset[Kind]:
+def _kinds_from(file: ArrayFile) -> frozenset[Kind]:
     """A line each in two attributes; the second came with format 2."""
-    arithmetic = str(attributes["arithmetic"]).splitlines()
-    if attributes["format"] == 1:
+    arithmetic = file.attribute("arithmetic", _names)
+    if file.attribute("format", strict.whole(1, FORMAT)) == 1:
         return frozenset(Kind(name, UNKNOWN_DECODER) for name in arithmetic)
-    decoders = str(attributes["decoder"]).splitlines()
-    return frozenset(Kind(*names) for names in zip(arithmetic, decoders, strict=True))
+    decoders = file.attribute("decoder", _names)
+    if len(decoders) != len(arithmetic):
+        raise Malformed("kinds of arithmetic and decoders differ in number")
+    return frozenset(map(Kind, arithmetic, decoders))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """A name a line."""
+    return tuple(map(strict.NAME, strict.any_text(value).splitlines()))
 
 
 def _moments_arrays(moments: Moments) -> files.Arrays:
@@ -229,25 +252,42 @@ def _moments_attributes(moments: Moments) -> dict[str, Any]:
     }
 
 
-def _moments_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Moments:
-    width = int(attributes["width"])
-    classes = files.texts_of(arrays["classes"])
-    counts, sums = arrays["counts"], arrays["sums"]
-    if counts.shape != (len(classes),) or sums.shape != (len(classes), width):
-        raise ValueError("classes, counts and sums differ in number")
+def _moments_from(file: ArrayFile) -> Moments:
+    width = file.attribute("width", _WIDTH)
+    classes = file.names("classes", strict.NAME)
+    if list(classes) != sorted(classes):
+        raise Malformed("its classes are not in order")
+    counts = file.array("counts", "<i8", (len(classes),))
+    sums = file.array("sums", "<i8", (len(classes), width))
+    triangle = file.array("gram", "<i8", (width * (width + 1) // 2,))
+    _require_possible(counts, sums, triangle)
     gram = np.zeros((width, width), np.int64)
     upper = np.triu_indices(width)
-    gram[upper] = arrays["gram"]
-    gram.T[upper] = arrays["gram"]
+    gram[upper] = triangle
+    gram.T[upper] = triangle
     return Moments(
-        str(attributes["fingerprint"]),
-        int(attributes["bits"]),
+        file.attribute("fingerprint", strict.NAME),
+        file.attribute("bits", strict.whole(-999, 999)),
         classes,
         counts,
         sums,
         gram,
-        int(attributes["saturated"]),
+        file.attribute("saturated", strict.whole(-(2**62), 2**62)),
     )
+
+
+def _require_possible(
+    counts: NDArray[np.int64], sums: NDArray[np.int64], gram: NDArray[np.int64]
+) -> None:
+    """Refuse integers whose sums, with those of another round, could leave 64 bits."""
+    if len(counts) and not 1 <= counts.min() <= counts.max() <= MOST_IMAGES:
+        raise Malformed(f"a class has fewer than 1 or more than {MOST_IMAGES} images")
+    if any(len(array) and _largest(array) > _LARGEST_SUM for array in (sums, gram)):
+        raise Malformed("a sum is larger than that of so many images can be")
+
+
+def _largest(array: NDArray[np.int64]) -> int:
+    return max(int(array.max()), -int(array.min())) if array.size else 0
 
 
 def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
@@ -272,32 +312,35 @@ def _group_arrays(groups: Mapping[str, str]) -> files.Arrays:
     }
 
 
-def _groups_from(arrays: files.Arrays) -> dict[str, str]:
-    if "groups" not in arrays:
+def _groups_from(file: ArrayFile) -> dict[str, str]:
+    if not file.holds("groups"):
         return {}
-    hashes, groups = (parts.hashes_of(arrays[name]) for name in ("grouped_hashes", "groups"))
+    hashes = parts.hashes_of(file.array("grouped_hashes", "|u1", (None, 32)))
+    groups = parts.hashes_of(file.array("groups", "|u1", (len(hashes), 32)))
+    strict.unique(hashes, "grouped_hashes")
     return dict(zip(hashes, groups, strict=True))
 
 
-def _ledger_from(arrays: files.Arrays) -> dict[str, str]:
-    names = files.texts_of(arrays["ledger_names"])
-    hashes, classes = parts.hashes_of(arrays["ledger_hashes"]), arrays["ledger_classes"]
+def _ledger_from(file: ArrayFile) -> dict[str, str]:
+    names = file.names("ledger_names", strict.NAME)
+    hashes = parts.hashes_of(file.array("ledger_hashes", "|u1", (None, 32)))
+    classes = file.array("ledger_classes", "<i4", (len(hashes),))
     if len(classes) and not 0 <= classes.min() <= classes.max() < len(names):
-        raise ValueError("the ledger has a class without a name")
+        raise Malformed("the ledger has a class without a name")
     ledger = dict(zip(hashes, map(names.__getitem__, classes.tolist()), strict=True))
     if len(ledger) != len(hashes):
-        raise ValueError("the ledger has an image twice")
+        raise Malformed("the ledger has an image twice")
     return ledger
 
 
-def _with_kept(memory: Memory, arrays: files.Arrays, found: tuple[Part, ...], width: int) -> Memory:
+def _with_kept(memory: Memory, file: ArrayFile, found: tuple[Part, ...], width: int) -> Memory:
     """With the rows in `found`, in the order that the setting has them in."""
     if memory.keeps.every_feature:
         hashes = tuple(sorted(memory.ledger))
     else:
-        hashes = parts.hashes_of(arrays["exemplars"])
+        hashes = parts.hashes_of(file.array("exemplars", "|u1", (None, 32)))
     if not memory.ledger.keys() >= set(hashes):
-        raise ValueError("an exemplar is not in the ledger")
+        raise Malformed("an exemplar is not in the ledger")
     keys, vectors = parts.united(found, width)
     labels = tuple(memory.ledger[key] for key in hashes)
     kept = Examples(hashes, labels, vectors.take(_places(hashes, keys)))
@@ -310,20 +353,21 @@ def _places(hashes: Sequence[str], ordered: segments.Keys) -> NDArray[np.intp]:
     keys = segments.keys_of(hashes)
     order = np.argsort(keys)
     if keys.shape != ordered.shape or (keys[order] != ordered).any():
-        raise ValueError("the rows in the files beside it are of other images")
+        raise Malformed("the rows in the files beside it are of other images")
     places = np.empty(len(keys), np.intp)
     places[order] = np.arange(len(keys))
     return places
 
 
-def _with_budget(memory: Memory, arrays: files.Arrays, per_class: int, width: int) -> Memory:
+def _with_budget(memory: Memory, file: ArrayFile, width: int) -> Memory:
     """With what the exemplars are chosen by."""
     assert memory.kept is not None
+    per_class = file.attribute("exemplars_per_class", strict.whole(1, MOST_IMAGES))
     counts = Counter(memory.kept.labels)
     if max(counts.values(), default=0) > per_class:
-        raise ValueError(f"a class has more than {per_class} exemplars")
+        raise Malformed(f"a class has more than {per_class} exemplars")
     return replace(
-        memory, exemplars_per_class=per_class, centres=_centres_from(arrays, counts, width)
+        memory, exemplars_per_class=per_class, centres=_centres_from(file, counts, width)
     )
 
 
@@ -340,12 +384,13 @@ def _exemplars_arrays(memory: Memory) -> files.Arrays:
     }
 
 
-def _centres_from(arrays: files.Arrays, needed: Collection[str], width: int) -> dict[str, Centre]:
-    names = files.texts_of(arrays["centre_classes"])
-    counts, sums = arrays["centre_counts"], arrays["centre_sums"]
+def _centres_from(file: ArrayFile, needed: Collection[str], width: int) -> dict[str, Centre]:
+    names = file.names("centre_classes", strict.NAME)
+    counts = file.array("centre_counts", "<i8", (len(names),))
+    sums = file.array("centre_sums", "<i8", (len(names), width))
     if not set(names) >= set(needed) or (counts < 1).any():
-        raise ValueError("a class with exemplars has no centre")
-    if counts.shape != (len(names),) or sums.shape != (len(names), width):
-        raise ValueError("centres differ in number or width")
+        raise Malformed("a class with exemplars has no centre")
+    if _largest(sums) > _LARGEST_SUM or (counts > MOST_IMAGES).any():
+        raise Malformed("a centre is larger than that of so many images can be")
     centres = map(Centre, counts.tolist(), sums)
     return dict(zip(names, centres, strict=True))

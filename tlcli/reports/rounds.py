@@ -24,11 +24,12 @@ def rounds_text(summaries: Sequence[Json]) -> str:
             "yes" if entry["exact"] else "no",
             entry["memory"],
             byte_text(entry["bytes"]),
+            entry["intact"],
         )
         for entry in summaries
     ]
     columns = ("round", "created", "command", "strategy", "head", "backbone", "classes", "new")
-    return table((*columns, "exact", "memory", "size"), rows)
+    return table((*columns, "exact", "memory", "size", "intact"), rows)
 
 
 def details_text(details: Json) -> str:

@@ -10,11 +10,13 @@ import hashlib
 import importlib.util
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import strict
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.store import Index, Rows
 
@@ -72,18 +74,28 @@ def load(index: Index) -> Approximate | None:
         if images > EXACT_UNTIL:
             log.warning("%s", _advice(images))
         return None
-    try:
-        content = (index.folder / name).read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() not in name:
+    structure = _structure(index, index.folder / name)
+    if structure is None:
         log.warning("%s is damaged; `tlcli index optimize` makes it anew", index.folder / name)
         return None
+    return Approximate(index, structure, int(index.facts["approximate_last"]))
+
+
+def _structure(index: Index, path: Path) -> Any:
+    """What faiss makes of a file; None where that is damaged, or of other descriptors."""
     import faiss
 
-    structure: Any = faiss.deserialize_index(np.frombuffer(content, np.uint8))
-    structure.nprobe = int(index.facts["approximate_cells"])
-    return Approximate(index, structure, int(index.facts["approximate_last"]))
+    try:
+        with strict.opened(path) as stream:
+            content = stream.read()
+        if hashlib.sha256(content).hexdigest() not in path.name:
+            return None
+        structure: Any = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+        structure.nprobe = int(index.facts["approximate_cells"])
+    except (OSError, RuntimeError, KeyError):
+        return None
+    fits = structure.d == index.descriptor.width and "approximate_last" in index.facts
+    return structure if fits else None
 
 
 def _advice(images: int) -> str:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlcli import strict
 from tlcli.errors import RunError, StorageError
+from tlcli.strict import Malformed, Reader
 
 FORMAT = 1
 BUSY_SECONDS = 5.0
@@ -46,6 +48,12 @@ _CANNOT_SAVE = {
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_NOMEM,
 }
+
+_NUMBER = strict.whole(0, 2**62)
+
+_SEGMENT = strict.text(r"[0-9a-f]{64}\.h5")
+
+_ENTRY = (_NUMBER, strict.HEX_DIGEST, strict.NAME, strict.any_text, _NUMBER, _NUMBER)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Records:
 
     def about(self) -> dict[str, str]:
         """What the index is; empty where nothing was added yet."""
-        return dict(self._rows("SELECT key, value FROM about"))
+        return dict(self._read("SELECT key, value FROM about", (strict.NAME, strict.NAME)))
 
     def set_about(self, facts: Mapping[str, str]) -> None:
         """Say what the index is."""
@@ -108,7 +116,8 @@ class Records:
 
     def files(self) -> list[tuple[int, str, int]]:
         """(id, name, rows) of each segment."""
-        return self._rows("SELECT id, name, rows FROM files ORDER BY id")
+        query = "SELECT id, name, rows FROM files ORDER BY id"
+        return self._read(query, (_NUMBER, _SEGMENT, _NUMBER))
 
     def add_file(self, name: str, rows: int) -> int:
         """Its id; that of a segment which is there already is given again."""
@@ -124,7 +133,8 @@ class Records:
 
     def removed(self, file: int) -> list[int]:
         """The rows of a segment that belong to no image."""
-        return [row for (row,) in self._rows("SELECT row FROM removed WHERE file = ?", (file,))]
+        query = "SELECT row FROM removed WHERE file = ?"
+        return [row for (row,) in self._read(query, (_NUMBER,), (file,))]
 
     def add(self, images: Iterable[tuple[str, str, str, int, int]]) -> None:
         """Add images: (sha256, label, path, file, row)."""
@@ -161,24 +171,30 @@ class Records:
 
     def at(self, file: int, row: int) -> Entry:
         """The image of a row."""
-        (found,) = self._entries("WHERE file = ? AND row = ?", (file, row))
-        return found
+        found = self._entries("WHERE file = ? AND row = ?", (file, row))
+        with self._failing():
+            if len(found) != 1:
+                raise Malformed(f"row {row} of segment {file} is of {len(found)} images")
+        return found[0]
 
     def files_after(self, last: int) -> set[int]:
         """The segments that hold images with a larger id."""
         return {
             number
-            for (number,) in self._rows("SELECT DISTINCT file FROM images WHERE id > ?", (last,))
+            for (number,) in self._read(
+                "SELECT DISTINCT file FROM images WHERE id > ?", (_NUMBER,), (last,)
+            )
         }
 
     def last(self) -> int:
         """The largest id that an image has or had; 0 where there never was one."""
-        ((found,),) = self._rows("SELECT coalesce(max(id), 0) FROM images")
+        ((found,),) = self._read("SELECT coalesce(max(id), 0) FROM images", (_NUMBER,))
         return int(found)
 
     def labels(self) -> dict[str, int]:
         """Class → how many images."""
-        return dict(self._rows("SELECT label, count(*) FROM images GROUP BY label ORDER BY label"))
+        query = "SELECT label, count(*) FROM images GROUP BY label ORDER BY label"
+        return dict(self._read(query, (strict.NAME, _NUMBER)))
 
     def count(self) -> int:
         """How many images there are."""
@@ -194,8 +210,17 @@ class Records:
         return [] if found == ["ok"] else found
 
     def _entries(self, where: str, values: tuple[object, ...]) -> list[Entry]:
-        rows = self._rows(_SELECT + where, values)
-        return [Entry(*row) for row in rows]
+        return [Entry(*row) for row in self._read(_SELECT + where, _ENTRY, values)]
+
+    def _read(
+        self, query: str, readers: Sequence[Reader[Any]], values: tuple[object, ...] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Rows whose values are what readers say, one for each column."""
+        rows = self._rows(query, values)
+        with self._failing():
+            return [
+                tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in rows
+            ]
 
     def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with self._failing():
@@ -209,7 +234,7 @@ class Records:
     def _failing(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Malformed) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in _CANNOT_SAVE:
                 raise StorageError(

@@ -13,6 +13,7 @@ them; what no transaction has named is swept by the next writer.
 
 import contextlib
 import hashlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files, runs
+from tlcli import files, runs, strict
 from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Kind, segments
 from tlcli.features.segments import Segment
 from tlcli.retrieval.descriptors import Descriptor
 from tlcli.retrieval.records import FORMAT, Entry, Records
+from tlcli.strict import Malformed
+from tlcli.strict.arrays import array_file
 
 Image = tuple[str, str, str]
 """(sha256, class, path) of an image."""
@@ -142,6 +145,13 @@ def require_index(run: Path) -> None:
         )
 
 
+def _require_own(folder: Path) -> None:
+    """Refuse records that lie elsewhere, with what SQLite writes beside them."""
+    runs.require_own(folder)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        runs.require_own(folder / f"{RECORDS}{suffix}", stat.S_ISREG)
+
+
 @contextmanager
 def open_index(run: Path) -> Iterator[Index]:
     """The index of a run, as it is now.
@@ -152,6 +162,7 @@ def open_index(run: Path) -> Iterator[Index]:
     """
     require_index(run)
     folder = run / FOLDER
+    _require_own(folder)
     with closing(Records(folder / RECORDS)) as records:
         yield _current(folder, records)
 
@@ -179,6 +190,10 @@ def _current(folder: Path, records: Records, attempts: int = 3) -> Index:
 def _index(folder: Path, records: Records) -> Index:
     facts = records.about()
     _require_format(folder, facts)
+    try:
+        _FACTS({**dict.fromkeys(_OPTIONAL), **facts})
+    except Malformed as error:
+        raise _damaged(folder, records.path, error) from error
     space = Space(
         facts["fingerprint"], Kind(facts["arithmetic"], facts["decoder"]), int(facts["width"])
     )
@@ -190,8 +205,35 @@ def _index(folder: Path, records: Records) -> Index:
     return Index(folder, records, space, descriptor, rows, facts)
 
 
+_OPTIONAL = {
+    "matrix": strict.text(r"descriptor-[0-9a-f]{64}\.h5"),
+    "approximate": strict.text(r"approximate-[0-9a-f]{64}"),
+    "approximate_cells": strict.text(r"[1-9][0-9]{0,8}"),
+    "approximate_last": strict.text(r"[0-9]{1,18}"),
+}
+
+_FACTS = strict.at_least(
+    format=strict.text(r"[1-9][0-9]{0,8}"),
+    fingerprint=strict.NAME,
+    arithmetic=strict.NAME,
+    decoder=strict.NAME,
+    width=strict.text(r"[1-9][0-9]{0,6}"),
+    descriptor=strict.NAME,
+    **{name: strict.optional(reader) for name, reader in _OPTIONAL.items()},
+)
+
+
+def _damaged(folder: Path, path: Path, error: OSError | Malformed) -> RunError:
+    files.require_resources(error, path)
+    return RunError(
+        f"Expected an intact index. Received: {path} is damaged ({error}). "
+        f"Remove {folder}, and add the images again."
+    )
+
+
 def _require_format(folder: Path, facts: dict[str, str]) -> None:
-    if int(facts.get("format", "0")) > FORMAT:
+    found = facts.get("format", "0")
+    if found.isdecimal() and int(found[:18]) > FORMAT:
         raise RunError(
             f"Expected an index of format {FORMAT} or older. Received: {folder} has format "
             f"{facts['format']}. Use a newer tlcli."
@@ -202,13 +244,17 @@ def _rows(folder: Path, records: Records, number: int, name: str, count: int, wi
     path = folder / name
     try:
         segment = segments.opened(path, width, np.float16)
-    except ValueError as error:
-        raise RunError(
-            f"Expected an intact index. Received: {path} is damaged ({error}). "
-            f"Remove {folder}, and add the images again."
-        ) from error
+        if len(segment.keys) != count:
+            raise Malformed(f"it has {len(segment.keys)} rows, and not {count}")
+        removed = records.removed(number)
+        if removed and max(removed) >= count:
+            raise Malformed(f"row {max(removed)} of {count} was removed")
+    except FileNotFoundError:
+        raise
+    except (OSError, Malformed) as error:
+        raise _damaged(folder, path, error) from error
     live = np.ones(count, bool)
-    live[records.removed(number)] = False
+    live[removed] = False
     return Rows(number, segment, width, live)
 
 
@@ -217,14 +263,18 @@ def _descriptor(folder: Path, facts: dict[str, str]) -> Descriptor:
     if "matrix" not in facts:
         return Descriptor(name, width)
     path = folder / facts["matrix"]
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() not in path.name:
-        raise RunError(
-            f"Expected an intact index. Received: {path} is damaged. "
-            f"Remove {folder}, and add the images again."
-        )
-    arrays, _ = files.unpack_arrays(content)
-    return Descriptor(name, arrays["matrix"].shape[1], arrays["centre"], arrays["matrix"])
+    try:
+        with strict.opened(path) as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() not in path.name:
+                raise Malformed("its checksum does not match")
+            with array_file(stream) as file:
+                centre = file.array("centre", "<f4", (width,))
+                matrix = file.array("matrix", "<f4", (width, None))
+    except FileNotFoundError:
+        raise
+    except (OSError, Malformed) as error:
+        raise _damaged(folder, path, error) from error
+    return Descriptor(name, matrix.shape[1], centre, matrix)
 
 
 def _refuse_space(folder: Path, have: Space, given: Space) -> None:
@@ -353,6 +403,7 @@ def writing(run: Path, wait_seconds: float) -> Iterator[IndexWriter]:
         StorageError: it cannot be made.
     """
     folder = run / FOLDER
+    _require_own(folder)
     with files.saving(folder):
         folder.mkdir(exist_ok=True)
         files.sync(run)

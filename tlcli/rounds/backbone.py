@@ -8,6 +8,7 @@ from tlcli import backbones, runs
 from tlcli.backbones import Drawing, Imagenet, Random, StoredBackbone, WeightsFile
 from tlcli.config import DrawingOptions
 from tlcli.errors import UsageError, require_choice
+from tlcli.extractor import backbone_of
 from tlcli.images import DEFAULT_FIT, Square
 
 
@@ -26,8 +27,7 @@ class OfRun:
             RunError: there is none, or it is damaged.
         """
         run = runs.open_run(path)
-        fingerprint = run.round().manifest.backbone_fingerprint
-        return OfRun(path, backbones.load_stored(run.backbone_folder(fingerprint)))
+        return OfRun(path, backbone_of(run, run.round().manifest))
 
     def require(self, option: str, wanted: object, given: object) -> None:
         """Raise UsageError where an option asks for something else than the run gives."""

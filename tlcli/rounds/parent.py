@@ -1,10 +1,11 @@
 """The round that a command starts from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tlcli import heads, memory, strategies
 from tlcli.config import MemoryOptions, RunsOn
-from tlcli.errors import UsageError
+from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.heads.evidence import Refit
@@ -32,13 +33,13 @@ class Parent:
             RunError: a file is damaged.
         """
         current = run.round()
-        manifest = current.manifest
+        extractor = Extractor.of_round(run, current, runs_on)
         return Parent(
             current,
-            heads.load(current.file("head.h5")),
-            Recipe(manifest.head, **manifest.head_options),
-            memory.load(current),
-            Extractor.of_round(run, current, runs_on),
+            head_of(current, extractor),
+            _recipe_of(current),
+            _memory_of(current, extractor),
+            extractor,
         )
 
     @property
@@ -68,6 +69,56 @@ class Parent:
             return None
         ratio = heads.margin(head, total) / before
         return (self.head.temperature * ratio, len(self.memory.ledger)) if ratio > 0 else None
+
+
+def head_of(entry: Round, extractor: Extractor) -> LinearHead:
+    """The head of a round, which fits its classes and its features.
+
+    Raises:
+        RunError: it is damaged, or does not.
+    """
+    head = heads.load(path := entry.file("head.h5"))
+    if head.classes != entry.classes or len(head.weights) != extractor.width:
+        raise _unfitting(
+            path,
+            f"a head of {len(entry.classes)} classes on features of a width {extractor.width}",
+            f"{len(head.classes)} classes, width {len(head.weights)}",
+        )
+    return head
+
+
+def _memory_of(entry: Round, extractor: Extractor) -> Memory:
+    """The memory of a round, which is of its features."""
+    found = memory.load(entry)
+    wanted = (extractor.fingerprint, extractor.bits, extractor.width)
+    total, kept = found.moments, found.kept
+    if total is not None and (total.fingerprint, total.bits, total.width) != wanted:
+        raise _unfitting(entry.folder, "moments of its backbone", "those of another")
+    if kept is not None and kept.vectors.shape[1] != extractor.stored.width:
+        raise _unfitting(entry.folder, "features of its backbone", "those of another")
+    if found.setting != entry.manifest.memory:
+        raise _unfitting(entry.folder, f"the memory {entry.manifest.memory!r}", found.setting)
+    if foreign := sorted(found.classes - set(entry.classes)):
+        raise _unfitting(entry.folder, "a memory of its classes", f"one of {foreign[0]!r}")
+    if total is not None and (missing := sorted(set(entry.classes) - set(total.classes))):
+        raise _unfitting(entry.folder, "moments of its classes", f"none of {missing[0]!r}")
+    return found
+
+
+def _recipe_of(entry: Round) -> Recipe:
+    """What the head of a round was solved with, and how it came about."""
+    manifest = entry.manifest
+    try:
+        strategies.named(manifest.strategy)
+        return Recipe.recorded(manifest.head, manifest.head_options)
+    except UsageError as error:
+        raise RunError(f"{entry.folder}: {error}") from error
+
+
+def _unfitting(path: Path, expected: str, received: str) -> RunError:
+    return RunError(
+        f"Expected {expected}. Received: {path} with {received}. Restore the run from a copy."
+    )
 
 
 def empty_memory(extractor: Extractor, asked: MemoryOptions) -> Memory:

@@ -16,7 +16,7 @@ from tlcli.heads import LinearHead
 from tlcli.manifest import Manifest
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
-from tlcli.rounds.result import Phases, RoundResult, options_of
+from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
 from tlcli.runs import Round, Writer
@@ -25,7 +25,6 @@ from tlcli.training import METRICS
 log = logging.getLogger(__name__)
 
 CURVES = "curves.png"
-REPORT = "report.json"
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 

@@ -8,13 +8,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlcli import heads
+from tlcli import files, heads, strict
 from tlcli.config import Columns, Progress
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.solution import Calibration
 from tlcli.runs import Round
+
+REPORT = "report.json"
+
+_MOST_BYTES = 2**28
+"""Of `report.json`, which names every image that was left out."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,35 @@ def options_of(config: Any) -> dict[str, Any]:
 
 
 def report_of(entry: Round) -> dict[str, Any]:
-    """What the command that made a round answered."""
-    return dict(json.loads(entry.file("report.json").read_text("utf-8")))
+    """What the command that made a round answered.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = entry.file(REPORT)
+    with files.parsing(path):
+        content = _TABLE(strict.json_of(strict.content_of(path, _MOST_BYTES)))
+        return _REPORT({"training": None, **content})
+
+
+_COUNT = strict.whole(0, 2**62)
+
+_TABLE = strict.mapping(strict.NAME, strict.anything)
+
+_REPORT = strict.at_least(
+    head=strict.NAME,
+    backbone=strict.NAME,
+    classes=strict.listing(strict.NAME),
+    images=strict.at_least(
+        used=_COUNT,
+        skipped=strict.listing(strict.at_least(path=strict.any_text, reason=strict.any_text)),
+    ),
+    memory=strict.NAME,
+    memory_sha256=strict.optional(strict.HEX_DIGEST),
+    validation=strict.optional(_TABLE),
+    calibration=strict.optional(_TABLE),
+    training=strict.optional(_TABLE),
+)
 
 
 def unchanged(run: Path, current: Round, intake: Intake, phases: Phases) -> RoundResult:

@@ -1,7 +1,6 @@
 """What the commands that train by gradients have in common: splits, states, what is watched."""
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from tlcli import backbones, training
 from tlcli.config import TrainingOptions, WatchOptions
 from tlcli.drift import Drift
 from tlcli.errors import StorageError, UsageError
+from tlcli.rounds.result import report_of
 from tlcli.runs import Round, Writer
 from tlcli.training import Checkpoints, TrainingHistory
 from tlcli.training.split import Split
@@ -93,5 +93,4 @@ def summary_of(history: TrainingHistory, digest: str, drift: Drift | None = None
 
 def same_images(current: Round, digest: str) -> bool:
     """Whether a round was trained on these images."""
-    report = json.loads(current.file("report.json").read_text("utf-8"))
-    return bool((report.get("training") or {}).get("images_sha256") == digest)
+    return bool((report_of(current)["training"] or {}).get("images_sha256") == digest)

@@ -14,16 +14,22 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from tlcli import files
+from tlcli import files, strict
 from tlcli.errors import RunError, UsageError
+from tlcli.strict import Malformed
+from tlcli.strict.arrays import array_file
 
 FORMAT = 1
+
+_MOST_BYTES = 2**25
+"""Of `state.json`."""
+
 STATE = "state.json"
 METRICS = "metrics.jsonl"
 ROUND = "round"
@@ -143,8 +149,17 @@ class Checkpoints:
                 f"{differing}. Repeat that command, or leave --resume out to begin anew."
             )
         state, best = (self._read(content["files"][part]) for part in ("state", "best"))
+        return content["course"], state, best
+
+    def require_like(self, found: Arrays, wanted: Arrays) -> None:
+        """Refuse the values of other variables than those that are trained.
+
+        Raises:
+            RunError: they are.
+        """
         with self._intact(self.folder / STATE):
-            return _course(content["course"]), state, best
+            if [(a.shape, a.dtype) for a in found] != [(a.shape, a.dtype) for a in wanted]:
+                raise Malformed("it has the values of other variables")
 
     @property
     def exists(self) -> bool:
@@ -174,17 +189,18 @@ class Checkpoints:
 
     def _read(self, entry: Mapping[str, str]) -> Arrays:
         path = self.folder / entry["file"]
-        with self._intact(path):
-            if files.sha256(path) != entry["sha256"]:
-                raise ValueError("its checksum does not match")
-            arrays, _ = files.load_arrays(path, FORMAT)
-            return [arrays[name] for name in sorted(arrays)]
+        with self._intact(path), strict.opened(path) as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != entry["sha256"]:
+                raise Malformed("its checksum does not match")
+            with array_file(stream) as file:
+                files.require_format(path, file, FORMAT)
+                return file.all_arrays()
 
     @contextmanager
     def _intact(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             files.require_resources(error, path)
             raise RunError(
                 f"Expected an intact training state. Received: {path} is damaged ({error}). "
@@ -196,16 +212,18 @@ class Checkpoints:
         if not path.is_file():
             return None
         with self._intact(path):
-            content = dict(json.loads(path.read_text("utf-8")))
+            content = strict.at_least(format=strict.whole(1, 2**31))(
+                strict.json_of(strict.content_of(path, _MOST_BYTES))
+            )
             if content["format"] > FORMAT:
                 raise RunError(
                     f"Expected a training state of format {FORMAT} or older. Received: {path} has "
                     f"format {content['format']}. Upgrade tlcli, or leave --resume out to begin "
                     "anew."
                 )
-            if content.pop("sha256") != _digest(content):
-                raise ValueError("its checksum does not match")
-            return content
+            if content.pop("sha256", None) != _digest(content):
+                raise Malformed("its checksum does not match")
+            return _CONTENT(content)
 
 
 def lines_of(epochs: Sequence[Epoch]) -> bytes:
@@ -217,13 +235,57 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _course(content: dict[str, Any]) -> TrainingHistory:
-    history = TrainingHistory(**content)
-    return replace(
-        history,
-        start=Score(**content["start"]),
-        epochs=tuple(Epoch(**entry) for entry in content["epochs"]),
-    )
+_ANY = strict.number()
+
+_COUNT = strict.whole(0, 2**31)
+
+_SCORE = strict.record(Score, accuracy=_ANY, negative_loss=_ANY)
+
+_EPOCH = strict.record(
+    Epoch,
+    epoch=_COUNT,
+    lr=_ANY,
+    loss=_ANY,
+    accuracy=_ANY,
+    validation_loss=_ANY,
+    validation_accuracy=_ANY,
+    seconds=_ANY,
+    images_per_second=_ANY,
+)
+
+
+def _history(value: Any) -> TrainingHistory:
+    history = _HISTORY(value)
+    if history.best > len(history.epochs):
+        raise Malformed(f"its best epoch, {history.best}, is none of {len(history.epochs)}")
+    if history.steps and history.seconds <= 0:
+        raise Malformed(f"its {history.steps} steps took no time")
+    return history
+
+
+_HISTORY = strict.record(
+    TrainingHistory,
+    start=_SCORE,
+    peak=strict.number(1e-30, 1e30),
+    epochs=strict.listing(_EPOCH),
+    best=_COUNT,
+    steps=_COUNT,
+    loss=_ANY,
+    hits=_ANY,
+    seconds=_ANY,
+)
+
+
+def _part(name: str) -> strict.Reader[dict[str, str]]:
+    return strict.table(file=strict.text(rf"{name}-[0-9a-f]{{16}}\.h5"), sha256=strict.HEX_DIGEST)
+
+
+_CONTENT = strict.table(
+    format=strict.whole(1, FORMAT),
+    identity=strict.mapping(strict.text(), strict.anything),
+    course=_history,
+    files=strict.table(state=_part("state"), best=_part("best")),
+)
 
 
 def _differences(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> str:

@@ -82,6 +82,8 @@ class _Loop:
         if job.resume and not job.checkpoints.outdated and (found := job.checkpoints.load()):
             history, values, best = found
             _require_no_fewer(job.options.epochs, len(history.epochs))
+            job.checkpoints.require_like(values, learner.values())
+            job.checkpoints.require_like(best, learner.result())
             learner.restore(values)
             log.info("continuing after epoch %d, step %d", len(history.epochs), history.steps)
             return _Loop(learner, job, waiting, history, best, False, time.monotonic())
