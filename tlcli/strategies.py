@@ -155,7 +155,8 @@ def _freeze_old(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     head = gaussian_columns.gaussian_columns(parent, new, total, usual)
     if not len(others):
         return head
-    return gaussian_columns.against(head, new, others, len(head.classes) - len(parent.classes))
+    count = len(head.classes) - len(parent.classes)
+    return gaussian_columns.against(head, new, others, count, usual.lead)
 
 
 def _sampled(evidence: Evidence) -> Examples:

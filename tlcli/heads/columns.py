@@ -30,6 +30,11 @@ _RIVAL = 0.5
 _PULL = 0.3
 """How strongly columns are held to where they start while they are fitted to a sample."""
 
+_UNIT = 0.1
+"""Of a lead: the temperature at which columns are fitted, whatever that of the head is."""
+
+_LEAST = float(np.finfo(np.float32).tiny)
+
 _GRID_BITS = 16
 
 
@@ -43,9 +48,9 @@ def gaussian_columns(head: LinearHead, new: Examples, known: Moments, usual: Gen
 
     Where the columns w_c are those of lda this is lda, with Σ as far as it is known. s and t bring
     it to the scale of the old logits. An old column leads the mean by `usual.lead` at images of its
-    own, and by r at images of the new classes, whose rival it is. The ratio is laid so that its
-    zero is `_RIVAL` of the way up to these leads, and a new class at its own mean `_REACH` times
-    the lead above that.
+    own, and by r_c at images of a new class, whose rival it is. The ratio is laid so that its zero
+    is `_RIVAL` of the way up to the mean of both, and a new class at its own mean `_REACH` times
+    the lead above that; a class that is further from μ₀ than others, by the root of its distance.
 
     Args:
         head: C ≥ 1 classes, none of them in `new`.
@@ -58,12 +63,14 @@ def gaussian_columns(head: LinearHead, new: Examples, known: Moments, usual: Gen
     away = (means - usual.mean).T
     directions = _solved(known, away)
     distances = (away * directions).sum(axis=0)
-    rival = (usual.lead + generic.lead(head, new.vectors)) / 2
-    scale = 2 * _REACH * usual.lead / max(float(distances.mean()), np.finfo(float).tiny)
+    labels = np.array(new.labels, object)
+    rivals = np.array([generic.lead(head, new.where(labels == name).vectors) for name in names])
+    unit = np.sqrt(distances * (linalg.row_sums(distances[None]) / len(names)))
+    scale = 2 * _REACH * usual.lead / np.maximum(unit, _LEAST)
     middle = means.T / 2 + usual.mean[:, None] / 2
     ratios = -scale * (directions * middle).sum(axis=0)
     weights = scale * directions + _mean(head.weights.T)[:, None]
-    bias = ratios + _RIVAL * rival + float(_mean(head.bias[:, None])[0])
+    bias = ratios + _RIVAL * (usual.lead + rivals) / 2 + float(_mean(head.bias[:, None])[0])
     return replace(
         head,
         classes=(*head.classes, *names),
@@ -101,7 +108,9 @@ def moments_of(examples: Sequence[Examples]) -> Moments:
     return total
 
 
-def against(head: LinearHead, new: Examples, others: Examples, columns: int) -> LinearHead:
+def against(
+    head: LinearHead, new: Examples, others: Examples, columns: int, lead: float
+) -> LinearHead:
     """The head with its last columns fitted to tell new images from others.
 
     Cross-entropy in which every class weighs the same, held to the columns as they are: a few
@@ -112,10 +121,12 @@ def against(head: LinearHead, new: Examples, others: Examples, columns: int) -> 
         new: images of the classes of the last columns.
         others: images of the other classes, as they are called or taken to be.
         columns: how many columns are fitted.
+        lead: of the head, see `Generic`.
     """
     examples = others.joined(new).by_hash()
     features = examples.vectors[:]
     free = np.arange(len(head.classes)) >= len(head.classes) - columns
     frame = Standardisation.of_features(features)
     task = Task(features, examples.labels, frame, free, balanced=True, anchored=free, pull=_PULL)
-    return fit_columns(head, task)
+    fitted = fit_columns(replace(head, temperature=max(_UNIT * lead, _LEAST)), task)
+    return replace(fitted, temperature=head.temperature)

@@ -45,16 +45,18 @@ def sample_of(extractor: Extractor, folder: str, progress: Progress) -> Examples
     """
     listing = unlabelled(folder, progress)
     found = extractor.features(listing.images, progress)
-    if left_out := (*listing.skipped, *found.skipped):
+    left_out = (*listing.skipped, *found.skipped)
+    if not len(found.examples):
+        raise DataError(
+            f"Expected images that can be read. Received: none in {folder}, the first is "
+            f"{left_out[0].path} ({left_out[0].reason}). Give other images with --sample."
+        )
+    if left_out:
         log.warning(
-            "%d images of the sample were left out, the first is %s (%s)",
+            "%d images of --sample were left out, the first is %s (%s)",
             len(left_out),
             left_out[0].path,
             left_out[0].reason,
-        )
-    if not len(found.examples):
-        raise DataError(
-            f"Expected images that can be read. Received: none in {folder}. Give other images."
         )
     return extractor.project(found.examples)
 
