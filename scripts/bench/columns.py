@@ -57,7 +57,7 @@ def main() -> None:
     config = CompareConfig(options.data, options.rounds, image_size=options.image_size)
     with tempfile.TemporaryDirectory() as scratch:
         (begins,) = beginnings(config)
-        listing = scan(options.data, no_progress)
+        listing = scan(options.data, config.images.columns, no_progress)
         seen = see(config, begins, Path(scratch) / "a", listing, no_progress)
     planned = schedule_of(sorted(set(seen.examples.labels)), config)
     splits = [_split(seen.examples, planned[0], options, seed) for seed in range(options.seeds)]

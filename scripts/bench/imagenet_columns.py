@@ -60,9 +60,8 @@ def main() -> None:
     config = CompareConfig(options.data)
     with tempfile.TemporaryDirectory() as scratch:
         (begins,) = beginnings(config)
-        seen = see(
-            config, begins, Path(scratch) / "a", scan(options.data, no_progress), no_progress
-        )
+        listing = scan(options.data, config.images.columns, no_progress)
+        seen = see(config, begins, Path(scratch) / "a", listing, no_progress)
         every = sorted(set(seen.examples.labels))
         parts = _parts(seen.examples, options.train, options.seed)
         print("| new classes | no old image: new | old as before | sample: new | old as before |")

@@ -19,6 +19,7 @@ from tlcli.backbones.runtime import (
 from tlcli.backbones.stored import (
     MODEL,
     OPENVINO_FILES,
+    Drawing,
     StoredBackbone,
     load_model,
     load_stored,
@@ -54,6 +55,7 @@ __all__ = [
     "UNLABELLED",
     "Architecture",
     "Block",
+    "Drawing",
     "Imagenet",
     "Random",
     "StoredBackbone",

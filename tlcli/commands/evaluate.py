@@ -1,21 +1,22 @@
 """evaluate: a round, and the way there, on labelled images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlcli import evaluation, heads, images, memory, runs
+from tlcli import evaluation, heads, images, memory, retrieval, runs
+from tlcli.commands.evaluate_by import beside
 from tlcli.config import EvaluateConfig, Progress, no_progress
-from tlcli.errors import DataError
+from tlcli.errors import DataError, require_choice
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
-from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     Raises:
         TlcliError: see errors.py.
     """
+    if config.by is not None:
+        require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
     history = _history(run, config.round)
     given = _given(config, history, progress)
@@ -36,6 +39,10 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     report = _report(config, test)
     if config.against is not None:
         report = replace(report, against=_against(config, test, progress))
+    if config.by is not None:
+        learned = frozenset() if config.include_learned else _learned(config, history[-1])
+        answers = beside(config, test.extractor, test.heads[-1].head, learned, progress)
+        report = replace(report, beside=answers)
     limits = Limits(config.fail_under, config.max_regression, config.min_class_accuracy)
     parent = history[0].manifest.parent
     return evaluation.with_gates(
@@ -79,7 +86,7 @@ class _Test:
 
     history: Sequence[Round]
     given: _Given
-    features: Features
+    features: Features[LabelledImage]
     """Under the backbone of the last round."""
     heads: Sequence[RoundHead]
     extractor: Extractor
@@ -91,17 +98,23 @@ def _measured(
 ) -> _Test:
     """Show the images to every round's backbone."""
     run = runs.open_run(config.run)
-    by_backbone: dict[str, Features] = {}
+    by_backbone: dict[str, Features[LabelledImage]] = {}
     entries = []
     for entry in history:
-        extractor = Extractor.of_round(run, entry, config.engine)
+        extractor = Extractor.of_round(run, entry, config.runs_on)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
         entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+    warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
-    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    images.reject_bad(
+        listing.total,
+        (*listing.skipped, *current.skipped),
+        config.images.max_bad,
+        listing.lost,
+    )
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     return _Test(history, given, current, entries, extractor)
@@ -141,6 +154,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
     if count:
         log.warning("%d of %d images were learned before and left out", count, len(listing.images))
     _warn_of_removed(history, fresh)
+    _warn_of_groups(config, history[-1], fresh)
     return _Given(listing, fresh, Learned(left_out=count))
 
 
@@ -149,11 +163,31 @@ def _learned(config: EvaluateConfig, measured: Round) -> frozenset[str]:
 
     Of what the other run has, too.
     """
+    return frozenset().union(*map(memory.ledger_of, _learners(config, measured)))
+
+
+def _learners(config: EvaluateConfig, measured: Round) -> list[Round]:
     current = runs.open_run(config.run).round()
     entries = [measured] if measured.number == current.number else [measured, current]
-    if config.against is not None:
-        entries.append(_other(config.against))
-    return frozenset().union(*map(memory.ledger_of, entries))
+    return entries if config.against is None else [*entries, _other(config.against)]
+
+
+def _warn_of_groups(
+    config: EvaluateConfig, measured: Round, fresh: Sequence[LabelledImage]
+) -> None:
+    """Say how many images belong to a scene, a patient or the like of which others are learned."""
+    if not any(image.group for image in fresh):
+        return
+    learned: set[str] = set()
+    for entry in _learners(config, measured):
+        learned.update(memory.groups_of(entry).values())
+    if count := sum(image.group_key in learned for image in fresh):
+        log.warning(
+            "%d of %d images are of groups of which others were learned: the figures look better "
+            "than they are",
+            count,
+            len(fresh),
+        )
 
 
 def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -> None:
@@ -173,18 +207,27 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
 def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
     """The images of DATA whose class the round knows."""
     listing = images.scan(
-        config.data, progress=lambda done, total: progress("reading", done, total)
+        config.data,
+        columns=config.images.columns,
+        progress=lambda done, total: progress("reading", done, total),
     )
     if not config.ignore_unknown:
-        require_known_classes(
-            listing, current.classes, "Remove them from DATA, or add --ignore-unknown."
-        )
-    known = tuple(image for image in listing.images if image.label in current.classes)
-    if not known:
+        known = {*current.classes, *_indexed_classes(config)}
+        require_known_classes(listing, known, "Remove them from DATA, or add --ignore-unknown.")
+    wanted = tuple(image for image in listing.images if image.label in current.classes)
+    if not wanted:
         raise DataError(
             f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
         )
-    return replace(listing, images=known)
+    return replace(listing, images=wanted)
+
+
+def _indexed_classes(config: EvaluateConfig) -> Collection[str]:
+    """Classes that the index answers with, where it is asked too."""
+    if config.by is None:
+        return ()
+    with retrieval.open_index(config.run) as index:
+        return index.records.labels().keys()
 
 
 def _other(path: Path) -> Round:
@@ -199,7 +242,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
     entry = _other(config.against)
     shared = [name for name in test.history[-1].classes if name in entry.classes]
     wanted = [image for image in test.features.images if image.label in shared]
-    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.engine)
+    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.runs_on)
     found = extractor.features(wanted, progress)
     if not found.images:
         raise DataError(
@@ -226,8 +269,10 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         **{name: getattr(manifest, name) for name in kept},
         "weights": stored.weights,
         "image_size": stored.image_size,
+        "fit": test.extractor.square.fit,
+        "white_level": test.extractor.square.white_level,
         "precision": stored.precision,
-        "arithmetic": test.extractor.arithmetic,
+        **asdict(test.extractor.kind),
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

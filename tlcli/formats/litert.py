@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.formats import saved_model
-from tlcli.formats.source import LABELS, OUTPUT, Source
+from tlcli.formats.source import IMAGES, LABELS, OUTPUT, Source
 
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -27,6 +27,7 @@ def write(source: Source, path: Path) -> None:
         path.write_bytes(_converted(source, graph))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EARLIEST_DATE), source.labels)
+        archive.writestr(zipfile.ZipInfo(IMAGES, _EARLIEST_DATE), source.drawing)
 
 
 def _converted(source: Source, graph: Path) -> bytes:

@@ -1,7 +1,7 @@
 """What the head of a round may be solved from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,19 @@ class Evidence:
     """Solves the parent's head again without some of its images, where that can be done."""
     sample: Examples | None = None
     """Some images of the usual kind, whose classes nobody knows; their labels say nothing."""
+    learned_groups: frozenset[str] = frozenset()
+    """Of earlier images that are not among `old`: nothing of them can be held out."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether images belong together that must be held out together."""
+        return bool(self.new.groups or self.old.groups)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Of all images that are learned."""
+        found = self.learned_groups.union(self.new.groups, self.old.groups)
+        return found - {""}
 
     def without(self, new: NDArray[np.bool_], old: NDArray[np.bool_]) -> "Evidence":
         """What would be known had the images of two masks never been seen.
@@ -49,7 +62,7 @@ class Evidence:
             if total is not None:
                 before = moments.subtract(total, moments_like(total, left))
             parent = self.refit(before, kept).ordered(parent.classes)
-        return Evidence(total, left, kept, parent, self.refit, self.sample)
+        return replace(self, moments=total, new=left, old=kept, parent=parent)
 
 
 def moments_like(space: Moments, examples: Examples) -> Moments:
