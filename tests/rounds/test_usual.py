@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import backbones, heads, runs
-from tlcli.config import no_progress
+from tlcli.config import RunsOn, no_progress
 from tlcli.errors import UsageError
 from tlcli.heads import LinearHead
 from tlcli.rounds.parent import Parent
@@ -116,7 +116,7 @@ def test_a_strategy_that_has_no_use_for_a_sample_says_so(
 def test_the_generic_image_is_the_first_that_is_known(
     run: Path, pictures: Path, usual: Path
 ) -> None:
-    parent = Parent.of(runs.open_run(run), "auto")
+    parent = Parent.of(runs.open_run(run), RunsOn())
     bare, extractor = replace(parent.head, generic=None), parent.extractor
     sample = sample_of(extractor, str(usual), no_progress)
     new = replace(sample, labels=("new",) * len(sample))
