@@ -1,6 +1,7 @@
 """Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
 
 from tlcli.backbones.classifier import write_classifier
+from tlcli.backbones.expected import expected_features
 from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled, one_line
 from tlcli.backbones.openvino_ir import network as openvino_network
@@ -64,6 +65,7 @@ __all__ = [
     "blocks",
     "build",
     "compiled",
+    "expected_features",
     "fingerprint",
     "keras_module",
     "load_model",

@@ -1,7 +1,7 @@
 """What the head of a round may be solved from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Evidence:
     """The head of the parent round; None in the first."""
     refit: Refit | None = None
     """Solves the parent's head again without some of its images, where that can be done."""
+    sample: Examples | None = None
+    """Some images of the usual kind, whose classes nobody knows; their labels say nothing."""
     learned_groups: frozenset[str] = frozenset()
     """Of earlier images that are not among `old`: nothing of them can be held out."""
 
@@ -60,7 +62,7 @@ class Evidence:
             if total is not None:
                 before = moments.subtract(total, moments_like(total, left))
             parent = self.refit(before, kept).ordered(parent.classes)
-        return Evidence(total, left, kept, parent, self.refit, self.learned_groups)
+        return replace(self, moments=total, new=left, old=kept, parent=parent)
 
 
 def moments_like(space: Moments, examples: Examples) -> Moments:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tlcli import files, linalg, strict
 from tlcli.moments import Rows
+from tlcli.strict.arrays import ArrayFile
 
 FORMAT = 1
 
@@ -45,6 +46,18 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Generic:
+    """What the images of a head's classes look like on average."""
+
+    mean: Float64
+    """(D,) of their features."""
+    images: int
+    """How many it is the mean of."""
+    lead: float
+    """How far the highest logit of such an image is above the mean of its logits."""
+
+
+@dataclass(frozen=True, eq=False)
 class LinearHead:
     """A softmax layer on feature vectors, classes in the order of the run's registry."""
 
@@ -55,6 +68,8 @@ class LinearHead:
     """(C,)"""
     temperature: float = 1.0
     """T, by which logits are divided before they become probabilities."""
+    generic: Generic | None = None
+    """Of the images that it was solved from; None where nobody knows."""
 
     @staticmethod
     def without_classes(width: int) -> "LinearHead":
@@ -133,7 +148,11 @@ def save(head: LinearHead, path: Path) -> None:
         "weights": head.weights,
         "bias": head.bias,
     }
-    files.save_arrays(path, arrays, {"format": FORMAT, "temperature": head.temperature})
+    attributes = {"format": FORMAT, "temperature": head.temperature}
+    if head.generic is not None:
+        arrays["generic"] = head.generic.mean
+        attributes |= {"generic_images": head.generic.images, "generic_lead": head.generic.lead}
+    files.save_arrays(path, arrays, attributes)
 
 
 def load(path: Path) -> LinearHead:
@@ -144,12 +163,22 @@ def load(path: Path) -> LinearHead:
     """
     with files.loading_arrays(path, FORMAT) as file:
         classes = file.names("classes", strict.NAME)
+        weights = file.array("weights", "<f4", (None, len(classes)), LARGEST)
         return LinearHead(
             classes,
-            file.array("weights", "<f4", (None, len(classes)), LARGEST),
+            weights,
             file.array("bias", "<f4", (len(classes),), LARGEST),
             file.attribute("temperature", _TEMPERATURE),
+            _generic_from(file, len(weights)) if file.holds("generic") else None,
         )
+
+
+def _generic_from(file: ArrayFile, width: int) -> Generic:
+    return Generic(
+        file.array("generic", "<f8", (width,), LARGEST),
+        file.attribute("generic_images", strict.whole(1, 2**53)),
+        file.attribute("generic_lead", strict.number(0, 1e30)),
+    )
 
 
 _TEMPERATURE = strict.number(1e-30, 1e30)

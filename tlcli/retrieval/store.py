@@ -137,7 +137,8 @@ class Index:
 
 
 def require_index(run: Path) -> None:
-    """Raise UsageError unless a run has an index."""
+    """Raise UsageError unless a run has an index, RunError where it lies elsewhere."""
+    _require_own(run / FOLDER)
     if not (run / FOLDER / RECORDS).is_file():
         raise UsageError(
             f"Expected a run with an index. Received: {run} has none. "
@@ -162,7 +163,6 @@ def open_index(run: Path) -> Iterator[Index]:
     """
     require_index(run)
     folder = run / FOLDER
-    _require_own(folder)
     with closing(Records(folder / RECORDS)) as records:
         yield _current(folder, records)
 

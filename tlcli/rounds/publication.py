@@ -19,6 +19,7 @@ from tlcli.rounds.intake import Intake
 from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
+from tlcli.rounds.usual import Usual
 from tlcli.runs import Round, Writer
 from tlcli.training import METRICS
 
@@ -46,6 +47,8 @@ class Draft:
     """What `--head auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
+    usual: Usual | None = None
+    """What is known of old images, where old columns were not solved anew."""
 
     @property
     def exact(self) -> bool:
@@ -73,6 +76,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         calibration=draft.examined.calibration,
         choice=draft.choice,
         training=draft.training.content if draft.training else None,
+        usual=draft.usual.to_json() if draft.usual else None,
     )
     with phases.phase("save"):
         committed = commit(writer, manifest, result.to_json(), lambda staged: _write(draft, staged))

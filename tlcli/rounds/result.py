@@ -37,6 +37,8 @@ class RoundResult:
     """What `--head auto` chose from, the best first."""
     training: dict[str, Any] | None = None
     """How the backbone was trained, where it was."""
+    usual: dict[str, Any] | None = None
+    """What is known of old images, where old columns were not solved anew."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
 
@@ -64,6 +66,7 @@ class RoundResult:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "head_choice": list(self.choice),
             "training": self.training,
+            "usual": self.usual,
             "changed": self.changed,
             "seconds": self.seconds,
         }
