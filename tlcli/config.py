@@ -1,6 +1,6 @@
 """What each command can be told: frozen dataclasses that hold the defaults, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +187,19 @@ class RemoveConfig:
     """Estimate what the images added to the moments where their features are not known."""
     test: str | None = None
     images: DataOptions = DataOptions()
+    engine: str = "auto"
+    keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class RenameConfig:
+    """Classes have other names, or become one."""
+
+    run: Path
+    renames: Mapping[str, str]
+    """Class → its new name. Classes that come to have one name are united."""
+    test: str | None = None
     engine: str = "auto"
     keras_model: bool = True
     wait: float = 0.0

@@ -14,7 +14,9 @@ from tlcli.errors import DataError
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
+from tlcli.heads import UnitedHead
 from tlcli.images import LabelledImage, Listing
+from tlcli.rounds import names
 from tlcli.rounds.intake import require_classes, require_known_classes
 from tlcli.runs import Round, Run
 
@@ -53,14 +55,9 @@ def _history(run: Run, number: int | None) -> list[Round]:
 
     Rounds that were rolled back are not on the way.
     """
-    by_number: dict[int | None, Round] = {entry.number: entry for entry in run.rounds()}
-    require_classes(current := run.round(number))
-    way: list[Round] = []
-    entry: Round | None = current
-    while entry is not None:
-        way.append(entry)
-        entry = by_number.get(entry.manifest.parent)
-    return [entry for entry in reversed(way) if entry.classes]
+    way = run.way(number)
+    require_classes(way[-1])
+    return [entry for entry in way if entry.classes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +90,15 @@ def _measured(
     run = runs.open_run(config.run)
     by_backbone: dict[str, Features] = {}
     entries = []
-    for entry in history:
+    for entry, called in zip(history, names.by_now(history), strict=True):
         extractor = Extractor.of_round(run, entry, config.engine)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
-        entries.append(RoundHead(entry.number, heads.load(entry.file("head.h5")), vectors))
+        head = heads.load(entry.file("head.h5"))
+        by_name = UnitedHead(head, called) if called else head
+        entries.append(RoundHead(entry.number, by_name, vectors))
     current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
     if not current.images:
@@ -126,7 +125,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
         DataError: none is left.
     """
     learned = _learned(config, history[-1])
-    listing = _known_images(config, history[-1], progress)
+    listing = _known_images(config, history, progress)
     fresh = tuple(image for image in listing.images if image.sha256 not in learned)
     count = len(listing.images) - len(fresh)
     if config.include_learned:
@@ -170,14 +169,16 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
             )
 
 
-def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
-    """The images of DATA whose class the round knows."""
+def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Progress) -> Listing:
+    """The images of DATA whose class the last round knows."""
+    current = history[-1]
     listing = images.scan(
         config.data, progress=lambda done, total: progress("reading", done, total)
     )
     if not config.ignore_unknown:
+        renamed = names.said_of(listing.classes, names.former(history))
         require_known_classes(
-            listing, current.classes, "Remove them from DATA, or add --ignore-unknown."
+            listing, current.classes, f"{renamed}Remove them from DATA, or add --ignore-unknown."
         )
     known = tuple(image for image in listing.images if image.label in current.classes)
     if not known:

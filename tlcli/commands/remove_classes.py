@@ -14,6 +14,7 @@ from tlcli.images import LabelledImage
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
+from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
@@ -64,12 +65,12 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
     """Refuse names that the run never knew; what it has forgotten before is not asked for again."""
-    known = set(parent.round.classes)
-    forgotten = {name for entry in history for name in entry.classes} - known
+    known, former = set(parent.round.classes), parent.former
+    forgotten = {name for entry in history for name in entry.classes} - known - former.keys()
     if unknown := set(config.names) - known - forgotten:
         raise UsageError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"It knows {named(known)}."
+            f"{said_of(unknown, former)}It knows {named(known)}."
         )
 
 

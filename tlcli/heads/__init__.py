@@ -26,6 +26,7 @@ from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_column
 from tlcli.heads.linear import Classifier, LinearHead, load, save, softmax
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
 from tlcli.heads.recipes import CLASS_WEIGHTS, HEADS, Recipe, require_known
+from tlcli.heads.united import UnitedHead
 
 __all__ = [
     "CLASS_WEIGHTS",
@@ -40,6 +41,7 @@ __all__ = [
     "Recipe",
     "Standardisation",
     "Task",
+    "UnitedHead",
     "blend",
     "clipped_temperature",
     "default_temperature",

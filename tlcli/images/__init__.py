@@ -27,6 +27,7 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
+from tlcli.images.sources import class_name
 from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Listing",
     "Skipped",
     "check",
+    "class_name",
     "content_hashes",
     "contents",
     "decode",

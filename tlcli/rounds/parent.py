@@ -1,5 +1,6 @@
 """The round that a command starts from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tlcli import heads, memory, strategies
@@ -11,6 +12,7 @@ from tlcli.heads.evidence import Refit
 from tlcli.memory import Memory
 from tlcli.memory.setting import first_setting
 from tlcli.moments import Moments
+from tlcli.rounds.names import former
 from tlcli.runs import Round, Run
 
 
@@ -23,6 +25,8 @@ class Parent:
     recipe: Recipe
     memory: Memory
     extractor: Extractor
+    former: Mapping[str, str]
+    """Names that no class has any more → what their class is called now."""
 
     @staticmethod
     def of(run: Run, engine: str) -> "Parent":
@@ -39,6 +43,7 @@ class Parent:
             Recipe(manifest.head, **manifest.head_options),
             memory.load(current),
             Extractor.of_round(run, current, engine),
+            former(run.way()),
         )
 
     @property
