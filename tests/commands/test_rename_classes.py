@@ -248,6 +248,21 @@ def test_earlier_rounds_are_measured_under_the_names_of_today(
     assert "'apple' is called 'fruit' now" in error
 
 
+def test_names_are_followed_through_many_rounds(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    tlcli("rename-classes", run, "apple=sky", "sky=apple")
+    tlcli("rename-classes", run, "sky=moss", "leaf=sky")
+    tlcli("rename-classes", run, "moss=zebra", "apple=moss")
+    test = tiny.draw(tmp_path / "test", ["apple", "leaf", "sky"], count=4, seed=1)
+    for old, new in {"sky": "moss", "leaf": "sky", "apple": "zebra"}.items():
+        (test / old).rename(test / new)
+    report = tlcli.json("evaluate", run, test)
+    assert report["accuracy"] >= 0.9
+    assert [entry["accuracy"] for entry in report["rounds"]] == [report["accuracy"]] * 4
+    assert "'zebra' now" in tlcli.error(2, "rename-classes", run, "apple=other")
+
+
 def test_the_old_name_says_what_the_class_is_called_now(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:
