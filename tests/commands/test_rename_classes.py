@@ -260,7 +260,7 @@ def test_names_are_followed_through_many_rounds(
     report = tlcli.json("evaluate", run, test)
     assert report["accuracy"] >= 0.9
     assert [entry["accuracy"] for entry in report["rounds"]] == [report["accuracy"]] * 4
-    assert "'zebra' now" in tlcli.error(2, "rename-classes", run, "apple=other")
+    assert "'apple' is called 'moss' now" in tlcli.error(2, "remove-classes", run, "apple")
 
 
 def test_the_old_name_says_what_the_class_is_called_now(

@@ -20,7 +20,7 @@ def by_now(way: Sequence[Round]) -> list[dict[str, str]]:
 
 
 def former(way: Sequence[Round]) -> dict[str, str]:
-    """Names that no class has any more → the name that their class has in the last round."""
+    """Names that no class has any more → what the class that had them last is called now."""
     known = set(way[-1].classes)
     return {
         old: new
