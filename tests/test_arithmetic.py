@@ -226,4 +226,4 @@ def test_kept_features_are_taken_away_wherever_it_is(
     tlcli("pretrain", pictures / "first", "--out", run, "--memory", "features")
     monkeypatch.setattr("tlcli.arithmetic.measured", lambda *told: f"{told[1]} elsewhere")
     assert tlcli.json("remove-classes", run, "apple")["exact"] is True
-    assert len(memory.load(runs.open_run(run).round()).arithmetic) == 1
+    assert len(memory.load(runs.open_run(run).round()).kinds) == 1

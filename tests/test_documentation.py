@@ -15,7 +15,17 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
-from tlcli import backbones, engines, formats, heads, memory, strategies, training
+from tlcli import (
+    backbones,
+    engines,
+    formats,
+    heads,
+    images,
+    memory,
+    retrieval,
+    strategies,
+    training,
+)
 from tlcli.cli.app import cli
 from tlcli.training.augmentation import VIEWS
 
@@ -62,6 +72,7 @@ NAMED = {
     ("pretrain", "memory"): memory.SETTINGS,
     ("pretrain", "engine"): engines.ENGINES,
     ("pretrain", "precision"): backbones.PRECISIONS,
+    ("pretrain", "fit"): images.FITS,
     ("pretrain", "objective"): training.OBJECTIVES,
     ("pretrain", "augment"): training.PRESETS,
     ("pretrain", "weights"): WEIGHTS,
@@ -69,6 +80,8 @@ NAMED = {
     ("compare", "strategies"): strategies.STRATEGIES,
     ("compare", "heads"): heads.HEADS,
     ("data check", "augment"): training.SHEETS,
+    ("index add", "descriptor"): retrieval.DESCRIPTORS,
+    ("predict", "by"): retrieval.BY,
     ("export", "format"): formats.FORMATS,
 }
 """Command and parameter → the table that the parameter chooses from."""
@@ -94,9 +107,12 @@ def test_an_option_names_every_row_of_its_table(command: str, parameter: str) ->
         ("pretrain", "memory", memory.SETTINGS),
         ("pretrain", "objective", training.OBJECTIVES),
         ("pretrain", "augment", training.PRESETS),
+        ("pretrain", "fit", images.FITS),
         ("finetune", "augment", training.PRESETS),
         ("data check", "augment", {VIEWS: training.SHEETS[VIEWS]}),
         ("extend-classes", "strategy", strategies.STRATEGIES),
+        ("index add", "descriptor", retrieval.DESCRIPTORS),
+        ("predict", "by", retrieval.BY),
     ],
 )
 def test_an_option_says_what_the_rows_of_its_table_say(

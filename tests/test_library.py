@@ -70,7 +70,7 @@ def test_its_keras_model_gives_the_same_probabilities(
 ) -> None:
     run = library.open_run(first_run)
     paths = sorted((pictures / "test" / "leaf").iterdir())
-    pixels = np.stack([images.decode(path, run.image_size) for path in paths])
+    pixels = np.stack([images.decode(path, images.Square(run.image_size)) for path in paths])
     received = run.keras_model().predict(pixels, verbose=0)
     expected = [
         [dict(answer.top)[name] for name in run.classes] for answer in run.predict(paths, top=3)

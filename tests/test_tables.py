@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tlcli import backbones, engines, formats, heads, memory, strategies, training
+from tlcli import (
+    backbones,
+    engines,
+    formats,
+    heads,
+    images,
+    memory,
+    retrieval,
+    strategies,
+    training,
+)
 
 PACKAGE = Path(training.__file__).parent.parent
 WORDS = {backbones.Imagenet.label, backbones.Random.label}
@@ -18,7 +28,10 @@ TABLES: dict[str, Collection[str]] = {
     "formats/table.py": formats.FORMATS,
     "heads/closed_form.py": heads.PRIORS,
     "heads/recipes.py": {*heads.HEADS, *heads.CLASS_WEIGHTS},
+    "images/square.py": images.FITS,
     "memory/table.py": memory.SETTINGS,
+    "retrieval/descriptors.py": retrieval.DESCRIPTORS,
+    "retrieval/neighbours.py": retrieval.BY,
     "strategies.py": strategies.STRATEGIES,
     "training/augmentation.py": training.SHEETS,
     "training/objectives.py": training.OBJECTIVES,

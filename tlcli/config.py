@@ -17,11 +17,43 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What the columns of every table are called that a command is given; None: as usual."""
+
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    """Images that share a cell of it are never divided between learning and testing."""
+
+
+@dataclass(frozen=True)
+class RunsOn:
+    """Where the features of images are computed."""
+
+    engine: str = AUTO
+    """What runs the backbone, see `engines.ENGINES`."""
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """How images are taken in."""
 
     max_bad: float = 0.01
     """Share of unusable images (0 to 1) above which the command stops."""
+    columns: Columns = Columns()
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How images become the square that a backbone takes, for the life of the run.
+
+    None: as in the run whose weights are taken, or the default.
+    """
+
+    fit: str | None = None
+    """A row of `images.FITS`."""
+    white_level: int | None = None
+    """The value of 16-bit grey that is white, in files that do not say so themselves."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +138,7 @@ class PretrainConfig:
     precision: str | None = None
     """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
     run, else f32."""
+    drawing: DrawingOptions = DrawingOptions()
     solver: HeadOptions = HeadOptions()
     projection: int | None = None
     """Width of a random projection of the features, for the life of the run. None: none, but for
@@ -118,7 +151,7 @@ class PretrainConfig:
     training: TrainingOptions = TrainingOptions()
     """Used with `weights` none or the objective simclr alone."""
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     """Whether the round holds `model.keras`."""
     wait: float = 0.0
@@ -135,6 +168,7 @@ class ExportConfig:
     """litert alone: weights and activations in 8 bits."""
     calibrate: str | None = None
     """Images that show int8 which values occur: a folder or a table."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -155,7 +189,7 @@ class ExtendConfig:
     max_regression: float | None = None
     """Largest fall of the accuracy on old classes (0 to 1) with which the round is published."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -170,7 +204,7 @@ class MomentsConfig:
     shard: tuple[int, int] | None = None
     """(i, N): only the images that fall to part i of N by their content hash."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -187,7 +221,7 @@ class RemoveConfig:
     """Estimate what the images added to the moments where their features are not known."""
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -200,7 +234,8 @@ class RenameConfig:
     renames: Mapping[str, str]
     """Class → its new name. Classes that come to have one name are united."""
     test: str | None = None
-    engine: str = "auto"
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -215,7 +250,7 @@ class MergeConfig:
     solver: HeadOptions = HeadOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -240,7 +275,7 @@ class FinetuneConfig:
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -275,6 +310,7 @@ class SheetConfig:
     augment: str = "standard"
     """A preset, see `training.PRESETS`."""
     seed: int = 0
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -292,6 +328,7 @@ class DivideConfig:
     """A new folder for tables."""
     move_into: Path | None = None
     """A folder that gets the images that are not to be learned."""
+    columns: Columns = Columns()
 
 
 @dataclass(frozen=True)
@@ -307,13 +344,15 @@ class EvaluateConfig:
     against: Path | None = None
     """Another run, to be compared on the same images."""
     ignore_unknown: bool = False
+    by: str | None = None
+    """A row of `retrieval.BY`, measured beside the head."""
     include_learned: bool = False
     """Whether images that a run has learned are measured too."""
     fail_under: float | None = None
     max_regression: float | None = None
     min_class_accuracy: float | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -327,9 +366,79 @@ class PredictConfig:
     top: int = 5
     threshold: float = 0.0
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    unknown_at: float | None = None
+    """Share of images of known classes whose answer may be `unknown` for their novelty."""
+    by: str | None = None
+    """A row of `retrieval.BY`. None: the round's head."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class TriageConfig:
+    """Images that fit no known class."""
+
+    run: Path
+    paths: tuple[str, ...]
+    known: str | None = None
+    """DATA of known classes to set the limit on. None: what was learned, as far as it is kept or
+    cached."""
+    false_alarms: float = 0.05
+    """Share (above 0, below 1) of images of known classes that may be called novel."""
+    min_images: int = 3
+    """Of a candidate."""
+    columns: Columns = Columns()
+    copy_into: Path | None = None
+    """Folder that gets a folder of copies for each candidate."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class IndexAddConfig:
+    """Images that can be found again from now on."""
+
+    run: Path
+    data: str
+    descriptor: str | None = None
+    """A row of `retrieval.DESCRIPTORS`, for the life of the index. None: as it is, or whitened
+    where the run keeps moments."""
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexRemoveConfig:
+    """Images that are not to be found any more."""
+
+    run: Path
+    names: tuple[str, ...]
+    """Classes."""
+    images_of: tuple[str, ...] = ()
+    """Files and folders of images, whatever their class."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexSearchConfig:
+    """The images that are most like others."""
+
+    run: Path
+    paths: tuple[str, ...]
+    count: int = 5
+    min_similarity: float = -1.0
+    exact: bool = False
+    """Whether every image is compared, even where there is an approximate index."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class DuplicatesConfig:
+    """Pairs of images that are nearly the same."""
+
+    run: Path
+    min_similarity: float = 0.98
 
 
 @dataclass(frozen=True)
@@ -358,4 +467,4 @@ class CompareConfig:
     report: Path | None = None
     """An HTML file."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()

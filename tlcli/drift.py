@@ -6,7 +6,7 @@ Gomez-Villa et al., Exemplar-free continual representation learning via learnabl
 compensation, ECCV 2024). An estimate: what it touches is no longer exact.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class Drift:
     def vectors(self, old: Examples) -> Examples:
         """Features of the old backbone as the new one would about give them."""
         moved = old.vectors[:].astype(np.float64) @ self.matrix
-        return Examples(old.hashes, old.labels, Vectors.of(moved.astype(np.float32)))
+        return replace(old, vectors=Vectors.of(moved.astype(np.float32)))
 
     def moments(self, old: Moments, fingerprint: str, bits: int) -> Moments:
         """Moments of the old backbone as those of the new one: s ← sP, G ← PᵀGP, rounded."""

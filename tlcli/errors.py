@@ -5,20 +5,22 @@
     │   └── EngineUnavailable  2   an engine does not run here: Keras takes over where it may
     ├── DataError              3   the images or their labels are unusable
     │   ├── BadImage           3   one file: skipped, named and counted by the caller
-    │   └── DividedData        3   train, valid and test lie where class folders are expected
+    │   ├── DividedData        3   train, valid and test lie where class folders are expected
+    │   └── UnclearTable       3   which columns of a table are meant has to be said
     ├── GateFailed             4   a measured figure is below its limit
     ├── RunError               5   a run is damaged, newer, or does not match
-    ├── StorageError           6   nothing could be saved
+    ├── StorageError           6   nothing could be saved, or the system has no more of something
     ├── WeightsUnavailable     7   pretrained weights cannot be had here
     └── RunLocked             75   another process holds the run
 
-    Stopped (BaseException)   130 / 143: a signal asked to stop
+    Stopped (BaseException)   130 / 143 / 129: a signal asked to stop
 
 Messages are one line: what was expected, what was received, what to do next.
 """
 
 import difflib
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 
@@ -95,6 +97,30 @@ class DividedData(DataError):
         uses = ((self.to_learn, "learn from"), (self.to_test, "test on"))
         parts = [f"{path} to {use}" for path, use in uses if path is not None]
         return f"Give {' and '.join(parts)}." if parts else "Make class folders in them."
+
+
+class UnclearTable(DataError):
+    """A table does not say by itself which of its columns are meant."""
+
+    def __init__(
+        self, found: str, options: Mapping[str, str], advice: str = "", command: str | None = None
+    ) -> None:
+        """See the class.
+
+        Args:
+            found: what was expected and received.
+            options: to add to the command, with their values.
+            advice: what else helps.
+            command: what to type; None where it is not known.
+        """
+        self.found, self.options, self.advice = found, options, advice
+        flags = " ".join(f"{flag} {shlex.quote(value)}" for flag, value in options.items())
+        typed = f"Add {flags}." if command is None else f"Type `{command}`."
+        super().__init__(" ".join(filter(None, (found, typed, advice))))
+
+    def typed(self, command: str) -> "UnclearTable":
+        """The same with what to type."""
+        return UnclearTable(self.found, self.options, self.advice, command)
 
 
 class GateFailed(TlcliError):

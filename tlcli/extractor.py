@@ -1,8 +1,9 @@
 """A backbone as a run sees through it: engines, the cache of features, the projection."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from threading import Lock
 from typing import TypeVar
 
@@ -11,27 +12,33 @@ from numpy.typing import NDArray
 
 from tlcli import backbones, engines, features, moments
 from tlcli.backbones import StoredBackbone
-from tlcli.config import Progress
+from tlcli.config import Progress, RunsOn
 from tlcli.engines import Choice
 from tlcli.errors import EngineUnavailable
 from tlcli.features import (
     Examples,
     Features,
+    Kind,
+    Matrix,
     Projected,
     Projection,
     Space,
     Store,
     Vectors,
 )
-from tlcli.images import LabelledImage
+from tlcli.images import DECODER, ImageFile, Square
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Image = TypeVar("Image", bound=ImageFile)
 
 Load = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to images (n, S, S, 3)."""
+
+_CHUNK = 128
+"""Images that are loaded at once."""
 
 PROJECTION_WIDTH = 2048
 """Of a head that needs a projection, where none was asked for."""
@@ -53,21 +60,21 @@ class Extractor:
     _lock: Lock = field(default_factory=Lock)
 
     @staticmethod
-    def of(stored: StoredBackbone, engine: str, projection: Projection | None) -> "Extractor":
+    def of(stored: StoredBackbone, runs_on: RunsOn, projection: Projection | None) -> "Extractor":
         """An engine is opened at the first image that is not in the cache, and once.
 
         Raises:
             UsageError: there is no such engine, or it cannot run this backbone.
         """
-        return Extractor(stored, engines.choices(stored, engine), projection)
+        return Extractor(stored, engines.choices(stored, runs_on.engine), projection)
 
     @staticmethod
-    def of_round(run: Run, entry: Round, engine: str) -> "Extractor":
+    def of_round(run: Run, entry: Round, runs_on: RunsOn) -> "Extractor":
         """The one that a round was made with."""
         manifest = entry.manifest
         stored = backbones.load_stored(run.backbone_folder(manifest.backbone_fingerprint))
         projection = Projection(**manifest.projection) if manifest.projection else None
-        return Extractor.of(stored, engine, projection)
+        return Extractor.of(stored, runs_on, projection)
 
     def through(self, width: int) -> "Extractor":
         """The same behind a projection to this width."""
@@ -95,24 +102,31 @@ class Extractor:
         return self.engines[0].name
 
     @property
-    def arithmetic(self) -> str:
-        """The kind of arithmetic that gives features now, see `tlcli.arithmetic`.
+    def square(self) -> Square:
+        """What images are drawn to."""
+        return Square.of(self.stored.image_size, self.stored.drawing)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the features that are computed here and now.
 
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
-        return self._run(lambda engine: engine.arithmetic())
+        return Kind(self._run(lambda engine: engine.arithmetic()), DECODER)
 
     def _store(self, engine: Choice) -> Store:
         """The cache of the features that an engine computes."""
         with self._lock:
             if engine.name not in self._stores:
                 stored = self.stored
-                facts = (stored.fingerprint, stored.image_size, stored.width, stored.name)
-                self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
+                kind = Kind(engine.arithmetic(), DECODER)
+                self._stores[engine.name] = Store(
+                    Space(stored.fingerprint, stored.width, stored.name, kind, self.square)
+                )
             return self._stores[engine.name]
 
-    def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
+    def features(self, wanted: Sequence[Image], progress: Progress) -> Features[Image]:
         """The backbone's features of images, before the projection.
 
         Raises:
@@ -122,23 +136,37 @@ class Extractor:
             lambda engine: features.extract(wanted, self._store(engine), engine.open, progress)
         )
 
-    def features_of(self, named: Examples, load: Load, progress: Progress) -> Examples:
+    def features_of(
+        self, named: Examples, load: Load, foreign: Collection[str], progress: Progress
+    ) -> Examples:
         """The backbone's features of images that are named by their content hashes.
 
         Args:
             named: their vectors, those of another backbone, are not looked at.
             load: gives the pixels of images.
+            foreign: content hashes of those whose pixels another decoder gave: what comes of them
+                is not what the cache has, or should have, of the files.
             progress: told the phase "features".
 
         Raises:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
+        own = named.without(foreign)
         vectors = self._run(
             lambda engine: features.extract_pixels(
-                named.hashes, load, self._store(engine), engine.open, progress
+                own.hashes, load, self._store(engine), engine.open, progress
             )
         )
-        return replace(named, vectors=vectors)
+        found = replace(own, vectors=vectors).joined(self._uncached(named.only(foreign), load))
+        places = {key: place for place, key in enumerate(found.hashes)}
+        return found.take([places[key] for key in named.hashes])
+
+    def _uncached(self, named: Examples, load: Load) -> Examples:
+        """The features of images, from their pixels each time."""
+        starts = range(0, len(named), _CHUNK)
+        chunks = [self.features_of_pixels(load(named.hashes[n : n + _CHUNK])) for n in starts]
+        nothing = Vectors.of(np.zeros((0, self.stored.width), np.float32))
+        return replace(named, vectors=reduce(Vectors.joined, chunks, nothing))
 
     def features_of_pixels(self, pixels: NDArray[np.uint8]) -> Vectors:
         """The backbone's features of images (n, S, S, 3) that are no files; nothing is cached.
@@ -186,11 +214,14 @@ class Extractor:
 
     def project(self, examples: Examples) -> Examples:
         """Features as heads and moments see them: through the projection, where there is one."""
+        return replace(examples, vectors=self.seen(examples.vectors))
+
+    def seen(self, vectors: Matrix) -> Matrix:
+        """Vectors (n, D) of the backbone through the projection, where there is one."""
         if self.projection is None:
-            return examples
-        assert isinstance(examples.vectors, Vectors)
-        seen = Projected(examples.vectors, self.projection)
-        return Examples(examples.hashes, examples.labels, seen)
+            return vectors
+        assert isinstance(vectors, Vectors)
+        return Projected(vectors, self.projection)
 
     def empty_moments(self) -> moments.Moments:
         """The moments of no image."""

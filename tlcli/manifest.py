@@ -41,11 +41,15 @@ class Manifest:
     """Digest of the moments; None where none are kept."""
     arithmetic: tuple[str, ...]
     """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`."""
+    decoder: tuple[str, ...]
+    """The decoders that gave the pixels, see `images.DECODER`."""
     exact: bool
     config: dict[str, Any]
     versions: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+    drawing: dict[str, Any] = field(default_factory=dict)
+    """How images are drawn to the square that the backbone takes, see `images.Square`."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of each file of the round → its SHA-256."""
     format: int = FORMAT
@@ -96,8 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError(f"it names {foreign[0]!r}, which is no file of a round")
         classes = tuple(RegisteredClass(**entry) for entry in content.pop("classes"))
         kinds = tuple(content.pop("arithmetic"))
-        return Manifest(classes=classes, arithmetic=kinds, **content)
+        decoders = tuple(content.pop("decoder", ()))
+        return Manifest(classes=classes, arithmetic=kinds, decoder=decoders, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
             f"Run `tlcli rounds verify {folder.parent.parent}` to see what else is."

@@ -155,10 +155,10 @@ def _keras(options: argparse.Namespace) -> float:
 
 def _tlcli(options: argparse.Namespace) -> float:
     from tlcli import backbones, images
-    from tlcli.config import no_progress
+    from tlcli.config import RunsOn, no_progress
     from tlcli.extractor import Extractor
 
-    extractor = Extractor.of(backbones.load_stored(options.folder), "auto", None)
+    extractor = Extractor.of(backbones.load_stored(options.folder), RunsOn(), None)
     extractor.engines[0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: extractor.features(images.scan(options.photos).images, no_progress))
@@ -169,7 +169,7 @@ def _decode(options: argparse.Namespace) -> float:
 
     size = backbones.load_stored(options.folder).image_size
     listed = images.scan(options.photos).images
-    decoded = images.decode_many(listed, size)
+    decoded = images.decode_many(listed, images.Square(size))
     return _rate(len(listed), lambda: [None for _ in decoded])
 
 
@@ -179,7 +179,7 @@ def _forward(options: argparse.Namespace) -> float:
     stored = backbones.load_stored(options.folder)
     engine = engines.choices(stored, "auto")[0].open()
     listed = images.scan(options.photos).images
-    pixels = images.decode_many(listed[:IN_MEMORY], stored.image_size)
+    pixels = images.decode_many(listed[:IN_MEMORY], images.Square(stored.image_size))
     decoded = [image for image in pixels if isinstance(image, np.ndarray)]
     stream = islice(cycle(decoded), len(listed))
     return _rate(len(listed), lambda: [None for _ in engine.features(stream)])

@@ -115,7 +115,7 @@ def _options() -> argparse.Namespace:
 
 
 def _features(config: CompareConfig, scratch: Path) -> tuple[Extractor, Examples]:
-    listing = scan(config.data, no_progress)
+    listing = scan(config.data, config.images.columns, no_progress)
     (begins,) = beginnings(config)
     seen = see(config, begins, scratch, listing, no_progress)
     return seen.extractor, seen.examples

@@ -189,7 +189,7 @@ def _difference(site: Site) -> float:
     options = ("--top", len(classes), "--engine", "keras", "--json")
     lines = [json.loads(line) for line in site.tlcli("predict", run, test, *options).splitlines()]
     size = model.input_shape[1]
-    pixels = np.stack([images.decode(Path(line["path"]), size) for line in lines])
+    pixels = np.stack([images.decode(Path(line["path"]), images.Square(size)) for line in lines])
     answers = model.predict(pixels, verbose=0)
     said = [{entry["label"]: entry["probability"] for entry in line["top"]} for line in lines]
     return float(np.abs(answers - [[row[name] for name in classes] for row in said]).max())

@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.disk import largest_file
 from tlcli import backbones
+from tlcli.backbones.stored import FORMAT
 from tlcli.errors import RunError, StorageError, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -176,6 +178,18 @@ def test_a_full_disk_leaves_nothing(monkeypatch, stored, head, tmp_path):
     assert path.read_bytes() == b"old"
 
 
+def test_a_full_disk_ends_storing_with_one_error(model, tmp_path):
+    """Not in HDF5, which may crash the process."""
+    with largest_file(5000), pytest.raises(StorageError, match=r"model\.keras.*too large"):
+        backbones.store(model, NAME, "none", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_ends_copying_with_one_error(stored, tmp_path):
+    with largest_file(5000), pytest.raises(StorageError, match="too large"):
+        stored.copy_into(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["model.keras", "classifier.json"])
 def test_a_changed_file_is_named(copy, name):
     path = copy.folder / name
@@ -203,8 +217,8 @@ def test_no_description(tmp_path):
 
 
 def test_a_newer_format_is_refused(copy):
-    edit(copy, format=2, something="new")
-    with pytest.raises(RunError, match=r"format=2.*Update this program"):
+    edit(copy, format=FORMAT + 1, something="new")
+    with pytest.raises(RunError, match=rf"format={FORMAT + 1}.*Update this program"):
         backbones.load_stored(copy.folder)
 
 

@@ -12,13 +12,12 @@ import pytest
 
 from tests.conftest import CommandLine
 from tlcli import cache
-from tlcli.features import Space
+from tlcli.features import Kind, Space
 from tlcli.features.store import Index, Store
+from tlcli.images import DECODER, Square
 
-SPACE = Space(
-    "f" * 64, image_size=224, width=1280, backbone="EfficientNetLite0", arithmetic="openvino 0"
-)
-OTHER = Space("e" * 64, image_size=96, width=64, backbone="MobileNetV2", arithmetic="keras 0")
+SPACE = Space("f" * 64, 1280, "EfficientNetLite0", Kind("openvino 0", DECODER), Square(224))
+OTHER = Space("e" * 64, 64, "MobileNetV2", Kind("keras 0", DECODER), Square(96))
 DAY = 24 * 60 * 60
 
 

@@ -20,7 +20,7 @@ from tests.support import runtimes, tiny
 from tlcli import files, formats
 from tlcli.backbones import openvino_ir
 from tlcli.formats import FORMATS
-from tlcli.images import decode
+from tlcli.images import FITS, Square, decode
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -459,7 +459,8 @@ def test_the_guide_has_a_snippet_for_every_format() -> None:
     assert list(SNIPPETS) == ["pixels.py", *expected]
 
 
-def test_the_guide_reads_an_image_as_tlcli_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_the_guide_reads_an_image_as_tlcli_does(tmp_path: Path, fit: str) -> None:
     """A large JPEG that is decoded at a fraction, one that lies on its side, a grey PNG."""
     names: dict[str, Any] = {}
     exec(SNIPPETS["pixels.py"], names)
@@ -470,7 +471,9 @@ def test_the_guide_reads_an_image_as_tlcli_does(tmp_path: Path) -> None:
     Image.fromarray(pixels[:100, :80]).save(tmp_path / "side.jpg", exif=exif)
     Image.fromarray(pixels[:50, :70, 0]).save(tmp_path / "grey.png")
     for path in sorted(tmp_path.iterdir()):
-        np.testing.assert_array_equal(names["read"](path, 32)[0], decode(path, 32))
+        np.testing.assert_array_equal(
+            names["read"](path, 32, fit)[0], decode(path, Square(32, fit))
+        )
 
 
 SLOW_TO_IMPORT = ("keras", "savedmodel")

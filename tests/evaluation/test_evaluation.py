@@ -454,3 +454,73 @@ def test_a_class_of_which_no_image_is_left_does_not_pass():
     (only,) = evaluation.with_gates(found, rounds, list("aabb"), limits, unmeasured={"c"}).gates
     assert (only.label, only.value, only.passed) == ("c", None, False)
     assert only.to_text() == "min-class-accuracy of 'c' is unknown, limit 0.5"
+
+
+# --- groups
+
+
+def bursts(labels, seed=0, each=4):
+    """Each image four times with hardly any noise, which is a group."""
+    plain = features_of(labels, seed)
+    rng = np.random.default_rng(seed)
+    rows = [row for row in plain.vectors[:] for _ in range(each)]
+    noisy = np.array(rows, np.float32) + rng.normal(0, 0.01, (len(rows), 6)).astype(np.float32)
+    names = tuple(name for name in labels for _ in range(each))
+    hashes = tuple(sha(10**6 * (seed + 1) + number) for number in range(len(rows)))
+    groups = tuple(sha(-1000 * (seed + 1) - number // each) for number in range(len(rows)))
+    return Examples(hashes, names, Vectors.of(noisy), groups)
+
+
+@pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
+def test_no_group_is_learned_and_tested(scheme):
+    examples = bursts("abc" * 20)
+    seen = []
+
+    def fit(known):
+        seen.append(set(known.new.groups))
+        return LDA(known)
+
+    answers = scheme(fit, known_of(examples), ("a", "b", "c"), False)
+    assert len(answers.true)
+    for groups in seen:
+        tested = [g for g in examples.groups if g not in groups]
+        assert tested
+        kept = [g for g in examples.groups if g in groups]
+        assert len(kept) == 4 * len(set(kept))
+
+
+@pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
+def test_groups_span_the_new_and_the_old_images(scheme):
+    """With the old images to be tested too, as with those that stay."""
+    both = bursts("ab" * 20)
+    rows = np.arange(len(both)) % 2 == 0
+    new, old = both.where(rows), both.where(~rows)
+    parent = Recipe("lda").solve(moments_of(old))
+    known = known_of(new, old, parent, lambda total, kept: Recipe("lda").solve(total))
+    left_out = []
+
+    def fit(rest):
+        assert not set(rest.new.groups) ^ set(rest.old.groups)
+        left_out.append(len(new) - len(rest.new))
+        return LDA(rest)
+
+    scheme(fit, known, ("a", "b"), True)
+    assert sum(left_out) > 0
+    answers = scheme(fit, known, ("a", "b"), False)
+    assert len(answers.true) == 0
+
+
+def test_what_was_learned_of_a_group_keeps_the_rest_from_being_tested():
+    examples = bursts("ab" * 20)
+    gone = frozenset(examples.groups[:40])
+    known = replace(known_of(examples), learned_groups=gone)
+    answers = evaluation.cross_validate(LDA, known, ("a", "b"), False)
+    assert len(answers.true) == len(examples) - 40
+
+
+def test_a_class_of_one_group_is_not_tested():
+    examples = bursts("a" * 10 + "b" * 10 + "c")
+    answers = evaluation.cross_validate(LDA, known_of(examples), ("a", "b", "c"), False)
+    assert answers.untestable == ("c",)
+    assert "c" not in answers.true
+    assert answers.validation([]).accuracy is not None

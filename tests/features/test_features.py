@@ -23,10 +23,11 @@ from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
 from tlcli.errors import Stopped
-from tlcli.features import Space, Store, store
-from tlcli.images import LabelledImage
+from tlcli.features import Kind, Space, Store, store
+from tlcli.images import DECODER, LabelledImage, Square
 
-SPACE = Space("f" * 64, image_size=8, width=3, backbone="MeanColour", arithmetic="keras 0")
+KIND = Kind("keras 0", DECODER)
+SPACE = Space("f" * 64, 3, "MeanColour", KIND, Square(8))
 VECTOR_BYTES = 3 * 4
 
 
@@ -78,7 +79,7 @@ def colour(number):
 
 
 def listed(path, label="cat"):
-    return LabelledImage(path, label, hashlib.sha256(path.read_bytes()).hexdigest())
+    return LabelledImage(path, hashlib.sha256(path.read_bytes()).hexdigest(), label=label)
 
 
 @pytest.fixture
@@ -278,6 +279,35 @@ def test_an_engine_that_loses_images_is_a_bug(draw):
         extract(draw(3), Losing())
 
 
+class Adding(MeanColour):
+    """Answers once too often."""
+
+    def features(self, images):
+        vectors = list(super().features(images))
+        yield from (*vectors, vectors[0])
+
+
+class Skipping(MeanColour):
+    """Leaves out the first of the images."""
+
+    def features(self, images):
+        yield from list(super().features(images))[1:]
+
+
+@pytest.mark.parametrize("engine", [Adding, Skipping])
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
+    draw, cache, engine, seconds, monkeypatch
+):
+    """Not what was saved before it was noticed either: the vectors may be of other images."""
+    monkeypatch.setattr("tlcli.features.store.SEGMENT_SECONDS", seconds)
+    wanted = draw(3)
+    with pytest.raises(AssertionError, match="the engine"):
+        extract(wanted, engine())
+    assert not list(cache.rglob("*.h5"))
+    assert_right(extract(wanted)[0], wanted)
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -421,7 +451,7 @@ FLIPPER = """
 
     def load():
         index = Index(keys, 3)
-        Store(Space("f" * 64, 8, 3, "MeanColour", "keras 0")).load(index)
+        Store(Space("f" * 64, 3, "MeanColour", KIND, Square(8))).load(index)
         return index.known, index.vectors()[:]
 
     logging.disable()
@@ -526,25 +556,19 @@ def failing(error):
 
 OTHERS = [
     replace(SPACE, fingerprint="e" * 64),
-    replace(SPACE, image_size=16),
-    replace(SPACE, arithmetic="openvino 0"),
+    replace(SPACE, square=Square(16)),
+    replace(SPACE, kind=replace(KIND, arithmetic="openvino 0")),
+    replace(SPACE, kind=replace(KIND, decoder="pillow 2")),
 ]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic"])
+@pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic", "decoder"])
 def test_each_space_has_a_cache_of_its_own(draw, cache, other):
     wanted = draw(2)
     extract(wanted)
     _, engine = extract(wanted, space=other)
     assert engine.images == 2
     assert len({path.parent for path in segments(cache)}) == 2
-
-
-def test_another_decoder_has_a_cache_of_its_own(draw, monkeypatch):
-    wanted = draw(2)
-    extract(wanted)
-    monkeypatch.setattr(store, "DECODER", "2")
-    assert extract(wanted)[1].images == 2
 
 
 def test_the_cache_is_where_the_environment_says(draw, cache, tmp_path, monkeypatch):

@@ -19,13 +19,13 @@ import pytest
 from tlcli import cache, evaluation, features, files, images, moments, strategies
 from tlcli.config import no_progress
 from tlcli.errors import UsageError
-from tlcli.features import Space, segments, store
+from tlcli.features import Kind, Space, segments, store
 from tlcli.features.store import Index, Store
 from tlcli.heads import Evidence, Recipe
-from tlcli.images import LabelledImage
+from tlcli.images import DECODER, LabelledImage, Square
 
 WIDTH = 4
-SPACE = Space("f" * 64, image_size=8, width=WIDTH, backbone="Fake", arithmetic="keras 0")
+SPACE = Space("f" * 64, WIDTH, "Fake", Kind("keras 0", DECODER), Square(8))
 FULL = 10
 
 
@@ -296,7 +296,7 @@ def test_the_folder_says_what_it_is_for():
         "width": WIDTH,
         "backbone": "Fake",
         "arithmetic": "keras 0",
-        "decoder": store.DECODER,
+        "decoder": DECODER,
     }
     before = description.stat()
     kept([2])
@@ -320,7 +320,7 @@ def test_the_description_never_matters(damage, caplog):
 
 def test_the_name_of_the_backbone_is_no_part_of_the_key():
     kept([1])
-    renamed = Space("f" * 64, image_size=8, width=WIDTH, backbone="Other", arithmetic="keras 0")
+    renamed = Space("f" * 64, WIDTH, "Other", Kind("keras 0", DECODER), Square(8))
     assert_whole(loaded([1], renamed), [1])
 
 
@@ -339,7 +339,7 @@ def listed(monkeypatch):
 
     def make(count):
         return [
-            LabelledImage(Path(str(number)), f"class {number % 5}", key(number))
+            LabelledImage(Path(str(number)), key(number), label=f"class {number % 5}")
             for number in range(count)
         ]
 
@@ -363,7 +363,7 @@ class Wide:
             yield np.full(256, image[0, 0, 0], np.float32) + np.float32(self.images % 7)
 
 
-WIDE = Space("e" * 64, image_size=8, width=256, backbone="Fake", arithmetic="keras 0")
+WIDE = Space("e" * 64, 256, "Fake", Kind("keras 0", DECODER), Square(8))
 
 
 def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch):
@@ -429,7 +429,7 @@ EXTRACTOR = """
 
     store.SEGMENT_BYTES = 10 * 4 * 256
     images.decode_many = lambda wanted, size: (np.zeros((1, 1, 3), np.uint8) for _ in wanted)
-    wanted = [here.LabelledImage(Path(str(n)), "a", here.key(n)) for n in range(50)]
+    wanted = [here.LabelledImage(Path(str(n)), here.key(n), label="a") for n in range(50)]
     features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
 """
 

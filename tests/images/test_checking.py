@@ -71,6 +71,7 @@ def test_everything_wrong(good):
         "Cannot be used: 2 files.",
         "Further copies of an image, counted once: 1 file.",
         "With a side under 32 pixels: 1 file.",
+        "With one side at least twice the other (see --fit of `tlcli pretrain`): 1 file.",
         "Of another format than the suffix says, which does no harm here: 1 file.",
         "No images by their suffix, ignored: 1 file.",
     ]

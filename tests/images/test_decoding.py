@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image
+from PIL import ImageFile as PillowFile
 
 from tlcli.errors import BadImage
-from tlcli.images import FORMATS, LabelledImage, decode, decode_many
-from tlcli.images.decoding import hush_pillow, opened, squash, to_rgb
+from tlcli.images import FORMATS, ImageFile, Square, decode, decode_many
+from tlcli.images.decoding import draw, hush_pillow, opened, to_rgb
 from tlcli.images.reading import map_ahead
 
 ORIENTATION = 0x0112
@@ -50,7 +51,7 @@ def flat(mode, colour, size=(8, 8)):
 
 def pixel(data):
     """The colour of a one-coloured image, after making sure that it has one colour."""
-    pixels = decode(data, 4)
+    pixels = decode(data, Square(4))
     assert (pixels == pixels[0, 0]).all()
     return tuple(int(value) for value in pixels[0, 0])
 
@@ -62,7 +63,7 @@ def grey16(value, kind="PNG", dtype=np.uint16, **options):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_decodes_to_its_picture(kind):
     image = photo(32, 32)
-    pixels = decode(encoded(image, kind), 32)
+    pixels = decode(encoded(image, kind), Square(32))
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
@@ -78,14 +79,14 @@ def test_content_decides_not_the_suffix(tmp_path):
 def test_path_and_bytes_agree(tmp_path):
     data = encoded(photo(), "JPEG")
     (tmp_path / "a").write_bytes(data)
-    np.testing.assert_array_equal(decode(tmp_path / "a", 8), decode(data, 8))
+    np.testing.assert_array_equal(decode(tmp_path / "a", Square(8)), decode(data, Square(8)))
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "PSD"])
 def test_formats_outside_the_list_are_refused(kind):
     data = b"8BPS" + bytes(40) if kind == "PSD" else encoded(flat("RGB", 0), kind)
     with pytest.raises(BadImage):
-        decode(data, 8)
+        decode(data, Square(8))
 
 
 # --- modes
@@ -190,7 +191,7 @@ def test_exif_orientation_is_undone(kind, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 98, "subsampling": 0}}.get(kind, {})
-    pixels = decode(encoded(turned, kind, exif=exif, **options), 40)
+    pixels = decode(encoded(turned, kind, exif=exif, **options), Square(40))
     assert np.abs(pixels.astype(int) - np.asarray(upright)).max() < 16
 
 
@@ -200,13 +201,13 @@ def test_orientation_of_a_reduced_oblong_jpeg():
     exif[ORIENTATION] = 6
     data = encoded(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
     expected = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR), dtype=int)
-    assert np.abs(decode(data, 16) - expected).max() < 12
+    assert np.abs(decode(data, Square(16)) - expected).max() < 12
 
 
 def test_oblong_images_are_squashed_with_antialias():
     stripes = np.zeros((64, 256, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    pixels = decode(encoded(Image.fromarray(stripes), "PNG"), 16)
+    pixels = decode(encoded(Image.fromarray(stripes), "PNG"), Square(16))
     assert np.abs(pixels.astype(int) - 127).max() < 10
 
 
@@ -216,13 +217,13 @@ def test_small_jpegs_are_bit_unchanged_by_the_draft(shape):
     data = encoded(image, "JPEG")
     with Image.open(io.BytesIO(data)) as plain:
         expected = np.asarray(plain.resize((16, 16), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(decode(data, 16), expected)
+    np.testing.assert_array_equal(decode(data, Square(16)), expected)
 
 
 def test_a_big_jpeg_is_decoded_reduced():
     image = photo(640, 320)
     with opened(encoded(image, "JPEG")) as reduced:
-        pixels = squash(reduced, 16)
+        pixels = draw(reduced, Square(16)).pixels
         assert reduced.size == (80, 40)
     expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR), dtype=int)
     assert np.abs(pixels - expected).max() < 8
@@ -232,7 +233,7 @@ def test_first_frame_of_animations():
     first, second = flat("RGB", (250, 0, 0)), flat("RGB", (0, 0, 250))
     for kind in ("GIF", "PNG", "TIFF", "MPO", "WEBP"):
         data = encoded(first, kind, save_all=True, append_images=[second])
-        red, _, blue = decode(data, 4).mean(axis=(0, 1))
+        red, _, blue = decode(data, Square(4)).mean(axis=(0, 1))
         assert red > 230, kind
         assert blue < 20, kind
 
@@ -257,7 +258,7 @@ def test_first_frame_of_animations():
 )
 def test_what_is_no_image_gets_a_reason(data, reason):
     with pytest.raises(BadImage, match=reason):
-        decode(data, 8)
+        decode(data, Square(8))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF"])
@@ -265,7 +266,7 @@ def test_truncated_files_are_bad(kind):
     noise = np.random.default_rng(2).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
     with pytest.raises(BadImage) as caught:
-        decode(data[: len(data) // 2], 16)
+        decode(data[: len(data) // 2], Square(16))
     assert "\n" not in str(caught.value)
     assert "0x" not in str(caught.value)
 
@@ -274,7 +275,7 @@ def test_every_byte_of_an_avif_may_be_wrong():
     data = encoded(photo(8, 8), "AVIF")
     for at in range(len(data)):
         with suppress(BadImage):
-            decode(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :], 4)
+            decode(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :], Square(4))
 
 
 def test_a_tiff_without_all_of_its_pixels_is_bad():
@@ -282,7 +283,7 @@ def test_a_tiff_without_all_of_its_pixels_is_bad():
     entry = re.search(rb"\x01\x01[\x03\x04]\0\x01\0\0\0\x18\0", data)  # ImageLength, 24
     data[entry.end() - 2 : entry.end()] = (2400).to_bytes(2, "little")
     with pytest.raises(BadImage, match="pixels are missing"):
-        decode(bytes(data), 8)
+        decode(bytes(data), Square(8))
 
 
 def test_16_bit_grey_in_more_than_one_band():
@@ -299,7 +300,7 @@ def test_files_that_cannot_be_opened_are_bad(tmp_path):
         (Path("a\0b"), "cannot be read"),
     ):
         with pytest.raises(BadImage, match=reason) as caught:
-            decode(path, 8)
+            decode(path, Square(8))
         assert str(tmp_path) not in str(caught.value)
 
 
@@ -311,17 +312,17 @@ def bomb(width, height):
 
 def test_decompression_bombs_are_bad():
     with pytest.raises(BadImage, match="too many pixels"):
-        decode(bomb(60000, 60000), 8)
+        decode(bomb(60000, 60000), Square(8))
 
 
 def test_many_pixels_below_the_limit_are_no_warning(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        assert decode(encoded(photo(20, 20), "PNG"), 8).shape == (8, 8, 3)
+        assert decode(encoded(photo(20, 20), "PNG"), Square(8)).shape == (8, 8, 3)
     assert not seen
     with pytest.raises(BadImage, match="too many pixels"):
-        decode(encoded(photo(30, 30), "PNG"), 8)
+        decode(encoded(photo(30, 30), "PNG"), Square(8))
 
 
 def test_memory_that_runs_out_is_a_bad_image(monkeypatch):
@@ -330,9 +331,9 @@ def test_memory_that_runs_out_is_a_bad_image(monkeypatch):
 
     data = encoded(flat("RGB", 0), "BMP")
     monkeypatch.setattr(Image.Image, "load", full)
-    monkeypatch.setattr(ImageFile.ImageFile, "load", full)
+    monkeypatch.setattr(PillowFile.ImageFile, "load", full)
     with pytest.raises(BadImage, match="memory"):
-        decode(data, 8)
+        decode(data, Square(8))
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_memory_that_runs_out_is_a_bad_image(monkeypatch):
 def test_corrupt_exif_harms_no_image(kind, exif):
     image = photo(16, 16)
     plain, damaged = encoded(image, kind), encoded(image, kind, exif=exif)
-    np.testing.assert_array_equal(decode(damaged, 16), decode(plain, 16))
+    np.testing.assert_array_equal(decode(damaged, Square(16)), decode(plain, Square(16)))
 
 
 def test_hushing_leaves_other_warnings_alone():
@@ -398,7 +399,7 @@ def mutated(draw):
 @given(mutated())
 def test_mutated_files_decode_or_are_bad(data):
     try:
-        pixels = decode(data, 8)
+        pixels = decode(data, Square(8))
     except BadImage as error:
         assert "\n" not in str(error)
     else:
@@ -409,16 +410,14 @@ def test_mutated_files_decode_or_are_bad(data):
 @given(st.binary(max_size=64))
 def test_any_bytes_decode_or_are_bad(data):
     with suppress(BadImage):
-        decode(data, 4)
+        decode(data, Square(4))
 
 
 # --- many
 
 
 def listed(paths):
-    return [
-        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths
-    ]
+    return [ImageFile(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 @pytest.fixture
@@ -432,7 +431,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize(("workers", "ahead"), [(1, 1), (2, 3), (4, 64)])
 def test_decode_many_keeps_the_order_and_hands_over_errors(files, workers, ahead):
-    results = list(decode_many(listed(files), 4, workers, ahead=ahead))
+    results = list(decode_many(listed(files), Square(4), workers, ahead=ahead))
     assert isinstance(results.pop(7), BadImage)
     assert [int(pixels[0, 0, 0]) for pixels in results] == [i for i in range(20) if i != 7]
 
@@ -456,7 +455,7 @@ def test_closing_drops_what_has_not_begun(files, monkeypatch):
         return np.zeros(1)
 
     monkeypatch.setattr("tlcli.images.decoding.decode", wait)
-    results = decode_many(listed(files), 4, workers=1, ahead=20)
+    results = decode_many(listed(files), Square(4), workers=1, ahead=20)
     next(results)
     results.close()
     assert len(begun) <= 3
@@ -466,17 +465,17 @@ def test_closing_drops_what_has_not_begun(files, monkeypatch):
 def test_a_file_that_changed_since_it_was_listed_is_bad(files):
     before = listed(files)
     files[3].write_bytes(encoded(flat("RGB", (9, 9, 9)), "PNG"))
-    results = list(decode_many(before, 4))
+    results = list(decode_many(before, Square(4)))
     assert "changed" in str(results[3])
     assert not isinstance(results[4], BadImage)
 
 
 def test_decode_many_of_nothing():
-    assert list(decode_many([], 4)) == []
+    assert list(decode_many([], Square(4))) == []
 
 
 def test_threads_agree_with_one(files):
     good = [path for path in files if path.stem != "7"] * 5
-    expected = [decode(path, 9) for path in good]
-    for one, other in zip(expected, decode_many(listed(good), 9, workers=8), strict=True):
+    expected = [decode(path, Square(9)) for path in good]
+    for one, other in zip(expected, decode_many(listed(good), Square(9), workers=8), strict=True):
         np.testing.assert_array_equal(one, other)

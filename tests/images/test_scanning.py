@@ -357,7 +357,7 @@ def test_a_row_given_twice_and_a_path_with_two_labels(data):
     ("text", "complaint"),
     [
         ("", "empty"),
-        ("file,class\na,b\n", "'file', 'class'"),
+        ("photo,kind\na,b\n", "'photo', 'kind'"),
         ("dog/1.png,dog\n", "columns path,label"),
         ("path,label\n", "without a row"),
         ("path,label\na.png,\n", "line 2"),

@@ -148,3 +148,69 @@ def test_how_many_are_set_apart(images, share, expected):
 def test_set_apart_refuses_other_shares(share):
     with pytest.raises(UsageError):
         set_apart([], [], share)
+
+
+# --- groups
+
+GROUPED = st.lists(
+    st.tuples(
+        st.integers(0, 10**6).map(sha),
+        st.sampled_from("abcd"),
+        st.sampled_from(["", *map(sha, "uvwxyz")]),
+    ),
+    unique_by=lambda image: image[0],
+    max_size=40,
+)
+
+SPLITS = (
+    lambda *given, groups=(): holdout(*given, 0.3, groups),
+    lambda *given, groups=(): set_apart(*given, 0.3, groups),
+    lambda *given, groups=(): folds(*given, 5, groups),
+)
+
+
+def parts(images):
+    hashes, labels, groups = ([image[i] for image in images] for i in range(3))
+    return hashes, labels, groups
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@given(images=GROUPED, random=st.randoms())
+def test_no_group_is_divided_whatever_the_order(split, images, random):
+    hashes, labels, groups = parts(images)
+    found = split(hashes, labels, groups=groups)
+    for group in set(groups) - {""}:
+        assert len({part for part, own in zip(found, groups, strict=True) if own == group}) == 1
+    order = list(range(len(images)))
+    random.shuffle(order)
+    hashes, labels, groups = parts([images[i] for i in order])
+    np.testing.assert_array_equal(split(hashes, labels, groups=groups), found[order])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@given(images=GROUPED)
+def test_where_no_image_has_a_group_nothing_changes(split, images):
+    hashes, labels, _ = parts(images)
+    np.testing.assert_array_equal(
+        split(hashes, labels, groups=[""] * len(images)), split(hashes, labels)
+    )
+
+
+@given(GROUPED)
+def test_groups_leave_every_class_something_to_learn(images):
+    hashes, labels, groups = parts(images)
+    names = np.array(labels, object)
+    held = holdout(hashes, labels, 0.9, groups)
+    apart = set_apart(hashes, labels, 0.5, groups)
+    fold = folds(hashes, labels, 5, groups)
+    for name in set(labels):
+        assert not held[names == name].all()
+        assert apart[names == name].sum() <= (names == name).sum() // 2
+        assert not any(groups) or all((fold[names == name] != number).any() for number in range(5))
+
+
+def test_folds_of_groups_are_balanced():
+    images = [(sha(i), "ab"[i % 2], sha(f"group {i // 4}")) for i in range(200)]
+    hashes, labels, groups = parts(images)
+    fold = folds(hashes, labels, 5, groups)
+    assert np.bincount(fold).tolist() == [40] * 5

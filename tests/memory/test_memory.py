@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tlcli import memory, moments
 from tlcli.errors import DataError, UsageError
-from tlcli.features import Examples, Vectors
+from tlcli.features import Examples, Kind, Vectors
 from tlcli.memory import SETTINGS, herd
 from tlcli.memory.herding import normalised
 
+KERAS, OPENVINO = Kind("keras", "pillow 0"), Kind("openvino", "pillow 0")
 WIDTH = 4
 SIZE = 2
 CLASSES = ("red panda", "Cat", "キツネ")
@@ -79,7 +80,7 @@ def learn(state, numbers, decode=pictures):
     """The memory after these images, as a command does it."""
     new = examples(numbers)
     total = state.moments and moments.add(state.moments, moments_of(new))
-    return state.learned(new, total, "keras", decode)
+    return state.learned(new, total, KERAS, decode)
 
 
 def forget(state, numbers, **options):
@@ -129,7 +130,7 @@ def assert_whole(state):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_memory_of_no_image(setting):
     state = nothing(setting)
-    assert (state.setting, state.ledger, state.exact, state.arithmetic) == (
+    assert (state.setting, state.ledger, state.exact, state.kinds) == (
         setting,
         {},
         True,
@@ -144,10 +145,8 @@ def test_the_memory_of_no_image(setting):
 def test_the_ledger_and_the_moments_know_every_image(setting):
     state = learn(learn(nothing(setting), range(5)), range(5, 12))
     assert state.ledger == {key(number): label(number) for number in range(12)}
-    assert state.arithmetic == {"keras"}
-    assert state.learned(examples([]), state.moments, "other", nothing_decoded).arithmetic == {
-        "keras"
-    }
+    assert state.kinds == {KERAS}
+    assert state.learned(examples([]), state.moments, OPENVINO, nothing_decoded).kinds == {KERAS}
     if setting != "none":
         assert state.digest == moments_of(examples(range(12))).digest
 
@@ -308,8 +307,8 @@ def test_centres_do_not_depend_on_rounds():
 @pytest.mark.parametrize("setting", ["moments", *KEEPING])
 def test_two_runs_together_remember_what_both_have_learned(setting):
     first, second = learn(nothing(setting), range(9)), learn(nothing(setting), range(9, 20))
-    both = first.merged(replace(second, exact=False, arithmetic=frozenset({"openvino"})))
-    assert (both.exact, both.arithmetic) == (False, {"keras", "openvino"})
+    both = first.merged(replace(second, exact=False, kinds=frozenset({OPENVINO})))
+    assert (both.exact, both.kinds) == (False, {KERAS, OPENVINO})
     is_like(both, second.merged(first))
     joint = learn(nothing(setting), range(20))
     assert (both.setting, both.ledger, both.digest) == (setting, joint.ledger, joint.digest)

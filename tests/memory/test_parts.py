@@ -46,6 +46,7 @@ MANIFEST = Manifest(
     memory="moments",
     memory_sha256="0" * 64,
     arithmetic=("openvino 0",),
+    decoder=("pillow 0",),
     exact=True,
     config={},
     versions={},

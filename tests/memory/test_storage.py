@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.memory.test_memory import (
+    KERAS,
     SETTINGS,
     WIDTH,
     centre,
@@ -25,13 +26,13 @@ from tests.memory.test_memory import (
 from tests.memory.test_parts import round_of, saved
 from tlcli import files, memory, moments
 from tlcli.errors import RunError, StorageError
-from tlcli.features import Examples, Vectors
+from tlcli.features import Examples, Kind, Vectors
 from tlcli.memory import Memory
 
 
 def assert_same(after, before):
     """Everything that a memory is, rows included."""
-    for name in ("setting", "ledger", "exact", "arithmetic", "exemplars_per_class", "digest"):
+    for name in ("setting", "ledger", "exact", "kinds", "exemplars_per_class", "digest"):
         assert getattr(after, name) == getattr(before, name)
     assert set(after.centres) == set(before.centres)
     assert all(centre(after, name) == centre(before, name) for name in before.centres)
@@ -51,7 +52,9 @@ def assert_same(after, before):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_saved_memory_comes_back_as_it_was(tmp_path, setting, count, exact):
     before = learn(nothing(setting), range(count)) if count else nothing(setting)
-    before = replace(before, exact=exact, arithmetic=before.arithmetic | {"openvino 2026.4"})
+    before = replace(
+        before, exact=exact, kinds=before.kinds | {Kind("openvino 2026.4", "pillow 0")}
+    )
     assert_same(memory.load(saved(before, tmp_path / "1")), before)
 
 
@@ -72,7 +75,8 @@ def test_a_memory_goes_on_where_it_was_saved(tmp_path, setting):
 
 def test_kinds_of_arithmetic_are_written_in_the_order_of_their_names(tmp_path):
     kinds = [f"engine {number}" for number in range(20)]
-    state = replace(nothing("moments"), arithmetic=frozenset(kinds))
+    named = frozenset(Kind(name, "pillow 0") for name in kinds)
+    state = replace(nothing("moments"), kinds=named)
     with h5py.File(saved(state, tmp_path / "1").folder / "memory.h5") as file:
         assert file.attrs["arithmetic"].split("\n") == sorted(kinds)
 
@@ -101,7 +105,7 @@ def test_hashes_that_end_in_zeros_come_back(tmp_path):
     before = nothing("exemplars", 5).learned(
         new,
         moments_of(new),
-        "keras",
+        KERAS,
         lambda names: np.arange(60, dtype=np.uint8).reshape(5, 2, 2, 3),
     )
     assert_same(memory.load(saved(before, tmp_path / "1")), before)
@@ -145,7 +149,7 @@ def test_the_moments_may_be_of_a_projection_of_the_features(tmp_path, setting, w
     new = examples(range(9))
     total = moments.of(projected, new.labels, "f" * 64, 10)
     start = memory.empty(setting, 2, moments.empty("f" * 64, 10, width), WIDTH)
-    for before in (start, start.learned(new, total, "keras", pictures)):
+    for before in (start, start.learned(new, total, KERAS, pictures)):
         assert_same(memory.load(saved(before, tmp_path / "1")), before)
 
 
@@ -155,7 +159,7 @@ def test_features_stay_on_disk(tmp_path):
     vectors = np.random.default_rng(0).normal(0, 1, (count, width)).astype(np.float32)
     new = Examples(hashes, ("Cat",) * count, Vectors.of(vectors))
     start = memory.empty("features", None, moments.empty("f" * 64, 10, width), width)
-    entry = saved(start.learned(new, start.moments, "keras", pictures), tmp_path / "1")
+    entry = saved(start.learned(new, start.moments, KERAS, pictures), tmp_path / "1")
     tracemalloc.start()
     state = memory.load(entry)
     peak = tracemalloc.get_traced_memory()[1]

@@ -69,7 +69,9 @@ def head_of(run: Path, number: int | None = None) -> heads.LinearHead:
 
 
 def batch_of(folder: Path) -> np.ndarray:
-    return np.stack([images.decode(path, 32) for path in images.find_images([folder])])
+    return np.stack(
+        [images.decode(path, images.Square(32)) for path in images.find_images([folder])]
+    )
 
 
 def test_round_commands_answer_with_the_keys_of_the_contract(

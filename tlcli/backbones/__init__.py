@@ -18,6 +18,7 @@ from tlcli.backbones.runtime import (
 from tlcli.backbones.stored import (
     MODEL,
     OPENVINO_FILES,
+    Drawing,
     StoredBackbone,
     load_model,
     load_stored,
@@ -53,6 +54,7 @@ __all__ = [
     "UNLABELLED",
     "Architecture",
     "Block",
+    "Drawing",
     "Imagenet",
     "Random",
     "StoredBackbone",

@@ -2,13 +2,14 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import files
 from tlcli.backbones import archives
 from tlcli.backbones.portable import portable
 from tlcli.backbones.stored import (
@@ -28,12 +29,13 @@ def write_classifier(
     classes: Sequence[str],
     path: Path,
     projection: NDArray[np.float32] | None = None,
+    images: Mapping[str, Any] | None = None,
 ) -> None:
     """Write backbone and head as an ordinary Keras model, without importing Keras.
 
     Raw RGB in 0..255 goes in, probabilities (None, C) come out; the class names are in the
-    archive's metadata.json under "classes". Keras loads it from `portable.OLDEST_KERAS` on. The
-    same arguments give the same bytes.
+    archive's metadata.json under "classes", and how images are drawn under "images". Keras loads it
+    from `portable.OLDEST_KERAS` on. The same arguments give the same bytes.
 
     Args:
         stored: the backbone, of a width D.
@@ -42,6 +44,7 @@ def write_classifier(
         classes: the C names, in the order of the columns.
         path: ends in `.keras`.
         projection: (D, M), float32; a frozen layer ReLU(φP) between backbone and head.
+        images: how an image is drawn to the square that goes in, for the metadata.
 
     Raises:
         ValueError: shapes do not fit together, or a value is not finite.
@@ -61,11 +64,14 @@ def write_classifier(
         )
         config = portable(_with_widths(template["config"], layers))
     except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        files.require_resources(error, stored.folder)
         raise RunError(
             f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
             f"Restore the run from a copy."
         ) from error
-    metadata = {"keras_version": stored.versions["keras"], "classes": list(classes)}
+    metadata: dict[str, Any] = {"keras_version": stored.versions["keras"], "classes": list(classes)}
+    if images is not None:
+        metadata["images"] = dict(images)
     archives.write_archive(path, metadata, config, content)
 
 

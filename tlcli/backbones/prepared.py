@@ -10,11 +10,12 @@ from typing import Any
 
 import tlcli
 from tlcli import cache, files
+from tlcli.backbones.archives import canonical_json
 from tlcli.backbones.runtime import versions
-from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
+from tlcli.backbones.stored import FORMAT, Drawing, StoredBackbone, load_stored, store
 from tlcli.backbones.table import architecture
 from tlcli.backbones.weights import Weights
-from tlcli.errors import RunError
+from tlcli.errors import RunError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def prepare(
     image_size: int | None,
     weights: Weights,
     precision: str,
+    drawing: Drawing,
     folder: Path,
     build: Callable[[], Any],
 ) -> StoredBackbone:
@@ -38,23 +40,26 @@ def prepare(
         image_size: side of its images in pixels; None for its own.
         weights: where they come from.
         precision: one of `PRECISIONS`.
+        drawing: how images are drawn to its square, where that is not as usual.
         folder: exists and is empty.
         build: gives the `keras.Model`.
 
     Raises:
         UsageError, WeightsUnavailable, StorageError: see `build` and `store`.
     """
-    key = _key(name, image_size, weights, precision)
+    key = _key(name, image_size, weights, precision, drawing)
     kept = cache.folder() / "backbones" / key if key else None
     if kept and (found := _taken(kept, folder)):
         return found
-    stored = store(build(), name, weights.label, folder, precision)
+    stored = store(build(), name, weights.label, folder, precision, drawing)
     if kept:
         _keep(folder, kept)
     return stored
 
 
-def _key(name: str, image_size: int | None, weights: Weights, precision: str) -> str | None:
+def _key(
+    name: str, image_size: int | None, weights: Weights, precision: str, drawing: Drawing
+) -> str | None:
     """What decides the files of a prepared backbone; None where its weights are not here."""
     row = architecture(name)
     path = weights.file(row)
@@ -68,6 +73,7 @@ def _key(name: str, image_size: int | None, weights: Weights, precision: str) ->
         weights.label,
         files.sha256(path),
         precision,
+        canonical_json(drawing).decode(),
         str(versions(_LIBRARIES)),
     ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
@@ -78,7 +84,7 @@ def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
     if not kept.is_dir():
         return None
     try:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        files.copy_folder(kept, folder)
         stored = load_stored(folder)
         stored.verify()
         cache.touch(kept)
@@ -96,10 +102,11 @@ def _keep(folder: Path, kept: Path) -> None:
     draft = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, draft)
+        draft.mkdir()
+        files.copy_folder(folder, draft)
         draft.rename(kept)
         cache.evict()
-    except OSError as error:
+    except (OSError, StorageError) as error:
         log.info("the prepared backbone cannot be kept in %s (%s)", kept.parent, error)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,12 +1,12 @@
 """A backbone on disk: written once, checked when it is read, composed with heads."""
 
 import hashlib
+import io
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,25 @@ from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
 from tlcli.backbones.runtime import keras_module, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
-from tlcli.errors import EngineUnavailable, RunError
+from tlcli.errors import EngineUnavailable, RunError, StorageError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 MANIFEST = "backbone.json"
 MODEL = "model.keras"
 CLASSIFIER = "classifier.json"
 OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
+Drawing = Mapping[str, Any]
+"""The choices of an `images.Square`."""
+
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
+
+_XML_BYTES = 2**20
+"""More than OpenVINO's description of any backbone has."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class StoredBackbone:
             their spread, see `openvino_ir.deviation`; None where OpenVINO cannot run it.
         versions: of keras, tensorflow and openvino, when it was stored.
         files: SHA-256 of every file by name.
+        drawing: how images are drawn to its square, where that is not as usual; part of the
+            fingerprint.
     """
 
     folder: Path
@@ -68,6 +76,7 @@ class StoredBackbone:
     openvino_deviation: float | None
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    drawing: Drawing = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -93,9 +102,10 @@ class StoredBackbone:
 
         Raises:
             RunError: a file is missing or was changed.
+            StorageError: the disk is full or the folder may not be written.
         """
         self.verify()
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        files.copy_folder(self.folder, folder)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.
@@ -107,6 +117,7 @@ class StoredBackbone:
         try:
             received = files.sha256(path)
         except OSError as error:
+            files.require_resources(error, path)
             raise RunError(
                 f"Expected the backbone's file {path}. Received: {error.strerror}. "
                 f"Restore the file or the run from a copy."
@@ -120,7 +131,12 @@ class StoredBackbone:
 
 
 def store(
-    model: Any, name: str, weights_source: str, folder: Path, precision: str = DEFAULT_PRECISION
+    model: Any,
+    name: str,
+    weights_source: str,
+    folder: Path,
+    precision: str = DEFAULT_PRECISION,
+    drawing: Drawing | None = None,
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -135,6 +151,7 @@ def store(
         weights_source: label of where the weights came from.
         folder: made when missing.
         precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
+        drawing: how images are drawn to its square, where that is not as usual.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -158,11 +175,14 @@ def store(
         parameters=int(model.count_params()),
         weights=weights_source,
         precision=precision,
-        fingerprint=_with_precision(fingerprint(model, name), precision),
+        fingerprint=_with_drawing(
+            _with_precision(fingerprint(model, name), precision), drawing or {}
+        ),
         fixed_point_bits=bits,
         openvino_deviation=deviation,
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
+        drawing=drawing or {},
     )
     _write_manifest(stored)
     return stored
@@ -173,6 +193,17 @@ def _with_precision(of_function: str, precision: str) -> str:
     if PRECISIONS[precision].float32:
         return of_function
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
+
+
+def _with_drawing(of_function: str, drawing: Drawing) -> str:
+    """The fingerprint of a backbone whose images are not drawn as usual.
+
+    Features of other pixels cannot be mixed.
+    """
+    if not drawing:
+        return of_function
+    text = archives.canonical_json(drawing).decode()
+    return hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
 
 
 def _export_openvino(
@@ -194,6 +225,7 @@ def _export_openvino(
         if not PRECISIONS[precision].float32:
             openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
     except EngineUnavailable as error:
+        _require_room(error, model, folder)
         for file in OPENVINO_FILES:
             (folder / file).unlink(missing_ok=True)
         if not PRECISIONS[precision].float32:
@@ -206,6 +238,16 @@ def _export_openvino(
     return deviation
 
 
+def _require_room(error: EngineUnavailable, model: Any, folder: Path) -> None:
+    """Raise StorageError where OpenVINO could not save its files, of which it says little."""
+    cause = error.__cause__ or error
+    if reason := files.why_full(cause, folder, 4 * int(model.count_params()) + _XML_BYTES):
+        raise StorageError(
+            f"Expected to be able to write {folder / openvino_ir.WEIGHTS}. Received: {reason}. "
+            "Free space, or choose a folder you may write to."
+        ) from error
+
+
 def _write_model(model: Any, path: Path) -> None:
     """Write what `model.save` would, without the date and without addresses in memory.
 
@@ -213,14 +255,19 @@ def _write_model(model: Any, path: Path) -> None:
     spells such objects out instead.
     """
     keras = keras_module()
-    draft = path.with_name(f"draft-{path.stem}.weights.h5")
-    try:
-        model.save_weights(str(draft))
-        metadata = {"keras_version": keras.__version__}
-        config = keras.saving.serialize_keras_object(model)
-        archives.write_archive(path, metadata, config, draft.read_bytes())
-    finally:
-        draft.unlink(missing_ok=True)
+    metadata = {"keras_version": keras.__version__}
+    config = keras.saving.serialize_keras_object(model)
+    weights = _InMemory()
+    model.save_weights(weights)
+    archives.write_archive(path, metadata, config, weights.getbuffer())
+
+
+class _InMemory(io.BytesIO):
+    """What Keras takes for a file of weights: HDF5 itself may crash where a disk is full."""
+
+    def __str__(self) -> str:
+        """A name with the suffix that Keras asks for."""
+        return "memory.weights.h5"
 
 
 def _classifier_templates(model: Any) -> dict[str, Any]:
@@ -276,6 +323,7 @@ def load_stored(folder: Path) -> StoredBackbone:
             f"Restore the run from a copy."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a readable description of the backbone. Received: {path}, damaged "
             f"({error}). Restore the run from a copy."
@@ -298,6 +346,8 @@ def _checked(stored: StoredBackbone) -> StoredBackbone:
         raise TypeError("a field is not a whole number")
     if not isinstance(stored.openvino_deviation, float | None):
         raise TypeError("the deviation is not a number")
+    if not isinstance(stored.drawing, dict):
+        raise TypeError("how images are drawn is not known")
     expected = {MODEL, CLASSIFIER}
     if stored.openvino_deviation is not None:
         expected |= set(OPENVINO_FILES)
@@ -321,6 +371,7 @@ def load_model(stored: StoredBackbone) -> Any:
     try:
         return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
             f"({str(error).splitlines()[0]}). Restore the run from a copy."

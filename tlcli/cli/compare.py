@@ -14,6 +14,7 @@ from tlcli.cli.options import (
     json_option,
     max_bad_option,
     option,
+    table_options,
 )
 from tlcli.config import CompareConfig
 
@@ -119,7 +120,8 @@ class Names(click.ParamType[tuple[str, ...]]):
     help="An HTML file with the table and plots; needs `pip install 'tlcli[report]'`.",
 )
 @max_bad_option
-@engine_option(CompareConfig)
+@table_options
+@engine_option
 @json_option
 @click.pass_obj
 def compare(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -8,8 +8,15 @@ import click
 from tlcli.cli import console
 from tlcli.cli.divided import TESTED, Images
 from tlcli.cli.headings import Group, Heading, heading
-from tlcli.cli.options import Share, config_of, data_argument, json_option, option
-from tlcli.config import DivideConfig, SheetConfig
+from tlcli.cli.options import (
+    Share,
+    config_of,
+    data_argument,
+    json_option,
+    option,
+    table_options,
+)
+from tlcli.config import Columns, DivideConfig, SheetConfig
 
 
 @click.group(cls=Group)
@@ -34,12 +41,13 @@ def data() -> None:
     help="For the sheet: `none`, `light`, `standard`, `strong` as in training, or what training "
     "without labels does, `simclr`: crop, flip, colours, grey.",
 )
+@table_options
 @json_option
 @click.pass_obj
 def check_data(
-    verbosity: int, /, data: str, sheet: Path | None, augment: str, as_json: bool
+    verbosity: int, /, data: str, sheet: Path | None, augment: str, as_json: bool, **columns: Any
 ) -> None:
-    """Say what is in DATA and what is wrong with it.
+    """Say what is in DATA and what is wrong with it; exit code 3 where nothing can be used.
 
     \b
     Examples:
@@ -48,14 +56,20 @@ def check_data(
     """
     from tlcli import images, reports
 
+    named = config_of(Columns, columns)
     if sheet is not None:
         from tlcli.commands.contact_sheet import contact_sheet
 
-        contact_sheet(SheetConfig(data, sheet, augment))
+        contact_sheet(SheetConfig(data, sheet, augment, columns=named))
 
     with console.progress_bar(verbosity < 0) as progress:
-        report = images.check(data, progress=lambda done, total: progress("images", done, total))
+        report = images.check(
+            data,
+            columns=named,
+            progress=lambda done, total: progress("images", done, total),
+        )
     console.result(report.to_json(), lambda _: reports.data_text(report), as_json)
+    report.require_usable()
 
 
 @data.command("divide")
@@ -81,6 +95,7 @@ def check_data(
     help="Of each class's new images, set apart for tests: 20% or 0.2, at least five images, at "
     "most half; 0 for none.",
 )
+@table_options
 @heading(Heading.OUTPUT)
 @click.option(
     "--out",

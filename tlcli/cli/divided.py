@@ -1,4 +1,4 @@
-"""What to type where a whole dataset was given instead of one of its parts."""
+"""What to type where DATA is a whole dataset, or a table with other columns."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tlcli.errors import DividedData
+from tlcli.errors import DividedData, UnclearTable
 
 DATA = "data"
 """The name of the argument."""
@@ -63,6 +63,19 @@ def command_for(error: DividedData, context: click.Context) -> str | None:
         if kind.aside and part is not None and missing:
             typed += [flag, str(part)]
     return shlex.join([*context.command_path.split(), *typed])
+
+
+def with_options(error: UnclearTable, context: click.Context) -> str:
+    """The command that was typed, with other columns of tables."""
+    typed: list[str] = []
+    for word in context.meta[ARGUMENTS]:
+        flag, equals, _ = word.partition("=")
+        if typed and typed[-1] in error.options:
+            typed.pop()
+        elif not (equals and flag in error.options):
+            typed.append(word)
+    added = (word for row in error.options.items() for word in row)
+    return shlex.join([*context.command_path.split(), *typed, *added])
 
 
 def _replaced(error: DividedData, context: click.Context) -> Iterator[str | None]:

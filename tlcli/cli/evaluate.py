@@ -10,12 +10,14 @@ from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
+    by_option,
     config_of,
     engine_option,
     json_option,
     max_bad_option,
     option,
     run_argument,
+    table_options,
     test_argument,
 )
 from tlcli.config import EvaluateConfig
@@ -87,7 +89,9 @@ from tlcli.errors import GateFailed
     help="Write the gates as the tests of a JUnit file.",
 )
 @max_bad_option
-@engine_option(EvaluateConfig)
+@table_options
+@by_option
+@engine_option
 @json_option
 @click.pass_obj
 def evaluate(

@@ -13,6 +13,7 @@ from tlcli.cli.options import (
     json_option,
     option,
     run_argument,
+    table_options,
 )
 from tlcli.config import ExportConfig
 
@@ -49,6 +50,7 @@ from tlcli.config import ExportConfig
     help="Images for --int8, up to 500 of a folder or table; with labels, the accuracy is "
     "reported.",
 )
+@table_options
 @json_option
 @click.pass_obj
 def export(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -20,6 +20,7 @@ from tlcli.cli.options import (
     memory_options,
     option,
     run_argument,
+    table_options,
     test_option,
     wait_option,
 )
@@ -90,7 +91,8 @@ from tlcli.config import ExtendConfig, StrategyOptions
 )
 @test_option
 @max_bad_option
-@engine_option(ExtendConfig)
+@table_options
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -17,6 +17,7 @@ from tlcli.cli.options import (
     max_bad_option,
     option,
     run_argument,
+    table_options,
     test_option,
     training_options,
     wait_option,
@@ -69,9 +70,10 @@ from tlcli.config import FinetuneConfig
 )
 @test_option
 @max_bad_option
+@table_options
 @training_options
 @watch_options
-@engine_option(FinetuneConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from tlcli.cli.divided import ARGUMENTS, command_for
-from tlcli.errors import DividedData
+from tlcli.cli.divided import ARGUMENTS, command_for, with_options
+from tlcli.errors import DividedData, UnclearTable
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Sections = Mapping[str, Sequence[tuple[str, str]]]
@@ -64,11 +64,13 @@ class Command(click.Command):
         return super().parse_args(context, words)
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command; where it was given a divided dataset, say what to type instead."""
+        """Run the command; where DATA is not what it expects, say what to type instead."""
         try:
             return super().invoke(context)
         except DividedData as error:
             raise error.typed(command_for(error, context)) from error
+        except UnclearTable as error:
+            raise error.typed(with_options(error, context)) from error
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""

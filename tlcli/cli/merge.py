@@ -13,6 +13,7 @@ from tlcli.cli.options import (
     head_options,
     json_option,
     keras_model_option,
+    table_options,
     test_option,
     wait_option,
 )
@@ -28,7 +29,8 @@ from tlcli.config import MergeConfig
 )
 @head_options
 @test_option
-@engine_option(MergeConfig)
+@table_options
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

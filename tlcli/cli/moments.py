@@ -14,6 +14,7 @@ from tlcli.cli.options import (
     json_option,
     max_bad_option,
     run_argument,
+    table_options,
 )
 from tlcli.config import MomentsConfig
 
@@ -49,7 +50,8 @@ class Shard(click.ParamType[tuple[int, int]]):
     "--shard", type=Shard(), metavar="I/N", help="Only part I of N; a content hash decides."
 )
 @max_bad_option
-@engine_option(MomentsConfig)
+@table_options
+@engine_option
 @json_option
 @click.pass_obj
 def moments(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -13,9 +13,11 @@ from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
 from tlcli.config import (
     AUTO,
+    Columns,
     DataOptions,
     HeadOptions,
     MemoryOptions,
+    RunsOn,
     TrainingOptions,
     WatchOptions,
 )
@@ -88,6 +90,24 @@ def flag_option(flag: str, parameter: str, text: str) -> Decorator:
     return click.option(flag, parameter, is_flag=True, help=text, cls=NamedByFlag)
 
 
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the columns of tables are called."""
+    for flag, text in (
+        (
+            "--group-column",
+            "Of images that belong together, as a scene or a patient: in tests and validation "
+            "they stay together.  [default: group, where there is one]",
+        ),
+        ("--label-column", "Of the labels.  [default: label, or another usual name]"),
+        (
+            "--path-column",
+            "Of the paths, in every table that is given.  [default: path, or another usual name]",
+        ),
+    ):
+        command = option(Columns, flag, metavar="NAME", help=text)(command)
+    return heading(Heading.IMAGES)(command)
+
+
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 data_argument = click.argument(DATA, type=Images())
 test_argument = click.argument(DATA, type=Images(TESTED))
@@ -133,16 +153,25 @@ test_option = heading(
 )
 
 
-def engine_option(config: type) -> Decorator:
-    """What runs the backbone."""
-    engine = option(
-        config,
+by_option = heading(
+    Heading.ANSWERS,
+    click.option(
+        "--by",
+        metavar="NAME",
+        help="Answer from the images of `tlcli index`, and not from the head. `neighbours`: the "
+        "ten most similar images vote; `means`: the class with the most similar mean.",
+    ),
+)
+engine_option = heading(
+    Heading.OUTPUT,
+    option(
+        RunsOn,
         "--engine",
         metavar="NAME",
         help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
         "OpenVINO).",
-    )
-    return heading(Heading.OUTPUT, engine)
+    ),
+)
 
 
 def head_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
+    by_option,
     config_of,
     engine_option,
     flag_option,
@@ -42,13 +43,26 @@ from tlcli.errors import DataError, UsageError
 )
 @option(
     PredictConfig,
+    "--unknown-at",
+    type=Share(),
+    metavar="RATE",
+    help="Answer `unknown` where an image is further from every known class than all but this "
+    "share of their images, as `tlcli triage` finds it.",
+)
+@by_option
+@option(
+    PredictConfig,
     "--copy-into",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Copy each image into DIR/its class; no file is replaced.",
 )
-@engine_option(PredictConfig)
-@flag_option("--csv", "as_csv", "Print CSV with a header.")
+@engine_option
+@flag_option(
+    "--csv",
+    "as_csv",
+    "Print CSV with a header; ./ stands before a path that a spreadsheet would take for a formula.",
+)
 @flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj
 def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> None:
@@ -75,8 +89,8 @@ def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> N
         answers = stage(config_of(PredictConfig, options), progress)
         for number, prediction in enumerate(answers):
             for text in header if number == 0 else ():
-                click.echo(text)
+                console.put(text)
             answered += prediction.error is None
-            click.echo(line(prediction.to_json()))
+            console.put(line(prediction.to_json()))
     if not answered:
         raise DataError("Expected at least one image. Received: none that can be read.")

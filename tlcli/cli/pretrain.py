@@ -17,12 +17,13 @@ from tlcli.cli.options import (
     max_bad_option,
     memory_options,
     option,
+    table_options,
     test_option,
     training_options,
     wait_option,
     watch_options,
 )
-from tlcli.config import PretrainConfig
+from tlcli.config import DrawingOptions, PretrainConfig
 
 
 @click.command(cls=Command)
@@ -59,6 +60,22 @@ from tlcli.config import PretrainConfig
     help="`f32`, or `bf16`: nearly twice as fast on processors that have it, and slightly "
     "different features for the life of the run.  [default: f32, or that of --weights RUN]",
 )
+@option(
+    DrawingOptions,
+    "--fit",
+    metavar="NAME",
+    help="How an image that is no square becomes one, for the life of the run. `squash`: the whole "
+    "image, its proportions lost; `pad`: the whole image in its proportions, with grey bars; "
+    "`crop`: the square in its middle.  [default: squash, or that of --weights RUN]",
+)
+@option(
+    DrawingOptions,
+    "--white-level",
+    type=click.IntRange(min=1, max=65535),
+    metavar="VALUE",
+    help="The value of 16-bit grey that is white, in files that do not say so: 4095 for 12 bits.  "
+    "[default: 65535, or that of --weights RUN]",
+)
 @head_options
 @option(
     PretrainConfig,
@@ -71,6 +88,7 @@ from tlcli.config import PretrainConfig
 @memory_options
 @test_option
 @max_bad_option
+@table_options
 @heading(Heading.TRAINING)
 @option(
     PretrainConfig,
@@ -81,7 +99,7 @@ from tlcli.config import PretrainConfig
 )
 @training_options
 @watch_options
-@engine_option(PretrainConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

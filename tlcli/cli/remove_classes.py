@@ -14,6 +14,7 @@ from tlcli.cli.options import (
     keras_model_option,
     option,
     run_argument,
+    table_options,
     test_option,
     wait_option,
 )
@@ -46,7 +47,8 @@ from tlcli.config import RemoveConfig
     help="Estimate what images of unknown features added to the moments; `exact` becomes false.",
 )
 @test_option
-@engine_option(RemoveConfig)
+@table_options
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -12,6 +12,7 @@ from tlcli.cli.options import (
     json_option,
     keras_model_option,
     run_argument,
+    table_options,
     test_option,
     wait_option,
 )
@@ -22,7 +23,8 @@ from tlcli.config import RenameConfig
 @run_argument
 @click.argument("renames", nargs=-1, required=True, metavar="OLD=NEW...")
 @test_option
-@engine_option(RenameConfig)
+@table_options
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

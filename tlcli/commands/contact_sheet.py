@@ -55,7 +55,7 @@ def contact_sheet(config: SheetConfig) -> None:
 
 def _chosen(config: SheetConfig) -> tuple[list[LabelledImage], Pixels]:
     """Readable images, the first of each class, then the second …, in the order of the classes."""
-    listing = images.scan(config.data)
+    listing = images.scan(config.data, columns=config.columns)
     seen: dict[str, int] = {}
     ranked = []
     for image in listing.images:
@@ -63,7 +63,7 @@ def _chosen(config: SheetConfig) -> tuple[list[LabelledImage], Pixels]:
         ranked.append((rank, image.label, image))
     ordered = [image for *_, image in sorted(ranked, key=lambda entry: entry[:2])]
     chosen, pixels = [], []
-    decoded = images.decode_many(ordered, TILE)
+    decoded = images.decode_many(ordered, images.Square(TILE))
     for image, picture in zip(ordered, decoded, strict=True):
         if not isinstance(picture, BadImage):
             chosen.append(image)

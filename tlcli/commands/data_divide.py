@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,21 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
     """
     _require_one_way(config)
     _require_apart(config)
-    tested = frozenset[str]() if config.test is None else images.contents(config.test)
+    tested = (
+        {} if config.test is None else images.content_groups(config.test, columns=config.columns)
+    )
     earlier = _moved_earlier(config)
     listing = _listing(config, progress)
-    untested = tuple(image for image in listing.images if image.sha256 not in tested)
+    groups = set(tested.values()) - {""}
+    untested = tuple(
+        image
+        for image in listing.images
+        if image.sha256 not in tested and image.group_key not in groups
+    )
     ledger = {} if config.run is None else learned_by(config.run)
     fresh, refused = unlearned(replace(listing, images=untested), ledger)
-    held_out = _chosen((*fresh, *earlier), config.hold_out).union(i.sha256 for i in earlier)
+    free = _free((*fresh, *earlier), config.run)
+    held_out = _chosen(free, config.hold_out).union(image.sha256 for image in earlier)
     division = Division(
         data=config.data,
         learn=tuple(image for image in fresh if image.sha256 not in held_out),
@@ -103,6 +111,14 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
 def learned_by(run: Path) -> Mapping[str, str]:
     """The class of every image that a run has learned, by content hash."""
     return memory.ledger_of(runs.open_run(run).round())
+
+
+def _free(new: Sequence[LabelledImage], run: Path | None) -> Sequence[LabelledImage]:
+    """The images that are of no group of which the run has learned others."""
+    if run is None or not any(image.group for image in new):
+        return new
+    learned = set(memory.groups_of(runs.open_run(run).round()).values())
+    return [image for image in new if image.group_key not in learned]
 
 
 def _require_one_way(config: DivideConfig) -> None:
@@ -157,7 +173,7 @@ def _listing(config: DivideConfig, progress: Progress) -> Listing:
         (config.move_into / name).is_dir() for name in (HELD_OUT_FOLDER, TESTED_FOLDER)
     ):
         return _listing_of(Path(config.data))
-    return scan(config.data, progress)
+    return scan(config.data, config.columns, progress)
 
 
 def _listing_of(folder: Path) -> Listing:
@@ -169,9 +185,11 @@ def _listing_of(folder: Path) -> Listing:
 
 def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
     """The contents that are held out."""
-    labels = {image.sha256: image.label for image in new}
-    apart = images.set_apart(list(labels), list(labels.values()), share)
-    return frozenset(key for key, is_apart in zip(labels, apart, strict=True) if is_apart)
+    found = {image.sha256: image for image in new}
+    labels = [image.label for image in found.values()]
+    groups = [image.group_key for image in found.values()]
+    apart = images.set_apart(list(found), labels, share, groups)
+    return frozenset(key for key, is_apart in zip(found, apart, strict=True) if is_apart)
 
 
 # --- tables
@@ -179,7 +197,9 @@ def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
 
 def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     """Make the folder of tables by one rename; their paths."""
-    tables = {LEARN: _table(division.learn), HELD_OUT: _table(division.held_out)}
+    grouped = any(image.group for image in (*division.learn, *division.held_out))
+    parts = {LEARN: division.learn, HELD_OUT: division.held_out}
+    tables = {name: _table(part, grouped) for name, part in parts.items()}
     with files.saving(out), tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as staged:
         draft = Path(staged) / out.name
         draft.mkdir()
@@ -189,15 +209,15 @@ def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     return tuple(str(out / name) for name in tables)
 
 
-def _table(part: Iterable[LabelledImage]) -> bytes:
-    """The columns path,label with absolute paths.
+def _table(part: Iterable[LabelledImage], grouped: bool) -> bytes:
+    """The columns path,label with absolute paths, and group where there are groups.
 
     Raises:
         DataError: a path is no UTF-8, which a table is.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label"))
+    writer.writerow(("path", "label", "group") if grouped else ("path", "label"))
     for image in part:
         path = str(image.path.absolute())
         if not _is_text(path):
@@ -205,7 +225,7 @@ def _table(part: Iterable[LabelledImage]) -> bytes:
                 f"Expected file names in UTF-8 for a table. Received: {path!r}. "
                 "Rename the file, or use --move-into."
             )
-        writer.writerow((path, image.label))
+        writer.writerow((path, image.label, image.group) if grouped else (path, image.label))
     return text.getvalue().encode()
 
 

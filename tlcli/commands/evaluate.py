@@ -1,23 +1,24 @@
 """evaluate: a round, and the way there, on labelled images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlcli import evaluation, heads, images, memory, runs
+from tlcli import evaluation, heads, images, memory, retrieval, runs
+from tlcli.commands.evaluate_by import beside
 from tlcli.config import EvaluateConfig, Progress, no_progress
-from tlcli.errors import DataError
+from tlcli.errors import DataError, require_choice
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.heads import UnitedHead
 from tlcli.images import LabelledImage, Listing
 from tlcli.rounds import names
-from tlcli.rounds.intake import require_classes, require_known_classes
+from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     Raises:
         TlcliError: see errors.py.
     """
+    if config.by is not None:
+        require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
     history = _history(run, config.round)
     given = _given(config, history, progress)
@@ -38,6 +41,10 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     report = _report(config, test)
     if config.against is not None:
         report = replace(report, against=_against(config, test, progress))
+    if config.by is not None:
+        learned = frozenset() if config.include_learned else _learned(config, history[-1])
+        answers = beside(config, test.extractor, test.heads[-1].head, learned, progress)
+        report = replace(report, beside=answers)
     limits = Limits(config.fail_under, config.max_regression, config.min_class_accuracy)
     parent = history[0].manifest.parent
     return evaluation.with_gates(
@@ -76,7 +83,7 @@ class _Test:
 
     history: Sequence[Round]
     given: _Given
-    features: Features
+    features: Features[LabelledImage]
     """Under the backbone of the last round."""
     heads: Sequence[RoundHead]
     extractor: Extractor
@@ -88,10 +95,10 @@ def _measured(
 ) -> _Test:
     """Show the images to every round's backbone."""
     run = runs.open_run(config.run)
-    by_backbone: dict[str, Features] = {}
+    by_backbone: dict[str, Features[LabelledImage]] = {}
     entries = []
     for entry, called in zip(history, names.by_now(history), strict=True):
-        extractor = Extractor.of_round(run, entry, config.engine)
+        extractor = Extractor.of_round(run, entry, config.runs_on)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
@@ -99,8 +106,14 @@ def _measured(
         head = heads.load(entry.file("head.h5"))
         by_name = UnitedHead(head, called) if called else head
         entries.append(RoundHead(entry.number, by_name, vectors))
+    warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
-    images.reject_bad(listing.total, (*listing.skipped, *current.skipped), config.images.max_bad)
+    images.reject_bad(
+        listing.total,
+        (*listing.skipped, *current.skipped),
+        config.images.max_bad,
+        listing.lost,
+    )
     if not current.images:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
     return _Test(history, given, current, entries, extractor)
@@ -140,6 +153,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
     if count:
         log.warning("%d of %d images were learned before and left out", count, len(listing.images))
     _warn_of_removed(history, fresh)
+    _warn_of_groups(config, history[-1], fresh)
     return _Given(listing, fresh, Learned(left_out=count))
 
 
@@ -148,11 +162,31 @@ def _learned(config: EvaluateConfig, measured: Round) -> frozenset[str]:
 
     Of what the other run has, too.
     """
+    return frozenset().union(*map(memory.ledger_of, _learners(config, measured)))
+
+
+def _learners(config: EvaluateConfig, measured: Round) -> list[Round]:
     current = runs.open_run(config.run).round()
     entries = [measured] if measured.number == current.number else [measured, current]
-    if config.against is not None:
-        entries.append(_other(config.against))
-    return frozenset().union(*map(memory.ledger_of, entries))
+    return entries if config.against is None else [*entries, _other(config.against)]
+
+
+def _warn_of_groups(
+    config: EvaluateConfig, measured: Round, fresh: Sequence[LabelledImage]
+) -> None:
+    """Say how many images belong to a scene, a patient or the like of which others are learned."""
+    if not any(image.group for image in fresh):
+        return
+    learned: set[str] = set()
+    for entry in _learners(config, measured):
+        learned.update(memory.groups_of(entry).values())
+    if count := sum(image.group_key in learned for image in fresh):
+        log.warning(
+            "%d of %d images are of groups of which others were learned: the figures look better "
+            "than they are",
+            count,
+            len(fresh),
+        )
 
 
 def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -> None:
@@ -173,19 +207,30 @@ def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Pr
     """The images of DATA whose class the last round knows."""
     current = history[-1]
     listing = images.scan(
-        config.data, progress=lambda done, total: progress("reading", done, total)
+        config.data,
+        columns=config.images.columns,
+        progress=lambda done, total: progress("reading", done, total),
     )
     if not config.ignore_unknown:
+        known = {*current.classes, *_indexed_classes(config)}
         renamed = names.said_of(listing.classes, names.former(history))
         require_known_classes(
-            listing, current.classes, f"{renamed}Remove them from DATA, or add --ignore-unknown."
+            listing, known, f"{renamed}Remove them from DATA, or add --ignore-unknown."
         )
-    known = tuple(image for image in listing.images if image.label in current.classes)
-    if not known:
+    wanted = tuple(image for image in listing.images if image.label in current.classes)
+    if not wanted:
         raise DataError(
             f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
         )
-    return replace(listing, images=known)
+    return replace(listing, images=wanted)
+
+
+def _indexed_classes(config: EvaluateConfig) -> Collection[str]:
+    """Classes that the index answers with, where it is asked too."""
+    if config.by is None:
+        return ()
+    with retrieval.open_index(config.run) as index:
+        return index.records.labels().keys()
 
 
 def _other(path: Path) -> Round:
@@ -200,7 +245,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
     entry = _other(config.against)
     shared = [name for name in test.history[-1].classes if name in entry.classes]
     wanted = [image for image in test.features.images if image.label in shared]
-    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.engine)
+    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.runs_on)
     found = extractor.features(wanted, progress)
     if not found.images:
         raise DataError(
@@ -227,8 +272,10 @@ def _card(config: EvaluateConfig, test: _Test) -> dict[str, Any]:
         **{name: getattr(manifest, name) for name in kept},
         "weights": stored.weights,
         "image_size": stored.image_size,
+        "fit": test.extractor.square.fit,
+        "white_level": test.extractor.square.white_level,
         "precision": stored.precision,
-        "arithmetic": test.extractor.arithmetic,
+        **asdict(test.extractor.kind),
         "temperature": test.heads[-1].head.temperature,
         "memory": manifest.memory,
         "memory_sha256": manifest.memory_sha256,

@@ -13,7 +13,7 @@ from typing import Any
 
 from tlcli import backbones, files, formats, heads, runs, signals
 from tlcli.commands.export_int8 import Quantised, Samples, calibration_samples
-from tlcli.config import ExportConfig, Progress, no_progress
+from tlcli.config import ExportConfig, Progress, RunsOn, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Projected, Vectors
@@ -52,6 +52,10 @@ class Exported:
     path: str
     image_size: int
     """Images are float32 (n, image_size, image_size, 3), raw RGB in 0..255."""
+    fit: str
+    """How whoever calls the file makes an image that square, see `images.FITS`."""
+    white_level: int | None
+    """The value of 16-bit grey that is white; None: 65535."""
     classes: tuple[str, ...]
     """In the order of the probabilities."""
     bytes: int
@@ -85,7 +89,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     chosen.require_packages()
     run = runs.open_run(config.run)
     require_classes(current := run.round())
-    extractor = Extractor.of_round(run, current, "auto")
+    extractor = Extractor.of_round(run, current, RunsOn())
     extractor.stored.verify()
     head = heads.load(current.file("head.h5"))
     samples = calibration_samples(config, current, extractor, progress)
@@ -102,7 +106,9 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         format=config.format,
         precision="int8" if config.int8 else "float32",
         path=str(config.out),
-        image_size=extractor.stored.image_size,
+        image_size=extractor.square.size,
+        fit=extractor.square.fit,
+        white_level=extractor.square.white_level,
         classes=head.classes,
         bytes=sum(path.stat().st_size for path in _files_of(config.out, chosen)),
         sha256=_digest(_files_of(config.out, chosen)),
@@ -117,7 +123,7 @@ def _write(
     archive = draft.with_name("classifier of the run.keras")
     write_model(extractor, head, archive)
     pixels = None if samples is None else samples.pixels
-    formats.write(name, Source(archive, head.classes, pixels), draft)
+    formats.write(name, Source(archive, head.classes, extractor.square.to_json(), pixels), draft)
 
 
 def _checked(name: str, draft: Path, extractor: Extractor, head: LinearHead) -> Check:
@@ -149,7 +155,7 @@ def _in_float32(extractor: Extractor) -> Extractor:
         extractor.stored.precision,
     )
     stored = replace(extractor.stored, precision=backbones.DEFAULT_PRECISION)
-    return Extractor.of(stored, "keras", extractor.projection)
+    return Extractor.of(stored, RunsOn("keras"), extractor.projection)
 
 
 def _require_fitting_options(config: ExportConfig, chosen: Format) -> None:

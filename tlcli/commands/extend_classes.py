@@ -50,7 +50,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     require_memory(config.keeping)
     strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, phases)
@@ -92,7 +92,7 @@ def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
 class _Given:
     """What the command was given, without what the run has learned before."""
 
-    found: Features
+    found: Features[LabelledImage]
     """Of the images that are new."""
     collected: Collected
     """From files of moments."""
@@ -109,10 +109,15 @@ class _Given:
         return bool(self.found.images or self.collected.ledger)
 
 
+def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> Listing:
+    """What DATA or --old-data holds; nothing where it was not given."""
+    return Listing(()) if data is None else scan(data, config.images.columns, progress)
+
+
 def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
     collected = read_files(parent, config.moments)
     ledger = {**parent.memory.ledger, **collected.ledger}
-    listing = Listing(()) if config.data is None else scan(config.data, phases.progress)
+    listing = _listing(config.data, config, phases.progress)
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     with phases.phase("features"):
@@ -129,8 +134,9 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
         duplicates=listing.duplicates,
         skipped=skipped,
         known_classes=tuple(sorted(known)),
+        passed_over=listing.passed_over,
     )
-    old = () if config.old_data is None else scan(config.old_data, phases.progress).images
+    old = _listing(config.old_data, config, phases.progress).images
     return _Given(found, collected, learned, old, registry, intake)
 
 
@@ -164,6 +170,13 @@ class _State:
     def complete(self) -> bool:
         """Whether the features of every learned image are at hand."""
         return self.recalled.extent is OldImages.ALL
+
+    @property
+    def learned_groups(self) -> frozenset[str]:
+        """Of learned images that are not at hand."""
+        at_hand = set(self.recalled.examples.hashes)
+        groups = {**self.parent.memory.groups, **self.given.collected.groups}
+        return frozenset(group for key, group in groups.items() if key not in at_hand)
 
 
 def _state(config: ExtendConfig, parent: Parent, given: _Given, phases: Phases) -> _State:
@@ -217,6 +230,7 @@ class _Plan:
             ),
             parent=state.parent.head if state.parent.head.classes else None,
             refit=state.parent.refit,
+            learned_groups=state.learned_groups,
         )
         fit = strategies.following(self.strategy, self.told)
         return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
@@ -349,6 +363,7 @@ def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examinati
     return Examination(
         choice.answers,
         config.test,
+        config.images.columns,
         learned,
         parent.round.number + 1,
         None if plan.old_too else parent.suggests(solution.head, solution.moments),
@@ -380,15 +395,16 @@ def _remember(config: ExtendConfig, state: _State) -> Memory:
     """The memory after this round."""
     parent, given, recalled = state.parent, state.given, state.recalled
     sources = recalled.files | {image.sha256: image for image in given.found.images}
-    pixels = pixels_of(sources, parent.extractor.stored.image_size, parent.memory)
+    pixels = pixels_of(sources, parent.extractor.square, parent.memory)
     old, recalled = rebuilt(parent, recalled, state.before)
     setting, per_class = next_setting(config.keeping, old)
     old = old.changed(setting, per_class, recalled.examples, pixels, state.before)
     total = state.total if old.keeps.moments else None
-    remembered = old.learned(given.found.examples, total, parent.extractor.arithmetic, pixels)
+    remembered = old.learned(given.found.examples, total, parent.extractor.kind, pixels)
     return replace(
         remembered,
         ledger={**remembered.ledger, **given.collected.ledger},
-        arithmetic=remembered.arithmetic | given.collected.arithmetic,
+        groups={**remembered.groups, **given.collected.groups},
+        kinds=remembered.kinds | given.collected.kinds,
         exact=remembered.exact and given.collected.exact,
     )

@@ -22,7 +22,7 @@ from tlcli import (
     strategies,
     training,
 )
-from tlcli.config import FinetuneConfig, Progress, no_progress
+from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
@@ -75,21 +75,27 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     phases = Phases(progress)
     require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         at_hand = _take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        require_test(config.test, parent.round.classes, progress)
+        require_test(config.test, config.images.columns, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
         tuned = _train(config, parent, at_hand, writer, phases)
-        after = _store(tuned.model, parent.extractor, config.engine, writer, phases)
+        after = _store(tuned.model, parent.extractor, config.runs_on, writer, phases)
         moved, solution = _rebuild(parent, after, at_hand, tuned, phases)
         with phases.phase("validation"):
             held_out = solution.held_out(evaluation.hold_out, old_too=False)
             if tuned.comparable and _is_worse(held_out, tuned.history):
                 checkpoints_of(writer, {}).discard()
                 return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-            how = Examination(held_out, config.test, parent.memory.ledger, writer.next_number)
+            how = Examination(
+                held_out,
+                config.test,
+                config.images.columns,
+                parent.memory.ledger,
+                writer.next_number,
+            )
             examined = solution.examined(how, progress)
         with phases.phase("memory"):
             remembered = moved.memory(parent.memory, after, tuned.split.pixels)
@@ -139,6 +145,8 @@ class _AtHand:
     new: NDArray[np.bool_]
     """(n,) which of them the run has not learned."""
     load: memory.Pixels
+    kept: frozenset[str]
+    """Content hashes of exemplars whose pixels come from the run."""
     intake: Intake
 
     @property
@@ -149,12 +157,14 @@ class _AtHand:
     @property
     def held_out(self) -> NDArray[np.bool_]:
         """(n,) which of them the training is validated on."""
-        return images.holdout(self.examples.hashes, self.examples.labels, images.HELD_OUT)
+        return images.holdout(
+            self.examples.hashes, self.examples.labels, images.HELD_OUT, self.examples.groups
+        )
 
 
 def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
     """DATA, learned images among --old-data, and the exemplars of the run."""
-    listing = scan(config.data, phases.progress)
+    listing = scan(config.data, config.images.columns, phases.progress)
     renamed = said_of(listing.classes, parent.former)
     require_known_classes(
         listing, parent.round.classes, f"{renamed}Add them first with `tlcli extend-classes`."
@@ -178,21 +188,29 @@ def _at_hand(
     if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
         examples = examples.joined(kept.without(set(examples.hashes)))
     # In an order of their own: a training does not depend on the folders that images came from.
-    examples = examples.by_hash()
+    examples = parent.memory.grouped(examples.by_hash())
     _require_exact(config, parent, examples)
     sources = {image.sha256: image for image in found.images}
     return _AtHand(
         examples,
         ~among(examples.hashes, ledger),
-        pixels_of(sources, extractor.stored.image_size, parent.memory),
-        Intake(len(examples), found.from_cache, 0, listing.duplicates, skipped),
+        pixels_of(sources, extractor.square, parent.memory),
+        frozenset(examples.hashes) - sources.keys(),
+        Intake(
+            len(examples),
+            found.from_cache,
+            0,
+            listing.duplicates,
+            skipped,
+            passed_over=listing.passed_over,
+        ),
     )
 
 
 def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list[LabelledImage]:
     if config.old_data is None:
         return []
-    listing = scan(config.old_data, progress)
+    listing = scan(config.old_data, config.images.columns, progress)
     known = [image for image in listing.images if image.sha256 in ledger]
     return [replace(image, label=ledger[image.sha256]) for image in known]
 
@@ -240,7 +258,15 @@ def _train(
 
 def _split(parent: Parent, at_hand: _AtHand, classes: Sequence[str], progress: Progress) -> Split:
     examples, size = at_hand.examples, parent.extractor.stored.image_size
-    return split_images(examples.hashes, examples.labels, classes, at_hand.load, size, progress)
+    return split_images(
+        examples.hashes,
+        examples.labels,
+        classes,
+        at_hand.load,
+        size,
+        progress,
+        examples.groups,
+    )
 
 
 def _setup(
@@ -252,7 +278,7 @@ def _setup(
     progress: Progress,
 ) -> TrainingSetup:
     stored = parent.extractor.stored
-    identity = identity_of(config.training, config.engine, split, parent.round.classes) | {
+    identity = identity_of(config.training, config.runs_on.engine, split, parent.round.classes) | {
         "unfreeze": config.unfreeze,
         "train-batch-norm": config.train_batch_norm,
         "distillation-weight": config.distillation_weight,
@@ -277,7 +303,7 @@ def _rebuild(
     """What depended on the old features: the memory's images, and the head."""
     with phases.phase("features"):
         pixels = tuned.split.pixels
-        moved = compensate(parent, after, at_hand.examples, pixels, phases.progress)
+        moved = compensate(parent, after, at_hand.examples, at_hand.kept, pixels, phases.progress)
     with phases.phase("head"):
         fit = _fit(parent, after, moved, tuned.head)
         registry = parent.round.manifest.classes
@@ -324,7 +350,7 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
             f"Expected images of every class of a run with a projection. Received: none of "
             f"{named(absent)}. Give them with --old-data DATA."
         )
-    usable = memory.exact and memory.arithmetic <= {extractor.arithmetic}
+    usable = memory.exact and memory.kinds <= {extractor.kind}
     if not recipe.from_moments or memory.moments is None or not usable:
         return None
     learned = at_hand.examples.where(at_hand.held_out & ~at_hand.new)
@@ -353,12 +379,16 @@ def _teacher(
     return Teacher(backbones.load_model(parent.extractor.stored), start, weight)
 
 
-def _store(model: Any, before: Extractor, engine: str, writer: Writer, phases: Phases) -> Extractor:
+def _store(
+    model: Any, before: Extractor, runs_on: RunsOn, writer: Writer, phases: Phases
+) -> Extractor:
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
-        stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
+        stored = backbones.store(
+            model, old.name, backbones.FINE_TUNED, staged, old.precision, old.drawing
+        )
         folder = writer.add_backbone(staged, stored.fingerprint)
-    plain = Extractor.of(backbones.load_stored(folder), engine, None)
+    plain = Extractor.of(backbones.load_stored(folder), runs_on, None)
     return plain if before.projection is None else plain.through(before.projection.width)
 
 

@@ -24,9 +24,10 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     """
     phases = Phases(progress)
     first, second = (
-        Parent.of(runs.open_run(path), config.engine) for path in (config.run_a, config.run_b)
+        Parent.of(runs.open_run(path), config.runs_on) for path in (config.run_a, config.run_b)
     )
     _require_same_space(config, first, second)
+    runs.require_available(config.out, config.wait)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):
@@ -63,7 +64,7 @@ def _examination(
     scheme = scheme_for(solution.extractor, evaluation.scheme_for(solution.recipe))
     held_out = solution.held_out(scheme, united.keeps.every_feature)
     carried = None if len(held_out.true) else _carried(first, second, solution)
-    return Examination(held_out, config.test, united.ledger, 1, carried)
+    return Examination(held_out, config.test, config.images.columns, united.ledger, 1, carried)
 
 
 def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:
@@ -73,6 +74,13 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
                 f"Expected runs with moments. Received: {path} with --memory none, which "
                 "remembers too little to be merged."
             )
+    mine, theirs = first.extractor.square, second.extractor.square
+    if mine != theirs:
+        raise RunError(
+            f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
+            f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "
+            "mixed."
+        )
     try:
         moments.require_same_space(
             first.extractor.empty_moments(), second.extractor.empty_moments()
@@ -94,7 +102,7 @@ def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: P
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Extractor.of(backbones.load_stored(folder), config.engine, first.extractor.projection)
+    return Extractor.of(backbones.load_stored(folder), config.runs_on, first.extractor.projection)
 
 
 def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:

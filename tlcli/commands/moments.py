@@ -45,15 +45,15 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     """
     phases = Phases(progress)
     _require_place(config.out)
-    parent = Parent.of(runs.open_run(config.run), config.engine)
-    listing = _shard(scan(config.data, progress), config.shard)
+    parent = Parent.of(runs.open_run(config.run), config.runs_on)
+    listing = _shard(scan(config.data, config.images.columns, progress), config.shard)
     with phases.phase("features"):
         found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
         total = parent.extractor.moments(found.examples)
     start = empty_memory(parent.extractor, MemoryOptions("moments"))
-    pixels = pixels_of({}, parent.extractor.stored.image_size, None)
-    content = start.learned(found.examples, total, parent.extractor.arithmetic, pixels)
+    pixels = pixels_of({}, parent.extractor.square, None)
+    content = start.learned(found.examples, total, parent.extractor.kind, pixels)
     with phases.phase("save"):
         memory.save_file(content, config.out)
     return CollectedFile(
@@ -61,7 +61,14 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         str(config.out),
         None if config.shard is None else f"{config.shard[0]}/{config.shard[1]}",
         dict(zip(total.classes, map(int, total.counts), strict=True)),
-        Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped),
+        Intake(
+            len(found.images),
+            found.from_cache,
+            0,
+            listing.duplicates,
+            skipped,
+            passed_over=listing.passed_over,
+        ),
         parent.extractor.stored.fingerprint,
         total.digest,
         config.out.stat().st_size,

@@ -1,7 +1,8 @@
 """predict: labels for images, as they come."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import heads, images, runs
-from tlcli.config import PredictConfig, Progress, no_progress
-from tlcli.errors import BadImage, UsageError
+from tlcli import heads, images, retrieval, runs
+from tlcli.config import Columns, PredictConfig, Progress, RunsOn, no_progress
+from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
-from tlcli.features import Examples
-from tlcli.heads import LinearHead
-from tlcli.images import Item, LabelledImage
+from tlcli.features import Matrix
+from tlcli.heads import Classifier
+from tlcli.images import ImageFile, Item, Tones
 from tlcli.images.class_folders import copy_into, require_outside
-from tlcli.rounds.intake import require_classes
+from tlcli.retrieval import Neighbours, Searcher, Space
+from tlcli.rounds.intake import require_classes, warn_of_tones
+from tlcli.rounds.novelty import Judge, judge
+from tlcli.rounds.parent import Parent
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
-
-FIRST, MOST = 32, 1024
-"""Images that are answered together, at first and later."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ class Predictor:
     """A round that answers; its engine is opened at the first image and once."""
 
     extractor: Extractor
-    head: LinearHead
+    """Behind the projection of the classifier's features, where it has one."""
+    head: Classifier
+    rule: Judge | None = None
+    """Says which images are of no known class; None: every image is answered."""
+    tones: Tones = field(default_factory=Tones)
+    """Of the files that were decoded for its answers."""
 
     @staticmethod
-    def of(run: Path, number: int | None, engine: str) -> "Predictor":
+    def of(run: Path, number: int | None, runs_on: RunsOn) -> "Predictor":
         """Open the given round of a run, or the current one.
 
         Raises:
@@ -75,7 +81,7 @@ class Predictor:
         """
         require_classes(entry := (opened := runs.open_run(run)).round(number))
         return Predictor(
-            Extractor.of_round(opened, entry, engine), heads.load(entry.file("head.h5"))
+            Extractor.of_round(opened, entry, runs_on), heads.load(entry.file("head.h5"))
         )
 
     def require(self, top: int, threshold: float) -> None:
@@ -90,7 +96,7 @@ class Predictor:
                 "Expected top of 1 or more, and a threshold from 0 to 1. Received: "
                 f"top={top}, threshold={threshold}."
             )
-        if threshold > 0 and UNKNOWN in self.head.classes:
+        if (threshold > 0 or self.rule) and UNKNOWN in self.head.classes:
             raise UsageError(
                 f"Expected a run without a class {UNKNOWN!r} for a threshold. Received: one that "
                 "knows it. Leave the threshold out, and compare the probability."
@@ -104,9 +110,10 @@ class Predictor:
         Pixels have no content hash but a name; their features are computed each time.
         """
         keys = list(_keys(items))
-        examples, reasons = self._examples(items, keys, progress)
-        probabilities = self.head.probabilities(self.extractor.project(examples).vectors)
-        row = {key: index for index, key in enumerate(examples.hashes)}
+        hashes, vectors, reasons = self._vectors(items, keys, progress)
+        novel = self.rule.novel(vectors) if self.rule else np.zeros(len(hashes), bool)
+        probabilities = self.head.softmax(self.head.logits(self.extractor.seen(vectors)))
+        row = {key: index for index, key in enumerate(hashes)}
         for item, key in zip(items, keys, strict=True):
             path = str(item) if isinstance(item, Path) else None
             if isinstance(key, BadImage):
@@ -115,31 +122,31 @@ class Predictor:
                 yield Prediction(path, error=reasons[key]), ""
             else:
                 ranked = _ranked(probabilities[row[key]], self.head, top)
-                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
-                yield Prediction(path, label, ranked), key
+                unknown = novel[row[key]] or ranked[0][1] < threshold
+                yield Prediction(path, UNKNOWN if unknown else ranked[0][0], ranked), key
 
-    def _examples(
+    def _vectors(
         self, items: Sequence[Item], keys: Sequence[str | BadImage], progress: Progress
-    ) -> tuple[Examples, dict[str, str]]:
-        """The features of the items by their keys, and why others have none."""
-        files: dict[str, LabelledImage] = {}
+    ) -> tuple[tuple[str, ...], Matrix, dict[str, str]]:
+        """Keys of items, their features, and why others have none."""
+        files: dict[str, ImageFile] = {}
         pixels: dict[str, NDArray[np.uint8]] = {}
         for item, key in zip(items, keys, strict=True):
             if isinstance(key, BadImage):
                 continue
             if isinstance(item, Path):
-                files.setdefault(key, LabelledImage(item, "", key))
+                files.setdefault(key, ImageFile(item, key))
             elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
-                files[key] = LabelledImage(Path(), "", key, item)
+                files[key] = ImageFile(Path(), key, item)
             elif isinstance(item, np.ndarray):
                 pixels[key] = item
         found = self.extractor.features(list(files.values()), progress)
+        self.tones.join(found.tones)
         reasons = {image.sha256: reason for image, reason in found.refused}
         if not pixels:
-            return found.examples, reasons
+            return found.hashes, found.vectors, reasons
         vectors = self.extractor.features_of_pixels(np.stack(list(pixels.values())))
-        unlabelled = ("",) * len(pixels)
-        return found.examples.joined(Examples(tuple(pixels), unlabelled, vectors)), reasons
+        return (*found.hashes, *pixels), found.vectors.joined(vectors), reasons
 
 
 def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
@@ -155,24 +162,50 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
-    predictor = Predictor.of(config.run, config.round, config.engine)
-    predictor.require(config.top, config.threshold)
-    for chunk in images.image_batches(config.paths, _growing()):
-        answers = predictor.answers(chunk, config.top, config.threshold, progress)
-        for path, (answer, key) in zip(chunk, answers, strict=True):
-            if config.copy_into is None or answer.label is None:
-                yield answer
-            else:
-                copy = copy_into(config.copy_into, answer.label, path, key)
-                yield replace(answer, copied_to=str(copy))
+    with _predictor(config, progress) as predictor:
+        predictor.require(config.top, config.threshold)
+        for chunk in images.image_batches(config.paths, images.growing()):
+            answers = predictor.answers(chunk, config.top, config.threshold, progress)
+            for path, (answer, key) in zip(chunk, answers, strict=True):
+                yield _copied(config, answer, path, key)
+        warn_of_tones(predictor.tones)
 
 
-def _growing() -> Iterator[int]:
-    """How many images are answered together: few at first, so that the first answer comes soon."""
-    size = FIRST
-    while True:
-        yield size
-        size = min(2 * size, MOST)
+@contextmanager
+def _predictor(config: PredictConfig, progress: Progress) -> Iterator[Predictor]:
+    """The head of the round, or the images of the index."""
+    rule = _rule(config, progress)
+    if config.by is None:
+        yield replace(Predictor.of(config.run, config.round, config.runs_on), rule=rule)
+        return
+    require_choice("a way to answer", config.by, retrieval.BY)
+    run = runs.open_run(config.run)
+    extractor = Extractor.of_round(run, run.round(config.round), config.runs_on)
+    with retrieval.open_index(config.run) as index:
+        index.require_space(Space.of(extractor))
+        neighbours = Neighbours.of(Searcher.of(index, exact=False), config.by)
+        yield Predictor(replace(extractor, projection=None), neighbours, rule)
+
+
+def _rule(config: PredictConfig, progress: Progress) -> Judge | None:
+    """What tells images of no known class, where that is asked for."""
+    if config.unknown_at is None:
+        return None
+    parent = Parent.of(runs.open_run(config.run), config.runs_on)
+    if config.round not in (None, parent.round.number):
+        raise UsageError(
+            f"Expected the current round with an unknown share. Received: round={config.round}. "
+            "Leave --round or --unknown-at out."
+        )
+    return judge(parent, config.unknown_at, None, Columns(), progress)
+
+
+def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> Prediction:
+    """The answer once the image was copied, where that was asked for."""
+    if config.copy_into is None or answer.label is None:
+        return answer
+    copy = copy_into(config.copy_into, answer.label, path, key)
+    return replace(answer, copied_to=str(copy))
 
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
@@ -189,7 +222,7 @@ def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
 
 
 def _ranked(
-    probabilities: NDArray[np.float64], head: LinearHead, top: int
+    probabilities: NDArray[np.float64], head: Classifier, top: int
 ) -> tuple[tuple[str, float], ...]:
     best = np.argsort(-probabilities, kind="stable")[:top]
     return tuple((head.classes[column], float(probabilities[column])) for column in best)

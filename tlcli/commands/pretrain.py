@@ -21,7 +21,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples, Features
 from tlcli.heads import LinearHead, Recipe
-from tlcli.images import Listing
+from tlcli.images import LabelledImage, Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
@@ -55,9 +55,12 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     require_memory(config.keeping)
     objective = require_objective(config)
     _require_head(config, objective)
-    engines.require_known(config.engine)
-    begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
+    engines.require_known(config.runs_on.engine)
+    begins = beginning(
+        config.weights, config.backbone, config.image_size, config.precision, config.drawing
+    )
     require_options(config.training, config.watching)
+    runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():
@@ -68,7 +71,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
     if not objective.labels:
         return unlabelled(config, progress)
-    listing = scan(config.data, progress)
+    listing = scan(config.data, config.images.columns, progress)
     if len(listing.classes) < 2:
         raise DataError(
             f"Expected at least two classes. Received: {named(listing.classes)} alone in "
@@ -110,7 +113,9 @@ def _same_again(
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken
-    intake = Intake(0, 0, len(given), listing.duplicates, listing.skipped)
+    intake = Intake(
+        0, 0, len(given), listing.duplicates, listing.skipped, passed_over=listing.passed_over
+    )
     return unchanged(config.out, first, intake, phases)
 
 
@@ -122,7 +127,7 @@ def _first_round(
     phases: Phases,
 ) -> RoundResult:
     stored, trained = _store_backbone(config, begins, writer, listing, phases)
-    plain = Extractor.of(stored, config.engine, None)
+    plain = Extractor.of(stored, config.runs_on, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
     else:
@@ -144,7 +149,9 @@ def _without_classes(
     solution = Solution(extractor, recipe, strategies.first(recipe), evidence, (), head)
     examined = Examined(solution, Calibration(head.temperature, None, None, 0), None)
     used = listing.total - len(trained.skipped)
-    intake = Intake(used, 0, 0, listing.duplicates, trained.skipped)
+    intake = Intake(
+        used, 0, 0, listing.duplicates, trained.skipped, passed_over=listing.passed_over
+    )
     return Draft("pretrain", None, examined, start, True, config, intake)
 
 
@@ -156,20 +163,29 @@ def _with_classes(
         skipped = readable(listing, found, (), config.images.max_bad)
     choice = _choose(config, plain, found.examples, phases)
     with phases.phase("validation"):
-        how = Examination(choice.answers, config.test, (), 1)
+        how = Examination(choice.answers, config.test, config.images.columns, (), 1)
         examined = choice.solution.examined(how, phases.progress)
     memory = _remembered(config, choice.solution, found)
-    intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)
+    intake = Intake(
+        len(found.images),
+        found.from_cache,
+        0,
+        listing.duplicates,
+        skipped,
+        passed_over=listing.passed_over,
+    )
     return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
 
 
-def _remembered(config: PretrainConfig, solution: Solution, found: Features) -> Memory:
+def _remembered(
+    config: PretrainConfig, solution: Solution, found: Features[LabelledImage]
+) -> Memory:
     extractor = solution.extractor
     start = empty_memory(extractor, config.keeping)
     total = solution.moments if start.keeps.moments else None
     sources = {image.sha256: image for image in found.images}
-    pixels = pixels_of(sources, extractor.stored.image_size, None)
-    return start.learned(found.examples, total, extractor.arithmetic, pixels)
+    pixels = pixels_of(sources, extractor.square, None)
+    return start.learned(found.examples, total, extractor.kind, pixels)
 
 
 def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
@@ -223,6 +239,11 @@ def _store_backbone(
             stored = begins.stored_in(staged)
         else:
             stored = backbones.store(
-                trained.model, begins.name, objective.weights, staged, begins.precision
+                trained.model,
+                begins.name,
+                objective.weights,
+                staged,
+                begins.precision,
+                begins.drawing,
             )
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained

@@ -8,7 +8,7 @@ from tlcli import backbones, images, training
 from tlcli.config import AUTO, PretrainConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.heads import Recipe
-from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images import LabelledImage, Listing, Skipped, Square
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first
 from tlcli.rounds.backbone import Beginning, size_of
@@ -55,37 +55,40 @@ def train_network(
     """Train every layer on the images that validation does not hold out."""
     objective = training.objective_of(config.objective)
     model = begins.model(config.training.seed)
-    usable, skipped = _decodable(config, listing, size_of(model), progress)
+    square = Square.of(size_of(model), begins.drawing)
+    usable, skipped = _decodable(config, listing, square, progress)
     classes = listing.classes if objective.labels else ()
     if objective.labels:
         _require_all_classes(config, classes, usable)
-        require_test(config.test, classes, progress)
-    setting, split = _setting(config, begins.name, writer, model, usable, classes, progress)
+        require_test(config.test, config.images.columns, classes, progress)
+    setting, split = _setting(config, begins, writer, model, usable, classes, progress)
     history = objective.train(setting, classes, split.learned, split.held_out)
     return Scratch(model, skipped, summary_of(history, split.digest))
 
 
 def _setting(
     config: PretrainConfig,
-    backbone: str,
+    begins: Beginning,
     writer: Writer,
     model: Any,
     usable: Sequence[LabelledImage],
     classes: Sequence[str],
     progress: Progress,
 ) -> tuple[TrainingSetup, Split]:
-    size = size_of(model)
+    square = Square.of(size_of(model), begins.drawing)
     sources = {image.sha256: image for image in usable}
-    load = pixels_of(sources, size)
+    load = pixels_of(sources, square)
     labels = [image.label for image in usable]
-    split = split_images(list(sources), labels, classes, load, size, progress)
+    groups = [image.group_key for image in usable]
+    split = split_images(list(sources), labels, classes, load, square.size, progress, groups)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
-    identity = identity_of(options, config.engine, split, classes) | {
+    identity = identity_of(options, config.runs_on.engine, split, classes) | {
         "objective": config.objective,
-        "backbone": backbone,
-        "start": backbones.fingerprint(model, backbone),
+        "backbone": begins.name,
+        "start": backbones.fingerprint(model, begins.name),
+        "drawing": begins.drawing,
     }
-    layers = training.blocks_to_train(model, backbone, training.ALL)
+    layers = training.blocks_to_train(model, begins.name, training.ALL)
     setting = TrainingSetup(
         model,
         layers,
@@ -114,16 +117,16 @@ def _require_all_classes(
 
 
 def _decodable(
-    config: PretrainConfig, listing: Listing, size: int, progress: Progress
+    config: PretrainConfig, listing: Listing, square: Square, progress: Progress
 ) -> tuple[list[LabelledImage], tuple[Skipped, ...]]:
     """The images that can be read, and the others: a long training must not end at one of these."""
     good, bad = [], list(listing.skipped)
-    decoded = images.decode_many(listing.images, size)
+    decoded = images.decode_many(listing.images, square)
     for done, (image, pixels) in enumerate(zip(listing.images, decoded, strict=True), 1):
         if isinstance(pixels, BadImage):
             bad.append(Skipped(str(image.path), str(pixels)))
         else:
             good.append(image)
         progress("checking", done, len(listing.images))
-    images.reject_bad(listing.total, bad, config.images.max_bad)
+    images.reject_bad(listing.total, bad, config.images.max_bad, listing.lost)
     return good, tuple(bad)

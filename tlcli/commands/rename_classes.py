@@ -30,7 +30,7 @@ def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> Ro
     """
     phases = Phases(progress)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         renames = _to_rename(config, parent)
         if not renames:
             return unchanged(config.run, parent.round, NOTHING, phases)
@@ -41,7 +41,7 @@ def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> Ro
             solution = called.solve()
         with phases.phase("validation"):
             examined = solution.examined(
-                called.examination(solution, config.test, writer.next_number), progress
+                called.examination(solution, config, writer.next_number), progress
             )
         draft = Draft(
             command="rename-classes",
@@ -172,7 +172,7 @@ class _Called:
         evidence = evidence_of(extractor, self.memory.moments, old=kept)
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
-    def examination(self, solution: Solution, test: str | None, number: int) -> Examination:
+    def examination(self, solution: Solution, config: RenameConfig, number: int) -> Examination:
         """Tested on kept images where classes were united; else the temperature stays."""
         scheme = scheme_for(solution.extractor, evaluation.scheme_for(solution.recipe))
         held_out = solution.held_out(scheme, self.unites and self.complete)
@@ -180,7 +180,8 @@ class _Called:
         if not self.complete:
             carried = self.parent.suggests(solution.head, self.memory.moments)
         kept = None if self.unites else self.parent.head.temperature
-        return Examination(held_out, test, self.memory.ledger, number, carried, kept)
+        columns, learned = config.images.columns, self.memory.ledger
+        return Examination(held_out, config.test, columns, learned, number, carried, kept)
 
 
 def _require_solvable(called: _Called) -> None:

@@ -4,14 +4,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.errors import TlcliError
-from tlcli.features import Examples
+from tlcli.features import Examples, among
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, expected_calibration_error, softmax
-from tlcli.images import HELD_OUT, folds, holdout
+from tlcli.images import HELD_OUT, TRAINED_ONLY, folds, holdout, units
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def cross_validate(
 ) -> HeldOutPredictions:
     """k-fold subtraction: solve without a fold's images, ask about them.
 
-    A class with one image in all cannot be tested this way and is left out.
+    A class with one image in all, or one group, cannot be tested this way and is left out.
 
     Args:
         fit: solves the head.
@@ -127,15 +128,17 @@ def cross_validate(
         classes: its registry.
         old_too: whether earlier images are tested too.
     """
-    new, old = (folds(part.hashes, part.labels, FOLDS) for part in (evidence.new, evidence.old))
+    new, old = _assigned(partial(folds, k=FOLDS), evidence, old_too)
     if not old_too:
-        old[:] = -1
+        old[:] = TRAINED_ONLY
     single = _single_classes(evidence)
+    if evidence.grouped:
+        single += _never_tested(evidence, new, old, old_too)
     for part, assigned in ((evidence.new, new), (evidence.old, old)):
-        assigned[np.isin(np.array(part.labels, object), single)] = -1
+        assigned[np.isin(np.array(part.labels, object), single)] = TRAINED_ONLY
     # The parent's head is solved again without a fold: no class may vanish from it.
     alone = [name for name, count in Counter(evidence.old.labels).items() if count == 1]
-    old[np.isin(np.array(evidence.old.labels, object), alone)] = -1
+    old[np.isin(np.array(evidence.old.labels, object), alone)] = TRAINED_ONLY
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
     answers = _held_out("cross-validation", fit, evidence, classes, masks)
     return replace(answers, untestable=tuple(single))
@@ -145,21 +148,84 @@ def hold_out(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = (
-        holdout(part.hashes, part.labels, HELD_OUT) for part in (evidence.new, evidence.old)
-    )
-    return _held_out("holdout", fit, evidence, classes, [(new, old & old_too)])
+    return _held_out("holdout", fit, evidence, classes, [_holdout(evidence, old_too)])
 
 
 def cheapest(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """For heads that take long to solve: by holdout, or by folds where a class went untested."""
-    answers = hold_out(fit, evidence, classes, old_too)
-    here = {*evidence.new.labels, *(evidence.old.labels if old_too else ())}
-    if here <= set(answers.true):
-        return answers
-    return cross_validate(fit, evidence, classes, old_too)
+    labels = (*evidence.new.labels, *(evidence.old.labels if old_too else ()))
+    tested = _names(evidence, *_holdout(evidence, old_too))
+    scheme = hold_out if set(labels) <= tested else cross_validate
+    return scheme(fit, evidence, classes, old_too)
+
+
+def _holdout(evidence: Evidence, old_too: bool) -> tuple[Mask, Mask]:
+    """Which new and which old images their content hash holds out."""
+    new, old = _assigned(_held_out_as_fold, evidence, old_too)
+    return new != TRAINED_ONLY, (old != TRAINED_ONLY) & old_too
+
+
+def _names(evidence: Evidence, new: Mask, old: Mask) -> set[str]:
+    """The classes of new and old images under masks."""
+    pairs = ((evidence.new, new), (evidence.old, old))
+    return {name for part, mask in pairs for name in np.array(part.labels, object)[mask]}
+
+
+Folds = NDArray[np.int64]
+"""(n,) the fold of each image, or TRAINED_ONLY."""
+
+
+def _held_out_as_fold(
+    hashes: Sequence[str], labels: Sequence[str], groups: Sequence[str] = ()
+) -> Folds:
+    return np.where(holdout(hashes, labels, HELD_OUT, groups), 0, TRAINED_ONLY)
+
+
+def _assigned(
+    split: Callable[..., Folds], evidence: Evidence, old_too: bool
+) -> tuple[Folds, Folds]:
+    """What becomes of the new and of the old images; no group is divided, also between these.
+
+    Args:
+        split: from hashes, labels and groups to folds.
+        evidence: what the round was solved from.
+        old_too: whether earlier images can be held out.
+    """
+    new, old = evidence.new, evidence.old
+    if not evidence.grouped:
+        return split(new.hashes, new.labels), split(old.hashes, old.labels)
+    both = new.joined(old)
+    fold = split(both.hashes, both.labels, groups=both.groups)
+    stay = evidence.learned_groups | (frozenset() if old_too else frozenset(old.groups))
+    fold[among(both.all_groups(), stay - {""})] = TRAINED_ONLY
+    if evidence.parent is not None:
+        _spare(both, fold, len(new))
+    return fold[: len(new)], fold[len(new) :]
+
+
+def _spare(both: Examples, fold: Folds, new: int) -> None:
+    """Leave every class of the parent an old image to be solved from, whatever is held out."""
+    keys = np.array(units(both.hashes, both.groups), object)
+    labels = np.array(both.labels, object)
+    old = np.arange(len(both)) >= new
+    classes = [old & (labels == name) for name in set(labels[old])]
+    spared = [max(keys[rows]) for rows in classes if len(set(fold[rows])) == 1]
+    fold[np.isin(keys, spared)] = TRAINED_ONLY
+
+
+def _never_tested(evidence: Evidence, new: Folds, old: Folds, old_too: bool) -> list[str]:
+    """Classes of which no image can be tested, as all stay to be learned from."""
+    parts = [(evidence.new, new), *([(evidence.old, old)] if old_too else [])]
+    here = {name for part, _ in parts for name in part.labels}
+    tested = {
+        name
+        for part, fold in parts
+        for name, number in zip(part.labels, fold, strict=True)
+        if number != TRAINED_ONLY
+    }
+    return sorted(here - tested)
 
 
 def _single_classes(evidence: Evidence) -> list[str]:

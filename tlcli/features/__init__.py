@@ -1,6 +1,7 @@
 """Images → feature vectors, each image through the backbone once, ever.
 
 extraction   images → Features: from the cache, or through an engine
+kinds        what gave the last bits of a vector
 examples     labelled feature vectors: what a head learns from
 store        the cache of one space: segments written, found and merged
 segments     one immutable file of vectors, checked against its name
@@ -8,12 +9,13 @@ projection   a fixed random projection of vectors
 vectors      a matrix whose rows stay on disk until they are asked for
 
 Vectors are cached under the hash of the image's bytes, in a folder for each backbone, image size,
-engine and decoder. The cache is disposable: damage is noticed and the vectors are computed again,
-and results never depend on it. Memory does not grow with the number of vectors.
+kind of arithmetic and decoder. The cache is disposable: damage is noticed and the vectors are
+computed again, and results never depend on it. Memory does not grow with the number of vectors.
 """
 
 from tlcli.features.examples import Examples, Matrix, among
 from tlcli.features.extraction import Features, extract, extract_pixels, recall
+from tlcli.features.kinds import UNKNOWN_DECODER, Differences, Kind, another
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
 from tlcli.features.store import DESCRIPTION, Space, Store
@@ -21,8 +23,11 @@ from tlcli.features.vectors import Vectors
 
 __all__ = [
     "DESCRIPTION",
+    "UNKNOWN_DECODER",
+    "Differences",
     "Examples",
     "Features",
+    "Kind",
     "Matrix",
     "Projected",
     "Projection",
@@ -30,6 +35,7 @@ __all__ = [
     "Store",
     "Vectors",
     "among",
+    "another",
     "extract",
     "extract_pixels",
     "images_in",

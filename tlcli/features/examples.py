@@ -1,7 +1,7 @@
 """Labelled feature vectors: what a head learns from."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Protocol, Self
 
@@ -40,6 +40,9 @@ class Examples:
     labels: tuple[str, ...]
     vectors: Matrix
     """(n, D)"""
+    groups: tuple[str, ...] = ()
+    """What each belongs to with others, see `images.group_key`, empty for nothing; () for no
+    groups at all."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -50,6 +53,7 @@ class Examples:
             tuple(compress(self.hashes, mask)),
             tuple(compress(self.labels, mask)),
             self.vectors.take(mask),
+            tuple(compress(self.groups, mask)),
         )
 
     def only(self, hashes: Collection[str]) -> "Examples":
@@ -66,6 +70,7 @@ class Examples:
             tuple(self.hashes[row] for row in rows),
             tuple(self.labels[row] for row in rows),
             self.vectors.take(np.asarray(rows, np.intp)),
+            tuple(self.groups[row] for row in rows) if self.groups else (),
         )
 
     def joined(self, other: "Examples") -> "Examples":
@@ -74,7 +79,22 @@ class Examples:
             self.hashes + other.hashes,
             self.labels + other.labels,
             self.vectors.joined(other.vectors),
+            self.all_groups() + other.all_groups() if self.groups or other.groups else (),
         )
+
+    def all_groups(self) -> tuple[str, ...]:
+        """The group of each, also where there are none."""
+        return self.groups or ("",) * len(self)
+
+    def group_of(self) -> dict[str, str]:
+        """The group of each content hash that has one."""
+        pairs = zip(self.hashes, self.all_groups(), strict=True)
+        return {key: group for key, group in pairs if group}
+
+    def grouped(self, groups: Mapping[str, str]) -> "Examples":
+        """The same with the group of each content hash."""
+        found = tuple(groups.get(key, "") for key in self.hashes)
+        return replace(self, groups=found if any(found) else ())
 
     def by_hash(self) -> "Examples":
         """The same in the order of the hashes, in which rounds leave no trace."""

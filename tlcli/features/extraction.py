@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +15,28 @@ from tlcli.config import Progress
 from tlcli.engines import Engine
 from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
-from tlcli.features.store import Index, Store
+from tlcli.features.store import Index, Miscounted, Store
 from tlcli.features.vectors import Float32
-from tlcli.images import LabelledImage, Skipped
+from tlcli.images import ImageFile, LabelledImage, Skipped, Square, Tones
+
+Image = TypeVar("Image", bound=ImageFile)
 
 _CHUNK = 128
 """Images that are loaded at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class Features(Generic[Image]):
     """The feature vectors of the images that could be read."""
 
-    images: tuple[LabelledImage, ...]
+    images: tuple[Image, ...]
     vectors: Matrix
     """(n, D)"""
-    refused: tuple[tuple[LabelledImage, str], ...]
+    refused: tuple[tuple[Image, str], ...]
     """The others, each with the reason."""
     from_cache: int
+    tones: Tones = field(default_factory=Tones)
+    """Of the images that were decoded; those from the cache are not looked at again."""
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -39,7 +44,7 @@ class Features:
         return tuple(Skipped(str(image.path), reason) for image, reason in self.refused)
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def labels(self: "Features[LabelledImage]") -> tuple[str, ...]:
         """The class name of each image."""
         return tuple(image.label for image in self.images)
 
@@ -49,17 +54,18 @@ class Features:
         return tuple(image.sha256 for image in self.images)
 
     @property
-    def examples(self) -> Examples:
+    def examples(self: "Features[LabelledImage]") -> Examples:
         """The same without the files that they came from."""
-        return Examples(self.hashes, self.labels, self.vectors)
+        groups = tuple(image.group_key for image in self.images)
+        return Examples(self.hashes, self.labels, self.vectors, groups if any(groups) else ())
 
 
 def extract(
-    wanted: Sequence[LabelledImage],
+    wanted: Sequence[Image],
     store: Store,
     open_engine: Callable[[], Engine],
     progress: Progress,
-) -> Features:
+) -> Features[Image]:
     """The feature vectors of images; only those that no earlier command has seen are computed.
 
     Args:
@@ -75,14 +81,15 @@ def extract(
     index = Index([image.sha256 for image in wanted], store.space.width)
     store.load(index)
     missing = list(compress(wanted, ~index.known))
-    refused: list[tuple[LabelledImage, str]] = []
+    refused: list[tuple[Image, str]] = []
+    tones = Tones()
     if missing:
-        engine, size = open_engine(), store.space.image_size
-        with closing(_compute(missing, size, engine, refused)) as computed:
+        engine, square = open_engine(), store.space.square
+        with closing(_compute(missing, square, engine, refused, tones)) as computed:
             store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
-    return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing))
+    return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing), tones)
 
 
 def extract_pixels(
@@ -110,7 +117,7 @@ def extract_pixels(
             closing(images.map_ahead(load, chunks, workers=1, ahead=2)) as loaded,
             closing(open_engine().features(row for rows in loaded for row in rows)) as vectors,
         ):
-            pairs = zip(missing, vectors, strict=True)
+            pairs = _paired(missing, vectors)
             store.store(index, _counted(pairs, progress, len(missing)))
         cache.evict()
     return index.vectors()
@@ -129,6 +136,15 @@ def recall(labels: Mapping[str, str], store: Store) -> Examples:
     return Examples(hashes, tuple(labels[key] for key in hashes), index.vectors())
 
 
+def _paired(
+    hashes: Sequence[str], vectors: Iterator[Float32]
+) -> Generator[tuple[str, Float32], None, None]:
+    try:
+        yield from zip(hashes, vectors, strict=True)
+    except ValueError as error:
+        raise Miscounted(f"the engine gave another number of vectors ({error})") from error
+
+
 def _counted(
     computed: Iterator[tuple[str, Float32]], progress: Progress, total: int
 ) -> Iterator[tuple[str, Float32]]:
@@ -140,10 +156,11 @@ def _counted(
 
 
 def _compute(
-    missing: Sequence[LabelledImage],
-    size: int,
+    missing: Sequence[Image],
+    square: Square,
     engine: Engine,
-    refused: list[tuple[LabelledImage, str]],
+    refused: list[tuple[Image, str]],
+    tones: Tones,
 ) -> Generator[tuple[str, Float32], None, None]:
     """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
@@ -151,25 +168,30 @@ def _compute(
     """
     waiting: deque[str] = deque()
     with (
-        closing(_pixels(missing, size, waiting, refused)) as pixels,
+        closing(_pixels(missing, square, waiting, refused, tones)) as pixels,
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
+            if not waiting:
+                raise Miscounted("the engine gave a vector without an image")
             yield waiting.popleft(), vector
-    assert not waiting, f"the engine left {len(waiting)} images unanswered"
+    if waiting:
+        raise Miscounted(f"the engine left {len(waiting)} images unanswered")
 
 
 def _pixels(
-    wanted: Sequence[LabelledImage],
-    size: int,
+    wanted: Sequence[Image],
+    square: Square,
     accepted: deque[str],
-    refused: list[tuple[LabelledImage, str]],
+    refused: list[tuple[Image, str]],
+    tones: Tones,
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
-    with closing(images.decode_many(wanted, size)) as decoded:
-        for image, pixels in zip(wanted, decoded, strict=True):
-            if isinstance(pixels, BadImage):
-                refused.append((image, str(pixels)))
+    """Yield the images (S, S, 3) that decode, after their hash went to `accepted`."""
+    with closing(images.draw_many(wanted, square)) as drawn:
+        for image, result in zip(wanted, drawn, strict=True):
+            if isinstance(result, BadImage):
+                refused.append((image, str(result)))
             else:
                 accepted.append(image.sha256)
-                yield pixels
+                tones.add(image.path, result.levels)
+                yield result.pixels

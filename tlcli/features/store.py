@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
 from tlcli import cache, files
 from tlcli.errors import StorageError
 from tlcli.features import segments
+from tlcli.features.kinds import Kind
 from tlcli.features.segments import Keys, Segment
 from tlcli.features.vectors import Block, Float32, InMemory, Vectors
+from tlcli.images import Square
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +34,37 @@ MOST_SMALL = 32
 
 DESCRIPTION = "space.json"
 
-DECODER = f"1 pillow {PIL.__version__}"
-"""What turns a file into pixels, as part of the cache key."""
-
 
 @dataclass(frozen=True)
 class Space:
     """What decides the bits of a feature vector, besides the image."""
 
     fingerprint: str
-    image_size: int
     width: int
     backbone: str
     """A name for people, no part of the key."""
-    arithmetic: str
-    """See `tlcli.arithmetic`."""
+    kind: Kind
+    square: Square
+    """What images are drawn to; the fingerprint covers it."""
+
+    @property
+    def image_size(self) -> int:
+        """S."""
+        return self.square.size
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the space is, for people."""
+        described = {name: getattr(self, name) for name in ("fingerprint", "width", "backbone")}
+        return (
+            described | asdict(self.kind) | {"image_size": self.image_size, **self.square.choices}
+        )
 
     @property
     def cache_key(self) -> str:
         """Name of the cache folder of this space."""
-        facts = (self.fingerprint, str(self.image_size), self.arithmetic, DECODER)
+        size, kind = str(self.image_size), self.kind
+        facts = (self.fingerprint, size, kind.arithmetic, kind.decoder)
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
@@ -94,6 +107,10 @@ class Index:
         numbers, block = np.unique(self._block[self.known], return_inverse=True)
         blocks = tuple(self._blocks[number] for number in numbers.tolist())
         return Vectors(self._width, blocks, block.astype(np.int32), self._row[self.known])
+
+
+class Miscounted(AssertionError):
+    """An engine gave more or fewer vectors than it was given images: none can be trusted."""
 
 
 class Fresh:
@@ -158,20 +175,32 @@ class Store:
     def store(self, index: Index, computed: Iterator[tuple[str, Float32]]) -> None:
         """Take in (content hash, vector) pairs, a segment at a time.
 
-        What was computed before an interruption is saved.
+        What was computed before an interruption is saved; nothing is where the pairs turn out not
+        to belong together.
         """
         cache.sweep()
-        fresh = Fresh(self.space.width)
+        fresh, saved = Fresh(self.space.width), []
         try:
             for sha256, vector in computed:
                 fresh.add(sha256, vector)
                 if fresh.due:
-                    self._save(index, fresh)
+                    saved.append(self._save(index, fresh))
                     fresh = Fresh(self.space.width)
-                    self._merge(index)
-        finally:
+        except Miscounted:
+            self._drop(saved)
+            raise
+        except BaseException:
             self._save(index, fresh)
+            raise
+        self._save(index, fresh)
         self._merge(index)
+
+    def _drop(self, paths: Sequence[Path | None]) -> None:
+        """Remove segments."""
+        for path in filter(None, paths):
+            self._held.pop(path, None)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _paths(self) -> list[Path]:
         try:
@@ -202,15 +231,16 @@ class Store:
                 path.unlink()
         return None
 
-    def _save(self, index: Index, fresh: Fresh) -> None:
+    def _save(self, index: Index, fresh: Fresh) -> Path | None:
         """Write a segment, and read from it from now on; keep it in memory where that fails."""
         keys, vectors = fresh.content()
         if not len(keys):
-            return
+            return None
         with self._lock:
             path = self._write(keys, vectors)
             segment = path and self._open(path)
             index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
+            return path
 
     def _write(self, keys: Keys, vectors: Float32) -> Path | None:
         """The new segment, durable; None, with a warning, where it cannot be saved."""
@@ -232,7 +262,7 @@ class Store:
         path = self.folder / DESCRIPTION
         if not path.exists():
             with contextlib.suppress(OSError, StorageError):
-                files.write_json(path, asdict(self.space) | {"decoder": DECODER})
+                files.write_json(path, self.space.facts)
 
     def _merge(self, index: Index) -> None:
         """Make full segments of the small ones when there are too many.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli.formats import saved_model
 from tlcli.formats.litert_metadata import with_metadata
-from tlcli.formats.source import LABELS, OUTPUT, Source
+from tlcli.formats.source import IMAGES, LABELS, OUTPUT, Source
 
 MODEL_NAME = "image classifier"
 
@@ -31,6 +31,7 @@ def write(source: Source, path: Path) -> None:
         path.write_bytes(with_metadata(_converted(source, graph), MODEL_NAME))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EARLIEST_DATE), source.labels)
+        archive.writestr(zipfile.ZipInfo(IMAGES, _EARLIEST_DATE), source.drawing)
 
 
 def _converted(source: Source, graph: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""onnx: one `.onnx` file; class names as JSON under "classes" in its metadata."""
+"""onnx: one `.onnx` file; "classes" and "images", both JSON, in its metadata."""
 
 import importlib
 import json
@@ -20,7 +20,8 @@ def write(source: Source, path: Path) -> None:
     onnx = importlib.import_module("onnx")
     proto = onnx.load(str(path))
     _name_output(proto.graph)
-    onnx.helper.set_model_props(proto, {"classes": json.dumps(source.classes, ensure_ascii=False)})
+    classes = json.dumps(source.classes, ensure_ascii=False)
+    onnx.helper.set_model_props(proto, {"classes": classes, "images": source.drawing})
     onnx.save(proto, str(path))
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tlcli import backbones
 from tlcli.formats.source import OUTPUT, Source
 
-INFO = ["tlcli", "classes"]
-"""Where `Model.get_rt_info` finds the names."""
+INFO = ["tlcli"]
+"""Where `Model.get_rt_info` finds "classes", and "images"."""
 
 
 def write(source: Source, path: Path) -> None:
@@ -18,7 +18,8 @@ def write(source: Source, path: Path) -> None:
     openvino = backbones.openvino_module()
     network = backbones.openvino_network(source.model(), path.parent)
     network.output(0).tensor.set_names({OUTPUT})
-    network.set_rt_info(json.dumps(source.classes, ensure_ascii=False), INFO)
+    network.set_rt_info(json.dumps(source.classes, ensure_ascii=False), [*INFO, "classes"])
+    network.set_rt_info(source.drawing, [*INFO, "images"])
     openvino.serialize(network, path, path.with_suffix(".bin"))
 
 

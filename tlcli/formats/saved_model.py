@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import backbones
-from tlcli.formats.source import LABELS, OUTPUT, Source
+from tlcli.formats.source import IMAGES, LABELS, OUTPUT, Source
 
 ENTRIES = ("saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra")
 """All that such a folder holds."""
@@ -19,6 +19,7 @@ def write(source: Source, path: Path) -> None:
     extra = path / "assets.extra"
     extra.mkdir()
     (extra / LABELS).write_bytes(source.labels)
+    (extra / IMAGES).write_text(source.drawing, "utf-8")
 
 
 def write_graph(model: Any, path: Path) -> None:

@@ -1,5 +1,7 @@
 """What every format is written from."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ OUTPUT = "probabilities"
 LABELS = "labels.txt"
 """The class names, one a line in UTF-8, in formats that carry files."""
 
+IMAGES = "images.json"
+"""How an image is drawn to the square that goes in, in formats that carry files."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -24,6 +29,8 @@ class Source:
     """It as a `.keras` file: raw RGB (n, S, S, 3) in 0..255 in, probabilities (n, C) out."""
     classes: tuple[str, ...]
     """The C names, in the order of the output."""
+    images: Mapping[str, Any]
+    """How an image is drawn to the square that goes in."""
     calibration: NDArray[np.uint8] | None = None
     """Images (n, S, S, 3) that show which values occur: asks for int8 where not None."""
 
@@ -31,6 +38,11 @@ class Source:
     def labels(self) -> bytes:
         """The content of `LABELS`."""
         return "".join(f"{name}\n" for name in self.classes).encode()
+
+    @property
+    def drawing(self) -> str:
+        """The content of `IMAGES`."""
+        return json.dumps(self.images)
 
     def model(self) -> Any:
         """It as a `keras.Model`."""

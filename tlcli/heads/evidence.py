@@ -29,6 +29,19 @@ class Evidence:
     """The head of the parent round; None in the first."""
     refit: Refit | None = None
     """Solves the parent's head again without some of its images, where that can be done."""
+    learned_groups: frozenset[str] = frozenset()
+    """Of earlier images that are not among `old`: nothing of them can be held out."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether images belong together that must be held out together."""
+        return bool(self.new.groups or self.old.groups)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Of all images that are learned."""
+        found = self.learned_groups.union(self.new.groups, self.old.groups)
+        return found - {""}
 
     def without(self, new: NDArray[np.bool_], old: NDArray[np.bool_]) -> "Evidence":
         """What would be known had the images of two masks never been seen.
@@ -47,7 +60,7 @@ class Evidence:
             if total is not None:
                 before = moments.subtract(total, moments_like(total, left))
             parent = self.refit(before, kept).ordered(parent.classes)
-        return Evidence(total, left, kept, parent, self.refit)
+        return Evidence(total, left, kept, parent, self.refit, self.learned_groups)
 
 
 def moments_like(space: Moments, examples: Examples) -> Moments:

@@ -1,7 +1,11 @@
 """Images and their labels: what DATA means, how a file becomes pixels, how images are split.
 
 scanning   DATA → Listing: find, name, hash; nothing is decoded
-decoding   one image → (size, size, 3) RGB, or BadImage with the reason
+decoding   one image → (S, S, 3) RGB, or BadImage with the reason
+square     the square that images are drawn to: its side, and what a run may choose
+colours    colour profiles → sRGB
+tones      how much of the range from black to white images use
+depths     grey of more than 8 bits → 8 bits
 splitting  content hashes → held-out share, test images, folds
 given      what Python code hands over → files, bytes and pixels
 layouts    datasets that come divided into train, valid and test
@@ -12,51 +16,87 @@ reading    regular files only, hashed in blocks, mapped over by threads
 """
 
 from tlcli.images.checking import DataReport, Extent, check
-from tlcli.images.decoding import FORMATS, decode, decode_many, thumbnail
+from tlcli.images.decoding import (
+    DECODER,
+    FORMATS,
+    Drawn,
+    decode,
+    decode_many,
+    draw_many,
+    thumbnail,
+)
 from tlcli.images.given import Given, Item, taken
 from tlcli.images.hashing import content_hashes
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
+    ImageFile,
     LabelledImage,
     Listing,
     Skipped,
+    content_groups,
     contents,
     find_images,
+    growing,
     image_batches,
     reject_bad,
     scan,
 )
-from tlcli.images.sources import class_name
-from tlcli.images.splitting import HELD_OUT, digest_of, folds, holdout, set_apart
+from tlcli.images.sources import PassedOver, class_name, passed_text
+from tlcli.images.splitting import (
+    HELD_OUT,
+    TRAINED_ONLY,
+    digest_of,
+    folds,
+    holdout,
+    set_apart,
+    units,
+)
+from tlcli.images.square import DEFAULT_FIT, FITS, Square
+from tlcli.images.tones import FEW_LEVELS, Tones
 
 __all__ = [
+    "DECODER",
+    "DEFAULT_FIT",
+    "FEW_LEVELS",
+    "FITS",
     "FORMATS",
     "HELD_OUT",
     "IMAGE_SUFFIXES",
     "PROCESSORS",
+    "TRAINED_ONLY",
     "DataReport",
+    "Drawn",
     "Extent",
     "Given",
+    "ImageFile",
     "Item",
     "LabelledImage",
     "Listing",
+    "PassedOver",
     "Skipped",
+    "Square",
+    "Tones",
     "check",
     "class_name",
+    "content_groups",
     "content_hashes",
     "contents",
     "decode",
     "decode_many",
     "digest_of",
+    "draw_many",
     "find_images",
     "folds",
+    "growing",
     "holdout",
     "image_batches",
     "map_ahead",
+    "passed_text",
     "reject_bad",
     "scan",
     "set_apart",
     "taken",
     "thumbnail",
+    "units",
 ]

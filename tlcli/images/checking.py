@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -10,12 +10,21 @@ from typing import Any, TextIO
 
 from PIL import Image
 
-from tlcli.errors import BadImage
-from tlcli.images.decoding import opened, squash
+from tlcli.config import Columns
+from tlcli.errors import BadImage, DataError
+from tlcli.images.decoding import draw, opened
+from tlcli.images.lost import Lost
+from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
 from tlcli.images.reading import map_ahead
-from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, scan
+from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
+from tlcli.images.sources import USUAL, PassedOver
+from tlcli.images.square import Square
+from tlcli.images.tones import FEW_LEVELS
 
 SMALL_PIXELS = 32
+ELONGATED = 2
+"""The longer side is at least so many times the shorter."""
+
 FEW_IMAGES = 5
 UNBALANCED = 10
 WORKERS = 2
@@ -23,6 +32,7 @@ AHEAD = 64
 
 # MPO is JPEG with several pictures, and carries the same suffix.
 JPEGS = {"MPO": "JPEG"}
+DICOM = dict.fromkeys((".dcm", ".dicom"), "DICOM")
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,19 @@ class Extent:
     minimum: int
     median: float
     maximum: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why files cannot be used."""
+
+    reason: str
+    files: int
+    first: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,8 @@ class DataReport:
     skipped: tuple[Skipped, ...]
     duplicates: int
     conflicts: int
-    ignored: int
+    passed_over: tuple[PassedOver, ...]
+    """Files that are no images by their suffix."""
     formats: dict[str, int]
     modes: dict[str, int]
     width: Extent | None
@@ -57,6 +81,21 @@ class DataReport:
     """Images whose content is another format than their suffix says."""
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
+    lost: Lost | None = None
+    """Paths of a table that lead nowhere."""
+    near_copies: NearCopies = NO_COPIES
+
+    @property
+    def ignored(self) -> int:
+        """How many files were passed over."""
+        return sum(entry.files for entry in self.passed_over)
+
+    few_levels: int = 0
+    """Images that use fewer than 32 of 256 levels from dark to bright."""
+    one_colour: int = 0
+    """Of these, images of one colour throughout."""
+    elongated: int = 0
+    """Images with one side at least twice the other: `--fit` decides what becomes of them."""
 
     @property
     def smallest_class(self) -> str:
@@ -77,9 +116,28 @@ class DataReport:
         """Plain sentences, the most important first; empty when nothing is wrong."""
         return [*_class_problems(self), *_file_problems(self)]
 
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why files cannot be used, the most frequent reason first."""
+        first: dict[str, str] = {}
+        for skip in self.skipped:
+            first.setdefault(skip.reason, skip.path)
+        counted = Counter(skip.reason for skip in self.skipped)
+        return [Reason(text, count, first[text]) for text, count in counted.most_common()]
+
+    def require_usable(self) -> None:
+        """Raise DataError, with the most frequent reason, where no image can be used."""
+        if not self.images:
+            worst = self.reasons[0]
+            raise DataError(
+                f"Expected usable images. Received: none; {worst.files} of {len(self.skipped)} "
+                f"cannot be used, as {worst.first}: {worst.reason}. Repair what is listed above."
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Return the report with JSON's types only."""
-        return asdict(self) | {
+        plain = asdict(replace(self, near_copies=NO_COPIES))
+        return plain | {
             "smallest_class": self.smallest_class,
             "largest_class": self.largest_class,
             "classes_below_2": self.classes_below(2),
@@ -87,6 +145,12 @@ class DataReport:
             "empty_classes": list(self.empty_classes),
             "skipped": [skip.to_json() for skip in self.skipped],
             "parts": list(self.parts),
+            "ignored": self.ignored,
+            "lost": None if self.lost is None else self.lost.to_json(),
+            "near_copies": self.near_copies.to_json(),
+            "hints": self.near_copies.hints,
+            "passed_over": [entry.to_json() for entry in self.passed_over],
+            "reasons": [reason.to_json() for reason in self.reasons],
             "problems": self.problems,
         }
 
@@ -101,12 +165,17 @@ class _Probe:
     width: int
     height: int
     wrong_suffix: bool
+    perceptual: int | None = None
+    """See `near_copies.perceptual`."""
+    levels: int = 0
+    """See `Drawn.levels`."""
 
 
 def check(
     data: str | Path,
     *,
     stdin: TextIO | None = None,
+    columns: Columns = USUAL,
     decode_size: int = 64,
     progress: Progress | None = None,
 ) -> DataReport:
@@ -115,6 +184,7 @@ def check(
     Args:
         data: as for `scan`.
         stdin: as for `scan`.
+        columns: as for `scan`.
         decode_size: side in pixels to which images are decoded as a trial.
         progress: called with (done, in all) for every file hashed, then for every image decoded.
 
@@ -122,17 +192,19 @@ def check(
         UsageError: `data` does not exist.
         DataError: it holds no labelled images, may not be read, or is malformed.
     """
-    listing = scan(data, stdin=stdin, progress=progress)
+    listing = listed(data, stdin=stdin, columns=columns, progress=progress)
     results: list[_Probe | Skipped] = []
     for result in _probe_all(listing, decode_size):
         results.append(result)
         if progress is not None:
             progress(len(results), len(listing.images))
-    return _report(
+    report = _report(
         listing,
         probes=[result for result in results if isinstance(result, _Probe)],
         undecodable=[result for result in results if isinstance(result, Skipped)],
     )
+    hashes = [None if isinstance(result, Skipped) else result.perceptual for result in results]
+    return replace(report, near_copies=near_copies(listing.images, hashes))
 
 
 def _probe_all(listing: Listing, size: int) -> Iterator[_Probe | Skipped]:
@@ -145,10 +217,11 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
     try:
         with opened(path) as image:
             probe = _facts(image, path, label)
-            squash(image, size)
+            drawn = draw(image, Square(size))
+            probe = replace(probe, perceptual=perceptual(drawn.pixels))
     except BadImage as error:
         return Skipped(str(path), str(error))
-    return probe
+    return replace(probe, levels=drawn.levels)
 
 
 def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
@@ -159,7 +232,7 @@ def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
 def _is_wrong_suffix(path: Path, name: str) -> bool:
     """Whether a suffix of images says another format; other suffixes say nothing."""
     suffix = path.suffix.lower()
-    expected = Image.EXTENSION.get(suffix, "")
+    expected = DICOM.get(suffix) or Image.EXTENSION.get(suffix, "")
     return suffix in IMAGE_SUFFIXES and JPEGS.get(expected, expected) != JPEGS.get(name, name)
 
 
@@ -172,7 +245,7 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         skipped=tuple(sorted([*listing.skipped, *undecodable], key=lambda skip: skip.path)),
         duplicates=listing.duplicates,
         conflicts=listing.conflicts,
-        ignored=listing.ignored,
+        passed_over=listing.passed_over,
         formats=_histogram(probe.format for probe in probes),
         modes=_histogram(probe.mode for probe in probes),
         width=_extent([probe.width for probe in probes]),
@@ -180,7 +253,15 @@ def _report(listing: Listing, probes: list[_Probe], undecodable: list[Skipped]) 
         small_images=sum(min(probe.width, probe.height) < SMALL_PIXELS for probe in probes),
         wrong_suffixes=sum(probe.wrong_suffix for probe in probes),
         parts=listing.parts,
+        lost=listing.lost,
+        few_levels=sum(probe.levels < FEW_LEVELS for probe in probes),
+        one_colour=sum(probe.levels == 0 for probe in probes),
+        elongated=sum(_is_elongated(probe) for probe in probes),
     )
+
+
+def _is_elongated(probe: _Probe) -> bool:
+    return max(probe.width, probe.height) >= ELONGATED * min(probe.width, probe.height)
 
 
 def _histogram(values: Iterable[str]) -> dict[str, int]:
@@ -225,10 +306,21 @@ def _file_problems(report: DataReport) -> list[str]:
         ("Cannot be used", len(report.skipped) - report.conflicts),
         ("Further copies of an image, counted once", report.duplicates),
         (f"With a side under {SMALL_PIXELS} pixels", report.small_images),
+        ("Of one colour throughout", report.one_colour),
+        (
+            f"With fewer than {FEW_LEVELS} of 256 levels from dark to bright (in 16-bit grey see "
+            "--white-level of `tlcli pretrain`)",
+            report.few_levels - report.one_colour,
+        ),
+        (
+            "With one side at least twice the other (see --fit of `tlcli pretrain`)",
+            report.elongated,
+        ),
         ("Of another format than the suffix says, which does no harm here", report.wrong_suffixes),
         ("No images by their suffix, ignored", report.ignored),
     )
-    return [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    found = [f"{what}: {count} file{'s' * (count != 1)}." for what, count in counts if count]
+    return found if report.lost is None else [report.lost.to_text(), *found]
 
 
 def _names(names: list[str]) -> str:

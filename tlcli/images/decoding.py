@@ -1,12 +1,13 @@
-"""One image to (size, size, 3) RGB; whatever a broken file can cause becomes BadImage.
+"""One image to (S, S, 3) RGB; whatever a broken file can cause becomes BadImage.
 
 Two decisions hold for every thread:
 
 - Only the formats of `FORMATS` are tried, chosen by content, never by suffix. PostScript, PDF and
   metafiles stay out: reading those starts other programs.
-- Warnings that Pillow raises about a file (corrupt EXIF, very many pixels, odd palettes) are
-  neither shown nor turned into errors: the file decodes or it is a BadImage. `catch_warnings` is
-  not thread-safe, so one filter for Pillow's own modules is put in front of the others and stays.
+- Warnings that Pillow or pydicom raises about a file (corrupt EXIF, very many pixels, odd
+  palettes) are neither shown nor turned into errors: the file decodes or it is a BadImage.
+  `catch_warnings` is not thread-safe, so one filter for their own modules is put in front of the
+  others and stays.
 """
 
 import io
@@ -16,13 +17,15 @@ import threading
 import warnings
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
 # The plugins register their format when imported; Image.open would otherwise import every plugin.
@@ -42,12 +45,15 @@ from PIL import (  # noqa: F401
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    features,
 )
-from PIL.ImageCms import PyCMSError
+from PIL.ImageCms import ImageCmsTransform, PyCMSError
 
 from tlcli.errors import BadImage
+from tlcli.images import colours, depths, dicom
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
-from tlcli.images.scanning import LabelledImage
+from tlcli.images.scanning import ImageFile
+from tlcli.images.square import Square
 
 # JPEG includes MPO, its form with several pictures. TGA has no signature: it is tried last.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "TGA")
@@ -72,9 +78,29 @@ FAILURES = (
     PyCMSError,
 )
 
-BAND_ROWS = 256
-
 AHEAD = 8 * PROCESSORS
+
+# Tags of a TIFF's page, and what they say of it.
+NEW_SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4
+SUBFILE_TYPE, OLD_REDUCED = 255, 2
+
+# Those whose version may change a pixel.
+_LIBRARIES = ("libjpeg_turbo", "jpg", "jpg_2000", "webp", "avif", "libtiff", "littlecms2")
+
+_EDITION = 2
+"""Of what this package makes of the pixels that Pillow gives."""
+
+
+def _decoder() -> str:
+    versions = [f"{name} {features.version(name)}" for name in _LIBRARIES]
+    digest = sha256("\n".join([str(_EDITION), *versions]).encode()).hexdigest()
+    return f"pillow {PIL.__version__} {digest[:8]}"
+
+
+DECODER = _decoder()
+"""What turns a file into pixels, for people and as part of keys: where it is the same, so are they.
+
+Pillow's version and a digest of its libraries' versions and of this package's own edition."""
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,63 +140,89 @@ Source = Path | bytes | Image.Image | NDArray[np.uint8]
 """A file, a file's bytes, or an image whose file somebody else has decoded: an array is (H, W, 3),
 (H, W, 4) or (H, W)."""
 
-_PILLOW_ONLY = re.compile(r"PIL\.")
+_PILLOW_ONLY = re.compile(r"(?:PIL|pydicom)\.")
 _FILTER = ("ignore", None, Warning, _PILLOW_ONLY, 0)
 _filter_lock = threading.Lock()
 
 
-def decode(source: Source, size: int) -> NDArray[np.uint8]:
-    """Return the image as upright RGB, squashed to a square.
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An image as it is drawn to a square."""
 
-    The first frame of an animation; EXIF orientation applied; transparency over white; 16-bit
-    grey divided by 257. Bilinear with antialias. JPEGs of at least four times `size` on both
-    sides are decoded at 1/2, 1/4 or 1/8 first, which changes no smaller image, and none that was
-    decoded before.
+    pixels: NDArray[np.uint8]
+    """(S, S, 3), writable."""
+    levels: int
+    """From the smallest to the largest value, of 255, of the colour where these differ most; bars
+    around the image do not count."""
+
+
+def decode(source: Source, square: Square) -> NDArray[np.uint8]:
+    """Return the image as upright RGB, drawn to a square.
+
+    The first frame that is shown; EXIF orientation applied; colours in sRGB; transparency over
+    white; 16-bit grey scaled from black to white as the file says. Bilinear with antialias. JPEGs
+    of at least four times the square on both sides are decoded at 1/2, 1/4 or 1/8 first, which
+    changes no smaller image, and none that was decoded before.
 
     Args:
         source: a file, its bytes, or its pixels; a PIL image is loaded and not changed.
-        size: side of the square in pixels.
+        square: its side, and how images are fitted into it.
 
     Returns:
-        (size, size, 3) uint8, writable.
+        (S, S, 3) uint8, writable.
 
     Raises:
         BadImage: the file cannot be read or decoded; the message is the reason, without the path.
     """
     with opened(source) as image:
-        return squash(image, size)
+        return draw(image, square).pixels
 
 
 def decode_many(
-    images: Sequence[LabelledImage],
-    size: int,
+    images: Sequence[ImageFile],
+    square: Square,
     workers: int = PROCESSORS,
     *,
     ahead: int = AHEAD,
 ) -> Generator[NDArray[np.uint8] | BadImage, None, None]:
-    """Yield each image's pixels, or the BadImage it raised, in input order.
+    """Yield each image's pixels, or the BadImage it raised, in input order; see `draw_many`."""
+    drawn = draw_many(images, square, workers, ahead=ahead)
+    with closing(drawn):
+        for result in drawn:
+            yield result.pixels if isinstance(result, Drawn) else result
+
+
+def draw_many(
+    images: Sequence[ImageFile],
+    square: Square,
+    workers: int = PROCESSORS,
+    *,
+    ahead: int = AHEAD,
+) -> Generator[Drawn | BadImage, None, None]:
+    """Yield each image as it is drawn, or the BadImage it raised, in input order.
 
     A file whose bytes are no longer those that were listed is a BadImage too: what is computed
     from its pixels would be kept under the wrong hash.
 
     Args:
         images: the files, with the hash of their content.
-        size: side of the square in pixels.
+        square: what they are drawn to.
         workers: threads that decode.
-        ahead: most images decoded but not yet taken; each holds 3 × size² bytes.
+        ahead: most images decoded but not yet taken; each holds 3 × S² bytes.
 
     Closing the generator stops it after the images that are being decoded.
     """
-    return map_ahead(partial(_decode_or_error, size=size), images, workers, ahead)
+    return map_ahead(partial(_drawn_or_error, square=square), images, workers, ahead)
 
 
-def _decode_or_error(image: LabelledImage, size: int) -> NDArray[np.uint8] | BadImage:
+def _drawn_or_error(image: ImageFile, square: Square) -> Drawn | BadImage:
     try:
         with _stream(image.path if image.content is None else image.content) as file:
             content = file.read()
         if sha256(content).hexdigest() != image.sha256:
             raise BadImage("the file was changed while it was in use")
-        return decode(content, size)
+        with opened(content) as opening:
+            return draw(opening, square)
     except BadImage as error:
         return error
 
@@ -188,10 +240,18 @@ def opened(source: Source) -> Iterator[Image.Image]:
             raise BadImage(_reason(error)) from error
 
 
-def squash(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Decode an opened image to (size, size, 3) uint8. Raises what Pillow raises, or BadImage."""
-    upright = _loaded(image, size)
-    return np.array(upright.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+def draw(image: Image.Image, square: Square) -> Drawn:
+    """Draw an opened image to a square. Raises what Pillow raises, or BadImage."""
+    upright = _loaded(image, square.size, square.white_level)
+    pixels = np.array(square.drawn(upright), dtype=np.uint8)
+    return Drawn(square.filled(pixels), _levels(pixels))
+
+
+def _levels(pixels: NDArray[np.uint8]) -> int:
+    """Of (H, W, 3): from the smallest to the largest value of the colour where they differ most."""
+    rows = pixels.reshape(len(pixels), -1)
+    largest, smallest = (edge.reshape(-1, 3) for edge in (rows.max(axis=0), rows.min(axis=0)))
+    return int((largest.max(axis=0) - smallest.min(axis=0)).max())
 
 
 def thumbnail(source: Path | bytes, size: int) -> bytes:
@@ -212,30 +272,52 @@ def thumbnail(source: Path | bytes, size: int) -> bytes:
     return stream.getvalue()
 
 
-def _loaded(image: Image.Image, size: int) -> Image.Image:
+def _loaded(image: Image.Image, size: int, white_level: int | None = None) -> Image.Image:
     """The whole image in RGB and upright; a large JPEG at a fraction of its size."""
     _require_all_pixels(image)
+    declared = depths.declared_white(image) if image.mode.startswith("I") else None
     image.draft(None, (2 * size, 2 * size))
     image.load()
-    return _upright(to_rgb(image), _orientation(image))
+    return _upright(to_rgb(image, declared, white_level), _orientation(image))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded image of any mode in mode RGB, transparency composited over white.
+def _in_eight_bits(
+    image: Image.Image, declared: int | None, white_level: int | None
+) -> Image.Image:
+    grey = Image.fromarray(depths.eight_bits(image, declared, white_level))
+    if profile := image.info.get("icc_profile"):
+        grey.info["icc_profile"] = profile
+    return grey
+
+
+def to_rgb(
+    image: Image.Image, declared: int | None = None, white_level: int | None = None
+) -> Image.Image:
+    """Return a loaded image of any mode in mode RGB, by its colour profile.
+
+    Transparency is composited over white.
+
+    Args:
+        image: its pixels.
+        declared: the value of 16-bit grey that is white, as the file says.
+        white_level: the one of files that say nothing.
 
     Raises:
         BadImage: the pixels are floating-point numbers.
     """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
     if image.mode == "F":
         raise BadImage(
             "floating-point pixels, whose black and white points are unknown: "
             "convert the image to 8 or 16 bits"
         )
     if image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
-    return _over_white(image) if image.has_transparency_data else image.convert("RGB")
+        image = _in_eight_bits(image, declared, white_level)
+    conversion = colours.conversion(image)
+    if image.has_transparency_data:
+        return _over_white(image, conversion)
+    if conversion is not None:
+        return conversion.apply(colours.colours_of(image))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def hush_pillow() -> None:
@@ -270,13 +352,39 @@ def _settled(image: Image.Image) -> AbstractContextManager[Image.Image]:
 
 def _identify(file: BinaryIO) -> Image.Image:
     """Return the image as its format's reader opens it; raises BadImage when none takes it."""
-    head = file.read(32)
+    head = file.read(dicom.AT + len(dicom.BEGINS))
     if not head:
         raise BadImage("the file is empty")
+    if head.startswith(dicom.BEGINS, dicom.AT):
+        return dicom.opened(file)
     try:
-        return Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise BadImage(_kind(head)) from error
+    _seek_shown(image)
+    return image
+
+
+def _seek_shown(image: Image.Image) -> None:
+    """Go to the first frame that is shown, where that is not the first of the file.
+
+    The default image of an animated PNG need not be part of the animation; the first pages of a
+    TIFF may be a small copy, or a mask, of a page to come.
+    """
+    if isinstance(image, PngImagePlugin.PngImageFile) and image.default_image:
+        image.seek(1)
+    elif isinstance(image, TiffImagePlugin.TiffImageFile) and _is_aside(image):
+        for page in range(1, image.n_frames):
+            image.seek(page)
+            if not _is_aside(image):
+                return
+        image.seek(0)
+
+
+def _is_aside(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether a page of a TIFF is a small copy or a mask of another one."""
+    kind, old_kind = image.tag_v2.get(NEW_SUBFILE_TYPE, 0), image.tag_v2.get(SUBFILE_TYPE, 1)
+    return bool(isinstance(kind, int) and kind & (REDUCED | MASK)) or old_kind == OLD_REDUCED
 
 
 def _kind(head: bytes) -> str:
@@ -308,30 +416,14 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale 0–65535 to 0–255, band by band so that large scans need little extra memory."""
-    width, height = image.size
-    grey = np.empty((height, width), dtype=np.uint8)
-    for top in range(0, height, BAND_ROWS):
-        band = np.asarray(image.crop((0, top, width, min(top + BAND_ROWS, height))))
-        grey[top : top + BAND_ROWS] = _scaled(band, image.info.get("transparency"))
-    return grey
-
-
-def _scaled(values: NDArray[Any], transparent: object) -> NDArray[np.uint8]:
-    """Divide by 257, rounded; values outside are clipped, the transparent one turns white."""
-    wide: NDArray[np.uint32] = np.clip(values, 0, 65535).astype(np.uint32)
-    grey = ((wide + 128) // 257).astype(np.uint8)
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return grey
-
-
-def _over_white(image: Image.Image) -> Image.Image:
+def _over_white(image: Image.Image, conversion: ImageCmsTransform | None) -> Image.Image:
     straight = image.convert("LA") if image.mode == "La" else image
-    colours = straight if straight.mode == "RGBA" else straight.convert("RGBA")
-    canvas = Image.new("RGB", colours.size, "white")
-    canvas.paste(colours, mask=colours)
+    seen = straight if straight.mode == "RGBA" else straight.convert("RGBA")
+    canvas = Image.new("RGB", seen.size, "white")
+    if conversion is None:
+        canvas.paste(seen, mask=seen)
+    else:
+        canvas.paste(conversion.apply(seen.convert(conversion.input_mode)), mask=seen)
     return canvas
 
 

@@ -14,6 +14,7 @@ from tlcli.errors import BadImage, UsageError
 from tlcli.images.decoding import decode
 from tlcli.images.reading import readable
 from tlcli.images.scanning import find_images
+from tlcli.images.square import Square
 
 Given = (
     str
@@ -31,12 +32,12 @@ Item = Path | bytes | NDArray[np.uint8] | BadImage
 """A file, a file's bytes, an image (S, S, 3) as `decode` returns it, or why there is none."""
 
 
-def taken(given: Given | Iterable[Given], size: int) -> Iterator[Item]:
+def taken(given: Given | Iterable[Given], square: Square) -> Iterator[Item]:
     """Yield what was given, one image or many, in its order and as it is asked for.
 
     Args:
         given: see `Given`; an array (n, H, W, 3) is many images.
-        size: side in pixels that arrays and PIL images are resized to.
+        square: what arrays and PIL images are drawn to.
 
     Raises:
         UsageError: something is no image.
@@ -46,7 +47,7 @@ def taken(given: Given | Iterable[Given], size: int) -> Iterator[Item]:
         if isinstance(one, str | os.PathLike):
             yield from find_images([os.fsdecode(one)])
         else:
-            yield _item(one, size)
+            yield _item(one, square)
 
 
 def _is_one(given: Any) -> bool:
@@ -56,12 +57,12 @@ def _is_one(given: Any) -> bool:
     return single or hasattr(given, "read") or not isinstance(given, Iterable)
 
 
-def _item(one: Any, size: int) -> Item:
+def _item(one: Any, square: Square) -> Item:
     try:
         if isinstance(one, np.ndarray):
-            return decode(_pixels(one), size)
+            return decode(_pixels(one), square)
         if isinstance(one, Image.Image):
-            return decode(one, size)
+            return decode(one, square)
         return _content(one)
     except BadImage as error:
         return error

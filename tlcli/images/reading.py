@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from tlcli import files
 from tlcli.errors import BadImage
 
 BLOCK_BYTES = 1 << 20
+
+MISSING = "the file does not exist"
 
 PROCESSORS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -38,13 +41,14 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        files.require_resources(error, path)
         raise BadImage(readable(error)) from error
 
 
 def readable(error: OSError | ValueError) -> str:
     """Return a system error as a short phrase without the path."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "the file does not exist"
+        return MISSING
     if isinstance(error, PermissionError):
         return "no permission to read the file"
     if isinstance(error, OSError) and error.strerror:

@@ -1,28 +1,46 @@
 """DATA → Listing: every image named, hashed, and counted once; nothing is decoded."""
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TextIO
 
+from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import Entry, find_entries, find_images, image_batches
+from tlcli.images.lost import Lost
+from tlcli.images.reading import MISSING
+from tlcli.images.sources import (
+    USUAL,
+    Entry,
+    Found,
+    PassedOver,
+    find_entries,
+    find_images,
+    growing,
+    image_batches,
+    passed_over,
+)
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageFile",
     "LabelledImage",
     "Listing",
     "Skipped",
     "contents",
     "find_images",
+    "growing",
     "image_batches",
     "reject_bad",
     "scan",
 ]
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -30,14 +48,32 @@ EMPTY = sha256().hexdigest()
 
 
 @dataclass(frozen=True)
-class LabelledImage:
-    """One image file, its class, and the SHA-256 of its bytes in hexadecimal."""
+class ImageFile:
+    """One image, and the SHA-256 of its bytes in hexadecimal."""
 
     path: Path
-    label: str
     sha256: str
     content: bytes | None = field(default=None, repr=False, compare=False)
     """Its bytes, where it is on no disk; the path says nothing then."""
+
+
+def group_key(name: str) -> str:
+    """Return what stands for a group in a run, which is told no names; empty for none."""
+    return name and sha256(f"group {name}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LabelledImage(ImageFile):
+    """An image and its class."""
+
+    label: str = field(kw_only=True)
+    group: str = field(default="", kw_only=True)
+    """The name of what it belongs to with others, as a scene or a patient; empty for nothing."""
+
+    @property
+    def group_key(self) -> str:
+        """See `group_key`."""
+        return group_key(self.group)
 
 
 @dataclass(frozen=True)
@@ -62,7 +98,7 @@ class Listing:
     """Files that cannot be read, are empty, or carry conflicting labels, sorted by path."""
     duplicates: int = 0
     """Further copies of an image under its label; the first copy is among the images."""
-    ignored: int = 0
+    passed_over: tuple[PassedOver, ...] = ()
     """Files in folders that are no images by their suffix; hidden ones are not counted."""
     empty_classes: tuple[str, ...] = ()
     """Class folders without an image file."""
@@ -74,6 +110,13 @@ class Listing:
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder, whose images are read together.
     """
+    lost: Lost | None = None
+    """Paths of a table that lead nowhere."""
+
+    @property
+    def ignored(self) -> int:
+        """How many files were passed over."""
+        return sum(entry.files for entry in self.passed_over)
 
     @property
     def unlabelled(self) -> bool:
@@ -107,13 +150,18 @@ class Listing:
 
 
 def scan(
-    data: str | Path, *, stdin: TextIO | None = None, progress: Progress | None = None
+    data: str | Path,
+    *,
+    stdin: TextIO | None = None,
+    columns: Columns = USUAL,
+    progress: Progress | None = None,
 ) -> Listing:
     """Return the labelled images of a folder of class folders, a table, or standard input.
 
     Args:
         data: a folder, a .csv/.tsv/.txt table with the columns path,label, or "-".
         stdin: what "-" reads, by default `sys.stdin`; its header line is optional.
+        columns: what those of a table are called.
         progress: called with (files hashed, files in all) after each.
 
     Raises:
@@ -121,7 +169,16 @@ def scan(
         DataError: it holds no labelled images, may not be read, or is malformed.
         DividedData: it is a dataset that comes in parts like train and test.
     """
-    found = find_entries(data, stdin)
+    listing = listed(data, stdin=stdin, columns=columns, progress=progress)
+    _require_found(listing.lost)
+    return listing
+
+
+def listed(
+    data: str | Path, *, stdin: TextIO | None, columns: Columns, progress: Progress | None
+) -> Listing:
+    """Return the same as `scan`, also of a table whose paths all lead nowhere."""
+    found = find_entries(data, stdin, columns)
     hashed, unreadable = _hash_all(found.entries, progress)
     images, conflicting = _unique(hashed)
     stray = [Skipped(str(path), "it lies in no class folder") for path in found.stray]
@@ -129,18 +186,31 @@ def scan(
         images=tuple(images),
         skipped=tuple(sorted([*stray, *unreadable, *conflicting], key=lambda skip: skip.path)),
         duplicates=len(hashed) - len(images) - len(conflicting),
-        ignored=found.ignored,
+        passed_over=passed_over(found.ignored),
         empty_classes=found.empty_classes,
         conflicts=len(conflicting),
         named_classes=tuple(
             sorted({entry.label for entry in found.entries}.union(found.empty_classes))
         ),
         parts=found.parts,
+        lost=_lost(found, [skip.path for skip in unreadable if skip.reason == MISSING]),
     )
 
 
-def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]:
+def contents(
+    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+) -> frozenset[str]:
     """Return the content hashes of all images that can be read in a folder or table.
+
+    See `content_groups`.
+    """
+    return frozenset(content_groups(data, stdin=stdin, columns=columns))
+
+
+def content_groups(
+    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+) -> dict[str, str]:
+    """Return the content hash and `group_key` of all images that can be read in a folder or table.
 
     More than `scan` lists: also images that have several labels, or lie in no class folder. There
     may be none in a folder. Empty files are left out.
@@ -148,25 +218,48 @@ def contents(data: str | Path, *, stdin: TextIO | None = None) -> frozenset[str]
     Args:
         data: as for `scan`.
         stdin: as for `scan`.
+        columns: as for `scan`.
 
     Raises:
         UsageError: `data` does not exist.
         DataError: it may not be read, or is malformed.
     """
     if Path(data).is_dir():
-        paths = list(find_images([data]))
-    else:
-        paths = [entry.path for entry in find_entries(data, stdin).entries]
-    return frozenset(key for key in content_hashes(paths) if isinstance(key, str)) - {EMPTY}
+        hashes = set(content_hashes(find_images([data]))) - {EMPTY}
+        return {key: "" for key in hashes if isinstance(key, str)}
+    found = find_entries(data, stdin, columns)
+    hashed, unreadable = _hash_all(found.entries, None)
+    lost = _lost(found, [skip.path for skip in unreadable if skip.reason == MISSING])
+    _require_found(lost)
+    if lost is not None:
+        log.warning("%s: %s", data, lost.to_text())
+    return {key: group_key(entry.group) for entry, key in hashed}
 
 
-def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -> None:
+def _lost(found: Found, missing: Collection[str]) -> Lost | None:
+    """What is lost of a table; None of a folder, or where all is there."""
+    if found.folder is None or not missing:
+        return None
+    paths = frozenset(missing)
+    rows = [entry for entry in found.entries if str(entry.path) in paths]
+    return Lost.of(rows, len(found.entries), found.folder)
+
+
+def _require_found(lost: Lost | None) -> None:
+    if lost is not None and lost.all_rows:
+        raise DataError(f"Expected paths of files. Received: {lost.to_text()}")
+
+
+def reject_bad(
+    listing_total: int, skipped: Sequence[Skipped], max_bad: float, lost: Lost | None = None
+) -> None:
     """Refuse data of which too large a share is bad.
 
     Args:
         listing_total: images and skipped files together, see `Listing.total`.
         skipped: all bad files.
         max_bad: largest acceptable share, 0 to 1.
+        lost: what to say of paths that lead nowhere, see `Listing.lost`.
 
     Raises:
         DataError: more than `max_bad` of the files are bad.
@@ -175,10 +268,11 @@ def reject_bad(listing_total: int, skipped: Sequence[Skipped], max_bad: float) -
     if share <= max_bad:
         return
     first = skipped[0]
+    where = "" if lost is None else f"{lost.to_text()} "
     raise DataError(
         f"Expected at most {max_bad:.2%} bad images. Received: {len(skipped)} of {listing_total} "
-        f"({share:.2%}), the first of them {first.path}: {first.reason}. Repair or remove them, "
-        "or raise the limit with --max-bad SHARE."
+        f"({share:.2%}), the first of them {first.path}: {first.reason}. {where}Repair or "
+        "remove them, or raise the limit with --max-bad SHARE."
     )
 
 
@@ -189,7 +283,7 @@ def _hash_all(
     ordered = sorted(entries, key=lambda entry: (entry.label, entry.given))
     hashed: list[tuple[Entry, str]] = []
     unreadable: list[Skipped] = []
-    results = content_hashes(entry.path for entry in ordered)
+    results = _hashes([entry.path for entry in ordered])
     for done, (entry, result) in enumerate(zip(ordered, results, strict=True), start=1):
         if isinstance(result, BadImage):
             unreadable.append(Skipped(str(entry.path), str(result)))
@@ -202,6 +296,23 @@ def _hash_all(
     return hashed, unreadable
 
 
+def _hashes(paths: Sequence[Path]) -> Iterable[str | BadImage]:
+    """Return what `content_hashes` does, at once where no path leads anywhere."""
+    if all(map(_is_missing, paths)):
+        return [BadImage(MISSING)] * len(paths)
+    return content_hashes(paths)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], list[Skipped]]:
     """Return one image per content, and all copies of those with several labels."""
     copies: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -211,7 +322,10 @@ def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], l
     conflicting: list[Skipped] = []
     for digest, entries in copies.items():
         if len({entry.label for entry in entries}) == 1:
-            images.append(LabelledImage(entries[0].path, entries[0].label, digest))
+            group = min(filter(None, (entry.group for entry in entries)), default="")
+            images.append(
+                LabelledImage(entries[0].path, digest, label=entries[0].label, group=group)
+            )
         else:
             conflicting.extend(_conflict(entry, entries) for entry in entries)
     return images, conflicting

@@ -1,19 +1,22 @@
 """Where images come from: class folders, tables and lines on standard input → entries."""
 
-import csv
+import codecs
 import glob
 import io
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TextIO
+from typing import Any, BinaryIO, TextIO
 
+from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
+from tlcli.images.tables import Table
 from tlcli.images.walking import (
     identities,
     is_folder,
@@ -25,7 +28,12 @@ from tlcli.images.walking import (
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"
+USUAL = Columns()
+SUFFIXES_SHOWN = 5
 _BLOCK_BYTES = 1 << 16
+
+FIRST, MOST = 32, 1024
+"""Images that are answered together, at first and later."""
 
 # Unicode categories that no class name may contain: controls, lone surrogates, line separators.
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -39,6 +47,8 @@ class Entry:
     label: str
     given: str
     """The path as written in the table, or below the folder; orders the images."""
+    group: str = ""
+    """What it belongs to with others, as the table says; empty for nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,31 +58,27 @@ class Found:
     entries: tuple[Entry, ...]
     stray: tuple[Path, ...] = ()
     """Image files beside the class folders: they belong to no class."""
-    ignored: int = 0
+    ignored: tuple[Path, ...] = ()
+    """Files that are no images by their suffix."""
     empty_classes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
+    folder: Path | None = None
+    """What relative paths of a table count from; None for a folder."""
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Where a table keeps its two columns, and how many cells a row may have."""
-
-    path: int
-    label: int
-    width: int
-
-
-def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
+def find_entries(data: str | Path, stdin: TextIO | None, columns: Columns = USUAL) -> Found:
     """Return the entries of a folder, a table, or standard input; at least one.
 
     Raises:
         UsageError: `data` does not exist.
         DataError: it exists and holds no labelled images.
+        UnclearTable: which columns of a table are meant has to be said.
         DividedData: it is a dataset that comes in parts like train and test.
     """
     if str(data) == STANDARD_INPUT:
-        return Found(_stdin_entries(stdin or sys.stdin or io.StringIO()))
+        lines = stdin or sys.stdin or io.StringIO()
+        return Found(_stdin_entries(lines, columns), folder=Path())
     path = Path(data)
     if _exists_as_folder(path):
         return _folder_entries(path)
@@ -82,7 +88,7 @@ def find_entries(data: str | Path, stdin: TextIO | None) -> Found:
             f"path,label. Received: data={path}. Name the folder above the class folders, or "
             "write such a table."
         )
-    return Found(_table_entries(path))
+    return Found(_table_entries(path, columns), folder=path.parent)
 
 
 def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -103,6 +109,49 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield from find_images(matching)
         else:
             yield Path(path)
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Files of one suffix that are no images by it."""
+
+    suffix: str
+    """In lower case, with its dot; empty where they have none and are no images by content."""
+    files: int
+    first: str
+
+    def to_text(self) -> str:
+        """Like "3 .txt"."""
+        return f"{self.files} {self.suffix or 'without a suffix'}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
+
+
+def passed_over(paths: Sequence[Path]) -> tuple[PassedOver, ...]:
+    """Return what the suffixes of files are, the most frequent first."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        first.setdefault(path.suffix.lower(), path)
+    counted = Counter(path.suffix.lower() for path in paths)
+    rows = sorted(counted.items(), key=lambda row: (-row[1], row[0]))
+    return tuple(PassedOver(suffix, count, str(first[suffix])) for suffix, count in rows)
+
+
+def passed_text(rows: Sequence[PassedOver]) -> str:
+    """Return suffixes with how many files have them, for a message."""
+    shown = [entry.to_text() for entry in rows[:SUFFIXES_SHOWN]]
+    rest = sum(entry.files for entry in rows[SUFFIXES_SHOWN:])
+    return ", ".join([*shown, f"{rest} others"] if rest else shown)
+
+
+def growing() -> Iterator[int]:
+    """How many images are answered together: few at first, so that the first answer comes soon."""
+    size = FIRST
+    while True:
+        yield size
+        size = min(2 * size, MOST)
 
 
 def image_batches(
@@ -195,15 +244,20 @@ def _folder_entries(root: Path) -> Found:
         entries.extend(Entry(path, label, str(path)) for path in images)
         others.extend(path for path in below if not is_image(path))
         empty.extend([] if images else [label])
-    _require_entries(entries, f"{root}, with {len(classes)} class folders but no image file")
+    what = f"{root}, with {len(classes)} class folders but no image file{_instead(others)}"
+    _require_entries(entries, what)
     named = {entry.label for entry in entries}
     return Found(
         entries=tuple(entries),
         stray=tuple(path for path in files if is_image(path)),
-        ignored=len(others),
+        ignored=tuple(others),
         empty_classes=tuple(sorted(set(empty) - named)),
         parts=parts,
     )
+
+
+def _instead(others: Sequence[Path]) -> str:
+    return f" by its suffix, but {passed_text(passed_over(others))}" if others else ""
 
 
 def _no_class_folders(root: Path, images: int) -> DataError:
@@ -217,92 +271,44 @@ def _no_class_folders(root: Path, images: int) -> DataError:
 # --- tables
 
 
-def _table_entries(path: Path) -> tuple[Entry, ...]:
+def _table_entries(path: Path, columns: Columns) -> tuple[Entry, ...]:
+    table = Table(str(path), columns, tabs=path.suffix.lower() == ".tsv")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = _rows(file, str(path), tabs=path.suffix.lower() == ".tsv")
-            _, header = next(rows, (0, []))
-            columns = _columns(header)
-            if columns is None:
-                raise _no_columns(path, header)
-            return _row_entries(rows, columns, path.parent, str(path))
+            return _row_entries(table, file, path.parent)
     except UnicodeDecodeError as error:
-        _refuse_encoding(str(path), error)
+        raise _encoding_error(str(path), error, _line_not_text(path)) from error
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _stdin_entries(stdin: TextIO) -> tuple[Entry, ...]:
-    source = "standard input"
+def _stdin_entries(stdin: TextIO, columns: Columns) -> tuple[Entry, ...]:
+    table = Table("standard input", columns, header=False)
     try:
-        rows = _rows(stdin, source, tabs=False)
-        first = next(rows, (0, []))
-        columns = _columns(first[1])
-        if columns is None and first[1]:
-            rows = chain([first], rows)
-        return _row_entries(rows, columns or _Columns(0, 1, 2), Path(), source)
+        return _row_entries(table, stdin, Path())
     except UnicodeDecodeError as error:
-        _refuse_encoding(source, error)
+        raise _encoding_error(table.source, error) from error
 
 
-def _rows(lines: Iterable[str], source: str, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) of each row that is not blank."""
-    opening = _opening(lines := iter(lines))
-    comma = not tabs and "\t" not in opening[-1]
-    reader = csv.reader(chain(opening, lines), delimiter="," if comma else "\t", strict=True)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError(
-            f"Expected rows of path,label. Received: {source}, line {reader.line_num} ({error}). "
-            "Check the quotation marks there."
-        ) from error
-
-
-def _opening(lines: Iterator[str]) -> list[str]:
-    """Return the lines up to the first that is not blank, without a byte order mark."""
-    opening = [next(lines, "").removeprefix("\ufeff")]
-    while not opening[-1].strip() and (line := next(lines, "")):
-        opening.append(line)
-    return opening
-
-
-def _columns(header: list[str]) -> _Columns | None:
-    """Return where the columns are, None when the row is no header."""
-    names = [cell.strip().lower() for cell in header]
-    if not {"path", "label"} <= set(names):
-        return None
-    return _Columns(names.index("path"), names.index("label"), len(names))
-
-
-def _no_columns(path: Path, header: list[str]) -> DataError:
-    found = ", ".join(repr(cell.strip()) for cell in header[:8]) or "none: it is empty"
-    return DataError(
-        f"Expected the columns path,label in the first line. Received: {path} with the columns "
-        f"{found}. Put the line `path,label` at its top."
-    )
-
-
-def _row_entries(
-    rows: Iterable[tuple[int, list[str]]], columns: _Columns, folder: Path, source: str
-) -> tuple[Entry, ...]:
-    entries = [_row_entry(row, columns, folder, f"{source}, line {line}") for line, row in rows]
-    _require_entries(entries, f"{source} without a row")
+def _row_entries(table: Table, lines: Iterable[str], folder: Path) -> tuple[Entry, ...]:
+    names: dict[str, str] = {}
+    entries = []
+    for row in table.rows(lines):
+        if row.label not in names:
+            names[row.label] = class_name(row.label, f"{table.source}, line {row.line}")
+        group = unicodedata.normalize("NFC", row.group)
+        entries.append(Entry(_file(folder, row.path), names[row.label], row.path, group))
+    _require_entries(entries, f"{table.source} without a row")
     return tuple(entries)
 
 
-def _row_entry(row: list[str], columns: _Columns, folder: Path, where: str) -> Entry:
-    cells = dict(enumerate(row))
-    given, label = cells.get(columns.path, ""), cells.get(columns.label, "")
-    if not given.strip() or not label.strip() or len(row) > columns.width:
-        raise DataError(
-            f"Expected a path and a label, {columns.width} cells in all. Received: {where}: "
-            f"{row[:8]!r}. Complete the row; put a path that contains the separator in quotation "
-            "marks."
-        )
-    return Entry(folder / given, class_name(label, where), given)
+def _file(folder: Path, given: str) -> Path:
+    """The file of a path in a table, which another system may have separated by backslashes."""
+    path = folder / given
+    if "\\" in given and not os.path.lexists(path):
+        other = folder / given.replace("\\", "/")
+        return other if os.path.lexists(other) else path
+    return path
 
 
 def _require_entries(entries: list[Entry], received: str) -> None:
@@ -312,12 +318,24 @@ def _require_entries(entries: list[Entry], received: str) -> None:
         )
 
 
-def _refuse_encoding(source: str, error: UnicodeDecodeError) -> NoReturn:
-    byte = error.object[error.start]
-    raise DataError(
-        f"Expected text in UTF-8. Received: {source} with the byte 0x{byte:02x}, which is none. "
-        "Save it as UTF-8."
-    ) from error
+def _line_not_text(path: Path) -> int | None:
+    """The number of the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
+def _encoding_error(source: str, error: UnicodeDecodeError, line: int | None = None) -> DataError:
+    if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        what = f"{source} in UTF-16"
+    else:
+        where = "" if line is None else f", line {line},"
+        what = f"{source}{where} with the byte 0x{error.object[error.start]:02x}, which is none"
+    return DataError(f"Expected text in UTF-8. Received: {what}. Save it as UTF-8.")
 
 
 def class_name(text: str, where: str) -> str:

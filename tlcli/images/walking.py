@@ -1,13 +1,15 @@
 """Folders as they lie on disk: what is in them, sorted, whatever links lead back up."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tlcli.errors import DataError
-from tlcli.images.reading import readable
+from tlcli.errors import BadImage, DataError
+from tlcli.images.reading import readable, reading
 
-# HEIC cannot be decoded here, but it is an image: it is skipped by name rather than ignored.
+# HEIC cannot be decoded here, nor can DICOM without its library, but they are images: they are
+# skipped by name rather than ignored.
 # fmt: off
 IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo",
@@ -16,8 +18,18 @@ IMAGE_SUFFIXES = frozenset((
     ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
     ".tga", ".icb", ".vda", ".vst",
+    ".dcm", ".dicom",
 ))
 # fmt: on
+_BEGINNING = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|II\*\0|MM\0\*|RIFF.{4}WEBP|BM.{4}\0{4}|.{4}jP  "
+    rb"|.{4}ftyp(?:avif|avis|hei[cxms]|mif1|msf1)|.{128}DICM",
+    re.DOTALL,
+)
+"""How files of the common formats begin."""
+
+_BEGINNING_BYTES = 132
+
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
@@ -96,8 +108,20 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image by its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    """Whether a file is an image by its suffix, or where it has none by its content."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    # DICOM files are often named after numbers with dots.
+    return (not suffix or suffix[1:].isdecimal()) and _begins_as_image(path)
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        with reading(path) as file:
+            return _BEGINNING.match(file.read(_BEGINNING_BYTES)) is not None
+    except BadImage:
+        return False
 
 
 def _is_hidden(name: str) -> bool:

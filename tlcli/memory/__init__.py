@@ -12,6 +12,7 @@ from tlcli.memory.state import Memory, Pixels, empty, require_known
 from tlcli.memory.storage import (
     FORMAT,
     bytes_by_part,
+    groups_of,
     ledger_of,
     load,
     load_file,
@@ -28,6 +29,7 @@ __all__ = [
     "Setting",
     "bytes_by_part",
     "empty",
+    "groups_of",
     "herd",
     "herded",
     "ledger_of",

@@ -7,27 +7,29 @@ from numpy.typing import NDArray
 
 from tlcli import images
 from tlcli.errors import DataError
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile, Square
 from tlcli.memory.state import Memory, Pixels
 
 
-def pixels_of(sources: Mapping[str, LabelledImage], size: int, old: Memory | None = None) -> Pixels:
-    """A function that decodes images, named by their hashes, at the size of a backbone's input.
+def pixels_of(
+    sources: Mapping[str, ImageFile], square: Square, old: Memory | None = None
+) -> Pixels:
+    """A function that decodes images, named by their hashes, as a backbone takes them.
 
     Args:
         sources: content hash → file.
-        size: side in pixels.
+        square: what they are drawn to.
         old: holds the pixels of its exemplars.
     """
 
     def pixels(hashes: Sequence[str]) -> NDArray[np.uint8]:
         files = [sources[key] for key in hashes if key in sources]
-        pictures = dict(zip(files, images.decode_many(files, size), strict=True))
+        pictures = dict(zip(files, images.decode_many(files, square), strict=True))
         others = [key for key in hashes if key not in sources]
         gone = others if old is None else old.sources.without_pixels(others)
         kept = [key for key in others if key not in set(gone)]
         rows = dict(zip(kept, old.pixels_of(kept), strict=True)) if old and kept else {}
-        result = np.empty((len(hashes), size, size, 3), np.uint8)
+        result = np.empty((len(hashes), square.size, square.size, 3), np.uint8)
         for row, key in enumerate(hashes):
             picture = pictures[sources[key]] if key in sources else rows.get(key)
             if not isinstance(picture, np.ndarray):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.errors import DataError, UsageError, require_choice
-from tlcli.features import Examples, Vectors, among
+from tlcli.features import Examples, Kind, Vectors, among
 from tlcli.memory import herding
 from tlcli.memory.herding import Centres
 from tlcli.memory.parts import Sources
@@ -36,9 +36,8 @@ class Memory:
     """None with the setting `none`."""
     exact: bool = True
     """Whether the moments are those of all learned images, bit for bit."""
-    arithmetic: frozenset[str] = frozenset()
-    """The kinds of arithmetic that gave the features, see `tlcli.arithmetic`: only these give the
-    same bits again."""
+    kinds: frozenset[Kind] = frozenset()
+    """The kinds of its features: only these give the same bits again."""
     kept: Examples | None = None
     """Backbone features (n, D) of all learned images in the order of their hashes (`features`), or
     of the exemplars, class by class in herding order (`exemplars`); None otherwise."""
@@ -46,6 +45,8 @@ class Memory:
     """None unless the setting is `exemplars`."""
     centres: Centres = field(default_factory=dict)
     """With `exemplars`: what each class is herded towards."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Content hash of every learned image that belongs to a group → what stands for the group."""
     sources: Sources = field(default_factory=Sources)
     """Where the kept rows are already, so that they are not written again."""
 
@@ -57,12 +58,16 @@ class Memory:
     @property
     def as_jointly(self) -> bool:
         """Whether the moments are those that one machine would have of all learned images."""
-        return self.exact and len(self.arithmetic) < 2
+        return self.exact and len(self.kinds) < 2
 
     @property
     def digest(self) -> str | None:
         """Published as `memory_sha256`."""
         return None if self.moments is None else self.moments.digest
+
+    def grouped(self, examples: Examples) -> Examples:
+        """Examples with the groups that the run knows beside their own."""
+        return examples.grouped({**examples.group_of(), **self.groups})
 
     def pixels_of(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
         """The pixels (n, S, S, 3) of exemplars, as they were decoded.
@@ -73,24 +78,23 @@ class Memory:
         """
         return self.sources.images(hashes)
 
-    def learned(
-        self, new: Examples, total: Moments | None, arithmetic: str, pixels: Pixels
-    ) -> Self:
+    def learned(self, new: Examples, total: Moments | None, kind: Kind, pixels: Pixels) -> Self:
         """The memory after a round.
 
         Args:
             new: raw backbone features of the images that the round learned, none of them in the
                 ledger.
             total: the moments with those of the new images; None with the setting `none`.
-            arithmetic: that gave the features.
+            kind: of the new features.
             pixels: called at most once, with the hashes of the images that became exemplars.
         """
         assert (total is not None) == self.keeps.moments
         grown = replace(
             self,
             ledger={**self.ledger, **dict(zip(new.hashes, new.labels, strict=True))},
+            groups={**self.groups, **new.group_of()},
             moments=total,
-            arithmetic=self.arithmetic | ({arithmetic} if len(new) else set()),
+            kinds=self.kinds | ({kind} if len(new) else set()),
         )
         if self.kept is None:
             return grown
@@ -114,9 +118,10 @@ class Memory:
             self,
             setting=setting,
             ledger={**self.ledger, **other.ledger},
+            groups={**self.groups, **other.groups},
             moments=add(self.moments, other.moments),
             exact=self.exact and other.exact,
-            arithmetic=self.arithmetic | other.arithmetic,
+            kinds=self.kinds | other.kinds,
             kept=None,
             exemplars_per_class=None,
             centres={},
@@ -155,7 +160,8 @@ class Memory:
         assert (total is not None) == self.keeps.moments
         gone = self.ledger.keys() & set(hashes)
         ledger = {key: name for key, name in self.ledger.items() if key not in gone}
-        smaller = replace(self, ledger=ledger, moments=total, exact=exact)
+        groups = {key: group for key, group in self.groups.items() if key not in gone}
+        smaller = replace(self, ledger=ledger, groups=groups, moments=total, exact=exact)
         if self.kept is None:
             return smaller
         kept = self.kept.without(gone)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli import files
 from tlcli.errors import RunError
-from tlcli.features import Examples, segments
+from tlcli.features import UNKNOWN_DECODER, Examples, Kind, segments
 from tlcli.memory import parts
 from tlcli.memory.herding import Centre
 from tlcli.memory.parts import Part, Sources
@@ -94,6 +94,18 @@ def ledger_of(entry: Round) -> dict[str, str]:
         return _ledger_from(arrays)
 
 
+def groups_of(entry: Round) -> dict[str, str]:
+    """What stands for the group of every learned image that belongs to one, by content hash.
+
+    Raises:
+        RunError: the file is damaged, or newer than this program.
+    """
+    path = entry.file(NAME)
+    with files.parsing(path):
+        arrays, _ = files.load_arrays(path, FORMAT)
+        return _groups_from(arrays)
+
+
 def bytes_by_part(entry: Round) -> dict[str, int]:
     """What a round keeps, and the bytes that it takes; files shared with other rounds count fully.
 
@@ -115,7 +127,14 @@ def save_file(memory: Memory, path: Path) -> None:
         StorageError: it cannot be written.
     """
     assert memory.moments is not None
-    alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.arithmetic)
+    alone = Memory(
+        "moments",
+        memory.ledger,
+        memory.moments,
+        memory.exact,
+        memory.kinds,
+        groups=memory.groups,
+    )
     content = files.pack_arrays(*_content(alone))
     with files.written(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
@@ -134,6 +153,7 @@ def load_file(path: Path) -> Memory:
             raise ValueError(f"it is a memory {memory.setting!r}")
         return memory
     except (OSError, KeyError, ValueError, IndexError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a file that `tlcli moments` wrote. Received: {path} is damaged or "
             f"something else ({error}). Make it again with `tlcli moments RUN DATA --out FILE`."
@@ -148,12 +168,13 @@ def _compare_checksum(content: bytes) -> None:
 
 def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     """The arrays and attributes of a memory."""
-    arrays = _ledger_arrays(memory.ledger)
+    arrays = _ledger_arrays(memory.ledger) | _group_arrays(memory.groups)
     attributes = {
         "format": FORMAT,
         "setting": memory.setting,
         "exact": memory.exact,
-        "arithmetic": "\n".join(sorted(memory.arithmetic)),
+        "arithmetic": "\n".join(kind.arithmetic for kind in sorted(memory.kinds)),
+        "decoder": "\n".join(kind.decoder for kind in sorted(memory.kinds)),
     }
     if memory.moments is not None:
         arrays |= _moments_arrays(memory.moments)
@@ -176,8 +197,17 @@ def _memory_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Memory:
         _ledger_from(arrays),
         _moments_from(arrays, attributes) if SETTINGS[setting].moments else None,
         bool(attributes["exact"]),
-        frozenset(filter(None, str(attributes["arithmetic"]).split("\n"))),
+        _kinds_from(attributes),
+        groups=_groups_from(arrays),
     )
+
+
+def _kinds_from(attributes: Mapping[str, Any]) -> frozenset[Kind]:
+    """A line each in two attributes; the second was added later."""
+    arithmetic = str(attributes["arithmetic"]).splitlines()
+    unknown = "\n".join(len(arithmetic) * [UNKNOWN_DECODER])
+    decoders = str(attributes.get("decoder", unknown)).splitlines()
+    return frozenset(Kind(*names) for names in zip(arithmetic, decoders, strict=True))
 
 
 def _moments_arrays(moments: Moments) -> files.Arrays:
@@ -230,6 +260,24 @@ def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
     }
 
 
+def _group_arrays(groups: Mapping[str, str]) -> files.Arrays:
+    """What stands for the group of each image that has one; nothing where no image has."""
+    hashes = sorted(groups)
+    if not hashes:
+        return {}
+    return {
+        "grouped_hashes": parts.byte_rows(segments.keys_of(hashes)),
+        "groups": parts.byte_rows(segments.keys_of([groups[key] for key in hashes])),
+    }
+
+
+def _groups_from(arrays: files.Arrays) -> dict[str, str]:
+    if "groups" not in arrays:
+        return {}
+    hashes, groups = (parts.hashes_of(arrays[name]) for name in ("grouped_hashes", "groups"))
+    return dict(zip(hashes, groups, strict=True))
+
+
 def _ledger_from(arrays: files.Arrays) -> dict[str, str]:
     names = files.texts_of(arrays["ledger_names"])
     hashes, classes = parts.hashes_of(arrays["ledger_hashes"]), arrays["ledger_classes"]
@@ -252,6 +300,7 @@ def _with_kept(memory: Memory, arrays: files.Arrays, found: tuple[Part, ...], wi
     keys, vectors = parts.united(found, width)
     labels = tuple(memory.ledger[key] for key in hashes)
     kept = Examples(hashes, labels, vectors.take(_places(hashes, keys)))
+    kept = memory.grouped(kept)
     return replace(memory, kept=kept, sources=Sources(found))
 
 

@@ -9,7 +9,7 @@ comparison  text and page of `compare`
 result      what the commands that make a round answer
 curves      the epochs of a training → PNG
 predictions an answer of `predict` → a line
-rounds, backbones, cache, data, demo, doctor, export, moments
+rounds, backbones, cache, data, demo, doctor, export, index, moments, triage
             the answer of the command of this name
 """
 
@@ -27,8 +27,16 @@ from tlcli.reports.export import export_text
 from tlcli.reports.files import (
     require_evaluation_report,
     require_file,
+    require_page,
     require_report,
     write_evaluation,
+)
+from tlcli.reports.index import (
+    FOUND_LINES,
+    PAIR_LINES,
+    index_changed_text,
+    index_checked_text,
+    index_stats_text,
 )
 from tlcli.reports.moments import moments_text
 from tlcli.reports.predictions import PREDICTION_LINES
@@ -41,8 +49,11 @@ from tlcli.reports.rounds import (
     verification_text,
 )
 from tlcli.reports.tables import json_line, percent, table
+from tlcli.reports.triage import triage_text, write_triage
 
 __all__ = [
+    "FOUND_LINES",
+    "PAIR_LINES",
     "PREDICTION_LINES",
     "backbones_text",
     "blocks_text",
@@ -57,19 +68,25 @@ __all__ = [
     "division_text",
     "evaluation_text",
     "export_text",
+    "index_changed_text",
+    "index_checked_text",
+    "index_stats_text",
     "json_line",
     "moments_text",
     "percent",
     "pruned_text",
     "require_evaluation_report",
     "require_file",
+    "require_page",
     "require_report",
     "rollback_text",
     "round_text",
     "rounds_text",
     "table",
+    "triage_text",
     "verification_text",
     "write_comparison",
     "write_evaluation",
     "write_junit",
+    "write_triage",
 ]

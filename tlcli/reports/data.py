@@ -4,6 +4,9 @@ from tlcli.images import DataReport
 from tlcli.reports.backbones import Json
 from tlcli.reports.tables import counted, table
 
+SHOWN = 10
+"""Reasons that are listed."""
+
 
 def data_text(report: DataReport) -> str:
     """What is in a data folder, and what is wrong with it."""
@@ -16,6 +19,16 @@ def data_text(report: DataReport) -> str:
             lines.append(f"{name} {extent.minimum} to {extent.maximum}, median {extent.median:g}")
     lines.append("formats " + ", ".join(f"{name} {n}" for name, n in report.formats.items()))
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
+    lines += [f"hint: {hint}" for hint in report.near_copies.hints]
+    lines += [
+        f"unusable: {counted(reason.files, 'file', 'files')}, as {reason.first}: {reason.reason}"
+        for reason in report.reasons[:SHOWN]
+    ]
+    lines += [
+        f"passed over: {entry.to_text()}, as {entry.first}" for entry in report.passed_over[:SHOWN]
+    ]
+    if len(report.reasons) > SHOWN:
+        lines.append(f"unusable for other reasons, see --json: {len(report.reasons) - SHOWN}")
     return "\n".join(lines) + "\n\n" + table(("class", "images"), list(report.classes.items()))
 
 

@@ -14,7 +14,8 @@ def export_text(content: Json) -> str:
     return (
         f"{first}\n"
         f"  format  {content['format']}, {content['precision']}\n"
-        f"  in      float32 images (n, {size}, {size}, 3), RGB, 0 to 255\n"
+        f"  in      float32 images (n, {size}, {size}, 3), RGB, 0 to 255, "
+        f"fitted by {content['fit']}\n"
         f"  out     probabilities (n, {len(content['classes'])})\n"
         f"  check   {_parity(content)}"
     )

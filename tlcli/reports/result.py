@@ -105,6 +105,7 @@ def images_line(images: Json) -> str:
         (images["already_learned"], "learned before"),
         (images["duplicates"], "duplicates"),
         (len(images["skipped"]), "left out"),
+        (sum(entry["files"] for entry in images["passed_over"]), "no images by their suffix"),
     ):
         if count:
             parts.append(f"{count} {text}")
@@ -129,8 +130,9 @@ def _validation(validation: Json | None) -> str:
 def _exact(content: Json) -> str:
     if content["exact"]:
         return "yes: equals joint training on all images so far"
-    kinds = content["arithmetic"]
-    return f"no: features of {len(kinds)} kinds of arithmetic" if len(kinds) > 1 else "no"
+    named = (("arithmetic", "kinds of arithmetic"), ("decoder", "decoders"))
+    several = [f"{count} {what}" for key, what in named if (count := len(content[key])) > 1]
+    return f"no: features of {' and '.join(several)}" if several else "no"
 
 
 def seconds_line(seconds: dict[str, float]) -> str:

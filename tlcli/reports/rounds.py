@@ -36,11 +36,12 @@ def details_text(details: Json) -> str:
     simple = {
         name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
     }
-    simple["arithmetic"] = ", ".join(details["arithmetic"])
+    for name in ("arithmetic", "decoder"):
+        simple[name] = ", ".join(details[name])
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
         *("config", "versions", "images", "training", "validation", "calibration"),
-        *("head_options", "projection", "bytes_by_part"),
+        *("head_options", "projection", "drawing", "bytes_by_part"),
     ):
         lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
     rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import backbones, runs
-from tlcli.backbones import Imagenet, Random, StoredBackbone, WeightsFile
+from tlcli.backbones import Drawing, Imagenet, Random, StoredBackbone, WeightsFile
+from tlcli.config import DrawingOptions
 from tlcli.errors import UsageError, require_choice
+from tlcli.images import DEFAULT_FIT, Square
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +61,14 @@ class Beginning:
     image_size: int | None
     """None: the size that it was designed for."""
     precision: str
+    drawing: Drawing
     source: Source
 
     @staticmethod
     def of_run(source: OfRun) -> "Beginning":
         """The backbone of another run as it is."""
         stored = source.stored
-        return Beginning(stored.name, stored.image_size, stored.precision, source)
+        return Beginning(stored.name, stored.image_size, stored.precision, stored.drawing, source)
 
     def model(self, seed: int = 0) -> Any:
         """The backbone as a `keras.Model`; `seed` is that of random weights."""
@@ -79,12 +82,22 @@ class Beginning:
             self.source.stored.copy_into(folder)
             return self.source.stored
         return backbones.prepare(
-            self.name, self.image_size, self.source, self.precision, folder, self.model
+            self.name,
+            self.image_size,
+            self.source,
+            self.precision,
+            self.drawing,
+            folder,
+            self.model,
         )
 
 
 def beginning(
-    weights: str, backbone: str | None, image_size: int | None, precision: str | None
+    weights: str,
+    backbone: str | None,
+    image_size: int | None,
+    precision: str | None,
+    drawing: DrawingOptions,
 ) -> Beginning:
     """The backbone that is asked for, before any image is read.
 
@@ -93,25 +106,32 @@ def beginning(
         backbone: a row of `BACKBONES`; None for that of the run, or the default.
         image_size: side of its images; None for that of the run, or its own.
         precision: of its features; None for that of the run, or the default.
+        drawing: how its images are drawn to their square.
 
     Raises:
-        UsageError: there is no such backbone or precision, or the weights cannot be of it.
+        UsageError: there is no such backbone, precision or fit, or the weights cannot be of it.
         RunError: the weights are those of a folder that is no run.
     """
     if backbone:
         backbones.architecture(backbone)
     if precision is not None:
         require_choice("a precision", precision, backbones.PRECISIONS)
+    wanted = Square(1, drawing.fit or DEFAULT_FIT, drawing.white_level)
+    wanted.require()
     source = opened(weights)
     if isinstance(source, OfRun):
         source.require("backbone", backbone, source.stored.name)
         source.require("image-size", image_size, source.stored.image_size)
         source.require("precision", precision, source.stored.precision)
+        square = Square.of(source.stored.image_size, source.stored.drawing)
+        source.require("fit", drawing.fit, square.fit)
+        source.require("white-level", drawing.white_level, square.white_level)
         return Beginning.of_run(source)
     return Beginning(
         backbone or backbones.DEFAULT_BACKBONE,
         image_size,
         precision or backbones.DEFAULT_PRECISION,
+        wanted.choices,
         source,
     )
 

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tlcli import images
-from tlcli.config import Progress
+from tlcli.config import Columns, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
-from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images import LabelledImage, Listing, PassedOver, Skipped, Tones
 from tlcli.manifest import RegisteredClass
 from tlcli.runs import Round
 
@@ -28,19 +28,35 @@ class Intake:
     """Classes among the used images that an earlier round introduced."""
     removed: int = 0
     """Images that were learned before and are forgotten now."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """Files in folders that are no images by their suffix."""
 
 
-def scan(data: str, progress: Progress) -> Listing:
+def scan(data: str, columns: Columns, progress: Progress) -> Listing:
     """What DATA holds; a class folder without images is an error.
+
+    Args:
+        data: a folder, a table or "-".
+        columns: of a table.
+        progress: told the phase "reading".
 
     Raises:
         UsageError, DataError: see `images.scan`.
     """
-    listing = images.scan(data, progress=lambda done, total: progress("reading", done, total))
+    listing = images.scan(
+        data, columns=columns, progress=lambda done, total: progress("reading", done, total)
+    )
     if listing.empty_classes:
         raise DataError(
             f"Expected images in every class folder of {data}. Received: no image in "
             f"{named(listing.empty_classes)}. Add images, or remove the folder."
+        )
+    if listing.passed_over:
+        log.warning(
+            "%d files in %s are no images by their suffix and were passed over: %s",
+            listing.ignored,
+            data,
+            images.passed_text(listing.passed_over),
         )
     if listing.parts:
         log.warning(
@@ -71,7 +87,7 @@ def named(names: Collection[str], most: int = 10) -> str:
 
 
 def readable(
-    listing: Listing, found: Features, refused: Sequence[Skipped], max_bad: float
+    listing: Listing, found: Features[LabelledImage], refused: Sequence[Skipped], max_bad: float
 ) -> tuple[Skipped, ...]:
     """The images of DATA that were left out, if they are few enough to go on.
 
@@ -85,7 +101,8 @@ def readable(
         DataError: there are more, or nothing is left of a class.
     """
     skipped = (*listing.skipped, *refused, *found.skipped)
-    images.reject_bad(listing.total, skipped, max_bad)
+    warn_of_tones(found.tones)
+    images.reject_bad(listing.total, skipped, max_bad, listing.lost)
     left_out = {entry.path for entry in skipped}
     usable = {image.label for image in listing.images if str(image.path) not in left_out}
     if lost := set(listing.named_classes) - usable:
@@ -97,6 +114,12 @@ def readable(
     return skipped
 
 
+def warn_of_tones(tones: Tones) -> None:
+    """Warn of images that are hardly more than one colour, as far as they were decoded."""
+    if tones.warning:
+        log.warning("%s", tones.warning)
+
+
 def registered(
     parent: Sequence[RegisteredClass], labels: Collection[str], number: int
 ) -> tuple[RegisteredClass, ...]:
@@ -106,7 +129,9 @@ def registered(
     return (*parent, *(RegisteredClass(name, number) for name in new))
 
 
-def require_test(test: str | None, classes: Collection[str], progress: Progress) -> None:
+def require_test(
+    test: str | None, columns: Columns, classes: Collection[str], progress: Progress
+) -> None:
     """Refuse, before a long training, images set aside that could not be tested.
 
     Raises:
@@ -118,7 +143,7 @@ def require_test(test: str | None, classes: Collection[str], progress: Progress)
             "Received: test='-'. Write the lines to a file."
         )
     if test is not None:
-        require_known_classes(scan(test, progress), classes, "Leave them out of --test.")
+        require_known_classes(scan(test, columns, progress), classes, "Leave them out of --test.")
 
 
 def require_classes(current: Round) -> None:

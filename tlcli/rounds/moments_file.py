@@ -1,16 +1,17 @@
 """What files of `tlcli moments` add to a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlcli import memory, moments
 from tlcli.config import no_progress
 from tlcli.errors import DataError, RunError
+from tlcli.features import Kind, another
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
-from tlcli.rounds.recall import listed, recall, with_same_bits
+from tlcli.rounds.recall import recall, with_same_bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +21,11 @@ class Collected:
     moments: Moments
     ledger: Mapping[str, str]
     """Content hash of each image that is new to the run → its class."""
-    arithmetic: frozenset[str]
+    kinds: frozenset[Kind]
     exact: bool
     already_learned: int
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Content hash → what stands for the group, of the images that belong to one."""
 
 
 def read_files(parent: Parent, paths: Sequence[Path]) -> Collected:
@@ -53,18 +56,19 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
             if new
             else (parent.extractor.empty_moments())
         )
-    return Collected(part, new, content.arithmetic, exact, len(again))
+    groups = {key: group for key, group in content.groups.items() if key in new}
+    return Collected(part, new, content.kinds, exact, len(again), groups)
 
 
 def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:
     """The moments of images of a file that the run has learned, to be taken away from it."""
     recalled = recall(parent, (), True, no_progress, again)
     recalled = with_same_bits(parent, recalled)
-    kinds = content.arithmetic | parent.memory.arithmetic
+    kinds = content.kinds | parent.memory.kinds
     if recalled.missing or len(kinds) > 1:
         why = "their features are not known here"
         if len(kinds) > 1:
-            why = f"their features were computed with another arithmetic ({listed(kinds)})"
+            why = f"their features were computed with {another(kinds, parent.extractor.kind)}"
         raise DataError(
             f"Expected images that the run has not learned. Received: {len(again)} of "
             f"{len(content.ledger)} images in {path} were learned before, and {why}. "
@@ -98,7 +102,8 @@ def _joined(a: Collected, b: Collected, path: Path) -> Collected:
     return Collected(
         moments.add(a.moments, b.moments),
         {**a.ledger, **b.ledger},
-        a.arithmetic | b.arithmetic,
+        a.kinds | b.kinds,
         a.exact and b.exact,
         a.already_learned + b.already_learned,
+        {**a.groups, **b.groups},
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tlcli import heads, memory, strategies
-from tlcli.config import MemoryOptions
+from tlcli.config import MemoryOptions, RunsOn
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
@@ -29,7 +29,7 @@ class Parent:
     """Names that no class has any more → what their class is called now."""
 
     @staticmethod
-    def of(run: Run, engine: str) -> "Parent":
+    def of(run: Run, runs_on: RunsOn) -> "Parent":
         """The current round of a run.
 
         Raises:
@@ -42,7 +42,7 @@ class Parent:
             heads.load(current.file("head.h5")),
             Recipe(manifest.head, **manifest.head_options),
             memory.load(current),
-            Extractor.of_round(run, current, engine),
+            Extractor.of_round(run, current, runs_on),
             former(run.way()),
         )
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from tlcli import backbones, files, heads, memory, reports
 from tlcli.extractor import Extractor
+from tlcli.features import Differences
 from tlcli.heads import LinearHead
 from tlcli.manifest import Manifest
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
-from tlcli.rounds.recall import listed
 from tlcli.rounds.result import Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
@@ -144,7 +144,13 @@ def write_model(extractor: Extractor, head: LinearHead, path: Path) -> None:
     if extractor.projection is not None:
         projection = extractor.projection.matrix(extractor.stored.width)
     backbones.write_classifier(
-        extractor.stored, plain.weights, plain.bias, plain.classes, path, projection
+        extractor.stored,
+        plain.weights,
+        plain.bias,
+        plain.classes,
+        path,
+        projection,
+        extractor.square.to_json(),
     )
 
 
@@ -154,14 +160,12 @@ def versions() -> dict[str, str]:
 
 
 def _warn_of_mixture(draft: Draft) -> None:
-    kinds = draft.memory.arithmetic
     if draft.anew and draft.memory.exact and not draft.exact:
         log.warning(
-            "this run holds features of %d kinds of arithmetic (%s): it is not, bit for bit, what "
+            "this run holds features of %s: it is not, bit for bit, what "
             "training on all images in one place gives. Give all images to `tlcli extend-classes`, "
             "as DATA and --old-data, to compute them here%s",
-            len(kinds),
-            listed(kinds),
+            Differences.of(draft.memory.kinds).counted,
             "" if draft.memory.kept is None else ", after --memory moments: kept features stay",
         )
 
@@ -184,7 +188,7 @@ def _warn_of_few_images(draft: Draft) -> None:
 
 def _manifest(writer: Writer, draft: Draft) -> Manifest:
     number, solution = writer.next_number, draft.examined.solution
-    extractor = solution.extractor
+    extractor, differences = solution.extractor, Differences.of(draft.memory.kinds)
     return Manifest(
         round=number,
         parent=number - 1 if number > 1 else None,
@@ -198,9 +202,11 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         classes=solution.registry,
         memory=draft.memory.setting,
         memory_sha256=draft.memory.digest,
-        arithmetic=tuple(sorted(draft.memory.arithmetic)),
+        arithmetic=differences.arithmetic,
+        decoder=differences.decoder,
         exact=draft.exact,
         config=options_of(draft.config),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        drawing=extractor.square.to_json(),
     )

@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tlcli.config import Progress
-from tlcli.features import Examples
-from tlcli.images import LabelledImage
+from tlcli.features import Differences, Examples
+from tlcli.images import ImageFile, LabelledImage
 from tlcli.memory import Memory
 from tlcli.moments import Moments
+from tlcli.rounds.intake import warn_of_tones
 from tlcli.rounds.parent import Parent
 from tlcli.strategies import OldImages
 
@@ -20,7 +21,7 @@ class Recalled:
     """Their backbone features, without the projection."""
     missing: tuple[str, ...]
     """Content hashes of learned images of which nothing is known."""
-    files: dict[str, LabelledImage]
+    files: dict[str, ImageFile]
     """Content hash → file, of those that the user gave."""
     kept: int
     """How many of the features come from the run itself."""
@@ -35,7 +36,7 @@ class Recalled:
 
 def recall(
     parent: Parent,
-    given: Sequence[LabelledImage],
+    given: Sequence[ImageFile],
     from_cache: bool,
     progress: Progress,
     wanted: Collection[str] | None = None,
@@ -56,15 +57,21 @@ def recall(
     files = {image.sha256: image for image in given if image.sha256 in asked}
     unknown = asked - set(found.hashes)
     needed = [
-        LabelledImage(image.path, ledger[key], key)
+        LabelledImage(image.path, key, label=ledger[key])
         for key, image in files.items()
         if key in unknown
     ]
     if needed:
-        found = found.joined(parent.extractor.features(needed, progress).examples)
+        given_again = parent.extractor.features(needed, progress)
+        warn_of_tones(given_again.tones)
+        found = found.joined(given_again.examples)
     unknown = asked - set(found.hashes)
     if unknown and from_cache:
         found = found.joined(parent.extractor.cached({key: ledger[key] for key in sorted(unknown)}))
+    told = {
+        key: image.group_key for key, image in files.items() if isinstance(image, LabelledImage)
+    }
+    found = found.grouped({**told, **parent.memory.groups})
     return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
 
 
@@ -89,14 +96,14 @@ def moments_before(parent: Parent, recalled: Recalled) -> Moments | None:
 def rebuilds(parent: Parent, recalled: Recalled) -> bool:
     """Whether the moments are made anew from the features of all learned images.
 
-    They are where there are none, or where they are estimates, or of another arithmetic than that
-    of the images to come.
+    They are where there are none, or where they are estimates, or of another kind than that of the
+    images to come.
     """
     memory = parent.memory
     if recalled.extent is not OldImages.ALL or not memory.ledger:
         return False
     usable = memory.moments is not None and memory.exact
-    return not usable or not memory.arithmetic <= {parent.extractor.arithmetic}
+    return not usable or not memory.kinds <= {parent.extractor.kind}
 
 
 def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple[Memory, Recalled]:
@@ -104,20 +111,20 @@ def rebuilt(parent: Parent, recalled: Recalled, before: Moments | None) -> tuple
     old = parent.memory
     if not rebuilds(parent, recalled):
         return old, with_same_bits(parent, recalled)
-    kinds = old.arithmetic if recalled.kept else frozenset()
+    kinds = old.kinds if recalled.kept else frozenset()
     if recalled.kept < len(recalled.examples):
-        kinds |= {parent.extractor.arithmetic}
+        kinds |= {parent.extractor.kind}
     moments = None if old.moments is None else before
-    return replace(old, moments=moments, exact=True, arithmetic=kinds), recalled
+    return replace(old, moments=moments, exact=True, kinds=kinds), recalled
 
 
 def with_same_bits(parent: Parent, recalled: Recalled) -> Recalled:
     """Only those features that have the very bits that went into the moments.
 
     Those that the run keeps have them; those that are computed or cached have them where all came
-    from the arithmetic that is used now.
+    from the arithmetic and the decoder that are used now.
     """
-    if parent.memory.arithmetic <= {parent.extractor.arithmetic}:
+    if parent.memory.kinds <= {parent.extractor.kind}:
         return recalled
     kept = recalled.examples.take(range(recalled.kept))
     rest = recalled.examples.hashes[recalled.kept :]
@@ -125,19 +132,21 @@ def with_same_bits(parent: Parent, recalled: Recalled) -> Recalled:
     return replace(recalled, examples=kept, missing=missing)
 
 
-def listed(kinds: Collection[str]) -> str:
-    """Kinds of arithmetic for a message."""
-    return " and ".join(sorted(kinds))
-
-
 def same_bits_advice(parent: Parent) -> str:
     """What to do where features must have the very bits that were learned, and have not."""
-    kinds, here = parent.memory.arithmetic, parent.extractor.arithmetic
+    kinds, here = parent.memory.kinds, parent.extractor.kind
     if kinds <= {here}:
         return ". Give the images with --data DIR"
     if len(kinds) > 1:
-        return f" with the bits that were learned, which are of several kinds: {listed(kinds)}"
+        several = Differences.of(kinds).counted
+        return f" with the bits that were learned, which are of several kinds: {several}"
     (learned,) = kinds
-    engine = learned.split()[0]
-    where = f"Use --engine {engine}" if engine != here.split()[0] else "Go where it was learned"
-    return f" as {learned} computed them, and here it is {here}. {where}"
+    if learned.decoder != here.decoder:
+        return (
+            f" as they were decoded by {learned.decoder}, and here it is {here.decoder}. "
+            "Go where it was learned"
+        )
+    engine = learned.arithmetic.split()[0]
+    same = engine == here.arithmetic.split()[0]
+    where = "Go where it was learned" if same else f"Use --engine {engine}"
+    return f" as {learned.arithmetic} computed them, and here it is {here.arithmetic}. {where}"

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tlcli.config import Progress
+from tlcli import heads
+from tlcli.config import Columns, Progress
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
@@ -53,6 +54,7 @@ class RoundResult:
             "memory": manifest.memory,
             "memory_sha256": manifest.memory_sha256,
             "arithmetic": list(manifest.arithmetic),
+            "decoder": list(manifest.decoder),
             "exact": manifest.exact,
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,
@@ -70,13 +72,18 @@ class Phases:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
+    _watch: heads.Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = heads.Watch(self.progress)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time spent inside to a phase; a head that is solved there says how far it is."""
         start = time.perf_counter()
         try:
-            yield
+            with heads.watched(self._watch):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
@@ -91,6 +98,9 @@ def options_of(config: Any) -> dict[str, Any]:
     """A config as JSON values, without what the result does not depend on."""
     left_out = ("run", "out", "wait", "watching")
     values = {name: value for name, value in asdict(config).items() if name not in left_out}
+    if values.get("images", {}).get("columns") == asdict(Columns()):
+        # As in rounds that were made before there was the option.
+        values["images"] = {"max_bad": values["images"]["max_bad"]}
     return dict(json.loads(json.dumps(values, default=str)))
 
 

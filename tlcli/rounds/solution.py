@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tlcli import evaluation, heads
-from tlcli.config import Progress
+from tlcli.config import Columns, Progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions, Validation, ValidationScheme
 from tlcli.extractor import Extractor
@@ -13,7 +13,7 @@ from tlcli.features import Examples
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
-from tlcli.rounds.intake import require_known_classes, scan
+from tlcli.rounds.intake import require_known_classes, scan, warn_of_tones
 
 log = logging.getLogger(__name__)
 
@@ -70,25 +70,32 @@ class Solution:
         return scheme(self.fit, self.evidence, self.head.classes, old_too)
 
     def on_test(
-        self, test: str, learned: Collection[str], progress: Progress
+        self, test: str, columns: Columns, learned: Collection[str], progress: Progress
     ) -> HeldOutPredictions:
         """What the head says of images that the user set aside.
 
         Args:
             test: DATA.
+            columns: of a table.
             learned: content hashes of images that earlier rounds have learned.
             progress: told the phases of reading them.
 
         Raises:
             DataError: they are of a class that the run does not know, or all of them are learned.
         """
-        listing = scan(test, progress)
+        listing = scan(test, columns, progress)
         require_known_classes(listing, self.head.classes, "Leave them out of --test.")
         taken = {*learned, *self.evidence.new.hashes}
-        aside = [image for image in listing.images if image.sha256 not in taken]
+        groups = self.evidence.groups
+        aside = [
+            image
+            for image in listing.images
+            if image.sha256 not in taken and image.group_key not in groups
+        ]
         if len(aside) < len(listing.images):
             log.warning(
-                "%d of %d images of --test are learned by the run and were left out",
+                "%d of %d images of --test, or their groups, are learned by the run and were "
+                "left out",
                 len(listing.images) - len(aside),
                 len(listing.images),
             )
@@ -98,6 +105,7 @@ class Solution:
                 "whose images it learns. Set other images aside."
             )
         found = self.extractor.features(aside, progress)
+        warn_of_tones(found.tones)
         if left_out := (*listing.skipped, *found.skipped):
             log.warning(
                 "%d images of --test were left out, the first is %s (%s)",
@@ -120,7 +128,7 @@ class Solution:
         solution = replace(self, head=replace(self.head, temperature=temperature))
         tested = held_out
         if how.test is not None:
-            tested = solution.on_test(how.test, how.learned, progress)
+            tested = solution.on_test(how.test, how.columns, how.learned, progress)
         return Examined(solution, calibration, how.validation(solution, tested))
 
 
@@ -132,6 +140,8 @@ class Examination:
     """What the head says of images when it is solved without them."""
     test: str | None
     """DATA that the user set aside, to be tested on instead."""
+    columns: Columns
+    """Of a table."""
     learned: Collection[str]
     """Content hashes of images that earlier rounds have learned, which are no test."""
     number: int

@@ -46,6 +46,7 @@ def split_images(
     load: memory.Pixels,
     size: int,
     progress: Progress,
+    groups: Sequence[str] = (),
 ) -> Split:
     """Hold out a share of the images that their content hash chooses.
 
@@ -56,13 +57,15 @@ def split_images(
         load: gives their pixels.
         size: of the pixels.
         progress: told the phase "decoding".
+        groups: as for `images.holdout`.
     """
     digest = images.digest_of(hashes, labels)
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     hashes, labels = [hashes[row] for row in order], [labels[row] for row in order]
+    groups = [groups[row] for row in order] if groups else ()
     column = {name: place for place, name in enumerate(classes)}
     columns = np.array([column.get(label, 0) for label in labels], np.int64)
-    held_out = images.holdout(hashes, labels, images.HELD_OUT)
+    held_out = images.holdout(hashes, labels, images.HELD_OUT, groups)
 
     def part(mask: NDArray[np.bool_]) -> Examples:
         chosen = [key for key, wanted in zip(hashes, mask, strict=True) if wanted]

@@ -27,7 +27,7 @@ from tlcli.rounds.result import Phases
 
 log = logging.getLogger(__name__)
 
-TRAINED_ONLY = -1
+TRAINED_ONLY = images.TRAINED_ONLY
 """The fold of an image that is in no test set."""
 
 
@@ -42,7 +42,7 @@ def compare(config: CompareConfig, progress: Progress = no_progress) -> Comparis
     phases = Phases(progress)
     _require_possible(config)
     begin = beginnings(config)
-    listing = scan(config.data, progress)
+    listing = scan(config.data, config.images.columns, progress)
     planned = schedule_of(_classes(listing, config.data), config)
     _warn_of_learned(begin, listing)
     with tempfile.TemporaryDirectory(prefix="tlcli-compare-") as scratch, phases.phase("features"):
@@ -75,7 +75,7 @@ def _require_possible(config: CompareConfig) -> None:
         raise UsageError(
             f"Expected at least two folds. Received: folds={config.folds}. Use 5, say."
         )
-    engines.require_known(config.engine)
+    engines.require_known(config.runs_on.engine)
     if config.report is not None:
         reports.require_report(config.report)
     for name in config.backbones or ():
@@ -107,7 +107,7 @@ def beginnings(config: CompareConfig) -> tuple[Beginning, ...]:
         return (Beginning.of_run(source),)
     precision = backbones.DEFAULT_PRECISION
     return tuple(
-        Beginning(name, config.image_size, precision, source)
+        Beginning(name, config.image_size, precision, {}, source)
         for name in dict.fromkeys(names or (backbones.DEFAULT_BACKBONE,))
     )
 
@@ -149,7 +149,7 @@ def see(
     config: CompareConfig, begins: Beginning, scratch: Path, listing: Listing, progress: Progress
 ) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
-    extractor = Extractor.of(_stored(begins, scratch), config.engine, None)
+    extractor = Extractor.of(_stored(begins, scratch), config.runs_on, None)
     found = extractor.features(listing.images, progress)
     skipped = readable(listing, found, (), config.images.max_bad)
     return Seen(extractor, found.examples, skipped)
@@ -219,13 +219,13 @@ def folds_of(examples: Examples, count: int) -> NDArray[np.int64]:
     Raises:
         DataError: there is no class with two images.
     """
-    fold = images.folds(examples.hashes, examples.labels, count)
+    fold = images.folds(examples.hashes, examples.labels, count, examples.groups)
     counts = Counter(examples.labels)
     fold[[counts[name] == 1 for name in examples.labels]] = TRAINED_ONLY
     if (fold == TRAINED_ONLY).all():
         raise DataError(
             "Expected at least two images of a class, to learn from one and test on the other. "
-            "Received: one image of every class. Add images."
+            "Received: one image, or one group of images, of every class. Add images."
         )
     return fold
 
