@@ -1,6 +1,6 @@
 """What each command can be told: frozen dataclasses that hold the defaults, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,6 +225,20 @@ class RemoveConfig:
     """The images of the classes, where the run and the cache do not know their features."""
     approximate: bool = False
     """Estimate what the images added to the moments where their features are not known."""
+    test: str | None = None
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
+    keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class RenameConfig:
+    """Classes have other names, or become one."""
+
+    run: Path
+    renames: Mapping[str, str]
+    """Class → its new name. Classes that come to have one name are united."""
     test: str | None = None
     images: DataOptions = DataOptions()
     runs_on: RunsOn = RunsOn()

@@ -65,6 +65,11 @@ class Manifest:
         """The classes in registry order."""
         return tuple(entry.name for entry in self.classes)
 
+    @property
+    def renames(self) -> dict[str, str]:
+        """Class of the parent → its new name, of those that the round renamed."""
+        return dict(self.config.get("renames", {}))
+
 
 def round_name(number: int) -> str:
     """The name of a round's folder."""

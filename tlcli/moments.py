@@ -8,8 +8,8 @@ same bits, and subtraction undoes addition exactly.
 
 import hashlib
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -167,6 +167,23 @@ def subtract(a: Moments, b: Moments, exact: bool = True) -> Moments:
             "that the moments do not hold. Name only images of this run."
         )
     return _without_empty_classes(difference)
+
+
+def renamed(total: Moments, names: Mapping[str, str]) -> Moments:
+    """The moments under other class names; classes that come to have one name are added up.
+
+    Args:
+        total: of all images.
+        names: class → its new name; other classes keep theirs.
+    """
+    called = [names.get(name, name) for name in total.classes]
+    classes = tuple(sorted(set(called)))
+    rows = [classes.index(name) for name in called]
+    counts = np.zeros(len(classes), np.int64)
+    sums = np.zeros((len(classes), total.width), np.int64)
+    np.add.at(counts, rows, total.counts)
+    np.add.at(sums, rows, total.sums)
+    return replace(total, classes=classes, counts=counts, sums=sums)
 
 
 def _combine(a: Moments, b: Moments, sign: int) -> Moments:

@@ -135,6 +135,20 @@ class Run:
         """Every committed round, oldest first."""
         return [self.round(number) for number in self.numbers()]
 
+    def way(self, number: int | None = None) -> list[Round]:
+        """The rounds on the way to the given round, or the current one: the oldest first.
+
+        Rounds that were rolled back are not on the way.
+
+        Raises:
+            UsageError, RunError: as `round`.
+        """
+        by_number = {entry.number: entry for entry in self.rounds()}
+        way = [self.round(number)]
+        while (parent := way[-1].manifest.parent) in by_number:
+            way.append(by_number[parent])
+        return way[::-1]
+
     @property
     def training_folder(self) -> Path:
         """Where the state of a training that goes on is kept."""

@@ -15,6 +15,7 @@ GROUPS = {
         "extend-classes",
         "finetune",
         "remove-classes",
+        "rename-classes",
         "merge",
         "moments",
     ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli import files, strict
 from tlcli.backbones import archives
+from tlcli.backbones.portable import portable
 from tlcli.backbones.stored import (
     CLASSIFIER,
     HEAD_NAME,
@@ -36,8 +37,8 @@ def write_classifier(
     """Write backbone and head as an ordinary Keras model, without importing Keras.
 
     Raw RGB in 0..255 goes in, probabilities (None, C) come out; the class names are in the
-    archive's metadata.json under "classes", and how images are drawn under "images". The same
-    arguments give the same bytes.
+    archive's metadata.json under "classes", and how images are drawn under "images". Keras loads it
+    from `portable.OLDEST_KERAS` on. The same arguments give the same bytes.
 
     Args:
         stored: the backbone, of a width D.
@@ -63,7 +64,7 @@ def write_classifier(
             archives.read_weights(stored.file(MODEL)),
             {template["groups"][name]: (name, values) for name, values in layers.items()},
         )
-        config = _with_widths(template["config"], layers)
+        config = portable(_with_widths(template["config"], layers))
     except (OSError, ValueError, LookupError, RuntimeError, zipfile.BadZipFile) as error:
         files.require_resources(error, stored.folder)
         raise RunError(

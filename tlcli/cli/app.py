@@ -33,6 +33,7 @@ from tlcli.cli.moments import moments
 from tlcli.cli.predict import predict
 from tlcli.cli.pretrain import pretrain
 from tlcli.cli.remove_classes import remove_classes
+from tlcli.cli.rename_classes import rename_classes
 from tlcli.cli.rounds import rounds
 from tlcli.cli.triage import triage
 from tlcli.errors import Stopped, TlcliError
@@ -51,7 +52,15 @@ class _OutputClosed(Exception):
 
 
 SECTIONS = {
-    "Train and extend": (pretrain, extend_classes, finetune, remove_classes, merge, moments),
+    "Train and extend": (
+        pretrain,
+        extend_classes,
+        finetune,
+        remove_classes,
+        rename_classes,
+        merge,
+        moments,
+    ),
     "Measure and use": (evaluate, compare, predict, triage, index, export),
     "Look after": (rounds, backbones, data, cache, doctor, demo),
 }

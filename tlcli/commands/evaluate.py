@@ -15,7 +15,9 @@ from tlcli.errors import DataError, require_choice
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
+from tlcli.heads import UnitedHead
 from tlcli.images import LabelledImage, Listing
+from tlcli.rounds import names
 from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
 from tlcli.rounds.parent import head_of
 from tlcli.runs import Round, Run
@@ -61,14 +63,9 @@ def _history(run: Run, number: int | None) -> list[Round]:
 
     Rounds that were rolled back are not on the way.
     """
-    by_number: dict[int | None, Round] = {entry.number: entry for entry in run.rounds()}
-    require_classes(current := run.round(number))
-    way: list[Round] = []
-    entry: Round | None = current
-    while entry is not None:
-        way.append(entry)
-        entry = by_number.get(entry.manifest.parent)
-    return [entry for entry in reversed(way) if entry.classes]
+    way = run.way(number)
+    require_classes(way[-1])
+    return [entry for entry in way if entry.classes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +98,15 @@ def _measured(
     run = runs.open_run(config.run)
     by_backbone: dict[str, Features[LabelledImage]] = {}
     entries = []
-    for entry in history:
+    for entry, called in zip(history, names.by_now(history), strict=True):
         extractor = Extractor.of_round(run, entry, config.runs_on)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
         vectors = extractor.project(by_backbone[fingerprint].examples).vectors
-        entries.append(RoundHead(entry.number, head_of(entry, extractor), vectors))
+        head = head_of(entry, extractor)
+        by_name = UnitedHead(head, called) if called else head
+        entries.append(RoundHead(entry.number, by_name, vectors))
     warn_of_tones(max((found.tones for found in by_backbone.values()), key=lambda it: it.few))
     current, listing = by_backbone[fingerprint], given.listing
     images.reject_bad(
@@ -140,7 +139,7 @@ def _given(config: EvaluateConfig, history: Sequence[Round], progress: Progress)
         DataError: none is left.
     """
     learned = _learned(config, history[-1])
-    listing = _known_images(config, history[-1], progress)
+    listing = _known_images(config, history, progress)
     fresh = tuple(image for image in listing.images if image.sha256 not in learned)
     count = len(listing.images) - len(fresh)
     if config.include_learned:
@@ -205,8 +204,9 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
             )
 
 
-def _known_images(config: EvaluateConfig, current: Round, progress: Progress) -> Listing:
-    """The images of DATA whose class the round knows."""
+def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Progress) -> Listing:
+    """The images of DATA whose class the last round knows."""
+    current = history[-1]
     listing = images.scan(
         config.data,
         columns=config.images.columns,
@@ -214,7 +214,10 @@ def _known_images(config: EvaluateConfig, current: Round, progress: Progress) ->
     )
     if not config.ignore_unknown:
         known = {*current.classes, *_indexed_classes(config)}
-        require_known_classes(listing, known, "Remove them from DATA, or add --ignore-unknown.")
+        renamed = names.said_of(listing.classes, names.former(history))
+        require_known_classes(
+            listing, known, f"{renamed}Remove them from DATA, or add --ignore-unknown."
+        )
     wanted = tuple(image for image in listing.images if image.label in current.classes)
     if not wanted:
         raise DataError(

@@ -12,7 +12,7 @@ from tlcli.errors import DataError
 from tlcli.evaluation import Beside
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
-from tlcli.heads import Classifier, LinearHead
+from tlcli.heads import Classifier
 from tlcli.images import LabelledImage
 from tlcli.retrieval import Index, Neighbours, Searcher, Space
 
@@ -20,7 +20,7 @@ from tlcli.retrieval import Index, Neighbours, Searcher, Space
 def beside(
     config: EvaluateConfig,
     extractor: Extractor,
-    head: LinearHead,
+    head: Classifier,
     learned: Collection[str],
     progress: Progress,
 ) -> Beside:

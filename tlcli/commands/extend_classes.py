@@ -23,6 +23,7 @@ from tlcli.memory.setting import (
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
 from tlcli.rounds.moments_file import Collected, read_files
+from tlcli.rounds.names import warn_of_former
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
@@ -124,12 +125,10 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
     with phases.phase("features"):
         found = parent.extractor.features(fresh, phases.progress)
         skipped = readable(listing, found, refused, config.images.max_bad)
-    registry = registered(
-        parent.round.manifest.classes,
-        {*found.labels, *collected.ledger.values()},
-        writer.next_number,
-    )
-    known = {*found.labels, *collected.ledger.values()} & set(parent.round.classes)
+    labels = {*found.labels, *collected.ledger.values()}
+    known = labels & set(parent.round.classes)
+    warn_of_former(labels - known, parent.former)
+    registry = registered(parent.round.manifest.classes, labels, writer.next_number)
     intake = Intake(
         used=len(found.images) + len(collected.ledger),
         from_cache=found.from_cache,

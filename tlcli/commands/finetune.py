@@ -40,6 +40,7 @@ from tlcli.rounds.intake import (
     scan,
     unlearned,
 )
+from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
@@ -164,8 +165,9 @@ class _AtHand:
 def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
     """DATA, learned images among --old-data, and the exemplars of the run."""
     listing = scan(config.data, config.images.columns, phases.progress)
+    renamed = said_of(listing.classes, parent.former)
     require_known_classes(
-        listing, parent.round.classes, "Add them first with `tlcli extend-classes`."
+        listing, parent.round.classes, f"{renamed}Add them first with `tlcli extend-classes`."
     )
     with phases.phase("features"):
         return _at_hand(config, parent, listing, phases.progress)

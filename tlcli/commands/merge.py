@@ -129,7 +129,8 @@ def _united(config: MergeConfig, first: Parent, second: Parent, progress: Progre
             raise DataError(
                 f"Expected one class for each image. Received: an image (content hash {key[:12]}…) "
                 f"that is {a.ledger[key]!r} in {config.run_a} and {b.ledger[key]!r} in "
-                f"{config.run_b}. Remove it from one of them with `tlcli remove-classes --images`."
+                f"{config.run_b}. Give the class one name with `tlcli rename-classes`, or "
+                "remove the image from one of them with `tlcli remove-classes --images`."
             )
     for whole, part in ((a, b), (b, a)):
         if common == part.ledger.keys():

@@ -14,6 +14,7 @@ from tlcli.images import ImageFile, LabelledImage
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
+from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
@@ -70,12 +71,12 @@ def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
     """Refuse names that the run never knew; what it has forgotten before is not asked for again."""
-    known = set(parent.round.classes)
-    forgotten = {name for entry in history for name in entry.classes} - known
+    known, former = set(parent.round.classes), parent.former
+    forgotten = {name for entry in history for name in entry.classes} - known - former.keys()
     if unknown := set(config.names) - known - forgotten:
         raise UsageError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"It knows {named(known)}."
+            f"{said_of(unknown, former)}It knows {named(known)}."
         )
 
 

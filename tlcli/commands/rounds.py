@@ -48,6 +48,7 @@ class RolledBack:
             "command": self.manifest.command,
             "source": self.source,
             "new_classes": list(self.returned),
+            "renamed_classes": {},
             "forgotten_classes": list(self.forgotten),
             "images": {"used": 0, "from_cache": 0, "already_learned": 0, "duplicates": 0}
             | {"skipped": [], "known_classes": [], "removed": 0},

@@ -12,7 +12,7 @@ from tlcli.evaluation.gates import Gate, Limits, gates
 from tlcli.evaluation.intervals import LEVEL, Interval, intervals
 from tlcli.evaluation.outcomes import Figures, Mask, Outcomes, figures
 from tlcli.evaluation.paired import Comparison
-from tlcli.heads import ECE_BINS, LinearHead, reliability
+from tlcli.heads import ECE_BINS, LinearHead, UnitedHead, reliability
 from tlcli.images import Skipped
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Rows
@@ -28,7 +28,7 @@ class RoundHead:
     """One round's head, and the test images in the feature space of that round's backbone."""
 
     number: int
-    head: LinearHead
+    head: LinearHead | UnitedHead
     vectors: Rows
     """(n, D) the same test images for every round."""
 

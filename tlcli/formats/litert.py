@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.formats import saved_model
+from tlcli.formats.litert_metadata import with_metadata
 from tlcli.formats.source import IMAGES, LABELS, OUTPUT, Source
+
+MODEL_NAME = "image classifier"
 
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -19,12 +22,13 @@ _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 def write(source: Source, path: Path) -> None:
     """Write the file with the signature `serving_default`: image → probabilities.
 
-    The names go where TFLite's metadata puts files: `unzip MODEL.tflite labels.txt` gives them.
+    Its metadata says what MediaPipe Tasks, ML Kit and the Task Library ask for. The names go where
+    it puts files: `unzip MODEL.tflite labels.txt` gives them.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         graph = Path(folder) / "graph"
         saved_model.write_graph(source.model(), graph)
-        path.write_bytes(_converted(source, graph))
+        path.write_bytes(with_metadata(_converted(source, graph), MODEL_NAME))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EARLIEST_DATE), source.labels)
         archive.writestr(zipfile.ZipInfo(IMAGES, _EARLIEST_DATE), source.drawing)

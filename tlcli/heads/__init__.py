@@ -29,11 +29,13 @@ from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.linear import Classifier, Generic, LinearHead, load, save, softmax
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
-from tlcli.heads.recipes import CLASS_WEIGHTS, HEADS, Recipe, require_known
+from tlcli.heads.recipes import CLASS_WEIGHTS, FOR_FEW, HEADS, Recipe, require_known
+from tlcli.heads.united import UnitedHead
 
 __all__ = [
     "CLASS_WEIGHTS",
     "ECE_BINS",
+    "FOR_FEW",
     "HEADS",
     "PRIORS",
     "Classifier",
@@ -45,6 +47,7 @@ __all__ = [
     "Recipe",
     "Standardisation",
     "Task",
+    "UnitedHead",
     "Watch",
     "blend",
     "clipped_temperature",

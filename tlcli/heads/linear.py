@@ -4,7 +4,7 @@ Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b 
 A head answers softmax((φᵀW + b)/T).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -111,6 +111,14 @@ class LinearHead:
             logits = linalg.product(linalg.sliced(features[rows], 1), columns)
             logits += self.bias
             yield rows, logits.astype(np.float32)
+
+    def renamed(self, names: Mapping[str, str]) -> "LinearHead":
+        """The same columns under other class names.
+
+        Args:
+            names: class → its new name; other classes keep theirs.
+        """
+        return replace(self, classes=tuple(names.get(name, name) for name in self.classes))
 
     def calibrated(self) -> "LinearHead":
         """The same probabilities from weights that need no temperature."""

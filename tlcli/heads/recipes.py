@@ -129,6 +129,8 @@ class Head:
     """From the features of the images at hand."""
     least_images: int = 1
     """Of a class."""
+    enough_images: int = 1
+    """Of a class on average: with fewer, `FOR_FEW` is right more often."""
     projected: bool = False
     """Whether it is for features behind a random projection alone."""
     projected_as: str | None = None
@@ -141,12 +143,13 @@ HEADS = {
     "lda": Head(
         frozenset({"shrinkage", "priors"}),
         solve=lambda moments, recipe: closed_form.lda(moments, recipe.shrinkage, recipe.priors),
+        enough_images=3,
     ),
     "ridge": Head(
         solve=lambda moments, recipe: closed_form.ridge(moments), projected_as="rp-ridge"
     ),
     "rp-ridge": Head(solve=lambda moments, recipe: closed_form.ridge(moments), projected=True),
-    "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments)),
+    "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments), enough_images=3),
     "ncm-cosine": Head(solve=lambda moments, recipe: closed_form.ncm_cosine(moments)),
     "softmax": Head(
         frozenset({"class_weights"}),
@@ -160,6 +163,11 @@ HEADS = {
         least_images=2,
     ),
 }
+
+
+FOR_FEW = "ncm-cosine"
+"""The head for one image a class, or two: where no class varies, lda is the nearest class mean, and
+the length of a feature vector says little of its class (docs/accuracy.md has the figures)."""
 
 
 def require_known(name: str) -> None:

@@ -42,7 +42,7 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.sources import PassedOver, passed_text
+from tlcli.images.sources import PassedOver, class_name, passed_text
 from tlcli.images.splitting import (
     HELD_OUT,
     TRAINED_ONLY,
@@ -78,6 +78,7 @@ __all__ = [
     "Square",
     "Tones",
     "check",
+    "class_name",
     "content_groups",
     "content_hashes",
     "contents",

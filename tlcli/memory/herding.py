@@ -81,6 +81,14 @@ def joined(a: Centres, b: Centres) -> dict[str, Centre]:
     return both
 
 
+def renamed(centres: Centres, names: Mapping[str, str]) -> dict[str, Centre]:
+    """The centres under other class names; those that come to have one name are joined."""
+    called: dict[str, Centre] = {}
+    for name, centre in centres.items():
+        called = joined(called, {names.get(name, name): centre})
+    return called
+
+
 def without(centres: Centres, lost: Mapping[str, int], known: Examples) -> dict[str, Centre]:
     """The centres of the images that are left, of classes that have any.
 

@@ -18,7 +18,7 @@ from tlcli.memory import herding
 from tlcli.memory.herding import Centres
 from tlcli.memory.parts import Sources
 from tlcli.memory.table import SETTINGS, Setting
-from tlcli.moments import Moments, add
+from tlcli.moments import Moments, add, renamed
 
 Pixels = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to the images (n, S, S, 3), as they are decoded for the backbone."""
@@ -177,6 +177,29 @@ class Memory:
         return replace(
             smaller, centres=herding.without(self.centres, lost, self._known(gone, features))
         )
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The memory under other class names, of which two classes may come to have one.
+
+        Exemplars of a united class are herded anew among those of its parts.
+
+        Args:
+            names: class → its new name; other classes keep theirs.
+        """
+        called = replace(
+            self,
+            ledger={key: names.get(name, name) for key, name in self.ledger.items()},
+            moments=None if self.moments is None else renamed(self.moments, names),
+            centres=herding.renamed(self.centres, names),
+        )
+        if self.kept is None:
+            return called
+        kept = replace(self.kept, labels=tuple(names.get(name, name) for name in self.kept.labels))
+        if self.keeps.every_feature:
+            return replace(called, kept=kept)
+        counts = Counter(names.get(name, name) for name in self.centres)
+        together = among(kept.labels, {name for name, count in counts.items() if count > 1})
+        return called._herded(kept.where(~together), kept.where(together), self.sources.images)
 
     def changed(
         self,

@@ -29,6 +29,8 @@ def round_text(content: Json) -> str:
         lines.insert(-3, f"  usual       {_usual(content['usual'])}")
     if images["known_classes"]:
         lines.insert(2, f"  more of     {named(images['known_classes'])}")
+    if content["renamed_classes"]:
+        lines.insert(2, f"  renamed     {_renamed(content['renamed_classes'])}")
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
     return "\n".join(lines)
@@ -96,6 +98,14 @@ def named(names: Sequence[str], most: int = 8) -> str:
     """The first names of classes, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more or "none"
+
+
+def _renamed(names: Json) -> str:
+    """Who is called how; classes that became one stand together."""
+    parts: dict[str, list[str]] = {}
+    for old, new in names.items():
+        parts.setdefault(new, []).append(old)
+    return named([f"{' + '.join(old)} → {new}" for new, old in parts.items()])
 
 
 def images_line(images: Json) -> str:

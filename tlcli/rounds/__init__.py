@@ -1,6 +1,7 @@
 """How a round comes about; `runs` keeps it on disk.
 
 intake        images and classes of DATA, checked against what the run has learned
+names         what the classes of earlier rounds are called by now
 parent        the round that a command starts from
 recall        what can be known of images that were learned before
 moments_file  moments from elsewhere

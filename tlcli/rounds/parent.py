@@ -1,5 +1,6 @@
 """The round that a command starts from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tlcli.heads.evidence import Refit
 from tlcli.memory import Memory
 from tlcli.memory.setting import first_setting
 from tlcli.moments import Moments
+from tlcli.rounds.names import former
 from tlcli.runs import Round, Run
 
 
@@ -24,6 +26,8 @@ class Parent:
     recipe: Recipe
     memory: Memory
     extractor: Extractor
+    former: Mapping[str, str]
+    """Names that no class has any more → what their class is called now."""
 
     @staticmethod
     def of(run: Run, runs_on: RunsOn) -> "Parent":
@@ -40,6 +44,7 @@ class Parent:
             _recipe_of(current),
             _memory_of(current, extractor),
             extractor,
+            former(run.way()),
         )
 
     @property

@@ -63,6 +63,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         StorageError: it cannot be saved; the run is as it was.
     """
     _warn_of_mixture(draft)
+    _warn_of_few_images(draft)
     manifest, solution = _manifest(writer, draft), draft.examined.solution
     result = RoundResult(
         run=writer.run.path,
@@ -169,6 +170,22 @@ def _warn_of_mixture(draft: Draft) -> None:
             "as DATA and --old-data, to compute them here%s",
             Differences.of(draft.memory.kinds).counted,
             "" if draft.memory.kept is None else ", after --memory moments: kept features stay",
+        )
+
+
+def _warn_of_few_images(draft: Draft) -> None:
+    """Say which head fits so few images better than the one that was solved."""
+    head, classes = draft.examined.solution.recipe.head, draft.examined.solution.head.classes
+    images, enough = len(draft.memory.ledger), heads.HEADS[head].enough_images
+    if draft.anew and images < enough * len(classes):
+        log.warning(
+            "%d images for %d classes are few: --head %s is right more often than %s with fewer "
+            "than %d images a class",
+            images,
+            len(classes),
+            heads.FOR_FEW,
+            head,
+            enough,
         )
 
 

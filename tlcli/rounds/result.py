@@ -56,6 +56,7 @@ class RoundResult:
             "backbone_fingerprint": manifest.backbone_fingerprint,
             "classes": list(manifest.class_names),
             "new_classes": list(self.new_classes),
+            "renamed_classes": manifest.renames if self.changed else {},
             "images": asdict(self.intake),
             "memory": manifest.memory,
             "memory_sha256": manifest.memory_sha256,

@@ -100,7 +100,8 @@ def best_head(
         if not len(answers.true):
             raise DataError(
                 "Expected at least two images of a class with --head auto. Received: one of each, "
-                "which leaves none to compare heads on. Name a head: ncm, or lda."
+                "which leaves none to compare heads on. Name a head: "
+                f"{heads.FOR_FEW} is right most often with so few images."
             )
         seconds = round(time.perf_counter() - start, 3)
         figures = evaluation.accuracies(answers)
