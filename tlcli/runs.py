@@ -276,16 +276,18 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
         RunLocked: another process holds it for longer than `wait_seconds`.
     """
     _require_free(path)
-    existed = path.exists()
     with files.saving(path):
-        path.mkdir(parents=True, exist_ok=True)
-    with _locked(path, wait_seconds):
-        _sweep(path)
-        try:
-            yield Writer(Run(path))
-        finally:
-            if not is_run(path) and not Run(path).training_folder.exists():
-                _remove_unborn(path, keep_folder=existed)
+        made = files.make_folders(path)
+    try:
+        with _locked(path, wait_seconds):
+            _sweep(path)
+            try:
+                yield Writer(Run(path))
+            finally:
+                if not is_run(path) and not Run(path).training_folder.exists():
+                    _empty(path)
+    finally:
+        files.remove_empty(made)
 
 
 def _require_free(path: Path) -> None:
@@ -309,14 +311,12 @@ def _is_unborn(path: Path) -> bool:
     )
 
 
-def _remove_unborn(path: Path, keep_folder: bool) -> None:
+def _empty(path: Path) -> None:
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
-    if not keep_folder:
-        path.rmdir()
 
 
 @contextmanager

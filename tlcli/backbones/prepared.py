@@ -74,16 +74,21 @@ def _key(name: str, image_size: int | None, weights: Weights, precision: str) ->
 
 
 def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
-    """A copy of what is kept; None where there is none, or it is damaged and was dropped."""
+    """A copy of what is kept; None where there is none, or it is damaged and was dropped.
+
+    Raises:
+        OSError: what is kept is intact, and the folder takes no copy.
+    """
     if not kept.is_dir():
         return None
     try:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-        stored = load_stored(folder)
-        stored.verify()
+        files.copy_files(kept, folder)
+        stored = _verified(folder)
         cache.touch(kept)
         return stored
     except (OSError, RunError) as error:
+        if _is_intact(kept):
+            raise
         log.warning("the backbone kept in %s is prepared again: %s", kept, error)
         shutil.rmtree(kept, ignore_errors=True)
         for path in folder.iterdir():
@@ -91,12 +96,27 @@ def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
         return None
 
 
+def _verified(folder: Path) -> StoredBackbone:
+    stored = load_stored(folder)
+    stored.verify()
+    return stored
+
+
+def _is_intact(kept: Path) -> bool:
+    try:
+        _verified(kept)
+    except RunError:
+        return False
+    return True
+
+
 def _keep(folder: Path, kept: Path) -> None:
     """Copy a prepared backbone into the cache, whole or not at all."""
     draft = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, draft)
+        draft.mkdir()
+        files.copy_files(folder, draft)
         draft.rename(kept)
         cache.evict()
     except OSError as error:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -93,9 +92,10 @@ class StoredBackbone:
 
         Raises:
             RunError: a file is missing or was changed.
+            OSError: the folder takes no copy.
         """
         self.verify()
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        files.copy_files(self.folder, folder)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.
