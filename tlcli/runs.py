@@ -15,15 +15,16 @@ the old round or the new one; what was being built is swept away by the next wri
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 
-from tlcli import files
-from tlcli.errors import RunError, RunLocked, UsageError
+from tlcli import files, signals
+from tlcli.errors import RunError, RunLocked, StorageError, UsageError
 from tlcli.manifest import Manifest, read_manifest, round_name, write_manifest
 
 _ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
@@ -36,6 +37,11 @@ _BUILDING = ".building-"
 
 
 _TRAINING = "training"
+
+
+_LOCK = "lock"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,16 @@ class Run:
         """Every committed round, oldest first."""
         return [self.round(number) for number in self.numbers()]
 
+    def steadily(self, read: Callable[[], Read]) -> Read:
+        """What is read of the run; once more where a prune took rounds away meanwhile."""
+        while True:
+            before = set(self.numbers())
+            try:
+                return read()
+            except (RunError, UsageError, FileNotFoundError):
+                if before <= set(self.numbers()):
+                    raise
+
     @property
     def training_folder(self) -> Path:
         """Where the state of a training that goes on is kept."""
@@ -131,7 +147,7 @@ def open_run(path: Path) -> Run:
         RunError: the folder is not a run, or its current round is damaged or newer.
     """
     run = require_run(path)
-    run.round()
+    run.steadily(run.round)
     return run
 
 
@@ -204,17 +220,24 @@ class Writer:
         return target
 
     def drop(self, numbers: Iterable[int]) -> None:
-        """Take rounds away, the given one first, and the backbones that no other round uses.
+        """Take rounds away, the first one first, and the backbones that no other round uses.
 
         Raises:
-            StorageError: a round cannot be moved; those before it are gone.
+            StorageError: a round cannot be moved, and those before it are gone; or they are gone,
+                and their files cannot be deleted.
         """
-        with files.saving(self.run.path), self.staging() as staged:
-            for number in numbers:
-                name = round_name(number)
-                (_rounds_folder(self.run.path) / name).rename(staged / name)
-            files.sync(_rounds_folder(self.run.path))
-        _sweep(self.run.path)
+        with signals.held(), files.saving(self.run.path):
+            with self.staging() as staged:
+                for number in numbers:
+                    name = round_name(number)
+                    (_rounds_folder(self.run.path) / name).rename(staged / name)
+                files.sync(_rounds_folder(self.run.path))
+            if left := _sweep(self.run.path):
+                raise StorageError(
+                    f"Expected to be able to delete {left[0]}. Received: files in it that stay. "
+                    "The rounds are gone; make the folder writable, and the next command that "
+                    "writes to the run deletes it."
+                )
 
     def commit(self, staged: Path, manifest: Manifest) -> Round:
         """Publish the files in `staged` as the next round.
@@ -235,7 +258,7 @@ class Writer:
 
 def _move_in(staged: Path, target: Path) -> None:
     """Flush a folder and rename it into place; on failure it is not there."""
-    with files.saving(target):
+    with signals.held(), files.saving(target):
         target.parent.mkdir(exist_ok=True)
         for path in staged.iterdir():
             files.sync(path)
@@ -267,8 +290,8 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
 def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     """Lock a folder in which the first round will be committed.
 
-    The folder is made when missing and removed again when no round was committed, unless it holds
-    the state of a training. A folder that is a run already is allowed: the caller decides what
+    The folder is made when missing and removed again when no round was committed, as is one that
+    a killed process left, unless it holds the state of a training. A folder that is a run already is allowed: the caller decides what
     that means.
 
     Raises:
@@ -277,7 +300,7 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     """
     _require_free(path)
     with files.saving(path):
-        made = files.make_folders(path)
+        made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     try:
         with _locked(path, wait_seconds):
             _sweep(path)
@@ -304,8 +327,8 @@ def _is_unborn(path: Path) -> bool:
     entries = [entry.name for entry in path.iterdir() if not entry.name.startswith(_BUILDING)]
     backbones = _backbones_folder(path)
     return not entries or (
-        "lock" in entries
-        and set(entries) <= {"lock", "rounds", "backbones", _TRAINING}
+        _LOCK in entries
+        and set(entries) <= {_LOCK, "rounds", "backbones", _TRAINING}
         and not any(_rounds_folder(path).glob("*"))
         and all(_FINGERPRINT.fullmatch(entry.name) for entry in backbones.glob("*"))
     )
@@ -321,8 +344,8 @@ def _empty(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
-    lock = filelock.FileLock(path / "lock")
-    with files.saving(path / "lock"):
+    lock = filelock.FileLock(path / _LOCK)
+    with files.saving(path / _LOCK):
         try:
             lock.acquire(timeout=wait_seconds, poll_interval=0.1)
         except filelock.Timeout as error:
@@ -336,11 +359,14 @@ def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
         lock.release()
 
 
-def _sweep(path: Path) -> None:
-    """Remove what a killed writer left behind: unfinished folders and unused backbones."""
-    for folder in path.glob(f"{_BUILDING}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+def _sweep(path: Path) -> list[Path]:
+    """Remove what a killed writer left behind: unfinished folders and unused backbones.
+
+    Those that cannot be removed come back.
+    """
     kept = {entry.manifest.backbone_fingerprint for entry in Run(path).rounds()}
-    for folder in _backbones_folder(path).glob("*"):
-        if folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    unused = [entry for entry in _backbones_folder(path).glob("*") if entry.name not in kept]
+    left_behind = [*path.glob(f"{_BUILDING}*"), *unused]
+    for folder in left_behind:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in left_behind if folder.exists()]

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -180,8 +179,9 @@ def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
 def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     """Make the folder of tables by one rename; their paths."""
     tables = {LEARN: _table(division.learn), HELD_OUT: _table(division.held_out)}
-    with files.saving(out), tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as staged:
-        draft = Path(staged) / out.name
+    files.sweep(out)
+    with files.saving(out), files.staging(out) as staged:
+        draft = staged / out.name
         draft.mkdir()
         for name, content in tables.items():
             (draft / name).write_bytes(content)

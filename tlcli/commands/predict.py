@@ -18,6 +18,7 @@ from tlcli.heads import LinearHead
 from tlcli.images import Item, LabelledImage
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.rounds.intake import require_classes
+from tlcli.runs import Run
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -73,10 +74,13 @@ class Predictor:
         Raises:
             TlcliError: the run cannot be used; see errors.py.
         """
-        require_classes(entry := (opened := runs.open_run(run)).round(number))
-        return Predictor(
-            Extractor.of_round(opened, entry, engine), heads.load(entry.file("head.h5"))
-        )
+        opened = runs.open_run(run)
+        return opened.steadily(lambda: Predictor._of_round(opened, number, engine))
+
+    @staticmethod
+    def _of_round(run: Run, number: int | None, engine: str) -> "Predictor":
+        require_classes(entry := run.round(number))
+        return Predictor(Extractor.of_round(run, entry, engine), heads.load(entry.file("head.h5")))
 
     def require(self, top: int, threshold: float) -> None:
         """Refuse what no answer can be given for.

@@ -188,15 +188,23 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Check all rounds and the backbones they use.
+    """Check all rounds and the backbones they use, but for rounds that are pruned meanwhile.
 
     Raises:
         UsageError, RunError: the folder is not a run.
     """
     run = runs.require_run(path)
+    while True:
+        found = _verified(run)
+        if set(found.rounds) <= set(run.numbers()):
+            return found
+
+
+def _verified(run: Run) -> Verification:
+    numbers = run.numbers()
     damages: list[str] = []
     fingerprints = set()
-    for number in run.numbers():
+    for number in numbers:
         try:
             entry = run.round(number)
         except RunError as error:
@@ -209,11 +217,15 @@ def verify(path: Path) -> Verification:
             backbones.load_stored(run.backbone_folder(fingerprint)).verify()
         except RunError as error:
             damages.append(str(error))
-    return Verification(str(path), tuple(run.numbers()), tuple(damages))
+    return Verification(str(run.path), tuple(numbers), tuple(damages))
 
 
-def round_summary(entry: Round) -> Json:
-    """What `rounds list` says of a round."""
+def round_summaries(run: Run) -> list[Json]:
+    """What `rounds list` says, oldest first."""
+    return run.steadily(lambda: [_summary(entry) for entry in run.rounds()])
+
+
+def _summary(entry: Round) -> Json:
     manifest = entry.manifest
     introduced = [c.name for c in manifest.classes if c.introduced_in_round == manifest.round]
     return {
@@ -233,8 +245,12 @@ def round_summary(entry: Round) -> Json:
     }
 
 
-def round_details(entry: Round) -> Json:
-    """What `rounds show` says of a round: its manifest, and its report."""
+def round_details(run: Run, number: int | None) -> Json:
+    """What `rounds show` says of a round, or the current one: its manifest, and its report."""
+    return run.steadily(lambda: _details(run.round(number)))
+
+
+def _details(entry: Round) -> Json:
     manifest = asdict(entry.manifest)
     report = json.loads(entry.file("report.json").read_text("utf-8"))
     measured = {name: report[name] for name in ("images", "validation", "calibration")}

@@ -117,7 +117,7 @@ def save_file(memory: Memory, path: Path) -> None:
     assert memory.moments is not None
     alone = Memory("moments", memory.ledger, memory.moments, memory.exact, memory.arithmetic)
     content = files.pack_arrays(*_content(alone))
-    with files.written(path) as stream:
+    with files.published(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
 
 

@@ -31,6 +31,10 @@ class Parent:
         Raises:
             RunError: a file is damaged.
         """
+        return run.steadily(lambda: Parent._of_current(run, engine))
+
+    @staticmethod
+    def _of_current(run: Run, engine: str) -> "Parent":
         current = run.round()
         manifest = current.manifest
         return Parent(

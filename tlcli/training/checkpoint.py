@@ -110,7 +110,7 @@ class Checkpoints:
             StorageError: it cannot be written; the state before is intact.
         """
         with files.saving(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_folders(self.folder)
         known = self._described()
         written = {"state": self._write("state", variables)}
         if fresh or known is None:
