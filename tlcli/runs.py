@@ -291,8 +291,8 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     """Lock a folder in which the first round will be committed.
 
     The folder is made when missing and removed again when no round was committed, as is one that
-    a killed process left, unless it holds the state of a training. A folder that is a run already is allowed: the caller decides what
-    that means.
+    a killed process left, unless it holds the state of a training. A folder that is a run already
+    is allowed: the caller decides what that means.
 
     Raises:
         UsageError: something else is there.

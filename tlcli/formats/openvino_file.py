@@ -25,12 +25,12 @@ def write(source: Source, path: Path) -> None:
 
 def moved(xml: bytes, offset: int) -> bytes:
     """The `.xml` of weights that begin `offset` bytes later in the `.bin`."""
-    root = ElementTree.fromstring(xml)
+    root = ElementTree.fromstring(xml)  # noqa: S314: of the draft that was just written
     for layer in root.iter("layer"):
         data = layer.find("data")
         if layer.get("type") == "Const" and data is not None:
             data.set("offset", str(int(data.attrib["offset"]) + offset))
-    return ElementTree.tostring(root, "utf-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True))
 
 
 def run(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -153,7 +153,7 @@ class Checkpoints:
 
     @property
     def outdated(self) -> bool:
-        """Whether the saved state is of a training that started from another round."""
+        """Whether the saved state is of a training that began at another round, or at none."""
         content = self._described()
         saved = {} if content is None else content["identity"]
         return content is not None and saved.get(ROUND) != self.identity.get(ROUND)
