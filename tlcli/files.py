@@ -155,10 +155,18 @@ def _aside(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         make(path)
         lock = _lock(path)
     try:
-        yield path
+        with _removing(path):
+            yield path
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _removing(path: Path) -> Iterator[None]:
+    try:
+        yield
     finally:
         _remove(path)
-        os.close(lock)
 
 
 def _lock(path: Path) -> int | None:

@@ -232,6 +232,7 @@ class Writer:
                     name = round_name(number)
                     (_rounds_folder(self.run.path) / name).rename(staged / name)
                 files.sync(_rounds_folder(self.run.path))
+                files.sync(self.run.path)
             if left := _sweep(self.run.path):
                 raise StorageError(
                     f"Expected to be able to delete {left[0]}. Received: files in it that stay. "
@@ -303,6 +304,10 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
         made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     try:
         with _locked(path, wait_seconds):
+            with files.saving(path):
+                files.sync(
+                    path
+                )  # the lock tells what is left after a failure from a foreign folder
             _sweep(path)
             try:
                 yield Writer(Run(path))

@@ -249,10 +249,10 @@ def _sweep(out: Path, chosen: Format) -> None:
 
 def _publish(draft: Path, out: Path, chosen: Format) -> None:
     """Give the draft its name: at any instant the old export is there, or the new one."""
-    if not chosen.suffix:
-        files.replace_folder(draft, out)
-        return
     with signals.held(), files.saving(out):
+        if not chosen.suffix:
+            files.replace_folder(draft, out)
+            return
         if chosen.second_suffix is not None and chosen.moved is not None:
             formats.two_files.publish(draft, out, chosen.second_suffix, chosen.moved)
             return

@@ -25,7 +25,7 @@ def write(source: Source, path: Path) -> None:
 
 def moved(xml: bytes, offset: int) -> bytes:
     """The `.xml` of weights that begin `offset` bytes later in the `.bin`."""
-    root = ElementTree.fromstring(xml)  # noqa: S314: of the draft that was just written
+    root = ElementTree.fromstring(xml)  # noqa: S314
     for layer in root.iter("layer"):
         data = layer.find("data")
         if layer.get("type") == "Const" and data is not None:
