@@ -30,7 +30,13 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
         TlcliError: see errors.py.
     """
     run = runs.open_run(config.run)
-    history = _history(run, config.round)
+    if config.data == "-":  # it cannot be read twice
+        return _evaluated(run, config, progress)
+    return run.steadily(lambda: _evaluated(run, config, progress))
+
+
+def _evaluated(run: Run, config: EvaluateConfig, progress: Progress) -> Report:
+    history = run.steadily(lambda: _history(run, config.round))
     given = _given(config, history, progress)
     test = _measured(config, history, given, progress)
     report = _report(config, test)

@@ -195,7 +195,7 @@ def verify(path: Path) -> Verification:
     """
     run = runs.require_run(path)
     while True:
-        found = _verified(run)
+        found = run.steadily(lambda: _verified(run))
         if set(found.rounds) <= set(run.numbers()):
             return found
 
