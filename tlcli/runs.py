@@ -282,7 +282,7 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
         UsageError, RunError: as `open_run`.
     """
     open_run(path)
-    with _locked(path, wait_seconds):
+    with locked(path, wait_seconds):
         _sweep(path)
         yield Writer(open_run(path))
 
@@ -303,11 +303,10 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     with files.saving(path):
         made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     try:
-        with _locked(path, wait_seconds):
+        with locked(path, wait_seconds):
+            # The lock tells what is left after a power failure from a foreign folder.
             with files.saving(path):
-                files.sync(
-                    path
-                )  # the lock tells what is left after a failure from a foreign folder
+                files.sync(path)
             _sweep(path)
             try:
                 yield Writer(Run(path))
@@ -348,7 +347,13 @@ def _empty(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
+def locked(path: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold the lock of a folder for the block; one process at a time has it.
+
+    Raises:
+        RunLocked: another process holds it for longer than `wait_seconds`.
+        StorageError: the lock cannot be made.
+    """
     lock = filelock.FileLock(path / _LOCK)
     with files.saving(path / _LOCK):
         try:

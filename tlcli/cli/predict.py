@@ -9,6 +9,7 @@ from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
+    by_option,
     config_of,
     engine_option,
     flag_option,
@@ -40,6 +41,7 @@ from tlcli.errors import DataError, UsageError
     type=Share(),
     help="Answer `unknown` where the best class is less probable.",
 )
+@by_option
 @option(
     PredictConfig,
     "--copy-into",
@@ -47,7 +49,7 @@ from tlcli.errors import DataError, UsageError
     metavar="DIR",
     help="Copy each image into DIR/its class; no file is replaced.",
 )
-@engine_option(PredictConfig)
+@engine_option
 @flag_option("--csv", "as_csv", "Print CSV with a header.")
 @flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tlcli import heads, memory, strategies
-from tlcli.config import MemoryOptions
+from tlcli.config import MemoryOptions, RunsOn
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
@@ -25,16 +25,16 @@ class Parent:
     extractor: Extractor
 
     @staticmethod
-    def of(run: Run, engine: str) -> "Parent":
+    def of(run: Run, runs_on: RunsOn) -> "Parent":
         """The current round of a run.
 
         Raises:
             RunError: a file is damaged.
         """
-        return run.steadily(lambda: Parent._of_current(run, engine))
+        return run.steadily(lambda: Parent._of_current(run, runs_on))
 
     @staticmethod
-    def _of_current(run: Run, engine: str) -> "Parent":
+    def _of_current(run: Run, runs_on: RunsOn) -> "Parent":
         current = run.round()
         manifest = current.manifest
         return Parent(
@@ -42,7 +42,7 @@ class Parent:
             heads.load(current.file("head.h5")),
             Recipe(manifest.head, **manifest.head_options),
             memory.load(current),
-            Extractor.of_round(run, current, engine),
+            Extractor.of_round(run, current, runs_on),
         )
 
     @property
