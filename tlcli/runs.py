@@ -304,11 +304,11 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
         made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     try:
         with locked(path, wait_seconds):
-            # The lock tells what is left after a power failure from a foreign folder.
-            with files.saving(path):
-                files.sync(path)
-            _sweep(path)
             try:
+                # The lock tells what is left after a power failure from a foreign folder.
+                with files.saving(path):
+                    files.sync(path)
+                _sweep(path)
                 yield Writer(Run(path))
             finally:
                 if not is_run(path) and not Run(path).training_folder.exists():

@@ -98,8 +98,7 @@ def _same_again(
     manifest, began = first.manifest, memory.load(first)
     places = {name: manifest.config.get(name) for name in ("run_a", "run_b")}
     same = (
-        manifest.command == "merge"
-        and manifest.config == options_of(config) | places
+        manifest.config == options_of(config) | places
         and (manifest.head, manifest.head_options) == (recipe.head, recipe.options())
         and (began.setting, began.digest) == (united.setting, united.digest)
         and began.ledger == united.ledger
