@@ -28,7 +28,7 @@ CHEAP = {
 def test_after_a_power_failure(world: World, name: str) -> None:
     count = faults.power_failures(world, SCENARIOS[name], seeds=1, step=CHEAP[name])
     assert count.states > 10
-    assert count.disks > 3
+    assert count.disks > 1
 
 
 def test_what_is_recorded_is_what_happened(world: World) -> None:

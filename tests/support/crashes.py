@@ -5,6 +5,7 @@ file was. Of what is not sure, later operations may have reached the disk and ea
 file may be empty, or torn in the middle. A rename is one step and never half done.
 """
 
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -162,9 +163,10 @@ class Model:
         a[x], b[y] = b[y], a[x]
 
     def _sync(self, step: Step) -> None:
+        if step.content:
+            self._learn(step)  # a library may have made the file unseen
         found = self.find(step.operation.path)
         if isinstance(found, File):
-            self._learn(step)
             found.sure = found.content
 
     def tree(self, how: str) -> Tree:
@@ -208,7 +210,7 @@ def unsure(recorded: Recorded, count: int) -> list[int]:
     model, changes = Model(recorded.start), dict[int, _Change]()
     for number, step in enumerate(recorded.steps[:count]):
         if step.operation.kind == "sync":
-            found = model.find(step.operation.path)
+            found = _known(model, step)
             sure = [change.node for change in changes.values() if change.is_in(found)]
             # What is under its name for sure has come about, too.
             changes = {
@@ -216,11 +218,13 @@ def unsure(recorded: Recorded, count: int) -> list[int]:
                 for n, change in changes.items()
                 if not change.is_in(found) and not any(change.node is node for node in sure)
             }
-            model.do(step)
+            with contextlib.suppress(KeyError):
+                model.do(step)
             continue
-        folders = _folders_changed(model, step)
-        model.do(step)
-        changes[number] = _Change(folders, _node(model, step))
+        with contextlib.suppress(KeyError):  # of what a library made unseen
+            folders = _folders_changed(model, step)
+            model.do(step)
+            changes[number] = _Change(folders, _node(model, step))
     return list(changes)
 
 
@@ -238,8 +242,14 @@ class _Change:
 
 
 def _node(model: Model, step: Step) -> object:
+    """What got a name by a step."""
+    return _known(model, step, step.operation.target)
+
+
+def _known(model: Model, step: Step, path: str | None = None) -> object:
+    """What a step is about; something unheard of where the model does not know it."""
     try:
-        return model.find(step.operation.target or step.operation.path)
+        return model.find(path or step.operation.path)
     except KeyError:
         return object()
 
