@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import RunError, StorageError
+from tlcli.errors import RunError, StorageError, TlcliError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -45,7 +45,11 @@ _CANNOT_SAVE = {
     errno.EIO,
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
+    errno.EBUSY,
 }
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
+"""The system has run out of something: nothing is wrong with the file."""
 
 
 def sha256(path: Path) -> str:
@@ -83,24 +87,47 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def copy_files(source: Path, target: Path) -> None:
-    """Copy the files of a folder into one that is there; they are not flushed."""
-    for path in sorted(source.iterdir()):
-        shutil.copyfile(path, target / path.name)
-
-
 @contextmanager
 def saving(target: Path) -> Iterator[None]:
     """Turn the failures of a full or forbidden disk into a StorageError that names `target`."""
     try:
         yield
     except OSError as error:
+        require_resources(error, target)
         if error.errno not in _CANNOT_SAVE:
             raise
         raise StorageError(
             f"Expected to be able to write {target}. Received: {error.strerror or error}. "
             "Free space, or choose a folder you may write to."
         ) from error
+
+
+def require_resources(error: BaseException, path: Path) -> None:
+    """Raise StorageError for an error that says nothing of a file: the system has no more of it."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _EXHAUSTED:
+        reason = getattr(error, "strerror", None) or "not enough memory"
+        raise StorageError(
+            f"Expected a system that lets {path} be opened. Received: {reason}. "
+            "Close other programs or raise their limits, and run the command again."
+        ) from error
+
+
+def failure(error: OSError | MemoryError) -> TlcliError | None:
+    """What an error of the system means for the user; None where it is a bug of this program."""
+    if isinstance(error, MemoryError):
+        return StorageError(
+            "Expected enough memory. Received: there is no more. Close other programs, or run the "
+            "command on a larger machine."
+        )
+    name = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
+    if error.errno in _CANNOT_SAVE | _EXHAUSTED | {errno.EBADF}:
+        return StorageError(f"Expected to be able to write{name}. Received: {error.strerror}.")
+    if error.errno in (errno.ENOENT, errno.ESTALE) and name:
+        return RunError(
+            f"Expected{name} to stay where it was. Received: {error.strerror}. It was moved or "
+            "removed meanwhile: run the command again."
+        )
+    return None
 
 
 @contextmanager
@@ -251,6 +278,18 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfileobj(stream, copy)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder, which has no folders, into another that is there.
+
+    Raises:
+        StorageError: they cannot be written.
+        OSError: they cannot be read.
+    """
+    for path in sorted(source.iterdir()):
+        with path.open("rb") as stream, written(target / path.name) as copy:
+            shutil.copyfileobj(stream, copy)
+
+
 def why_full(error: BaseException, folder: Path, expected_bytes: int) -> str | None:
     """Why a foreign library could not save, where that is the reason of its error; else None.
 
@@ -381,6 +420,7 @@ def parsing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError, IndexError) as error:
+        require_resources(error, path)
         raise RunError(
             f"Expected an intact file. Received: {path} is damaged ({error}). "
             "Run `tlcli rounds verify` to see what else is."

@@ -12,9 +12,11 @@ hash of each is written last, and the folder is renamed into place. A kill at an
 the old round or the new one; what was being built is swept away by the next writer.
 """
 
+import contextlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -106,6 +108,11 @@ class Run:
             RunError: its manifest is damaged or newer than this program.
         """
         numbers = self.numbers()
+        if not numbers:
+            raise RunError(
+                f"Expected the folder of a run. Received: {self.path} holds no round any more. It "
+                "was moved or removed meanwhile: run the command again."
+            )
         chosen = numbers[-1] if number is None else number
         if chosen not in numbers:
             raise UsageError(
@@ -303,7 +310,7 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     with files.saving(path):
         made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     try:
-        with locked(path, wait_seconds):
+        with locked(path, wait_seconds, anew=True):
             try:
                 # The lock tells what is left after a power failure from a foreign folder.
                 with files.saving(path):
@@ -312,9 +319,22 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
                 yield Writer(Run(path))
             finally:
                 if not is_run(path) and not Run(path).training_folder.exists():
-                    _empty(path)
+                    with contextlib.suppress(OSError):
+                        _empty(path)
     finally:
         files.remove_empty(made)
+
+
+def require_available(path: Path, wait_seconds: float) -> None:
+    """Refuse, before any image is read, a folder in which no run can be begun.
+
+    Raises:
+        UsageError, RunLocked: as `creating`.
+    """
+    _require_free(path)
+    if (path / _LOCK).exists():
+        with contextlib.suppress(FileNotFoundError), locked(path, wait_seconds):
+            pass
 
 
 def _require_free(path: Path) -> None:
@@ -347,26 +367,43 @@ def _empty(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait_seconds: float) -> Iterator[None]:
+def locked(path: Path, wait_seconds: float, anew: bool = False) -> Iterator[None]:
     """Hold the lock of a folder for the block; one process at a time has it.
+
+    Args:
+        path: the folder.
+        wait_seconds: for another process that holds it.
+        anew: make the folder again where that process removes it.
 
     Raises:
         RunLocked: another process holds it for longer than `wait_seconds`.
         StorageError: the lock cannot be made.
+        FileNotFoundError: the folder was removed.
     """
     lock = filelock.FileLock(path / _LOCK)
+    deadline = time.monotonic() + wait_seconds
     with files.saving(path / _LOCK):
-        try:
-            lock.acquire(timeout=wait_seconds, poll_interval=0.1)
-        except filelock.Timeout as error:
-            raise RunLocked(
-                f"Expected {path} to be free. Received: another process is writing to it. "
-                "Try again later, or wait with --wait SECONDS."
-            ) from error
+        while not lock.is_locked:
+            try:
+                _acquire(lock, path, max(deadline - time.monotonic(), 0.0))
+            except FileNotFoundError:
+                if not anew:
+                    raise
+                files.make_folders(path)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path, wait_seconds: float) -> None:
+    try:
+        lock.acquire(timeout=wait_seconds, poll_interval=0.1)
+    except filelock.Timeout as error:
+        raise RunLocked(
+            f"Expected {path} to be free. Received: another process is writing to it. "
+            "Try again later, or wait with --wait SECONDS."
+        ) from error
 
 
 def _sweep(path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from tests.support.disk import Operation, Watched
+from tests.support.operations import Operation, Watched
 
 Tree = dict[str, bytes | None]
 """Path below the folder → content; None for a folder."""

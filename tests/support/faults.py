@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support import crashes
 from tests.support.crashes import Recorded
-from tests.support.disk import CHANGES, Operation, Watched, of_descriptor
+from tests.support.operations import CHANGES, Operation, Watched, of_descriptor
 from tests.support.scenarios import Answer, Scenario, World, is_sound, to_text
 from tlcli.cli import app
 

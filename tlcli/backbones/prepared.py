@@ -14,7 +14,7 @@ from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
 from tlcli.backbones.table import architecture
 from tlcli.backbones.weights import Weights
-from tlcli.errors import RunError
+from tlcli.errors import RunError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,11 @@ def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
     if not kept.is_dir():
         return None
     try:
-        files.copy_files(kept, folder)
+        files.copy_folder(kept, folder)
         stored = _verified(folder)
         cache.touch(kept)
         return stored
-    except (OSError, RunError) as error:
+    except (OSError, StorageError, RunError) as error:
         if _is_intact(kept):
             raise
         log.warning("the backbone kept in %s is prepared again: %s", kept, error)
@@ -116,10 +116,10 @@ def _keep(folder: Path, kept: Path) -> None:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
-        files.copy_files(folder, draft)
+        files.copy_folder(folder, draft)
         draft.rename(kept)
         cache.evict()
-    except OSError as error:
+    except (OSError, StorageError) as error:
         log.info("the prepared backbone cannot be kept in %s (%s)", kept.parent, error)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
