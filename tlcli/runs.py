@@ -238,8 +238,8 @@ class Writer:
                 for number in numbers:
                     name = round_name(number)
                     (_rounds_folder(self.run.path) / name).rename(staged / name)
-                files.sync(_rounds_folder(self.run.path))
-                files.sync(self.run.path)
+                for folder in (_rounds_folder(self.run.path), staged, self.run.path):
+                    files.sync(folder)
             if left := _sweep(self.run.path):
                 raise StorageError(
                     f"Expected to be able to delete {left[0]}. Received: files in it that stay. "

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.crashes import Recorded
+from tests.support.faults import Error, Signal, strike, strike_again
 from tests.support.scenarios import World
 from tests.support.storage_scenarios import STORAGE, look_at_files, look_at_run
 from tlcli import files, runs
@@ -49,7 +51,8 @@ def test_a_state_of_a_training_is_compared_with_its_hash(world: World, part: str
     place, scenario = world.reset(STORAGE["a state"]), STORAGE["a state"]
     (path,) = place.glob("state/state.json" if part == "description" else f"state/{part}-*.h5")
     content = path.read_bytes()
-    flipped = content.replace(b'"steps": 1', b'"steps": 3') if part == "description" else b"x"
+    one, two = (np.float32(number).tobytes() for number in (1, 2))
+    flipped = content.replace(b'"steps": 1', b'"steps": 3').replace(one * 300, two * 300)
     assert flipped != content
     path.write_bytes(flipped)
     with pytest.raises(RunError), world.at_place():
@@ -122,6 +125,85 @@ def test_nothing_stays_open(tmp_path: Path, place: Path) -> None:
         with extending(place / "above" / "run", 0):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("name", ["a first round", "a second round", "a dropped round"])
+def test_a_signal_lets_what_began_to_be_published_be_published(world: World, name: str) -> None:
+    """At once: nothing is left behind, and what is in place is flushed."""
+    scenario = STORAGE[name]
+    before, after = world.ends(scenario)
+    for number in range(_steps(world, name)):
+        recorded = Recorded(world.reset(scenario))
+        with recorded.watched().watching():
+            strike_again(world, scenario, Signal(number))
+        seen = world.look(scenario)
+        assert seen in (before, after), number
+        assert not world.leftovers(), (number, world.leftovers())
+        if seen == after:
+            kinds = [step.operation.kind for step in recorded.steps]
+            last = len(kinds) - 1 - kinds[::-1].index("rename")
+            later = [step.operation for step in recorded.steps[last:]]
+            assert "above/run/rounds" in [o.path for o in later if o.kind == "sync"], number
+
+
+def _steps(world: World, name: str) -> int:
+    """How many changes of the disk a scenario makes."""
+    whole = Signal(10**6)
+    strike(world, STORAGE[name], whole)
+    return whole.seen
+
+
+@pytest.mark.parametrize("name", ["a first round", "a second round"])
+def test_what_was_refused_is_not_there(world: World, name: str) -> None:
+    """Exit code 6 means that nothing was saved, even where the last flush fails."""
+    scenario = STORAGE[name]
+    before, _ = world.ends(scenario)
+    for number in range(_steps(world, name)):
+        answer = strike(world, scenario, fault := Error(number))
+        assert answer is not None
+        if answer.code == 6:
+            assert world.look(scenario) == before, fault
+
+
+def test_what_is_staged_goes_when_it_fails(place: Path) -> None:
+    path = place / "above" / "run"
+    with extending(path, 0) as writer:
+        with contextlib.suppress(ValueError), writer.staging() as staged:
+            (staged / "half").touch()
+            raise ValueError
+        assert not list(path.glob(".*"))
+
+
+def test_folders_that_cannot_be_flushed_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        files.make_folders(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_replaced_in_steps_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == "draft":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    for name in ("draft", "model"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "graph").write_text(name)
+    monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageError):
+        files.replace_folder(tmp_path / "draft", tmp_path / "model")
+    assert (tmp_path / "model" / "graph").read_text() == "model"
 
 
 def test_a_copy_stands_in_where_there_are_no_links(

@@ -39,6 +39,12 @@ class Recorded:
         self.start = tree_of(self.folder)
         return Watched(self.folder, before=self._before, after=self._after)
 
+    @property
+    def named(self) -> frozenset[str]:
+        """The paths at which operations put something."""
+        made = [step.operation for step in self.steps if step.operation.kind != "sync"]
+        return frozenset(operation.target or operation.path for operation in made)
+
     def _before(self, operation: Operation) -> None:
         if operation.kind in ("rename", "link", "exchange"):
             self._note(operation, Path(operation.path))
@@ -91,8 +97,15 @@ class Folder(dict[str, "File | Folder"]):
 class Model:
     """A file system to which operations are done."""
 
-    def __init__(self, start: Tree) -> None:
+    def __init__(self, start: Tree, named: frozenset[str] = frozenset()) -> None:
+        """See the class.
+
+        Args:
+            start: what is there, for sure.
+            named: paths that an operation names; a file at another one came about unseen.
+        """
         self.top = Folder()
+        self._named = named
         for path, content in start.items():
             folder, name = self.place(path)
             folder[name] = Folder() if content is None else File(content, content)
@@ -141,7 +154,7 @@ class Model:
             known = folder.get(name)
             if isinstance(known, File):
                 known.content = content
-            else:
+            elif path not in self._named:
                 folder[name] = File(content, None)
 
     def _rename(self, step: Step) -> None:
@@ -164,7 +177,7 @@ class Model:
 
     def _sync(self, step: Step) -> None:
         if step.content:
-            self._learn(step)  # a library may have made the file unseen
+            self._learn(step)
         found = self.find(step.operation.path)
         if isinstance(found, File):
             found.sure = found.content
@@ -199,15 +212,15 @@ def _folders_changed(model: Model, step: Step) -> list[Folder]:
     operation = step.operation
     if operation.kind == "sync":
         return []
-    paths = [operation.path, operation.target] if operation.target else [operation.path]
-    if operation.kind == "link":
-        paths = [operation.target]
+    paths = [operation.target or operation.path]
+    if operation.kind == "exchange":
+        paths += [operation.path]
     return [model.place(path or "")[0] for path in paths]
 
 
 def unsure(recorded: Recorded, count: int) -> list[int]:
     """Which of the first `count` steps may not have reached the disk: changes of entries."""
-    model, changes = Model(recorded.start), dict[int, _Change]()
+    model, changes = Model(recorded.start, recorded.named), dict[int, _Change]()
     for number, step in enumerate(recorded.steps[:count]):
         if step.operation.kind == "sync":
             found = _known(model, step)
@@ -237,7 +250,7 @@ class _Change:
     """What got a name by it."""
 
     def is_in(self, folder: object) -> bool:
-        """A rename reaches the disk as a whole, with either of its folders."""
+        """A rename reaches the disk as a whole, with the folder that it goes to."""
         return any(entry is folder for entry in self.folders)
 
 
@@ -285,7 +298,7 @@ def _choices(candidates: list[int], seeds: int, count: int) -> Iterator[frozense
 
 
 def _replayed(recorded: Recorded, count: int, dropped: frozenset[int]) -> Model:
-    model = Model(recorded.start)
+    model = Model(recorded.start, recorded.named)
     for number, step in enumerate(recorded.steps[:count]):
         if number not in dropped:
             try:

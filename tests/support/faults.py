@@ -110,6 +110,7 @@ class Signal(Fault):
 @contextmanager
 def _as_a_process(world: World) -> Iterator[None]:
     """Signals as `main` has them; what a killed process held open is closed."""
+    app._stopped.clear()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, app._stop)
@@ -134,6 +135,11 @@ def _open_files() -> set[int]:
 def strike(world: World, scenario: Scenario, fault: Fault) -> Answer | None:
     """Run a command with a fault; None where it was killed."""
     world.reset(scenario)
+    return strike_again(world, scenario, fault)
+
+
+def strike_again(world: World, scenario: Scenario, fault: Fault) -> Answer | None:
+    """The same, from where the place is now."""
     with _as_a_process(world), Watched(world.place, fault).watching():
         try:
             return world.run(scenario)

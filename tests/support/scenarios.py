@@ -150,6 +150,7 @@ class World:
             answer = self.run(scenario)
             assert answer.code == 0, (scenario.name, answer)
             self._ends[scenario.name] = (before, self.look(scenario))
+            assert before != self._ends[scenario.name][1], scenario.name
         return self._ends[scenario.name]
 
     def leftovers(self) -> list[str]:

@@ -47,8 +47,9 @@ def commit(writer: Writer, fingerprint: str) -> None:
     number = {FIRST: 1, SECOND: 2}[fingerprint]
     if number in writer.run.numbers():
         return
-    with files.saving(writer.run.path), writer.staging() as staged:
-        (staged / "model.bin").write_bytes(fingerprint.encode())
+    with writer.staging() as staged:
+        with files.saving(staged):
+            (staged / "model.bin").write_bytes(fingerprint.encode())
         writer.add_backbone(staged, fingerprint)
 
     def write(staged: Path) -> None:
@@ -117,10 +118,11 @@ def _linked(place: Path) -> None:
 def _folder(content: str) -> Callable[[Path], None]:
     def write(place: Path) -> None:
         files.sweep(place / "model")
-        with files.saving(place), files.staging(place / "model") as folder:
-            (folder / "model" / "variables").mkdir(parents=True)
-            (folder / "model" / "variables" / "data").write_text(content)
-            (folder / "model" / "graph").write_text(content * 2)
+        with files.staging(place / "model") as folder:
+            with files.saving(place):
+                (folder / "model" / "variables").mkdir(parents=True)
+                (folder / "model" / "variables" / "data").write_text(content)
+                (folder / "model" / "graph").write_text(content * 2)
             files.replace_folder(folder / "model", place / "model")
 
     return write
@@ -135,6 +137,16 @@ def _folder_in_steps(place: Path) -> None:
             _folder("new")(place)
     finally:
         files._exchanged = exchanged
+
+
+def _killed_between_two_renames(world: World, place: Path) -> None:
+    left = place / ".model.123-0123abcd"
+    (left / "model.old").mkdir(parents=True)
+    (left / "model.old" / "graph").write_text("old")
+
+
+def _bring_back(place: Path) -> None:
+    files.sweep(place / "model")
 
 
 def _moved(content: bytes, offset: int) -> bytes:
@@ -205,6 +217,9 @@ STORAGE = {
         Scenario("a dropped round", _both, (), look_at_run, act=_drop),
         Scenario("a file", _by(_file(b"old " * 20)), (), look_at_files, act=_file(b"new " * 30)),
         Scenario("a folder of links", _by(_file(b"old" * 9)), (), look_at_files, act=_linked),
+        Scenario(
+            "a folder brought back", _killed_between_two_renames, (), look_at_files, act=_bring_back
+        ),
         Scenario("a first folder", lambda w, p: None, (), look_at_files, act=_folder("new")),
         Scenario("a folder", _by(_folder("old")), (), look_at_files, act=_folder("new")),
         Scenario("a folder in steps", _by(_folder("old")), (), look_at_files, act=_folder_in_steps),
