@@ -206,6 +206,7 @@ def test_a_run_is_not_taken_for_a_cache(root, monkeypatch):
     "name",
     [
         f"features/{SPACE}/.{KEY}.h5.123",
+        f"features/{SPACE}/.{KEY[:40]}.123-0123abcd",
         f"features/{SPACE}/.space.json.123",
         f"backbones/.{KEY}.123/model.keras",
     ],

@@ -31,7 +31,9 @@ SWEEP_SECONDS = 3600.0
 _SPACE = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"[0-9a-f]{64}\.h5")
 _DESCRIPTION = re.compile(r"space\.json")
-_UNFINISHED_FILE = re.compile(r"\.([0-9a-f]{64}\.h5|space\.json)\.[0-9]+(-[0-9a-f]+)?")
+_UNFINISHED_FILE = re.compile(
+    r"\.([0-9a-f]{40}([0-9a-f]{24}\.h5)?|space\.json)\.[0-9]+(-[0-9a-f]+)?"
+)
 _BACKBONE = re.compile(r"[0-9a-f]{64}")
 _KIND = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED_KIND = re.compile(r"\.[0-9a-f]{40}\.[0-9]+(-[0-9a-f]+)?")

@@ -1,15 +1,19 @@
 """Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5."""
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +30,12 @@ Arrays = dict[str, NDArray[Any]]
 
 _HERE, _EXCHANGE = -100, 2
 """Linux' AT_FDCWD and RENAME_EXCHANGE."""
+
+_OLD = ".old"
+"""Behind the name of a folder that is being replaced."""
+
+ABANDONED_SECONDS = 3600.0
+"""Age from which what is unfinished has no writer, where the file system has no locks."""
 
 _CANNOT_SAVE = {
     errno.ENOSPC,
@@ -65,6 +75,26 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it, durably; which of them were missing, the deepest first."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync(folder.parent)
+    except OSError:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders in which there is nothing."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -120,17 +150,128 @@ def written(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full or the folder may not be written.
     """
-    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}")
+    with saving(path), _aside(path, lambda draft: draft.touch(exist_ok=False)) as aside:
+        with aside.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def published(path: Path) -> Iterator[BinaryIO]:
+    """As `written`, for a file in a folder of the user: what killed processes left goes first."""
+    sweep(path)
+    with written(path) as stream:
+        yield stream
+
+
+@contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """A hidden folder beside a target, in which it is made ready; gone when the block ends.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    with _aside(target, lambda draft: _made(draft, target)) as folder:
+        yield folder
+
+
+def _made(folder: Path, target: Path) -> None:
+    with saving(target):
+        folder.mkdir()
+
+
+@contextmanager
+def _aside(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new hidden path beside a target; while the block runs, no `sweep` takes it away."""
+    lock = None
+    while lock is None:
+        path = target.with_name(f".{target.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}")
+        make(path)
+        lock = _lock(path)
     try:
-        with saving(path):
-            with aside.open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            aside.replace(path)
-            sync(path.parent)
+        with _removing(path):
+            yield path
     finally:
-        aside.unlink(missing_ok=True)
+        os.close(lock)
+
+
+@contextmanager
+def _removing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _remove(path)
+
+
+def _lock(path: Path) -> int | None:
+    """Hold the lock of a new path, if the file system has any, until what is returned is closed.
+
+    None where a `sweep` came first.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if path.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sweep(target: Path, settle: Callable[[Path], None] | None = None) -> None:
+    """Remove what killed processes left beside a target, never what a live one is writing.
+
+    Args:
+        target: what they were making.
+        settle: is called with each of the hidden paths before it is removed.
+    """
+    name = re.compile(rf"\.{re.escape(target.name[:40])}\.[0-9]+-[0-9a-f]{{8}}")
+    with contextlib.suppress(OSError):
+        for path in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
+            with contextlib.suppress(OSError), _taken(path) as abandoned:
+                if abandoned:
+                    if settle:
+                        settle(path)
+                    _restore(path / f"{target.name}{_OLD}", target)
+                    _remove(path)
+
+
+@contextmanager
+def _taken(path: Path) -> Iterator[bool]:
+    """Whether a hidden path has no writer; while the block runs it gets none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except OSError:
+            yield time.time() - os.fstat(descriptor).st_mtime > ABANDONED_SECONDS
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _restore(old: Path, target: Path) -> None:
+    """Give a folder that was to be replaced its name back, if the new one never came."""
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+        sync(target.parent)
 
 
 def link(source: Path, target: Path) -> None:
@@ -192,7 +333,8 @@ def replace_folder(draft: Path, target: Path) -> None:
     """Rename a folder to a name at which nothing, or another folder, is; the other is removed.
 
     Where the system can exchange two names, a kill leaves one of the folders whole at `target`;
-    elsewhere there is a moment at which the old one lies beside it under a hidden name.
+    elsewhere there is a moment at which the old one lies in the `staging` of the draft, from which
+    `sweep` brings it back.
 
     Raises:
         StorageError: the disk is full or the folder may not be written.
@@ -203,11 +345,21 @@ def replace_folder(draft: Path, target: Path) -> None:
         if not target.exists():
             draft.rename(target)
         elif not _exchanged(draft, target):
-            target.rename(draft.with_name(f"{draft.name}.old"))
-            draft.rename(target)
-            draft = draft.with_name(f"{draft.name}.old")
+            draft = _exchanged_in_steps(draft, target)
         sync(target.parent)
     shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchanged_in_steps(draft: Path, target: Path) -> Path:
+    """Put a folder in the place of another one; where that is now."""
+    old = draft.with_name(f"{target.name}{_OLD}")
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    return old
 
 
 def _exchanged(first: Path, second: Path) -> bool:

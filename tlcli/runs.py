@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 
-from tlcli import files
-from tlcli.errors import RunError, RunLocked, UsageError
+from tlcli import files, signals
+from tlcli.errors import RunError, RunLocked, StorageError, UsageError
 from tlcli.manifest import Manifest, read_manifest, round_name, write_manifest
 
 _ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
@@ -38,6 +39,11 @@ _BUILDING = ".building-"
 
 
 _TRAINING = "training"
+
+
+_LOCK = "lock"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,16 @@ class Run:
             way.append(by_number[parent])
         return way[::-1]
 
+    def steadily(self, read: Callable[[], Read]) -> Read:
+        """What is read of the run; once more where a prune took rounds away meanwhile."""
+        while True:
+            before = set(self.numbers())
+            try:
+                return read()
+            except (RunError, UsageError, FileNotFoundError):
+                if before <= set(self.numbers()):
+                    raise
+
     @property
     def training_folder(self) -> Path:
         """Where the state of a training that goes on is kept."""
@@ -167,7 +183,7 @@ def open_run(path: Path) -> Run:
         RunError: the folder is not a run, or its current round is damaged or newer.
     """
     run = require_run(path)
-    run.round()
+    run.steadily(run.round)
     return run
 
 
@@ -277,17 +293,25 @@ class Writer:
         return target
 
     def drop(self, numbers: Iterable[int]) -> None:
-        """Take rounds away, the given one first, and the backbones that no other round uses.
+        """Take rounds away, the first one first, and the backbones that no other round uses.
 
         Raises:
-            StorageError: a round cannot be moved; those before it are gone.
+            StorageError: a round cannot be moved, and those before it are gone; or they are gone,
+                and their files cannot be deleted.
         """
-        with files.saving(self.run.path), self.staging() as staged:
-            for number in numbers:
-                name = round_name(number)
-                (_rounds_folder(self.run.path) / name).rename(staged / name)
-            files.sync(_rounds_folder(self.run.path))
-        _sweep(self.run.path)
+        with signals.held(), files.saving(self.run.path):
+            with self.staging() as staged:
+                for number in numbers:
+                    name = round_name(number)
+                    (_rounds_folder(self.run.path) / name).rename(staged / name)
+                for folder in (_rounds_folder(self.run.path), staged, self.run.path):
+                    files.sync(folder)
+            if left := _sweep(self.run.path):
+                raise StorageError(
+                    f"Expected to be able to delete {left[0]}. Received: files in it that stay. "
+                    "The rounds are gone; make the folder writable, and the next command that "
+                    "writes to the run deletes it."
+                )
 
     def commit(self, staged: Path, manifest: Manifest) -> Round:
         """Publish the files in `staged` as the next round.
@@ -308,7 +332,7 @@ class Writer:
 
 def _move_in(staged: Path, target: Path) -> None:
     """Flush a folder and rename it into place; on failure it is not there."""
-    with files.saving(target):
+    with signals.held(), files.saving(target):
         target.parent.mkdir(exist_ok=True)
         for path in staged.iterdir():
             files.sync(path)
@@ -342,28 +366,33 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
 def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     """Lock a folder in which the first round will be committed.
 
-    The folder is made when missing and removed again when no round was committed, unless it holds
-    the state of a training. A folder that is a run already is allowed: the caller decides what
-    that means.
+    The folder is made when missing and removed again when no round was committed, as is one that
+    a killed process left, unless it holds the state of a training. A folder that is a run already
+    is allowed: the caller decides what that means.
 
     Raises:
         UsageError: something else is there.
         RunLocked: another process holds it for longer than `wait_seconds`.
     """
     _require_free(path)
-    existed = path.exists()
     with files.saving(path):
-        path.mkdir(parents=True, exist_ok=True)
+        made = files.make_folders(path) or [path] * (path / _LOCK).exists()
     for folder in (_rounds_folder(path), _backbones_folder(path), path / _TRAINING):
         require_own(folder)
-    with locked(path, wait_seconds, anew=True):
-        _sweep(path)
-        try:
-            yield Writer(Run(path))
-        finally:
-            if not is_run(path) and not Run(path).training_folder.exists():
-                with suppress(OSError):
-                    _remove_unborn(path, keep_folder=existed)
+    try:
+        with locked(path, wait_seconds, anew=True):
+            try:
+                # The lock tells what is left after a power failure from a foreign folder.
+                with files.saving(path):
+                    files.sync(path)
+                _sweep(path)
+                yield Writer(Run(path))
+            finally:
+                if not is_run(path) and not Run(path).training_folder.exists():
+                    with suppress(OSError):
+                        _empty(path)
+    finally:
+        files.remove_empty(made)
 
 
 def require_available(path: Path, wait_seconds: float) -> None:
@@ -373,7 +402,7 @@ def require_available(path: Path, wait_seconds: float) -> None:
         UsageError, RunLocked: as `creating`.
     """
     _require_free(path)
-    if (path / "lock").exists():
+    if (path / _LOCK).exists():
         with suppress(FileNotFoundError), locked(path, wait_seconds):
             pass
 
@@ -392,21 +421,19 @@ def _is_unborn(path: Path) -> bool:
     entries = [entry.name for entry in path.iterdir() if not entry.name.startswith(_BUILDING)]
     backbones = _backbones_folder(path)
     return not entries or (
-        "lock" in entries
-        and set(entries) <= {"lock", "rounds", "backbones", _TRAINING}
+        _LOCK in entries
+        and set(entries) <= {_LOCK, "rounds", "backbones", _TRAINING}
         and not any(_rounds_folder(path).glob("*"))
         and all(_FINGERPRINT.fullmatch(entry.name) for entry in backbones.glob("*"))
     )
 
 
-def _remove_unborn(path: Path, keep_folder: bool) -> None:
+def _empty(path: Path) -> None:
     for entry in path.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
-    if not keep_folder:
-        path.rmdir()
 
 
 @contextmanager
@@ -424,17 +451,17 @@ def locked(path: Path, wait_seconds: float, anew: bool = False) -> Iterator[None
         StorageError: the lock cannot be made.
         FileNotFoundError: the folder was removed.
     """
-    require_own(path / "lock", stat.S_ISREG)
-    lock = filelock.FileLock(path / "lock")
+    require_own(path / _LOCK, stat.S_ISREG)
+    lock = filelock.FileLock(path / _LOCK)
     deadline = time.monotonic() + wait_seconds
-    with files.saving(path / "lock"):
+    with files.saving(path / _LOCK):
         while not lock.is_locked:
             try:
                 _acquire(lock, path, max(deadline - time.monotonic(), 0.0))
             except FileNotFoundError:
                 if not anew:
                     raise
-                path.mkdir(parents=True, exist_ok=True)
+                files.make_folders(path)
     try:
         yield
     finally:
@@ -451,11 +478,14 @@ def _acquire(lock: filelock.BaseFileLock, path: Path, wait_seconds: float) -> No
         ) from error
 
 
-def _sweep(path: Path) -> None:
-    """Remove what a killed writer left behind: unfinished folders and unused backbones."""
-    for folder in path.glob(f"{_BUILDING}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+def _sweep(path: Path) -> list[Path]:
+    """Remove what a killed writer left behind: unfinished folders and unused backbones.
+
+    Those that cannot be removed come back.
+    """
     kept = {entry.manifest.backbone_fingerprint for entry in Run(path).rounds()}
-    for folder in _backbones_folder(path).glob("*"):
-        if folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    unused = [entry for entry in _backbones_folder(path).glob("*") if entry.name not in kept]
+    left_behind = [*path.glob(f"{_BUILDING}*"), *unused]
+    for folder in left_behind:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [folder for folder in left_behind if folder.exists()]

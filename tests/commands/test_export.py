@@ -334,43 +334,54 @@ def test_a_folder_is_replaced_with_and_without_an_exchange_of_names(
     assert list(tmp_path.iterdir()) == [tmp_path / "old"]
 
 
-@pytest.mark.parametrize("moment", range(4))
-def test_no_moment_leaves_a_pair_that_does_not_belong_together(
+@pytest.mark.parametrize("extended_first", [False, True])
+def test_of_two_files_every_moment_has_the_old_pair_or_the_new_one(
     tlcli: CommandLine,
     run: Path,
     pictures: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    moment: int,
+    extended_first: bool,
 ) -> None:
-    """The steps of publishing are cut off one after the other, as a kill would."""
+    """The new weights are more, or fewer, than the old."""
+    (tmp_path / "large").mkdir()
+    large = shutil.copytree(run, tmp_path / "large" / "run")
+    tlcli("extend-classes", large, pictures / "second")
+    before, after = (large, run) if extended_first else (run, large)
     out = tmp_path / "out" / "model.xml"
     out.parent.mkdir()
-    command = ("export", run, "--format", "openvino", "--out", out)
-    tlcli(*command)
-    old = content_of(out.parent)
-    tlcli("extend-classes", run, pictures / "second")
-    left: dict[str, bytes] = {}
-    steps = iter(range(10))
+    pixels = noise(tiny.IMAGE_SIZE)
+    tlcli("export", before, "--format", "openvino", "--out", out)
+    old, answer_before = content_of(out.parent), formats.run("openvino", out, pixels)
+    copies: list[Path] = []
+    replace = Path.replace
 
-    def cut(step: Callable[..., Any]) -> Callable[..., Any]:
-        def stepped(path: Path, *rest: Any, **options: Any) -> Any:
-            here = out.parent in (path.parent, *(other.parent for other in rest))
-            if here and next(steps) == moment:
-                left.update({p.name: p.read_bytes() for p in out.parent.glob("model.*")})
-            return step(path, *rest, **options)
+    def copied(path: Path, target: Path) -> Path:
+        if out.parent == target.parent:
+            copy = Path(shutil.copytree(out.parent, tmp_path / f"copy {len(copies)}"))
+            copies.append(copy)
+        return replace(path, target)
 
-        return stepped
+    monkeypatch.setattr(Path, "replace", copied)
+    tlcli("export", after, "--format", "openvino", "--out", out)
+    new, answer_after = content_of(out.parent), formats.run("openvino", out, pixels)
+    assert content_of(copies[0]).items() >= old.items()
+    assert {name: new[name] != old[name] for name in new} == dict.fromkeys(old, True)
+    answers = [formats.run("openvino", copy / out.name, pixels) for copy in copies]
+    which = ["old" if answer.shape == answer_before.shape else "new" for answer in answers]
+    assert which == ["old", "old", "new", "new", "new"]
+    for name, answer in zip(which, answers, strict=True):
+        expected = answer_before if name == "old" else answer_after
+        np.testing.assert_array_equal(answer, expected)
 
-    for name in ("unlink", "replace"):
-        monkeypatch.setattr(Path, name, cut(getattr(Path, name)))
-    tlcli(*command)
-    new = content_of(out.parent)
-    assert moment == 3 or left
-    assert new.keys() == old.keys()
-    assert all(new[name] != old[name] for name in new)
-    if "model.xml" in left:
-        assert left in (old, new)
+
+def test_a_second_file_that_nobody_exported_is_not_replaced(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"of somebody else")
+    command = ("export", run, "--format", "openvino", "--out", tmp_path / "model.xml")
+    assert "model.bin" in tlcli.error(2, *command)
+    assert (tmp_path / "model.bin").read_bytes() == b"of somebody else"
 
 
 def test_the_deviation_is_that_of_centred_logits() -> None:

@@ -80,21 +80,40 @@ def _key(
 
 
 def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
-    """A copy of what is kept; None where there is none, or it is damaged and was dropped."""
+    """A copy of what is kept; None where there is none, or it is damaged and was dropped.
+
+    Raises:
+        OSError: what is kept is intact, and the folder takes no copy.
+    """
     if not kept.is_dir():
         return None
     try:
         files.copy_folder(kept, folder)
-        stored = load_stored(folder)
-        stored.verify()
+        stored = _verified(folder)
         cache.touch(kept)
         return stored
-    except (OSError, RunError) as error:
+    except (OSError, StorageError, RunError) as error:
+        if _is_intact(kept):
+            raise
         log.warning("the backbone kept in %s is prepared again: %s", kept, error)
         shutil.rmtree(kept, ignore_errors=True)
         for path in folder.iterdir():
             path.unlink()
         return None
+
+
+def _verified(folder: Path) -> StoredBackbone:
+    stored = load_stored(folder)
+    stored.verify()
+    return stored
+
+
+def _is_intact(kept: Path) -> bool:
+    try:
+        _verified(kept)
+    except RunError:
+        return False
+    return True
 
 
 def _keep(folder: Path, kept: Path) -> None:

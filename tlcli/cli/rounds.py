@@ -28,9 +28,9 @@ def list_rounds(run: Any, as_json: bool) -> None:
       tlcli rounds list run --json
     """
     from tlcli import reports, runs
-    from tlcli.commands.rounds import round_summary
+    from tlcli.commands.rounds import round_summaries
 
-    rows = [round_summary(entry) for entry in runs.open_run(run).rounds()]
+    rows = round_summaries(runs.open_run(run))
     content = {"run": str(run), "rounds": rows}
     console.result(content, lambda _: reports.rounds_text(rows), as_json)
 
@@ -57,8 +57,7 @@ def show_round(run: Any, number: int | None, as_json: bool) -> None:
     from tlcli import reports, runs
     from tlcli.commands.rounds import round_details
 
-    chosen = runs.open_run(run).round(number)
-    content = round_details(chosen)
+    content = round_details(runs.open_run(run), number)
     console.result(content, reports.details_text, as_json)
 
 

@@ -49,7 +49,7 @@ def contact_sheet(config: SheetConfig) -> None:
     labels = np.eye(len(names), dtype=np.float32)[[names.index(i.label) for i in chosen]]
     tiles = [originals, *_changed(originals, labels, config)]
     sheet = _sheet(tiles, [f"{image.label}  {image.path.name}" for image in chosen])
-    with files.written(config.sheet) as stream:
+    with files.published(config.sheet) as stream:
         sheet.save(stream, "PNG")
 
 

@@ -2,8 +2,8 @@
 
 import csv
 import io
+import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +15,8 @@ from tlcli.config import DivideConfig, Progress, no_progress
 from tlcli.errors import DataError, StorageError, UsageError
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.rounds.intake import scan, unlearned
+
+log = logging.getLogger(__name__)
 
 LEARN, HELD_OUT = "learn.csv", "held-out.csv"
 """The tables in --out."""
@@ -139,11 +141,20 @@ def _require_one_way(config: DivideConfig) -> None:
         )
     if config.out is not None:
         files.require_folder(config.out, "--out")
-        if os.path.lexists(config.out):
-            raise UsageError(
-                f"Expected a new folder for --out. Received: {config.out} exists. "
-                "Choose another, or remove it."
-            )
+        if os.path.lexists(config.out) and not _has_tables(config.out):
+            raise _taken(config.out)
+
+
+def _taken(out: Path) -> UsageError:
+    return UsageError(
+        f"Expected a new folder for --out. Received: {out} exists, with something else in it. "
+        "Choose another, or remove it."
+    )
+
+
+def _has_tables(out: Path) -> bool:
+    """Whether a folder may be of an earlier call."""
+    return out.is_dir() and {path.name for path in out.iterdir()} == {LEARN, HELD_OUT}
 
 
 def _require_apart(config: DivideConfig) -> None:
@@ -196,17 +207,27 @@ def _chosen(new: Iterable[LabelledImage], share: float) -> frozenset[str]:
 
 
 def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
-    """Make the folder of tables by one rename; their paths."""
+    """Make the folder of tables by one rename, or find it done; their paths."""
     grouped = any(image.group for image in (*division.learn, *division.held_out))
     parts = {LEARN: division.learn, HELD_OUT: division.held_out}
     tables = {name: _table(part, grouped) for name, part in parts.items()}
-    with files.saving(out), tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as staged:
-        draft = Path(staged) / out.name
+    files.sweep(out)
+    if out.exists():
+        if any((out / name).read_bytes() != content for name, content in tables.items()):
+            raise _taken(out)
+        log.warning("%s has these tables already", out)
+    else:
+        _make_tables(out, tables)
+    return tuple(str(out / name) for name in tables)
+
+
+def _make_tables(out: Path, tables: Mapping[str, bytes]) -> None:
+    with files.saving(out), files.staging(out) as staged:
+        draft = staged / out.name
         draft.mkdir()
         for name, content in tables.items():
             (draft / name).write_bytes(content)
         files.replace_folder(draft, out)
-    return tuple(str(out / name) for name in tables)
 
 
 def _table(part: Iterable[LabelledImage], grouped: bool) -> bytes:
@@ -252,7 +273,15 @@ def _move_all(data: str, into: Path, held_out: Collection[str], tested: Collecti
         _require_movable(source, target, Path(data))
     for source, target in moves:
         _move(source, target)
+    _sync({path.parent for move in moves for path in move})
     return len(moves)
+
+
+def _sync(folders: Collection[Path]) -> None:
+    """Flush what was moved out of folders, and into others."""
+    for folder in sorted(folders):
+        with files.saving(folder):
+            files.sync(folder)
 
 
 def _moves(
@@ -282,7 +311,7 @@ def _require_movable(source: Path, target: Path, data: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(target.parent)
         source.rename(target)
     except OSError as error:
         raise StorageError(

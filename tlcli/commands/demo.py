@@ -125,7 +125,10 @@ def _draw(data: Path) -> None:
             path = unfinished / part / str(digit) / f"{index:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
+    for path in (*unfinished.rglob("*"), unfinished):
+        files.sync(path)
     unfinished.rename(data)
+    files.sync(data.parent)
 
 
 def _parts(index: int, digit: int) -> list[str]:

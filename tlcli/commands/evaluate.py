@@ -36,7 +36,13 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     if config.by is not None:
         require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
-    history = _history(run, config.round)
+    if config.data == "-":  # it cannot be read twice
+        return _evaluated(run, config, progress)
+    return run.steadily(lambda: _evaluated(run, config, progress))
+
+
+def _evaluated(run: Run, config: EvaluateConfig, progress: Progress) -> Report:
+    history = run.steadily(lambda: _history(run, config.round))
     given = _given(config, history, progress)
     test = _measured(config, history, given, progress)
     report = _report(config, test)

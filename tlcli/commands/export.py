@@ -3,10 +3,6 @@
 import hashlib
 import logging
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +16,8 @@ from tlcli.features import Projected, Vectors
 from tlcli.formats import Format, Source
 from tlcli.heads import LinearHead
 from tlcli.rounds.intake import require_classes
-from tlcli.rounds.parent import head_of
 from tlcli.rounds.publication import write_model
+from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +82,14 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     """
     chosen = formats.format_of(config.format)
     _require_fitting_options(config, chosen)
+    _sweep(config.out, chosen)
     _require_fitting_name(config, chosen)
     chosen.require_packages()
     run = runs.open_run(config.run)
-    require_classes(current := run.round())
-    extractor = Extractor.of_round(run, current, RunsOn())
-    extractor.stored.verify()
-    head = head_of(current, extractor)
+    current, extractor, head = run.steadily(lambda: _opened(run))
     samples = calibration_samples(config, current, extractor, progress)
     progress("converting", 0, 0)
-    with _staging(config.out) as folder:
+    with files.staging(config.out) as folder:
         draft = folder / config.out.name
         _write(config.format, draft, extractor, head, samples)
         check = None if samples else _checked(config.format, draft, extractor, head)
@@ -116,6 +110,14 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
         check=check,
         int8=int8,
     )
+
+
+def _opened(run: Run) -> tuple[Round, Extractor, LinearHead]:
+    """The current round, its intact backbone, its head."""
+    require_classes(current := run.round())
+    extractor = Extractor.of_round(run, current, RunsOn())
+    extractor.stored.verify()
+    return current, extractor, head_of(current, extractor)
 
 
 def _write(
@@ -240,32 +242,26 @@ def _digest(paths: list[Path]) -> str:
     return hashlib.sha256("".join(sorted(lines, key=lambda line: line[66:])).encode()).hexdigest()
 
 
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A folder beside the target, gone afterwards: what lies in it becomes the export by name."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with files.saving(out):
-            folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _sweep(out: Path, chosen: Format) -> None:
+    """Remove what killed exports have left beside the target."""
+
+    def settle(left: Path) -> None:
+        if chosen.second_suffix is not None:
+            formats.two_files.settle(left, out, chosen.second_suffix)
+
+    if out.name:
+        files.sweep(out, settle)
 
 
 def _publish(draft: Path, out: Path, chosen: Format) -> None:
-    """Give the draft its name, in one step where it is one file or a folder.
-
-    Of two files neither is of use with another export's: the one that names the other goes first
-    and comes last, so that a kill in between leaves no pair that does not belong together.
-    """
-    if not chosen.suffix:
-        files.replace_folder(draft, out)
-        return
+    """Give the draft its name: at any instant the old export is there, or the new one."""
     with signals.held(), files.saving(out):
-        for path in _names(draft, chosen):
-            files.sync(path)
-        if chosen.second_suffix is not None:
-            out.unlink(missing_ok=True)
-        for path in _names(draft, chosen):
-            path.replace(out.with_name(path.name))
+        if not chosen.suffix:
+            files.replace_folder(draft, out)
+            return
+        if chosen.second_suffix is not None and chosen.moved is not None:
+            formats.two_files.publish(draft, out, chosen.second_suffix, chosen.moved)
+            return
+        files.sync(draft)
+        draft.replace(out)
         files.sync(out.parent)

@@ -47,6 +47,7 @@ from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
 from tlcli.rounds.solution import Examination, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
+    discard_outdated,
     identity_of,
     require_options,
     same_images,
@@ -78,6 +79,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         parent = Parent.of(writer.run, config.runs_on)
         at_hand = _take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
+            discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         require_test(config.test, config.images.columns, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)

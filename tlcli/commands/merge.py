@@ -1,6 +1,6 @@
 """merge: two runs on one backbone become one."""
 
-from tlcli import backbones, evaluation, files, heads, moments, runs, strategies
+from tlcli import backbones, evaluation, files, heads, memory, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
 from tlcli.extractor import Extractor
@@ -11,13 +11,15 @@ from tlcli.rounds.intake import Intake
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
-from tlcli.rounds.result import Phases, RoundResult
+from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
 from tlcli.runs import Writer
 
 
 def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     """Commit round 1 of a new run that has learned the images of both runs.
+
+    Nothing, if that is what the run began with.
 
     Raises:
         TlcliError: see errors.py; nothing is left behind.
@@ -34,7 +36,8 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
         united = _united(config, first, second, progress)
     _require_features(recipe, united)
     with runs.creating(config.out, config.wait) as writer:
-        _require_new(config, writer)
+        if writer.run.numbers():
+            return _same_again(config, writer, recipe, united, phases)
         extractor = _take_backbone(config, first, writer, phases)
         with phases.phase("head"):
             evidence = evidence_of(extractor, united.moments, old=united.kept)
@@ -89,12 +92,28 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
         raise RunError(f"{config.run_b}: {error}") from error
 
 
-def _require_new(config: MergeConfig, writer: Writer) -> None:
-    if writer.run.numbers():
-        raise UsageError(
-            f"Expected a new folder for the run. Received: {config.out} is a run already. "
-            "Choose another --out."
-        )
+def _same_again(
+    config: MergeConfig, writer: Writer, recipe: Recipe, united: Memory, phases: Phases
+) -> RoundResult:
+    """The run exists: fine if it began with what both runs remember, and these very options."""
+    taken = UsageError(
+        f"Expected a new folder for the run. Received: {config.out} is a run already, which began "
+        "otherwise. Choose another --out."
+    )
+    if 1 not in writer.run.numbers():
+        raise taken
+    first = writer.run.round(1)
+    manifest, began = first.manifest, memory.load(first)
+    places = {name: manifest.config.get(name) for name in ("run_a", "run_b")}
+    same = (
+        manifest.config == options_of(config) | places
+        and (manifest.head, manifest.head_options) == (recipe.head, recipe.options())
+        and (began.setting, began.digest) == (united.setting, united.digest)
+        and began.ledger == united.ledger
+    )
+    if not same:
+        raise taken
+    return unchanged(config.out, first, Intake(0, 0, len(united.ledger), 0, ()), phases)
 
 
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: Phases) -> Extractor:

@@ -22,6 +22,7 @@ from tlcli.retrieval import Neighbours, Searcher, Space
 from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge
 from tlcli.rounds.parent import Parent, head_of
+from tlcli.runs import Run
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -79,8 +80,13 @@ class Predictor:
         Raises:
             TlcliError: the run cannot be used; see errors.py.
         """
-        require_classes(entry := (opened := runs.open_run(run)).round(number))
-        extractor = Extractor.of_round(opened, entry, runs_on)
+        opened = runs.open_run(run)
+        return opened.steadily(lambda: Predictor._of_round(opened, number, runs_on))
+
+    @staticmethod
+    def _of_round(run: Run, number: int | None, runs_on: RunsOn) -> "Predictor":
+        require_classes(entry := run.round(number))
+        extractor = Extractor.of_round(run, entry, runs_on)
         return Predictor(extractor, head_of(entry, extractor))
 
     def require(self, top: int, threshold: float) -> None:

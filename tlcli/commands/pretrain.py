@@ -40,7 +40,7 @@ from tlcli.rounds.solution import (
     evidence_of,
     scheme_for,
 )
-from tlcli.rounds.training import require_options, same_images
+from tlcli.rounds.training import discard_outdated, require_options, same_images
 from tlcli.runs import Writer
 from tlcli.training import Objective
 
@@ -113,6 +113,7 @@ def _same_again(
     same = same_images(first, digest) if listing.unlabelled else ledger == given
     if first.manifest.config != options or not same:
         raise taken
+    discard_outdated(writer)
     intake = Intake(
         0, 0, len(given), listing.duplicates, listing.skipped, passed_over=listing.passed_over
     )

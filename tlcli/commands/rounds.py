@@ -192,12 +192,19 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Check all rounds and the backbones they use.
+    """Check all rounds and the backbones they use, but for rounds that are pruned meanwhile.
 
     Raises:
         UsageError, RunError: the folder is not a run.
     """
     run = runs.require_run(path)
+    while True:
+        found = run.steadily(lambda: _verified(run))
+        if set(found.rounds) <= set(run.numbers()):
+            return found
+
+
+def _verified(run: Run) -> Verification:
     numbers = run.numbers()
     damages: list[str] = []
     used: dict[tuple[str, str], Manifest] = {}
@@ -212,7 +219,7 @@ def verify(path: Path) -> Verification:
         used[manifest.backbone_fingerprint, manifest.backbone] = manifest
     for key in sorted(used):
         damages += _damages_of_backbone(run, used[key])
-    return Verification(str(path), tuple(numbers), tuple(damages))
+    return Verification(str(run.path), tuple(numbers), tuple(damages))
 
 
 def _damages_of_backbone(run: Run, manifest: Manifest) -> list[str]:
@@ -222,8 +229,12 @@ def _damages_of_backbone(run: Run, manifest: Manifest) -> list[str]:
         return [str(error)]
 
 
-def round_summary(entry: Round) -> Json:
-    """What `rounds list` says of a round."""
+def round_summaries(run: Run) -> list[Json]:
+    """What `rounds list` says, oldest first."""
+    return run.steadily(lambda: [_summary(entry) for entry in run.rounds()])
+
+
+def _summary(entry: Round) -> Json:
     manifest = entry.manifest
     introduced = [c.name for c in manifest.classes if c.introduced_in_round == manifest.round]
     return {
@@ -244,8 +255,12 @@ def round_summary(entry: Round) -> Json:
     }
 
 
-def round_details(entry: Round) -> Json:
-    """What `rounds show` says of a round: its manifest, and its report."""
+def round_details(run: Run, number: int | None) -> Json:
+    """What `rounds show` says of a round, or the current one: its manifest, and its report."""
+    return run.steadily(lambda: _details(run.round(number)))
+
+
+def _details(entry: Round) -> Json:
     manifest = asdict(entry.manifest)
     report = report_of(entry)
     measured = {name: report[name] for name in ("images", "validation", "calibration", "training")}

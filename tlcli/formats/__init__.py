@@ -2,10 +2,12 @@
 
 table          the formats: how a file is named, written, run, and what that needs
 conversion     writing and running one of them, quietly and with errors of one kind
+two_files      a format of two files in its place, old or new at any instant
 parity         how far probabilities are from those of the run
 keras_file, saved_model, litert, onnx_file, openvino_file   one format each
 """
 
+from tlcli.formats import two_files
 from tlcli.formats.conversion import run, write
 from tlcli.formats.parity import TOLERANCE, Parity, compare
 from tlcli.formats.saved_model import ENTRIES
@@ -24,5 +26,6 @@ __all__ = [
     "compare",
     "format_of",
     "run",
+    "two_files",
     "write",
 ]

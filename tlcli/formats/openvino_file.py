@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,16 @@ def write(source: Source, path: Path) -> None:
     network.set_rt_info(json.dumps(source.classes, ensure_ascii=False), [*INFO, "classes"])
     network.set_rt_info(source.drawing, [*INFO, "images"])
     openvino.serialize(network, path, path.with_suffix(".bin"))
+
+
+def moved(xml: bytes, offset: int) -> bytes:
+    """The `.xml` of weights that begin `offset` bytes later in the `.bin`."""
+    root = ElementTree.fromstring(xml)  # noqa: S314
+    for layer in root.iter("layer"):
+        data = layer.find("data")
+        if layer.get("type") == "Const" and data is not None:
+            data.set("offset", str(int(data.attrib["offset"]) + offset))
+    return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True))
 
 
 def run(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tlcli.errors import UsageError, require_choice
 from tlcli.formats import keras_file, litert, onnx_file, openvino_file, saved_model
 from tlcli.formats.source import Source
+from tlcli.formats.two_files import Moved
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Format:
     """What must be importable, beside what tlcli needs itself."""
     second_suffix: str | None = None
     """Of a second file of the same stem."""
+    moved: Moved | None = None
+    """How the file changes when the places that it names in the second one move."""
     int8: bool = False
     """Whether weights and activations may have 8 bits."""
 
@@ -46,7 +49,12 @@ FORMATS = {
     "litert": Format(".tflite", litert.write, litert.run, ("ai_edge_litert",), int8=True),
     "onnx": Format(".onnx", onnx_file.write, onnx_file.run, ("onnx", "tf2onnx", "onnxruntime")),
     "openvino": Format(
-        ".xml", openvino_file.write, openvino_file.run, ("openvino",), second_suffix=".bin"
+        ".xml",
+        openvino_file.write,
+        openvino_file.run,
+        ("openvino",),
+        second_suffix=".bin",
+        moved=openvino_file.moved,
     ),
 }
 

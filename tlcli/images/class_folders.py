@@ -42,7 +42,7 @@ def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
     """
     place = folder / _folder_name(label)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        files.make_folders(place)
         target = next(name for name in _names(place, image) if _is_free(name, sha256))
         if not target.exists():
             with image.open("rb") as source, files.written(target) as copy:

@@ -141,7 +141,7 @@ def save_file(memory: Memory, path: Path) -> None:
         groups=memory.groups,
     )
     content = files.pack_arrays(*_content(alone))
-    with files.written(path) as stream:
+    with files.published(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
 
 

@@ -83,7 +83,7 @@ def write_evaluation(content: Json, path: Path) -> None:
         StorageError: it cannot be written.
     """
     text = _EVALUATIONS[_suffix(path)](content)
-    with files.written(path.resolve()) as stream:
+    with files.published(path.resolve()) as stream:
         stream.write(text.encode())
 
 

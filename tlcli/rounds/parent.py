@@ -36,6 +36,10 @@ class Parent:
         Raises:
             RunError: a file is damaged.
         """
+        return run.steadily(lambda: Parent._of_current(run, runs_on))
+
+    @staticmethod
+    def _of_current(run: Run, runs_on: RunsOn) -> "Parent":
         current = run.round()
         extractor = Extractor.of_round(run, current, runs_on)
         return Parent(

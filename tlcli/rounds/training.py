@@ -38,6 +38,13 @@ def checkpoints_of(writer: Writer, identity: Mapping[str, Any]) -> Checkpoints:
     return Checkpoints(writer.run.training_folder, identity)
 
 
+def discard_outdated(writer: Writer) -> None:
+    """Remove the state of a training whose round is there: a kill came between the two."""
+    state = checkpoints_of(writer, {training.ROUND: writer.next_number - 1})
+    if state.outdated:
+        state.discard()
+
+
 def require_options(options: TrainingOptions, watching: WatchOptions) -> None:
     """Refuse, before any image is read, what cannot be trained or watched.
 

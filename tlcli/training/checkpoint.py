@@ -9,6 +9,7 @@
 `state.json` is replaced last, by a rename: it always names a complete state.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -116,7 +117,7 @@ class Checkpoints:
             StorageError: it cannot be written; the state before is intact.
         """
         with files.saving(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_folders(self.folder)
         known = self._described()
         written = {"state": self._write("state", variables)}
         if fresh or known is None:
@@ -126,10 +127,7 @@ class Checkpoints:
         content = {"format": FORMAT, "identity": self.identity, "course": asdict(history)}
         content = json.loads(json.dumps({**content, "files": written}))
         files.write_json(self.folder / STATE, {**content, "sha256": _digest(content)})
-        kept = {entry["file"] for entry in written.values()}
-        for path in (*self.folder.glob("state-*.h5"), *self.folder.glob("best-*.h5")):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+        self._sweep({entry["file"] for entry in written.values()})
         with files.written(self.folder / METRICS) as stream:
             stream.write(lines_of(history.epochs))
 
@@ -168,7 +166,7 @@ class Checkpoints:
 
     @property
     def outdated(self) -> bool:
-        """Whether the saved state is of a training that started from another round."""
+        """Whether the saved state is of a training that began at another round, or at none."""
         content = self._described()
         saved = {} if content is None else content["identity"]
         return content is not None and saved.get(ROUND) != self.identity.get(ROUND)
@@ -176,6 +174,14 @@ class Checkpoints:
     def discard(self) -> None:
         """Remove the state."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sweep(self, kept: set[str]) -> None:
+        """Remove the states before, and what a killed process was writing; one writes here."""
+        for pattern in ("state-*.h5", "best-*.h5", ".*"):
+            for path in self.folder.glob(pattern):
+                if path.name not in kept:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
     def _write(self, part: str, arrays: Arrays) -> dict[str, str]:
         """Write a file that is named by its content: another one is never replaced."""

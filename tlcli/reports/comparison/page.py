@@ -22,7 +22,7 @@ def write_comparison(content: Json, path: Path) -> None:
         StorageError: it cannot be written.
     """
     text = comparison_page(content)
-    with files.written(path) as stream:
+    with files.published(path) as stream:
         stream.write(text.encode())
 
 

@@ -23,7 +23,7 @@ def write_junit(content: Json, path: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    with files.written(path) as stream:
+    with files.published(path) as stream:
         stream.write(junit(content))
 
 
