@@ -23,7 +23,7 @@ from tests.support.storage_scenarios import STORAGE
     ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
 )
 def test_at_every_step(world: World, name: str, kind: type[Fault], options: dict[str, int]) -> None:
-    assert faults.every(world, STORAGE[name], kind, **options) > 5
+    assert faults.every(world, STORAGE[name], kind, **options) > 2
 
 
 @pytest.mark.parametrize("name", STORAGE)

@@ -35,6 +35,7 @@ def manifest(number: int, fingerprint: str) -> Manifest:
         memory="moments",
         memory_sha256="0" * 64,
         arithmetic=(),
+        decoder=(),
         exact=True,
         config={},
         versions={},
@@ -190,7 +191,7 @@ def look_at_files(place: Path) -> Any:
 def _state(epoch: int) -> Callable[[Path], None]:
     def save(place: Path) -> None:
         arrays = [np.full(300, epoch, np.float32)]
-        history = TrainingHistory(Score(0.0, 0.0), 0.1, steps=epoch)
+        history = TrainingHistory(Score(0.0, 0.0), 0.1, steps=epoch, seconds=1.0)
         _checkpoints(place).save(history, arrays, arrays, fresh=True)
 
     return save

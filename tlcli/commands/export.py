@@ -16,6 +16,7 @@ from tlcli.features import Projected, Vectors
 from tlcli.formats import Format, Source
 from tlcli.heads import LinearHead
 from tlcli.rounds.intake import require_classes
+from tlcli.rounds.parent import head_of
 from tlcli.rounds.publication import write_model
 from tlcli.runs import Round, Run
 
