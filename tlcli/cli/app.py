@@ -16,6 +16,7 @@ import click
 
 import tlcli
 from tlcli.cli import console
+from tlcli.cli.adopt import adopt
 from tlcli.cli.backbones import backbones
 from tlcli.cli.cache import cache
 from tlcli.cli.compare import compare
@@ -52,7 +53,7 @@ class _OutputClosed(Exception):
 
 
 SECTIONS = {
-    "Train and extend": (pretrain, extend_classes, finetune, remove_classes, merge, moments),
+    "Train and extend": (pretrain, adopt, extend_classes, finetune, remove_classes, merge, moments),
     "Measure and use": (evaluate, compare, predict, export),
     "Look after": (rounds, backbones, data, cache, doctor, demo),
 }

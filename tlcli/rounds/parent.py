@@ -43,9 +43,13 @@ class Parent:
 
     @property
     def solved(self) -> bool:
-        """Whether the head was solved from all images, and not by a strategy of gradients."""
-        strategy = strategies.named(self.round.manifest.strategy)
-        return strategy is None or strategy.exact
+        """Whether the head was solved from all images, and not by gradients, here or elsewhere."""
+        return strategies.solved_anew(self.round.manifest.strategy)
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Classes of which the run has learned no image: it was adopted with them."""
+        return frozenset(self.round.classes) - frozenset(self.memory.ledger.values())
 
     @property
     def refit(self) -> Refit | None:

@@ -47,6 +47,8 @@ class Draft:
     """What `--head auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
+    adoption: dict[str, Any] | None = None
+    """What was adopted, where the round began so."""
 
     @property
     def exact(self) -> bool:
@@ -74,6 +76,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         calibration=draft.examined.calibration,
         choice=draft.choice,
         training=draft.training.content if draft.training else None,
+        adoption=draft.adoption,
     )
     with phases.phase("save"):
         committed = commit(writer, manifest, result.to_json(), lambda staged: _write(draft, staged))

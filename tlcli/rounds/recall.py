@@ -24,11 +24,13 @@ class Recalled:
     """Content hash → file, of those that the user gave."""
     kept: int
     """How many of the features come from the run itself."""
+    unseen: frozenset[str] = frozenset()
+    """Classes that the run never saw an image of."""
 
     @property
     def extent(self) -> OldImages:
         """How many of the learned images something is known of."""
-        if not self.missing:
+        if not self.missing and not self.unseen:
             return OldImages.ALL
         return OldImages.SOME if len(self.examples) else OldImages.NONE
 
@@ -65,7 +67,8 @@ def recall(
     unknown = asked - set(found.hashes)
     if unknown and from_cache:
         found = found.joined(parent.extractor.cached({key: ledger[key] for key in sorted(unknown)}))
-    return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
+    unseen = parent.unseen if wanted is None else frozenset()
+    return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept, unseen)
 
 
 def _kept(parent: Parent, asked: Collection[str]) -> Examples:

@@ -31,6 +31,8 @@ class RoundResult:
     """What `--head auto` chose from, the best first."""
     training: dict[str, Any] | None = None
     """How the backbone was trained, where it was."""
+    adoption: dict[str, Any] | None = None
+    """What was adopted, where the round began so."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
 
@@ -57,6 +59,7 @@ class RoundResult:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "head_choice": list(self.choice),
             "training": self.training,
+            "adoption": self.adoption,
             "changed": self.changed,
             "seconds": self.seconds,
         }

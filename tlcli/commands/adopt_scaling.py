@@ -1,0 +1,131 @@
+"""What an adopted network wants its pixels to look like: said, or tried on labelled images."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import images
+from tlcli.config import AdoptConfig
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.images import LabelledImage, Listing
+from tlcli.rounds.adoption import Adopted, FromFile
+from tlcli.rounds.intake import named
+
+log = logging.getLogger(__name__)
+
+MOST_OF_A_CLASS = 20
+MOST_IMAGES = 400
+
+LEAST_SURE = 0.05
+"""Largest probability with which chance alone may have been as right."""
+
+LEAST_CONFUSED = 5
+"""Images of a class from which on it counts that most are called otherwise."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How right a network is behind a scaling."""
+
+    scaling: str
+    accuracy: float
+    log_loss: float
+
+
+def scaled(
+    config: AdoptConfig, source: FromFile, names: Sequence[str], listing: Listing | None
+) -> tuple[Adopted, dict[str, Any]]:
+    """The network behind its scaling, and what was found out on the way.
+
+    Raises:
+        UsageError: nothing says which scaling it is.
+        DataError: it is right on no more images than chance, whatever the scaling.
+    """
+    possible = (config.scaling,) if config.scaling is not None else source.scalings
+    if listing is None:
+        if len(possible) > 1:
+            raise UsageError(
+                f"Expected --scaling with a model that does not scale pixels itself: one of "
+                f"{', '.join(possible)}. Received: {config.model}, whose script did. Look there, "
+                "or add --test DATA with labelled images, on which all are tried."
+            )
+        return source.scaled(possible[0]), {"scalings": [], "tried_on": 0}
+    sample, pixels = _sample(listing, source.image_size)
+    columns = np.array([names.index(image.label) for image in sample])
+    answers = {name: source.answers(name, pixels) for name in possible}
+    trials = sorted(
+        (_trial(name, found, columns) for name, found in answers.items()),
+        key=lambda trial: (-trial.accuracy, trial.log_loss),
+    )
+    _require_better_than_chance(config, trials, columns)
+    _warn_of_exchanged(names, answers[trials[0].scaling].argmax(axis=1), columns)
+    facts = {"scalings": [asdict(trial) for trial in trials], "tried_on": len(columns)}
+    return source.scaled(trials[0].scaling), facts
+
+
+def _sample(listing: Listing, size: int) -> tuple[list[LabelledImage], NDArray[np.uint8]]:
+    """Some images of every class, chosen by their content, with their pixels."""
+    most = max(1, min(MOST_OF_A_CLASS, MOST_IMAGES // len(listing.classes)))
+    taken: Counter[str] = Counter()
+    chosen = []
+    for image in sorted(listing.images, key=lambda image: image.sha256):
+        if taken[image.label] < most:
+            taken[image.label] += 1
+            chosen.append(image)
+    decoded = list(zip(chosen, images.decode_many(chosen, size), strict=True))
+    usable = [(image, found) for image, found in decoded if not isinstance(found, BadImage)]
+    if not usable:
+        raise DataError(
+            f"Expected images that can be read. Received: {chosen[0].path}, and none of the others "
+            "can. Look at them with `tlcli data check`."
+        )
+    return [image for image, _ in usable], np.stack([pixels for _, pixels in usable])
+
+
+def _trial(scaling: str, answers: NDArray[np.float64], columns: NDArray[np.int64]) -> Trial:
+    right = answers.argmax(axis=1) == columns
+    given = answers[np.arange(len(columns)), columns]
+    loss = -np.log(np.maximum(given, np.finfo(np.float64).tiny))
+    return Trial(scaling, round(float(right.mean()), 4), round(float(loss.mean()), 4))
+
+
+def _require_better_than_chance(
+    config: AdoptConfig, trials: Sequence[Trial], columns: NDArray[np.int64]
+) -> None:
+    """Refuse a network that answers as if it did not look."""
+    from scipy import stats
+
+    count = len(columns)
+    chance = float(np.bincount(columns).max()) / count
+    right = round(trials[0].accuracy * count)
+    if right == count or stats.binom.sf(right - 1, count, chance) <= LEAST_SURE:
+        return
+    tried = ", ".join(f"{trial.scaling} {trial.accuracy:.0%}" for trial in trials)
+    raise DataError(
+        f"Expected a model that is right more often than chance ({chance:.0%}). Received: "
+        f"{config.model}, right on {count} images with the scaling {tried}. Check the order of the "
+        "names (--classes FILE), the labels of the images, and --scaling."
+    )
+
+
+def _warn_of_exchanged(
+    names: Sequence[str], said: NDArray[np.int64], columns: NDArray[np.int64]
+) -> None:
+    """Name classes whose images are mostly called by each other's names."""
+    confused = {}
+    for column in set(columns.tolist()):
+        found = np.bincount(said[columns == column], minlength=len(names))
+        most = int(found.argmax())
+        if most != column and found.sum() >= LEAST_CONFUSED and 2 * found[most] > found.sum():
+            confused[column] = most
+    exchanged = [column for column, most in confused.items() if most in confused]
+    if exchanged:
+        log.warning(
+            "most images of %s are given another name of these: check their order in --classes",
+            named([names[column] for column in exchanged]),
+        )
