@@ -15,6 +15,7 @@ from tlcli.backbones.stored import HEAD_NAME, PROJECTION_NAME
 from tlcli.errors import UsageError
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 # Layers that pass images through as they are, except in training.
 _IN_TRAINING = frozenset(
@@ -152,7 +153,7 @@ def _given(model: Any, prepare: Prepare, image: Any) -> Any:
 
 def answers_of(
     model: Any, activation: str, prepare: Prepare, images: NDArray[np.uint8]
-) -> NDArray[np.float64]:
+) -> Float64:
     """Class probabilities (n, C) that a classifier itself gives of raw RGB (n, S, S, 3).
 
     Args:
@@ -389,16 +390,16 @@ _LOGIT = "logit"
 _OF_ONE_UNIT = {_LINEAR: _LOGIT, "sigmoid": "sigmoid"}
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _softmax(logits: Float64) -> Float64:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def _pair(second: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pair(second: Float64) -> Float64:
     return np.concatenate([1 - second, second], axis=1)
 
 
-_PROBABILITIES = {
+_PROBABILITIES: dict[str, Callable[[Float64], Float64]] = {
     "softmax": lambda answers: answers,
     "sigmoid": _pair,
     _LINEAR: _softmax,
