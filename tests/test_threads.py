@@ -31,7 +31,7 @@ from tlcli.engines import Choice
 from tlcli.errors import EngineUnavailable
 from tlcli.extractor import Extractor
 from tlcli.features import Store
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 
 HERE = Path(__file__).parent.parent
 
@@ -162,9 +162,7 @@ def test_an_engine_that_fails_in_two_threads_drops_itself_alone(
     (good,) = engines.choices(stored, "openvino")
     spare = Choice("spare", lambda: pytest.fail("the spare one was opened"), lambda: "spare 0")
     extractor = Extractor(stored, [broken, good, spare], None)
-    images = [
-        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths[:2]
-    ]
+    images = [ImageFile(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths[:2]]
     found = at_once(lambda number: extractor.features([images[number]], no_progress), 2)
     assert [features.images for features in found] == [(image,) for image in images]
     assert extractor.engines == [good, spare]

@@ -17,6 +17,14 @@ def no_progress(phase: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class RunsOn:
+    """Where the features of images are computed."""
+
+    engine: str = AUTO
+    """What runs the backbone, see `engines.ENGINES`."""
+
+
+@dataclass(frozen=True)
 class DataOptions:
     """How images are taken in."""
 
@@ -118,7 +126,7 @@ class PretrainConfig:
     training: TrainingOptions = TrainingOptions()
     """Used with `weights` none or the objective simclr alone."""
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     """Whether the round holds `model.keras`."""
     wait: float = 0.0
@@ -148,7 +156,7 @@ class AdoptConfig:
     """Of the images of `data`."""
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -184,7 +192,7 @@ class ExtendConfig:
     max_regression: float | None = None
     """Largest fall of the accuracy on old classes (0 to 1) with which the round is published."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -199,7 +207,7 @@ class MomentsConfig:
     shard: tuple[int, int] | None = None
     """(i, N): only the images that fall to part i of N by their content hash."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,7 @@ class RemoveConfig:
     """Estimate what the images added to the moments where their features are not known."""
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -231,7 +239,7 @@ class MergeConfig:
     solver: HeadOptions = HeadOptions()
     test: str | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -256,7 +264,7 @@ class FinetuneConfig:
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
     watching: WatchOptions = WatchOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
     keras_model: bool = True
     wait: float = 0.0
 
@@ -329,7 +337,7 @@ class EvaluateConfig:
     max_regression: float | None = None
     min_class_accuracy: float | None = None
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
 
 
 @dataclass(frozen=True)
@@ -345,7 +353,54 @@ class PredictConfig:
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class IndexAddConfig:
+    """Images that can be found again from now on."""
+
+    run: Path
+    data: str
+    descriptor: str | None = None
+    """A row of `retrieval.DESCRIPTORS`, for the life of the index. None: as it is, or whitened
+    where the run keeps moments."""
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexRemoveConfig:
+    """Images that are not to be found any more."""
+
+    run: Path
+    names: tuple[str, ...]
+    """Classes."""
+    images_of: tuple[str, ...] = ()
+    """Files and folders of images, whatever their class."""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class IndexSearchConfig:
+    """The images that are most like others."""
+
+    run: Path
+    paths: tuple[str, ...]
+    count: int = 5
+    min_similarity: float = -1.0
+    exact: bool = False
+    """Whether every image is compared, even where there is an approximate index."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class DuplicatesConfig:
+    """Pairs of images that are nearly the same."""
+
+    run: Path
+    min_similarity: float = 0.98
 
 
 @dataclass(frozen=True)
@@ -374,4 +429,4 @@ class CompareConfig:
     report: Path | None = None
     """An HTML file."""
     images: DataOptions = DataOptions()
-    engine: str = "auto"
+    runs_on: RunsOn = RunsOn()

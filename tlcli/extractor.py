@@ -11,24 +11,26 @@ from numpy.typing import NDArray
 
 from tlcli import backbones, engines, features, moments
 from tlcli.backbones import StoredBackbone
-from tlcli.config import Progress
+from tlcli.config import Progress, RunsOn
 from tlcli.engines import Choice
 from tlcli.errors import EngineUnavailable
 from tlcli.features import (
     Examples,
     Features,
+    Matrix,
     Projected,
     Projection,
     Space,
     Store,
     Vectors,
 )
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Image = TypeVar("Image", bound=ImageFile)
 
 Load = Callable[[Sequence[str]], NDArray[np.uint8]]
 """From content hashes to images (n, S, S, 3)."""
@@ -53,21 +55,21 @@ class Extractor:
     _lock: Lock = field(default_factory=Lock)
 
     @staticmethod
-    def of(stored: StoredBackbone, engine: str, projection: Projection | None) -> "Extractor":
+    def of(stored: StoredBackbone, runs_on: RunsOn, projection: Projection | None) -> "Extractor":
         """An engine is opened at the first image that is not in the cache, and once.
 
         Raises:
             UsageError: there is no such engine, or it cannot run this backbone.
         """
-        return Extractor(stored, engines.choices(stored, engine), projection)
+        return Extractor(stored, engines.choices(stored, runs_on.engine), projection)
 
     @staticmethod
-    def of_round(run: Run, entry: Round, engine: str) -> "Extractor":
+    def of_round(run: Run, entry: Round, runs_on: RunsOn) -> "Extractor":
         """The one that a round was made with."""
         manifest = entry.manifest
         stored = backbones.load_stored(run.backbone_folder(manifest.backbone_fingerprint))
         projection = Projection(**manifest.projection) if manifest.projection else None
-        return Extractor.of(stored, engine, projection)
+        return Extractor.of(stored, runs_on, projection)
 
     def through(self, width: int) -> "Extractor":
         """The same behind a projection to this width."""
@@ -112,7 +114,7 @@ class Extractor:
                 self._stores[engine.name] = Store(Space(*facts, engine.arithmetic()))
             return self._stores[engine.name]
 
-    def features(self, wanted: Sequence[LabelledImage], progress: Progress) -> Features:
+    def features(self, wanted: Sequence[Image], progress: Progress) -> Features[Image]:
         """The backbone's features of images, before the projection.
 
         Raises:
@@ -186,11 +188,14 @@ class Extractor:
 
     def project(self, examples: Examples) -> Examples:
         """Features as heads and moments see them: through the projection, where there is one."""
+        return replace(examples, vectors=self.seen(examples.vectors))
+
+    def seen(self, vectors: Matrix) -> Matrix:
+        """Vectors (n, D) of the backbone through the projection, where there is one."""
         if self.projection is None:
-            return examples
-        assert isinstance(examples.vectors, Vectors)
-        seen = Projected(examples.vectors, self.projection)
-        return Examples(examples.hashes, examples.labels, seen)
+            return vectors
+        assert isinstance(vectors, Vectors)
+        return Projected(vectors, self.projection)
 
     def empty_moments(self) -> moments.Moments:
         """The moments of no image."""

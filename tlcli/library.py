@@ -10,7 +10,7 @@ import numpy as np
 from tlcli import backbones, runs
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.predict import Prediction, Predictor
-from tlcli.config import EvaluateConfig, no_progress
+from tlcli.config import EvaluateConfig, RunsOn, no_progress
 from tlcli.images import Given, Item, taken
 from tlcli.rounds.publication import write_model
 
@@ -31,8 +31,8 @@ class OpenRun:
         """See `tlcli.open_run`."""
         self.path = Path(path)
         self._entry = runs.open_run(self.path).round(round)
-        self._engine = engine
-        self._predictor = Predictor.of(self.path, self._entry.number, engine)
+        self._runs_on = RunsOn(engine)
+        self._predictor = Predictor.of(self.path, self._entry.number, self._runs_on)
 
     @property
     def round(self) -> int:
@@ -97,7 +97,7 @@ class OpenRun:
             str(data),
             round=self.round,
             include_learned=include_learned,
-            engine=self._engine,
+            runs_on=self._runs_on,
         )
         return evaluate(config).to_json()
 

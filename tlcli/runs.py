@@ -258,7 +258,7 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
         UsageError, RunError: as `open_run`.
     """
     open_run(path)
-    with _locked(path, wait_seconds):
+    with locked(path, wait_seconds):
         _sweep(path)
         yield Writer(open_run(path))
 
@@ -279,7 +279,7 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     existed = path.exists()
     with files.saving(path):
         path.mkdir(parents=True, exist_ok=True)
-    with _locked(path, wait_seconds):
+    with locked(path, wait_seconds):
         _sweep(path)
         try:
             yield Writer(Run(path))
@@ -320,7 +320,13 @@ def _remove_unborn(path: Path, keep_folder: bool) -> None:
 
 
 @contextmanager
-def _locked(path: Path, wait_seconds: float) -> Iterator[None]:
+def locked(path: Path, wait_seconds: float) -> Iterator[None]:
+    """Hold the lock of a folder for the block; one process at a time has it.
+
+    Raises:
+        RunLocked: another process holds it for longer than `wait_seconds`.
+        StorageError: the lock cannot be made.
+    """
     lock = filelock.FileLock(path / "lock")
     with files.saving(path / "lock"):
         try:

@@ -155,10 +155,10 @@ def _keras(options: argparse.Namespace) -> float:
 
 def _tlcli(options: argparse.Namespace) -> float:
     from tlcli import backbones, images
-    from tlcli.config import no_progress
+    from tlcli.config import RunsOn, no_progress
     from tlcli.extractor import Extractor
 
-    extractor = Extractor.of(backbones.load_stored(options.folder), "auto", None)
+    extractor = Extractor.of(backbones.load_stored(options.folder), RunsOn(), None)
     extractor.engines[0].open()
     count = len(list(options.photos.glob("*/*")))
     return _rate(count, lambda: extractor.features(images.scan(options.photos).images, no_progress))

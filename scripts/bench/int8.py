@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tlcli import formats, heads, images, runs
-from tlcli.config import no_progress
+from tlcli.config import RunsOn, no_progress
 from tlcli.errors import BadImage
 from tlcli.extractor import Extractor
 
@@ -26,7 +26,10 @@ def main() -> None:
     parser.add_argument("data")
     options = parser.parse_args()
     current = (run := runs.open_run(options.run)).round()
-    extractor, head = Extractor.of_round(run, current, "auto"), heads.load(current.file("head.h5"))
+    extractor, head = (
+        Extractor.of_round(run, current, RunsOn()),
+        heads.load(current.file("head.h5")),
+    )
     listing = images.scan(options.data)
     found = extractor.features(listing.images, no_progress)
     expected = head.probabilities(extractor.project(found.examples).vectors)

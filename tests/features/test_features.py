@@ -78,7 +78,7 @@ def colour(number):
 
 
 def listed(path, label="cat"):
-    return LabelledImage(path, label, hashlib.sha256(path.read_bytes()).hexdigest())
+    return LabelledImage(path, hashlib.sha256(path.read_bytes()).hexdigest(), label=label)
 
 
 @pytest.fixture

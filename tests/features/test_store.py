@@ -339,7 +339,7 @@ def listed(monkeypatch):
 
     def make(count):
         return [
-            LabelledImage(Path(str(number)), f"class {number % 5}", key(number))
+            LabelledImage(Path(str(number)), key(number), label=f"class {number % 5}")
             for number in range(count)
         ]
 
@@ -429,7 +429,7 @@ EXTRACTOR = """
 
     store.SEGMENT_BYTES = 10 * 4 * 256
     images.decode_many = lambda wanted, size: (np.zeros((1, 1, 3), np.uint8) for _ in wanted)
-    wanted = [here.LabelledImage(Path(str(n)), "a", here.key(n)) for n in range(50)]
+    wanted = [here.LabelledImage(Path(str(n)), here.key(n), label="a") for n in range(50)]
     features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
 """
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image
+from PIL import ImageFile as PillowFile
 
 from tlcli.errors import BadImage
-from tlcli.images import FORMATS, LabelledImage, decode, decode_many
+from tlcli.images import FORMATS, ImageFile, decode, decode_many
 from tlcli.images.decoding import hush_pillow, opened, squash, to_rgb
 from tlcli.images.reading import map_ahead
 
@@ -330,7 +331,7 @@ def test_memory_that_runs_out_is_a_bad_image(monkeypatch):
 
     data = encoded(flat("RGB", 0), "BMP")
     monkeypatch.setattr(Image.Image, "load", full)
-    monkeypatch.setattr(ImageFile.ImageFile, "load", full)
+    monkeypatch.setattr(PillowFile.ImageFile, "load", full)
     with pytest.raises(BadImage, match="memory"):
         decode(data, 8)
 
@@ -416,9 +417,7 @@ def test_any_bytes_decode_or_are_bad(data):
 
 
 def listed(paths):
-    return [
-        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths
-    ]
+    return [ImageFile(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import files, heads, memory, runs
+from tlcli.config import RunsOn
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ def test_the_exported_model_holds_projection_and_temperature(
 
     run = start(tlcli, pictures, tmp_path / "run", "--head", "rp-ridge", "--projection", "64")
     entry = runs.open_run(run).round()
-    head, extractor = head_of(run), Extractor.of_round(runs.open_run(run), entry, "keras")
+    head, extractor = head_of(run), Extractor.of_round(runs.open_run(run), entry, RunsOn("keras"))
     assert head.temperature != 1.0
     paths = list(images.find_images([pictures / "test"]))
     batch = np.stack([images.decode(path, tiny.IMAGE_SIZE) for path in paths])

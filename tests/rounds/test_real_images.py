@@ -13,10 +13,10 @@ import pytest
 
 from tests.support import independent
 from tlcli import backbones, evaluation, heads, images, memory, runs, strategies
-from tlcli.config import no_progress
+from tlcli.config import RunsOn, no_progress
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, Recipe
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 
 HERE = Path(__file__).parents[2]
 SHARED = HERE.parent / "shared"
@@ -177,7 +177,7 @@ def test_finetune_raises_the_validation_accuracy_and_leaves_batch_normalization(
 def head_only_accuracy(run: Path, data: Path) -> float:
     """Of the head of round 1, on the images that fine-tuning holds out too."""
     opened = runs.open_run(run)
-    extractor = Extractor.of_round(opened, opened.round(1), "auto")
+    extractor = Extractor.of_round(opened, opened.round(1), RunsOn())
     examples = extractor.features(images.scan(data).images, no_progress).examples
     evidence = Evidence(extractor.moments(examples), examples, extractor.no_examples())
     fit = strategies.first(Recipe())
@@ -203,13 +203,13 @@ def statistics(run: Path, number: int) -> list[np.ndarray]:
 def test_openvino_agrees_with_keras_on_photographs(tmp_path: Path, name: str) -> None:
     """Differences are in units of the features' spread over the photographs."""
     photos = [
-        LabelledImage(path, "", hashlib.sha256(path.read_bytes()).hexdigest())
+        ImageFile(path, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in sorted(CALTECH.glob("*/image_0001.jpg"))
     ]
     weights = backbones.weights_of(str(MOBILENET) if name == "MobileNetV2" else "imagenet")
     stored = backbones.store(backbones.build(name, None, weights), name, "", tmp_path / name)
     keras, openvino = (
-        Extractor.of(stored, engine, None).features(photos, no_progress).vectors[:]
+        Extractor.of(stored, RunsOn(engine), None).features(photos, no_progress).vectors[:]
         for engine in ("keras", "openvino")
     )
     spread = np.sqrt(keras.var(axis=0).mean())

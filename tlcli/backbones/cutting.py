@@ -151,9 +151,7 @@ def _given(model: Any, prepare: Prepare, image: Any) -> Any:
     return preparing.grey(prepared) if is_grey(model) else prepared
 
 
-def answers_of(
-    model: Any, activation: str, prepare: Prepare, images: NDArray[np.uint8]
-) -> Float64:
+def answers_of(model: Any, activation: str, prepare: Prepare, images: NDArray[np.uint8]) -> Float64:
     """Class probabilities (n, C) that a classifier itself gives of raw RGB (n, S, S, 3).
 
     Args:

@@ -77,7 +77,7 @@ from tlcli.config import AdoptConfig
 @test_option
 @max_bad_option
 @memory_options
-@engine_option(AdoptConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -29,6 +29,7 @@ from tlcli.cli.export import export
 from tlcli.cli.extend_classes import extend_classes
 from tlcli.cli.finetune import finetune
 from tlcli.cli.headings import Group, Heading, heading
+from tlcli.cli.index import index
 from tlcli.cli.merge import merge
 from tlcli.cli.moments import moments
 from tlcli.cli.predict import predict
@@ -54,7 +55,7 @@ class _OutputClosed(Exception):
 
 SECTIONS = {
     "Train and extend": (pretrain, adopt, extend_classes, finetune, remove_classes, merge, moments),
-    "Measure and use": (evaluate, compare, predict, export),
+    "Measure and use": (evaluate, compare, predict, index, export),
     "Look after": (rounds, backbones, data, cache, doctor, demo),
 }
 """The commands, by what people do, in the order of --help."""

@@ -119,7 +119,7 @@ class Names(click.ParamType[tuple[str, ...]]):
     help="An HTML file with the table and plots; needs `pip install 'tlcli[report]'`.",
 )
 @max_bad_option
-@engine_option(CompareConfig)
+@engine_option
 @json_option
 @click.pass_obj
 def compare(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -87,7 +87,7 @@ from tlcli.errors import GateFailed
     help="Write the gates as the tests of a JUnit file.",
 )
 @max_bad_option
-@engine_option(EvaluateConfig)
+@engine_option
 @json_option
 @click.pass_obj
 def evaluate(

@@ -90,7 +90,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
 )
 @test_option
 @max_bad_option
-@engine_option(ExtendConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

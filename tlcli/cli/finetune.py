@@ -71,7 +71,7 @@ from tlcli.config import FinetuneConfig
 @max_bad_option
 @training_options
 @watch_options
-@engine_option(FinetuneConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -28,7 +28,7 @@ from tlcli.config import MergeConfig
 )
 @head_options
 @test_option
-@engine_option(MergeConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

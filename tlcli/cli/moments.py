@@ -49,7 +49,7 @@ class Shard(click.ParamType[tuple[int, int]]):
     "--shard", type=Shard(), metavar="I/N", help="Only part I of N; a content hash decides."
 )
 @max_bad_option
-@engine_option(MomentsConfig)
+@engine_option
 @json_option
 @click.pass_obj
 def moments(verbosity: int, /, as_json: bool, **options: Any) -> None:

@@ -16,6 +16,7 @@ from tlcli.config import (
     DataOptions,
     HeadOptions,
     MemoryOptions,
+    RunsOn,
     TrainingOptions,
     WatchOptions,
 )
@@ -133,16 +134,16 @@ test_option = heading(
 )
 
 
-def engine_option(config: type) -> Decorator:
-    """What runs the backbone."""
-    engine = option(
-        config,
+engine_option = heading(
+    Heading.OUTPUT,
+    option(
+        RunsOn,
         "--engine",
         metavar="NAME",
         help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
         "OpenVINO).",
-    )
-    return heading(Heading.OUTPUT, engine)
+    ),
+)
 
 
 def head_options(command: Callable[..., Any]) -> Callable[..., Any]:

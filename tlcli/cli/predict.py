@@ -47,7 +47,7 @@ from tlcli.errors import DataError, UsageError
     metavar="DIR",
     help="Copy each image into DIR/its class; no file is replaced.",
 )
-@engine_option(PredictConfig)
+@engine_option
 @flag_option("--csv", "as_csv", "Print CSV with a header.")
 @flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj

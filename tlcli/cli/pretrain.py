@@ -81,7 +81,7 @@ from tlcli.config import PretrainConfig
 )
 @training_options
 @watch_options
-@engine_option(PretrainConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

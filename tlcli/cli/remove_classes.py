@@ -46,7 +46,7 @@ from tlcli.config import RemoveConfig
     help="Estimate what images of unknown features added to the moments; `exact` becomes false.",
 )
 @test_option
-@engine_option(RemoveConfig)
+@engine_option
 @keras_model_option
 @wait_option
 @json_option

@@ -15,7 +15,7 @@ from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Features
 from tlcli.heads import LinearHead, Recipe
-from tlcli.images import Listing
+from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
@@ -53,7 +53,7 @@ def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
             adopted = _scaled(config, source, registry, listing, progress)
         with phases.phase("backbone"):
             stored = _stored(writer, adopted)
-            extractor = Extractor.of(stored, config.engine, None)
+            extractor = Extractor.of(stored, config.runs_on, None)
             head = LinearHead(
                 tuple(entry.name for entry in registry), adopted.weights, adopted.bias
             )
@@ -65,7 +65,7 @@ def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
 
 def _require_options(config: AdoptConfig) -> None:
     require_memory(config.keeping)
-    engines.require_known(config.engine)
+    engines.require_known(config.runs_on.engine)
     if config.data is None and config.keeping != MemoryOptions():
         raise UsageError(
             "Expected --data with --memory: what is remembered is of images. Received: "
@@ -185,7 +185,9 @@ def _draft(
     return Draft("adopt", name, examined, remembered, False, config, intake)
 
 
-def _remembered(config: AdoptConfig, extractor: Extractor, found: Features | None) -> Memory:
+def _remembered(
+    config: AdoptConfig, extractor: Extractor, found: Features[LabelledImage] | None
+) -> Memory:
     if found is None:
         return empty_memory(extractor, NOTHING)
     start = empty_memory(extractor, config.keeping)
@@ -200,7 +202,7 @@ def _examined(
     extractor: Extractor,
     registry: tuple[RegisteredClass, ...],
     head: LinearHead,
-    found: Features | None,
+    found: Features[LabelledImage] | None,
     remembered: Memory,
     phases: Phases,
 ) -> Examined:

@@ -79,7 +79,7 @@ class _Test:
 
     history: Sequence[Round]
     given: _Given
-    features: Features
+    features: Features[LabelledImage]
     """Under the backbone of the last round."""
     heads: Sequence[RoundHead]
     extractor: Extractor
@@ -91,10 +91,10 @@ def _measured(
 ) -> _Test:
     """Show the images to every round's backbone."""
     run = runs.open_run(config.run)
-    by_backbone: dict[str, Features] = {}
+    by_backbone: dict[str, Features[LabelledImage]] = {}
     entries = []
     for entry in history:
-        extractor = Extractor.of_round(run, entry, config.engine)
+        extractor = Extractor.of_round(run, entry, config.runs_on)
         fingerprint = entry.manifest.backbone_fingerprint
         if fingerprint not in by_backbone:
             by_backbone[fingerprint] = extractor.features(given.wanted, progress)
@@ -199,7 +199,7 @@ def _against(config: EvaluateConfig, test: _Test, progress: Progress) -> Compari
     entry = _other(config.against)
     shared = [name for name in test.history[-1].classes if name in entry.classes]
     wanted = [image for image in test.features.images if image.label in shared]
-    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.engine)
+    extractor = Extractor.of_round(runs.open_run(config.against), entry, config.runs_on)
     found = extractor.features(wanted, progress)
     if not found.images:
         raise DataError(

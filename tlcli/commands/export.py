@@ -13,7 +13,7 @@ from typing import Any
 
 from tlcli import backbones, files, formats, heads, runs, signals
 from tlcli.commands.export_int8 import Quantised, Samples, calibration_samples
-from tlcli.config import ExportConfig, Progress, no_progress
+from tlcli.config import ExportConfig, Progress, RunsOn, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Projected, Vectors
@@ -85,7 +85,7 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     chosen.require_packages()
     run = runs.open_run(config.run)
     require_classes(current := run.round())
-    extractor = Extractor.of_round(run, current, "auto")
+    extractor = Extractor.of_round(run, current, RunsOn())
     extractor.stored.verify()
     head = heads.load(current.file("head.h5"))
     samples = calibration_samples(config, current, extractor, progress)
@@ -149,7 +149,7 @@ def _in_float32(extractor: Extractor) -> Extractor:
         extractor.stored.precision,
     )
     stored = replace(extractor.stored, precision=backbones.DEFAULT_PRECISION)
-    return Extractor.of(stored, "keras", extractor.projection)
+    return Extractor.of(stored, RunsOn("keras"), extractor.projection)
 
 
 def _require_fitting_options(config: ExportConfig, chosen: Format) -> None:

@@ -12,7 +12,7 @@ from tlcli import formats, heads, images, memory
 from tlcli.config import ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Samples:
     pixels: NDArray[np.uint8]
     """(n, S, S, 3)"""
     labels: NDArray[np.object_]
-    """(n,) class names; of classes that the run does not know, too."""
+    """(n,) class names, of classes that the run does not know, too; None where there are none."""
     answers: NDArray[np.object_]
     """(n,) the run's class names."""
     classes: tuple[str, ...]
@@ -59,7 +59,7 @@ class Samples:
         """How a file in a format answers; a warning where it disagrees with the run often."""
         probabilities = formats.run(name, path, self.pixels)
         answers = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
-        known = np.isin(self.labels.astype(str), self.classes)
+        known = np.array([label in self.classes for label in self.labels], bool)
         result = Quantised(
             images=len(self.pixels),
             agreement=float(np.mean(answers == self.answers)),
@@ -95,12 +95,12 @@ def calibration_samples(
     if config.calibrate is None:
         return None
     chosen = _chosen(config.calibrate)
-    decoded = images.decode_many(chosen, extractor.stored.image_size)
-    readable = [
-        (image, pixels)
+    decoded = images.decode_many(list(chosen), extractor.stored.image_size)
+    readable = {
+        image: pixels
         for image, pixels in zip(chosen, decoded, strict=True)
         if not isinstance(pixels, BadImage)
-    ]
+    }
     if not readable:
         raise DataError(
             f"Expected images for --calibrate. Received: none that can be read in "
@@ -108,14 +108,13 @@ def calibration_samples(
         )
     if len(readable) < len(chosen):
         log.warning("%d images could not be read", len(chosen) - len(readable))
-    found = extractor.features([image for image, _ in readable], progress)
-    pixels = {image.sha256: pixels for image, pixels in readable}
-    labels = {image.sha256: image.label for image, _ in readable}
+    found = extractor.features(list(readable), progress)
+    labels = [chosen[image] for image in found.images]
     head = heads.load(current.file("head.h5"))
     return Samples(
-        pixels=np.stack([pixels[key] for key in found.hashes]),
-        labels=np.array([labels[key] for key in found.hashes], dtype=object),
-        answers=head.predict(extractor.project(found.examples).vectors),
+        pixels=np.stack([readable[image] for image in found.images]),
+        labels=np.array(labels, dtype=object),
+        answers=head.predict(extractor.seen(found.vectors)),
         classes=head.classes,
         learned=len(memory.ledger_of(current).keys() & set(found.hashes)),
     )
@@ -125,12 +124,13 @@ def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _chosen(data: str) -> list[LabelledImage]:
-    """At most `MOST` images, each content once, the same on every call.
+def _chosen(data: str) -> dict[ImageFile, str | None]:
+    """At most `MOST` images with their classes, each content once, the same on every call.
 
     They are drawn by content hash, which is as good as at random; without class folders, the
-    images have no labels.
+    images have no classes.
     """
+    found: dict[ImageFile, str | None]
     path = Path(data)
     if not path.exists():
         raise UsageError(
@@ -140,11 +140,11 @@ def _chosen(data: str) -> list[LabelledImage]:
     if path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir()):
         paths = list(images.find_images([path]))
         hashes = images.content_hashes(paths)
-        found = {
-            key: LabelledImage(path, "", key)
-            for path, key in zip(paths, hashes, strict=True)
-            if isinstance(key, str)
-        }
+        named = {key: path for path, key in zip(paths, hashes, strict=True) if isinstance(key, str)}
+        found = {ImageFile(path, key): None for key, path in named.items()}
     else:
-        found = {image.sha256: image for image in images.scan(data).images}
-    return [found[key] for key in sorted(found)[:MOST]]
+        found = {
+            ImageFile(image.path, image.sha256): image.label for image in images.scan(data).images
+        }
+    drawn = sorted(found, key=lambda image: image.sha256)[:MOST]
+    return {image: found[image] for image in drawn}

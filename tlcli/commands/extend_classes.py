@@ -49,7 +49,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     require_memory(config.keeping)
     strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, phases)
@@ -91,7 +91,7 @@ def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
 class _Given:
     """What the command was given, without what the run has learned before."""
 
-    found: Features
+    found: Features[LabelledImage]
     """Of the images that are new."""
     collected: Collected
     """From files of moments."""

@@ -22,7 +22,7 @@ from tlcli import (
     strategies,
     training,
 )
-from tlcli.config import FinetuneConfig, Progress, no_progress
+from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
@@ -74,14 +74,14 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     phases = Phases(progress)
     require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         at_hand = _take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         require_test(config.test, parent.round.classes, progress)
         require_movable(parent, at_hand.examples)
         tuned = _train(config, parent, at_hand, writer, phases)
-        after = _store(tuned.model, parent.extractor, config.engine, writer, phases)
+        after = _store(tuned.model, parent.extractor, config.runs_on, writer, phases)
         moved, solution = _rebuild(parent, after, at_hand, tuned, phases)
         with phases.phase("validation"):
             held_out = solution.held_out(evaluation.hold_out, old_too=False)
@@ -250,7 +250,7 @@ def _setup(
     progress: Progress,
 ) -> TrainingSetup:
     stored = parent.extractor.stored
-    identity = identity_of(config.training, config.engine, split, parent.round.classes) | {
+    identity = identity_of(config.training, config.runs_on.engine, split, parent.round.classes) | {
         "unfreeze": config.unfreeze,
         "train-batch-norm": config.train_batch_norm,
         "distillation-weight": config.distillation_weight,
@@ -351,12 +351,14 @@ def _teacher(
     return Teacher(backbones.load_model(parent.extractor.stored), start, weight)
 
 
-def _store(model: Any, before: Extractor, engine: str, writer: Writer, phases: Phases) -> Extractor:
+def _store(
+    model: Any, before: Extractor, runs_on: RunsOn, writer: Writer, phases: Phases
+) -> Extractor:
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
         stored = backbones.store(model, old.name, backbones.FINE_TUNED, staged, old.precision)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    plain = Extractor.of(backbones.load_stored(folder), engine, None)
+    plain = Extractor.of(backbones.load_stored(folder), runs_on, None)
     return plain if before.projection is None else plain.through(before.projection.width)
 
 

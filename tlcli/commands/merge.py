@@ -24,7 +24,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     """
     phases = Phases(progress)
     first, second = (
-        Parent.of(runs.open_run(path), config.engine) for path in (config.run_a, config.run_b)
+        Parent.of(runs.open_run(path), config.runs_on) for path in (config.run_a, config.run_b)
     )
     _require_same_space(config, first, second)
     recipe = Recipe.of(config.solver, first.recipe)
@@ -94,7 +94,7 @@ def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: P
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
-    return Extractor.of(backbones.load_stored(folder), config.engine, first.extractor.projection)
+    return Extractor.of(backbones.load_stored(folder), config.runs_on, first.extractor.projection)
 
 
 def _carried(first: Parent, second: Parent, solution: Solution) -> tuple[float, int] | None:

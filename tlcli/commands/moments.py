@@ -45,7 +45,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     """
     phases = Phases(progress)
     _require_place(config.out)
-    parent = Parent.of(runs.open_run(config.run), config.engine)
+    parent = Parent.of(runs.open_run(config.run), config.runs_on)
     listing = _shard(scan(config.data, progress), config.shard)
     with phases.phase("features"):
         found = parent.extractor.features(listing.images, progress)

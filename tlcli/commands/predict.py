@@ -10,20 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import heads, images, runs
-from tlcli.config import PredictConfig, Progress, no_progress
+from tlcli.config import PredictConfig, Progress, RunsOn, no_progress
 from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
-from tlcli.features import Examples
+from tlcli.features import Matrix
 from tlcli.heads import LinearHead
-from tlcli.images import Item, LabelledImage
+from tlcli.images import ImageFile, Item
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.rounds.intake import require_classes
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
-
-FIRST, MOST = 32, 1024
-"""Images that are answered together, at first and later."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Predictor:
     head: LinearHead
 
     @staticmethod
-    def of(run: Path, number: int | None, engine: str) -> "Predictor":
+    def of(run: Path, number: int | None, runs_on: RunsOn) -> "Predictor":
         """Open the given round of a run, or the current one.
 
         Raises:
@@ -75,7 +72,7 @@ class Predictor:
         """
         require_classes(entry := (opened := runs.open_run(run)).round(number))
         return Predictor(
-            Extractor.of_round(opened, entry, engine), heads.load(entry.file("head.h5"))
+            Extractor.of_round(opened, entry, runs_on), heads.load(entry.file("head.h5"))
         )
 
     def require(self, top: int, threshold: float) -> None:
@@ -104,9 +101,9 @@ class Predictor:
         Pixels have no content hash but a name; their features are computed each time.
         """
         keys = list(_keys(items))
-        examples, reasons = self._examples(items, keys, progress)
-        probabilities = self.head.probabilities(self.extractor.project(examples).vectors)
-        row = {key: index for index, key in enumerate(examples.hashes)}
+        hashes, vectors, reasons = self._vectors(items, keys, progress)
+        probabilities = self.head.probabilities(self.extractor.seen(vectors))
+        row = {key: index for index, key in enumerate(hashes)}
         for item, key in zip(items, keys, strict=True):
             path = str(item) if isinstance(item, Path) else None
             if isinstance(key, BadImage):
@@ -118,28 +115,27 @@ class Predictor:
                 label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
                 yield Prediction(path, label, ranked), key
 
-    def _examples(
+    def _vectors(
         self, items: Sequence[Item], keys: Sequence[str | BadImage], progress: Progress
-    ) -> tuple[Examples, dict[str, str]]:
-        """The features of the items by their keys, and why others have none."""
-        files: dict[str, LabelledImage] = {}
+    ) -> tuple[tuple[str, ...], Matrix, dict[str, str]]:
+        """Keys of items, their features, and why others have none."""
+        files: dict[str, ImageFile] = {}
         pixels: dict[str, NDArray[np.uint8]] = {}
         for item, key in zip(items, keys, strict=True):
             if isinstance(key, BadImage):
                 continue
             if isinstance(item, Path):
-                files.setdefault(key, LabelledImage(item, "", key))
+                files.setdefault(key, ImageFile(item, key))
             elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
-                files[key] = LabelledImage(Path(), "", key, item)
+                files[key] = ImageFile(Path(), key, item)
             elif isinstance(item, np.ndarray):
                 pixels[key] = item
         found = self.extractor.features(list(files.values()), progress)
         reasons = {image.sha256: reason for image, reason in found.refused}
         if not pixels:
-            return found.examples, reasons
+            return found.hashes, found.vectors, reasons
         vectors = self.extractor.features_of_pixels(np.stack(list(pixels.values())))
-        unlabelled = ("",) * len(pixels)
-        return found.examples.joined(Examples(tuple(pixels), unlabelled, vectors)), reasons
+        return (*found.hashes, *pixels), found.vectors.joined(vectors), reasons
 
 
 def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator[Prediction]:
@@ -155,9 +151,9 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
-    predictor = Predictor.of(config.run, config.round, config.engine)
+    predictor = Predictor.of(config.run, config.round, config.runs_on)
     predictor.require(config.top, config.threshold)
-    for chunk in images.image_batches(config.paths, _growing()):
+    for chunk in images.image_batches(config.paths, images.growing()):
         answers = predictor.answers(chunk, config.top, config.threshold, progress)
         for path, (answer, key) in zip(chunk, answers, strict=True):
             if config.copy_into is None or answer.label is None:
@@ -165,14 +161,6 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
             else:
                 copy = copy_into(config.copy_into, answer.label, path, key)
                 yield replace(answer, copied_to=str(copy))
-
-
-def _growing() -> Iterator[int]:
-    """How many images are answered together: few at first, so that the first answer comes soon."""
-    size = FIRST
-    while True:
-        yield size
-        size = min(2 * size, MOST)
 
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:

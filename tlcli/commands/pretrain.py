@@ -21,7 +21,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor
 from tlcli.features import Examples, Features
 from tlcli.heads import LinearHead, Recipe
-from tlcli.images import Listing
+from tlcli.images import LabelledImage, Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
@@ -55,7 +55,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     require_memory(config.keeping)
     objective = require_objective(config)
     _require_head(config, objective)
-    engines.require_known(config.engine)
+    engines.require_known(config.runs_on.engine)
     begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
     require_options(config.training, config.watching)
     listing = _scan(config, objective, progress)
@@ -122,7 +122,7 @@ def _first_round(
     phases: Phases,
 ) -> RoundResult:
     stored, trained = _store_backbone(config, begins, writer, listing, phases)
-    plain = Extractor.of(stored, config.engine, None)
+    plain = Extractor.of(stored, config.runs_on, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
     else:
@@ -163,7 +163,9 @@ def _with_classes(
     return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
 
 
-def _remembered(config: PretrainConfig, solution: Solution, found: Features) -> Memory:
+def _remembered(
+    config: PretrainConfig, solution: Solution, found: Features[LabelledImage]
+) -> Memory:
     extractor = solution.extractor
     start = empty_memory(extractor, config.keeping)
     total = solution.moments if start.keeps.moments else None

@@ -80,7 +80,7 @@ def _setting(
     labels = [image.label for image in usable]
     split = split_images(list(sources), labels, classes, load, size, progress)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
-    identity = identity_of(options, config.engine, split, classes) | {
+    identity = identity_of(options, config.runs_on.engine, split, classes) | {
         "objective": config.objective,
         "backbone": backbone,
         "start": backbones.fingerprint(model, backbone),

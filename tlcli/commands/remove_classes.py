@@ -10,7 +10,7 @@ from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.features import Examples
 from tlcli.heads import Fit, LinearHead
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 from tlcli.manifest import RegisteredClass
 from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, named, scan
@@ -32,34 +32,40 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
     """
     phases = Phases(progress)
     with runs.extending(config.run, config.wait) as writer:
-        parent = Parent.of(writer.run, config.engine)
+        parent = Parent.of(writer.run, config.runs_on)
         _require_known(config, parent, writer.run.rounds())
-        given = _given(config, progress)
-        to_remove = _to_remove(config, parent, given)
-        if not to_remove:
+        named = _to_forget(config)
+        to_remove = _to_remove(config, parent, named)
+        if not to_remove and parent.unseen.isdisjoint(config.names):
             nothing = Intake(0, 0, 0, 0, ())
             return unchanged(config.run, parent.round, nothing, phases)
         with phases.phase("features"):
+            given = [*named, *(scan(config.data, progress).images if config.data else ())]
             left = _leave(config, parent, to_remove, given, progress)
-        _require_forgetting_head(config, left, to_remove)
-        with phases.phase("head"):
-            solution = left.solve()
-        with phases.phase("validation"):
-            learned = parent.memory.ledger.keys() - to_remove
-            how = left.examination(solution, config.test, learned, writer.next_number)
-            examined = solution.examined(how, progress)
-        with phases.phase("memory"):
-            remembered = parent.memory.forgetting(to_remove, left.total, left.exact, left.removed)
-        draft = Draft(
-            command="remove-classes",
-            strategy=None if left.anew else parent.round.manifest.strategy,
-            examined=examined,
-            memory=remembered,
-            anew=left.anew,
-            config=config,
-            intake=Intake(0, 0, 0, 0, (), removed=len(to_remove)),
-        )
-        return publish(writer, draft, phases)
+        _require_forgetting_head(config, left)
+        return publish(writer, _draft(config, left, writer.next_number, phases), phases)
+
+
+def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases) -> Draft:
+    """What remains, solved, tested and remembered as a round of this number."""
+    parent = left.parent
+    with phases.phase("head"):
+        solution = left.solve()
+    with phases.phase("validation"):
+        learned = parent.memory.ledger.keys() - left.forgotten
+        how = left.examination(solution, config.test, learned, number)
+        examined = solution.examined(how, phases.progress)
+    with phases.phase("memory"):
+        remembered = parent.memory.forgetting(left.forgotten, left.total, left.exact, left.removed)
+    return Draft(
+        command="remove-classes",
+        strategy=None if left.anew else parent.round.manifest.strategy,
+        examined=examined,
+        memory=remembered,
+        anew=left.anew,
+        config=config,
+        intake=Intake(0, 0, 0, 0, (), removed=len(left.forgotten)),
+    )
 
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:
@@ -73,36 +79,34 @@ def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round
         )
 
 
-def _given(config: RemoveConfig, progress: Progress) -> list[LabelledImage]:
-    """Images that the user has: those to forget, and those of --data."""
+def _to_forget(config: RemoveConfig) -> list[ImageFile]:
+    """The images of --images."""
     paths = list(images.find_images(config.images_of))
     hashed = list(zip(paths, images.content_hashes(paths), strict=True))
-    named = [LabelledImage(path, "", key) for path, key in hashed if isinstance(key, str)]
+    named = [ImageFile(path, key) for path, key in hashed if isinstance(key, str)]
     if len(named) < len(paths) or (config.images_of and not paths):
         bad = [str(path) for path, key in hashed if not isinstance(key, str)] or config.images_of
         raise DataError(
             f"Expected images to forget. Received: {bad[0]}, which cannot be read as one. "
             "Correct --images."
         )
-    if config.data is not None:
-        named += scan(config.data, progress).images
     return named
 
 
-def _to_remove(config: RemoveConfig, parent: Parent, given: list[LabelledImage]) -> set[str]:
+def _to_remove(config: RemoveConfig, parent: Parent, named: list[ImageFile]) -> frozenset[str]:
     """Content hashes of the learned images that are to be forgotten."""
     ledger = parent.memory.ledger
-    to_remove = {key for key, name in ledger.items() if name in config.names}
-    asked = {image.sha256 for image in given if not image.label}
+    of_classes = {key for key, name in ledger.items() if name in config.names}
+    asked = {image.sha256 for image in named}
     if strange := len(asked - ledger.keys()):
         log.warning("%d of %d images of --images were never learned", strange, len(asked))
-    return to_remove | asked & ledger.keys()
+    return frozenset(of_classes | asked & ledger.keys())
 
 
-def _require_forgetting_head(config: RemoveConfig, left: "_Remaining", to_remove: set[str]) -> None:
+def _require_forgetting_head(config: RemoveConfig, left: "_Remaining") -> None:
     """Refuse to forget images of a class that stays, where its column would stay as it is."""
     ledger = left.parent.memory.ledger
-    stay = {ledger[key] for key in to_remove} & set(left.classes)
+    stay = {ledger[key] for key in left.forgotten} & set(left.classes)
     if stay and not left.anew and not config.approximate:
         raise DataError(
             "Expected a head that can be solved again without the images. Received: the columns of "
@@ -117,6 +121,8 @@ class _Remaining:
     """What remains of a run."""
 
     parent: Parent
+    forgotten: frozenset[str]
+    """Content hashes of the images that are removed."""
     registry: tuple[RegisteredClass, ...]
     total: Moments | None
     exact: bool
@@ -174,15 +180,14 @@ class _Remaining:
 def _leave(
     config: RemoveConfig,
     parent: Parent,
-    to_remove: set[str],
-    given: list[LabelledImage],
+    to_remove: frozenset[str],
+    given: Sequence[ImageFile],
     progress: Progress,
 ) -> _Remaining:
     ledger = parent.memory.ledger
     left = {key: name for key, name in ledger.items() if key not in to_remove}
-    registry = tuple(
-        entry for entry in parent.round.manifest.classes if entry.name in set(left.values())
-    )
+    stay = set(left.values()) | (parent.unseen - set(config.names))
+    registry = tuple(entry for entry in parent.round.manifest.classes if entry.name in stay)
     if len(registry) < 2:
         raise DataError(
             f"Expected at least two classes to remain. Received: {len(registry)}. "
@@ -191,7 +196,7 @@ def _leave(
     kept = recall(parent, (), False, progress, left).examples
     before = parent.memory.moments
     if before is None:
-        return _Remaining(parent, registry, None, True, kept)
+        return _Remaining(parent, to_remove, registry, None, True, kept)
     known = with_same_bits(parent, recall(parent, given, True, progress, to_remove))
     if known.missing and not config.approximate:
         raise DataError(
@@ -203,4 +208,4 @@ def _leave(
     if known.missing:
         total = gaussian.without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
-    return _Remaining(parent, registry, total, exact, kept, known.examples)
+    return _Remaining(parent, to_remove, registry, total, exact, kept, known.examples)

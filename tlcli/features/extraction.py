@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +17,22 @@ from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
 from tlcli.features.store import Index, Store
 from tlcli.features.vectors import Float32
-from tlcli.images import LabelledImage, Skipped
+from tlcli.images import ImageFile, LabelledImage, Skipped
+
+Image = TypeVar("Image", bound=ImageFile)
 
 _CHUNK = 128
 """Images that are loaded at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class Features(Generic[Image]):
     """The feature vectors of the images that could be read."""
 
-    images: tuple[LabelledImage, ...]
+    images: tuple[Image, ...]
     vectors: Matrix
     """(n, D)"""
-    refused: tuple[tuple[LabelledImage, str], ...]
+    refused: tuple[tuple[Image, str], ...]
     """The others, each with the reason."""
     from_cache: int
 
@@ -39,7 +42,7 @@ class Features:
         return tuple(Skipped(str(image.path), reason) for image, reason in self.refused)
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def labels(self: "Features[LabelledImage]") -> tuple[str, ...]:
         """The class name of each image."""
         return tuple(image.label for image in self.images)
 
@@ -49,17 +52,17 @@ class Features:
         return tuple(image.sha256 for image in self.images)
 
     @property
-    def examples(self) -> Examples:
+    def examples(self: "Features[LabelledImage]") -> Examples:
         """The same without the files that they came from."""
         return Examples(self.hashes, self.labels, self.vectors)
 
 
 def extract(
-    wanted: Sequence[LabelledImage],
+    wanted: Sequence[Image],
     store: Store,
     open_engine: Callable[[], Engine],
     progress: Progress,
-) -> Features:
+) -> Features[Image]:
     """The feature vectors of images; only those that no earlier command has seen are computed.
 
     Args:
@@ -75,7 +78,7 @@ def extract(
     index = Index([image.sha256 for image in wanted], store.space.width)
     store.load(index)
     missing = list(compress(wanted, ~index.known))
-    refused: list[tuple[LabelledImage, str]] = []
+    refused: list[tuple[Image, str]] = []
     if missing:
         engine, size = open_engine(), store.space.image_size
         with closing(_compute(missing, size, engine, refused)) as computed:
@@ -140,10 +143,10 @@ def _counted(
 
 
 def _compute(
-    missing: Sequence[LabelledImage],
+    missing: Sequence[Image],
     size: int,
     engine: Engine,
-    refused: list[tuple[LabelledImage, str]],
+    refused: list[tuple[Image, str]],
 ) -> Generator[tuple[str, Float32], None, None]:
     """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
@@ -160,10 +163,10 @@ def _compute(
 
 
 def _pixels(
-    wanted: Sequence[LabelledImage],
+    wanted: Sequence[Image],
     size: int,
     accepted: deque[str],
-    refused: list[tuple[LabelledImage, str]],
+    refused: list[tuple[Image, str]],
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield the images (size, size, 3) that decode, after their hash went to `accepted`."""
     with closing(images.decode_many(wanted, size)) as decoded:

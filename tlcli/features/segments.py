@@ -1,7 +1,7 @@
 """One segment: an immutable HDF5 file of feature vectors, named by the SHA-256 of its bytes.
 
 keys      (n, 32) uint8     the content hash of each image
-vectors   (n, D) float32
+vectors   (n, D) float32, or float16 in an index
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tlcli import files
-from tlcli.features.vectors import Float32, OnDisk, Vectors
+from tlcli.features.vectors import OnDisk, Vectors
 
 Keys = NDArray[np.bytes_]
 """(n,) content hashes of 32 bytes each, as numpy sorts and compares them."""
@@ -38,7 +38,13 @@ def keys_of(hashes: Sequence[str]) -> Keys:
     return np.frombuffer(bytes.fromhex("".join(hashes)), "S32")
 
 
-def pack(keys: Keys, vectors: Float32) -> bytes:
+def hashes_of(keys: Keys) -> tuple[str, ...]:
+    """The inverse of `keys_of`."""
+    joined = keys.tobytes().hex()
+    return tuple(joined[start : start + 64] for start in range(0, len(joined), 64))
+
+
+def pack(keys: Keys, vectors: NDArray[np.floating]) -> bytes:
     """The bytes of a segment of vectors (n, D), at least one; equal input gives equal bytes."""
     rows = keys.view(np.uint8).reshape(-1, 32)
     return files.pack_arrays({"keys": rows, "vectors": vectors}, {})
@@ -54,8 +60,13 @@ def images_in(segment_bytes: int, width: int) -> int:
     return round((segment_bytes - _HDF5_BYTES) / (32 + 4 * width))
 
 
-def opened(path: Path, width: int) -> Segment:
+def opened(path: Path, width: int, dtype: DTypeLike = np.float32) -> Segment:
     """Open a segment, once all its bytes were compared with its name; vectors are not kept.
+
+    Args:
+        path: the file.
+        width: D.
+        dtype: of the vectors: float32, or float16.
 
     Raises:
         OSError: it cannot be read.
@@ -73,7 +84,10 @@ def opened(path: Path, width: int) -> Segment:
             offset = vectors.id.get_offset()
             if keys.dtype != np.uint8 or keys.shape != (len(keys), 32) or offset is None:
                 raise ValueError("it is not laid out as a segment")
-            if vectors.dtype != np.dtype("<f4") or vectors.shape != (len(keys), width):
+            if vectors.dtype != np.dtype(dtype).newbyteorder("<") or vectors.shape != (
+                len(keys),
+                width,
+            ):
                 raise ValueError(f"it has {vectors.dtype} vectors of shape {vectors.shape}")
     rows.offset = offset
     return Segment(path, np.ascontiguousarray(keys).view("S32").reshape(-1), rows)

@@ -46,8 +46,8 @@ class OnDisk:
         """Where row 0 begins in the file, in bytes."""
         weakref.finalize(self, os.close, self.descriptor)
 
-    def read(self, first: int, into: Float32) -> None:
-        """See `Block`.
+    def read(self, first: int, into: NDArray[np.generic]) -> None:
+        """See `Block`; `into` has the type of the rows in the file.
 
         Raises:
             StorageError: the file was cut, or the disk fails.

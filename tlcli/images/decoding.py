@@ -47,7 +47,7 @@ from PIL.ImageCms import PyCMSError
 
 from tlcli.errors import BadImage
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
-from tlcli.images.scanning import LabelledImage
+from tlcli.images.scanning import ImageFile
 
 # JPEG includes MPO, its form with several pictures. TGA has no signature: it is tried last.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "TGA")
@@ -142,7 +142,7 @@ def decode(source: Source, size: int) -> NDArray[np.uint8]:
 
 
 def decode_many(
-    images: Sequence[LabelledImage],
+    images: Sequence[ImageFile],
     size: int,
     workers: int = PROCESSORS,
     *,
@@ -164,7 +164,7 @@ def decode_many(
     return map_ahead(partial(_decode_or_error, size=size), images, workers, ahead)
 
 
-def _decode_or_error(image: LabelledImage, size: int) -> NDArray[np.uint8] | BadImage:
+def _decode_or_error(image: ImageFile, size: int) -> NDArray[np.uint8] | BadImage:
     try:
         with _stream(image.path if image.content is None else image.content) as file:
             content = file.read()

@@ -9,16 +9,18 @@ from typing import TextIO
 
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.sources import Entry, find_entries, find_images, image_batches
+from tlcli.images.sources import Entry, find_entries, find_images, growing, image_batches
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageFile",
     "LabelledImage",
     "Listing",
     "Skipped",
     "contents",
     "find_images",
+    "growing",
     "image_batches",
     "reject_bad",
     "scan",
@@ -30,14 +32,20 @@ EMPTY = sha256().hexdigest()
 
 
 @dataclass(frozen=True)
-class LabelledImage:
-    """One image file, its class, and the SHA-256 of its bytes in hexadecimal."""
+class ImageFile:
+    """One image, and the SHA-256 of its bytes in hexadecimal."""
 
     path: Path
-    label: str
     sha256: str
     content: bytes | None = field(default=None, repr=False, compare=False)
     """Its bytes, where it is on no disk; the path says nothing then."""
+
+
+@dataclass(frozen=True)
+class LabelledImage(ImageFile):
+    """An image and its class."""
+
+    label: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,7 @@ def _unique(hashed: Iterable[tuple[Entry, str]]) -> tuple[list[LabelledImage], l
     conflicting: list[Skipped] = []
     for digest, entries in copies.items():
         if len({entry.label for entry in entries}) == 1:
-            images.append(LabelledImage(entries[0].path, entries[0].label, digest))
+            images.append(LabelledImage(entries[0].path, digest, label=entries[0].label))
         else:
             conflicting.extend(_conflict(entry, entries) for entry in entries)
     return images, conflicting

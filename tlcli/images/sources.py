@@ -27,6 +27,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"
 _BLOCK_BYTES = 1 << 16
 
+FIRST, MOST = 32, 1024
+"""Images that are answered together, at first and later."""
+
 # Unicode categories that no class name may contain: controls, lone surrogates, line separators.
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
@@ -103,6 +106,14 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield from find_images(matching)
         else:
             yield Path(path)
+
+
+def growing() -> Iterator[int]:
+    """How many images are answered together: few at first, so that the first answer comes soon."""
+    size = FIRST
+    while True:
+        yield size
+        size = min(2 * size, MOST)
 
 
 def image_batches(

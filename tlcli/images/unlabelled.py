@@ -27,7 +27,7 @@ def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:
         if isinstance(key, BadImage):
             skipped.append(Skipped(str(path), str(key)))
         else:
-            distinct.setdefault(key, LabelledImage(path, "", key))
+            distinct.setdefault(key, LabelledImage(path, key, label=""))
     progress("reading", len(paths), len(paths))
     if len(distinct) < 2:
         raise DataError(

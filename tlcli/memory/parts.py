@@ -81,8 +81,7 @@ def hashes_of(rows: NDArray[np.uint8]) -> tuple[str, ...]:
     Raises:
         ValueError: the array has another shape.
     """
-    joined = keys_from(rows).tobytes().hex()
-    return tuple(joined[start : start + 64] for start in range(0, len(joined), 64))
+    return segments.hashes_of(keys_from(rows))
 
 
 def kind_of(name: str) -> str | None:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from tlcli import images
 from tlcli.errors import DataError
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile
 from tlcli.memory.state import Memory, Pixels
 
 
-def pixels_of(sources: Mapping[str, LabelledImage], size: int, old: Memory | None = None) -> Pixels:
+def pixels_of(sources: Mapping[str, ImageFile], size: int, old: Memory | None = None) -> Pixels:
     """A function that decodes images, named by their hashes, at the size of a backbone's input.
 
     Args:

@@ -9,7 +9,7 @@ comparison  text and page of `compare`
 result      what the commands that make a round answer
 curves      the epochs of a training → PNG
 predictions an answer of `predict` → a line
-rounds, backbones, cache, data, demo, doctor, export, moments
+rounds, backbones, cache, data, demo, doctor, export, index, moments
             the answer of the command of this name
 """
 
@@ -30,6 +30,13 @@ from tlcli.reports.files import (
     require_report,
     write_evaluation,
 )
+from tlcli.reports.index import (
+    FOUND_LINES,
+    PAIR_LINES,
+    index_changed_text,
+    index_checked_text,
+    index_stats_text,
+)
 from tlcli.reports.moments import moments_text
 from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.result import round_text
@@ -43,6 +50,8 @@ from tlcli.reports.rounds import (
 from tlcli.reports.tables import json_line, percent, table
 
 __all__ = [
+    "FOUND_LINES",
+    "PAIR_LINES",
     "PREDICTION_LINES",
     "backbones_text",
     "blocks_text",
@@ -57,6 +66,9 @@ __all__ = [
     "division_text",
     "evaluation_text",
     "export_text",
+    "index_changed_text",
+    "index_checked_text",
+    "index_stats_text",
     "json_line",
     "moments_text",
     "percent",

@@ -27,9 +27,39 @@ def round_text(content: Json) -> str:
         lines.insert(3, f"  training    {_training(content['training'])}")
     if images["known_classes"]:
         lines.insert(2, f"  more of     {named(images['known_classes'])}")
+    if content["adoption"]:
+        lines[1:1] = _adoption(content["adoption"])
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
+    if content["adoption"] and len(content["adoption"]["scalings"]) > 1:
+        lines += ["", _scalings(content["adoption"])]
     return "\n".join(lines)
+
+
+def _adoption(adoption: Json) -> list[str]:
+    """What was adopted, and what it wants pixels to look like."""
+    difference = adoption["deviation"]
+    proof = "" if difference is None else f"; answers differ by {difference:.1e} at most"
+    if adoption["scaled_by"]:
+        pixels = f"scaled within the model: {adoption['scaled_by']}"
+    else:
+        pixels = f"scaling {adoption['scaling']}"
+    if adoption["scalings"]:
+        accuracy = percent(adoption["scalings"][0]["accuracy"])
+        pixels += f"; right on {accuracy} of {adoption['tried_on']} images"
+    return [
+        f"  model       {adoption['model']}, cut below {adoption['last_layer']}{proof}",
+        f"  pixels      {pixels}",
+    ]
+
+
+def _scalings(adoption: Json) -> str:
+    rows = [
+        (entry["scaling"], entry["accuracy"], f"{entry['log_loss']:.3g}")
+        for entry in adoption["scalings"]
+    ]
+    title = f"scalings of pixels, tried on {adoption['tried_on']} images, the best first:"
+    return table(("scaling", "accuracy", "log loss"), rows, title)
 
 
 def _training(training: Json) -> str:

@@ -166,7 +166,12 @@ class FromImagenet:
         return None
 
 
-_OF_THE_TABLE = {"scaling": None, "scaled_by": "its row in `tlcli backbones`"}
+_OF_THE_TABLE = {
+    "scaling": None,
+    "scaled_by": "as its row of `tlcli backbones` says",
+    "scalings": [],
+    "tried_on": 0,
+}
 
 
 def _packaged(row: backbones.Architecture) -> Adopted:

@@ -71,7 +71,7 @@ def named(names: Collection[str], most: int = 10) -> str:
 
 
 def readable(
-    listing: Listing, found: Features, refused: Sequence[Skipped], max_bad: float
+    listing: Listing, found: Features[LabelledImage], refused: Sequence[Skipped], max_bad: float
 ) -> tuple[Skipped, ...]:
     """The images of DATA that were left out, if they are few enough to go on.
 

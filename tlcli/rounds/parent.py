@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tlcli import heads, memory, strategies
-from tlcli.config import MemoryOptions
+from tlcli.config import MemoryOptions, RunsOn
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
@@ -25,7 +25,7 @@ class Parent:
     extractor: Extractor
 
     @staticmethod
-    def of(run: Run, engine: str) -> "Parent":
+    def of(run: Run, runs_on: RunsOn) -> "Parent":
         """The current round of a run.
 
         Raises:
@@ -38,7 +38,7 @@ class Parent:
             heads.load(current.file("head.h5")),
             Recipe(manifest.head, **manifest.head_options),
             memory.load(current),
-            Extractor.of_round(run, current, engine),
+            Extractor.of_round(run, current, runs_on),
         )
 
     @property

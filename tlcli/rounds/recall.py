@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tlcli.config import Progress
 from tlcli.features import Examples
-from tlcli.images import LabelledImage
+from tlcli.images import ImageFile, LabelledImage
 from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
@@ -20,7 +20,7 @@ class Recalled:
     """Their backbone features, without the projection."""
     missing: tuple[str, ...]
     """Content hashes of learned images of which nothing is known."""
-    files: dict[str, LabelledImage]
+    files: dict[str, ImageFile]
     """Content hash → file, of those that the user gave."""
     kept: int
     """How many of the features come from the run itself."""
@@ -37,7 +37,7 @@ class Recalled:
 
 def recall(
     parent: Parent,
-    given: Sequence[LabelledImage],
+    given: Sequence[ImageFile],
     from_cache: bool,
     progress: Progress,
     wanted: Collection[str] | None = None,
@@ -58,7 +58,7 @@ def recall(
     files = {image.sha256: image for image in given if image.sha256 in asked}
     unknown = asked - set(found.hashes)
     needed = [
-        LabelledImage(image.path, ledger[key], key)
+        LabelledImage(image.path, key, label=ledger[key])
         for key, image in files.items()
         if key in unknown
     ]

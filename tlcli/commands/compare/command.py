@@ -75,7 +75,7 @@ def _require_possible(config: CompareConfig) -> None:
         raise UsageError(
             f"Expected at least two folds. Received: folds={config.folds}. Use 5, say."
         )
-    engines.require_known(config.engine)
+    engines.require_known(config.runs_on.engine)
     if config.report is not None:
         reports.require_report(config.report)
     for name in config.backbones or ():
@@ -149,7 +149,7 @@ def see(
     config: CompareConfig, begins: Beginning, scratch: Path, listing: Listing, progress: Progress
 ) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
-    extractor = Extractor.of(_stored(begins, scratch), config.engine, None)
+    extractor = Extractor.of(_stored(begins, scratch), config.runs_on, None)
     found = extractor.features(listing.images, progress)
     skipped = readable(listing, found, (), config.images.max_bad)
     return Seen(extractor, found.examples, skipped)

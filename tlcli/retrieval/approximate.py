@@ -1,0 +1,91 @@
+"""faiss beside the rows of a large index: which images are probably near.
+
+An inverted file (Jégou, Douze & Schmid 2011, "Product quantization for nearest neighbor search",
+section IV) of float16 vectors: k-means cells, of which a query looks into some. The structure is
+disposable: it is built from the rows, named by the hash of its bytes, and every candidate is
+compared exactly.
+"""
+
+import hashlib
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli.retrieval.records import Entry
+from tlcli.retrieval.store import Index, Rows
+
+log = logging.getLogger(__name__)
+
+Float32 = NDArray[np.float32]
+
+EXACT_UNTIL = 200_000
+"""Images that are compared one by one; with more, an approximate index pays."""
+
+MOST_STALE = 0.2
+"""Share of images removed from, or added beside, the approximate index until it is built anew."""
+
+NEIGHBOURS = 10
+_SPARE = 2
+"""Candidates for one that is wanted: some are of removed images, or less near than they seem."""
+
+
+@dataclass(frozen=True, eq=False)
+class Approximate:
+    """A structure that covers the images up to an id."""
+
+    index: Index
+    structure: Any
+    last: int
+    """The largest id that it may know."""
+
+    def candidates(self, queries: Float32, count: int) -> list[list[Entry]]:
+        """For each query (n, M), images that are probably among the `count` nearest."""
+        _, found = self.structure.search(queries, _SPARE * count + NEIGHBOURS)
+        return [self.index.records.of_ids(int(key) for key in row if key >= 0) for row in found]
+
+    def uncovered(self) -> list[Rows]:
+        """The segments with images that it does not know."""
+        fresh = self.index.records.files_after(self.last)
+        return [rows for rows in self.index.rows if rows.id in fresh]
+
+    @property
+    def stale(self) -> float:
+        """Share of images that were removed from it, or added since, from 0 to 1."""
+        built, known = int(self.structure.ntotal), self.index.records.count_until(self.last)
+        return min((built - known + len(self.index) - known) / max(built, 1), 1.0)
+
+
+def available() -> bool:
+    """Whether faiss is installed."""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def load(index: Index) -> Approximate | None:
+    """The approximate index, if there is one, and it is intact; else images are compared."""
+    images = len(index)
+    name = index.facts.get("approximate")
+    if name is None or not available():
+        if images > EXACT_UNTIL:
+            log.warning("%s", _advice(images))
+        return None
+    try:
+        content = (index.folder / name).read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() not in name:
+        log.warning("%s is damaged; `tlcli index optimize` makes it anew", index.folder / name)
+        return None
+    import faiss
+
+    structure: Any = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+    structure.nprobe = int(index.facts["approximate_cells"])
+    return Approximate(index, structure, int(index.facts["approximate_last"]))
+
+
+def _advice(images: int) -> str:
+    how = "`tlcli index optimize`" if available() else "`pip install 'tlcli[index]'`, then optimize"
+    return f"each query is compared with all {images} images; {how} makes an approximate index"

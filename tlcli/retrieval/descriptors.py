@@ -1,0 +1,88 @@
+"""Feature vectors → descriptors of length 1, whose products are similarities from -1 to 1."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import gaussian, linalg
+from tlcli.errors import UsageError
+from tlcli.gaussian import Float64
+from tlcli.moments import Moments
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptor:
+    """x → (x − m)A / ‖(x − m)A‖."""
+
+    name: str
+    """A row of `DESCRIPTORS`."""
+    width: int
+    """M, of a descriptor."""
+    centre: Float32 | None = None
+    """m (D,); None for 0."""
+    matrix: Float32 | None = None
+    """A (D, M); None for the identity."""
+
+    def of(self, features: Float32) -> Float32:
+        """Descriptors (n, M) of features (n, D); that of a vector without a direction is 0."""
+        found = features.astype(np.float64)
+        if self.centre is not None and self.matrix is not None:
+            found = (found - self.centre) @ self.matrix
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+        return np.asarray(found, np.float32)
+
+
+@dataclass(frozen=True)
+class _Row:
+    says: str
+    """As the help of `--descriptor` has it."""
+    make: Callable[[int, Moments | None], Descriptor]
+    """(D, what the run remembers) → the descriptor."""
+
+
+def _plain(width: int, remembered: Moments | None) -> Descriptor:
+    return Descriptor("plain", width)
+
+
+def _whitened(width: int, remembered: Moments | None) -> Descriptor:
+    """Differences count by how rare they are within classes: ‖xA − yA‖ is Mahalanobis'.
+
+    A = L⁻ᵀ for the Cholesky factor L of the shrunken covariance within the classes, m the mean of
+    all images. Any other square root of Σ⁻¹, as Σ^-½, gives the same products.
+
+    Raises:
+        UsageError: the run keeps no moments of features.
+    """
+    if remembered is None or remembered.width != width or remembered.images < 2:
+        raise UsageError(
+            "Expected a run that keeps the moments of its features for whitened descriptors. "
+            "Received: one that does not. Add --descriptor plain."
+        )
+    covariance = gaussian.shrunken_covariance(remembered, "auto")
+    factor = linalg.cholesky(covariance)
+    if factor is None:
+        raise UsageError(
+            "Expected images that vary in every direction for whitened descriptors. Received: a "
+            "covariance that has no inverse. Add --descriptor plain."
+        )
+    centre = remembered.sums.sum(axis=0) * (2.0**-remembered.bits / remembered.images)
+    return Descriptor(
+        "whitened", width, centre.astype(np.float32), _inverse(factor).T.astype(np.float32)
+    )
+
+
+def _inverse(factor: Float64) -> Float64:
+    from scipy.linalg import solve_triangular
+
+    return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True), np.float64)
+
+
+DESCRIPTORS = {
+    "plain": _Row("the features as they are", _plain),
+    "whitened": _Row("differences weighed by how rare they are within classes", _whitened),
+}

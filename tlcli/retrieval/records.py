@@ -1,0 +1,250 @@
+"""Which image is which row: one SQLite database, which decides what the index holds.
+
+    about    what the index is: format, backbone, arithmetic, descriptor, approximate index
+    files    the segments of rows
+    images   one row an image: its place, its class, the path under which it was added
+    removed  places of rows that belong to no image any more
+
+A write-ahead log with `synchronous = FULL`: what a command reported is there after a power failure,
+and readers never wait for a writer.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcli.errors import RunError, StorageError
+
+FORMAT = 1
+BUSY_SECONDS = 5.0
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS files (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, "
+    "rows INTEGER NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "sha256 TEXT NOT NULL UNIQUE, label TEXT NOT NULL, path TEXT NOT NULL, "
+    "file INTEGER NOT NULL, row INTEGER NOT NULL, UNIQUE (file, row)) STRICT",
+    "CREATE INDEX IF NOT EXISTS labels ON images (label)",
+    "CREATE TABLE IF NOT EXISTS removed (file INTEGER NOT NULL, row INTEGER NOT NULL, "
+    "PRIMARY KEY (file, row)) STRICT",
+)
+
+_SELECT = "SELECT id, sha256, label, path, file, row FROM images "
+
+_CANNOT_SAVE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the index."""
+
+    id: int
+    """Never used again, and larger than those before."""
+    sha256: str
+    label: str
+    path: str
+    file: int
+    row: int
+
+
+class Records:
+    """An open database; every failure is a TlcliError that names its path."""
+
+    def __init__(self, path: Path, *, writes: bool = False) -> None:
+        """Open for reading, where a snapshot is kept until it is closed, or for writing."""
+        self.path = path
+        with self._failing():
+            self._database = _connected(path, writes)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def begin_reading(self) -> None:
+        """See one state of the index from now on, whatever is written meanwhile."""
+        with self._failing():
+            self._database.execute("BEGIN")
+            self._database.execute("SELECT count(*) FROM about").fetchone()
+
+    def end_reading(self) -> None:
+        """See what was written meanwhile."""
+        with self._failing():
+            self._database.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is changed inside is there at the end as a whole, and flushed, or not at all."""
+        with self._failing():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def about(self) -> dict[str, str]:
+        """What the index is; empty where nothing was added yet."""
+        return dict(self._rows("SELECT key, value FROM about"))
+
+    def set_about(self, facts: Mapping[str, str]) -> None:
+        """Say what the index is."""
+        self._many("INSERT OR REPLACE INTO about VALUES (?, ?)", facts.items())
+
+    def files(self) -> list[tuple[int, str, int]]:
+        """(id, name, rows) of each segment."""
+        return self._rows("SELECT id, name, rows FROM files ORDER BY id")
+
+    def add_file(self, name: str, rows: int) -> int:
+        """Its id; that of a segment which is there already is given again."""
+        self._many("INSERT OR IGNORE INTO files (name, rows) VALUES (?, ?)", [(name, rows)])
+        ((found,),) = self._rows("SELECT id FROM files WHERE name = ?", (name,))
+        return int(found)
+
+    def drop_files(self, ids: Iterable[int]) -> None:
+        """Forget segments, and the places of their removed rows."""
+        gone = [(number,) for number in ids]
+        self._many("DELETE FROM removed WHERE file = ?", gone)
+        self._many("DELETE FROM files WHERE id = ?", gone)
+
+    def removed(self, file: int) -> list[int]:
+        """The rows of a segment that belong to no image."""
+        return [row for (row,) in self._rows("SELECT row FROM removed WHERE file = ?", (file,))]
+
+    def add(self, images: Iterable[tuple[str, str, str, int, int]]) -> None:
+        """Add images: (sha256, label, path, file, row)."""
+        self._many(
+            "INSERT INTO images (sha256, label, path, file, row) VALUES (?, ?, ?, ?, ?)", images
+        )
+
+    def move(self, places: Iterable[tuple[int, int, int]]) -> None:
+        """Say where the rows of images are now: (file, row, id)."""
+        self._many("UPDATE images SET file = -?, row = ? WHERE id = ?", places)
+        self._many("UPDATE images SET file = -file WHERE file < 0", [()])
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Take images away; their rows stay until the index is optimised."""
+        places = [(entry.file, entry.row) for entry in entries]
+        self._many("INSERT OR IGNORE INTO removed VALUES (?, ?)", places)
+        self._many("DELETE FROM images WHERE id = ?", [(entry.id,) for entry in entries])
+
+    def entries(self) -> list[Entry]:
+        """Every image, in the order of their places."""
+        return self._entries("ORDER BY file, row", ())
+
+    def of_labels(self, labels: Iterable[str]) -> list[Entry]:
+        """The images of classes."""
+        return [entry for label in labels for entry in self._entries("WHERE label = ?", (label,))]
+
+    def of_hashes(self, hashes: Iterable[str]) -> list[Entry]:
+        """Those of some images that the index holds."""
+        return [entry for key in hashes for entry in self._entries("WHERE sha256 = ?", (key,))]
+
+    def of_ids(self, ids: Iterable[int]) -> list[Entry]:
+        """Those of some images that the index still holds."""
+        return [entry for key in ids for entry in self._entries("WHERE id = ?", (key,))]
+
+    def at(self, file: int, row: int) -> Entry:
+        """The image of a row."""
+        (found,) = self._entries("WHERE file = ? AND row = ?", (file, row))
+        return found
+
+    def files_after(self, last: int) -> set[int]:
+        """The segments that hold images with a larger id."""
+        return {
+            number
+            for (number,) in self._rows("SELECT DISTINCT file FROM images WHERE id > ?", (last,))
+        }
+
+    def last(self) -> int:
+        """The largest id that an image has or had; 0 where there never was one."""
+        ((found,),) = self._rows("SELECT coalesce(max(id), 0) FROM images")
+        return int(found)
+
+    def labels(self) -> dict[str, int]:
+        """Class → how many images."""
+        return dict(self._rows("SELECT label, count(*) FROM images GROUP BY label ORDER BY label"))
+
+    def count(self) -> int:
+        """How many images there are."""
+        return int(self._rows("SELECT count(*) FROM images")[0][0])
+
+    def count_until(self, last: int) -> int:
+        """How many images there are with an id of at most `last`."""
+        return int(self._rows("SELECT count(*) FROM images WHERE id <= ?", (last,))[0][0])
+
+    def complaints(self) -> list[str]:
+        """What SQLite finds wrong with the database."""
+        found = [str(text) for (text,) in self._rows("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def _entries(self, where: str, values: tuple[object, ...]) -> list[Entry]:
+        rows = self._rows(_SELECT + where, values)
+        return [Entry(*row) for row in rows]
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._failing():
+            return self._database.execute(query, values).fetchall()
+
+    def _many(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
+        with self._failing():
+            self._database.executemany(query, rows)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in _CANNOT_SAVE:
+                raise StorageError(
+                    f"Expected to be able to use {self.path}. Received: {error}. Free space, or "
+                    "see who may read and write there."
+                ) from error
+            raise RunError(
+                f"Expected an intact index. Received: {self.path} is damaged ({error}). "
+                "Remove the folder, and add the images again."
+            ) from error
+
+
+def _connected(path: Path, writes: bool) -> sqlite3.Connection:
+    if writes:
+        database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        for table in _TABLES:
+            database.execute(table)
+        return database
+    return _readable(path)
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    """Where the folder may not be written and nobody writes, the file alone is the index."""
+    try:
+        database = _opened(path, "mode=ro")
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        database = _opened(path, "immutable=1")
+    return database
+
+
+def _opened(path: Path, how: str) -> sqlite3.Connection:
+    place = f"{path.absolute().as_uri()}?{how}"
+    return sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
