@@ -174,7 +174,7 @@ def _is_of_keras(entry: dict[str, Any], kind: str) -> bool:
     if kind == "function" or ">" in str(entry.get("registered_name")):
         return False
     if isinstance(module, str):
-        return module == "builtins" or module.split(".")[0] == "keras"
+        return module.split(".")[0] == "keras"
     keras = keras_module()
     places = (keras.layers, keras.initializers, keras.regularizers, keras.constraints)
     return kind in _CONTAINERS or any(hasattr(place, kind) for place in places)

@@ -287,8 +287,7 @@ def _tail(steps: list[_Step], answers: Any) -> tuple[_Step, list[_Step]]:
     tail: list[_Step] = []
     step = made.get(id(answers))
     while step is not None and not _is_linear(step):
-        known = step.kind in _RESHAPING | _POOLING or _activation(step) is not None
-        if not known:
+        if not _passes(step):
             break
         tail.append(step)
         step = made.get(id(step.given))
@@ -301,6 +300,13 @@ def _tail(steps: list[_Step], answers: Any) -> tuple[_Step, list[_Step]]:
             _OTHER,
         )
     return step, tail
+
+
+def _passes(step: _Step) -> bool:
+    """Whether a layer may stand behind the last one with weights."""
+    weightless = not getattr(step.operation, "weights", None)
+    shapes = step.kind in _RESHAPING | _POOLING
+    return weightless and (shapes or _activation(step) is not None)
 
 
 def _is_linear(step: _Step) -> bool:

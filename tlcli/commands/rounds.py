@@ -235,8 +235,9 @@ def round_summary(entry: Round) -> Json:
 
 def round_details(entry: Round) -> Json:
     """What `rounds show` says of a round: its manifest, and its report."""
-    manifest = asdict(entry.manifest)
+    classes = [known.to_json() for known in entry.manifest.classes]
+    manifest = asdict(entry.manifest) | {"classes": classes}
     report = json.loads(entry.file("report.json").read_text("utf-8"))
     measured = {name: report[name] for name in ("images", "validation", "calibration")}
-    measured["training"] = report.get("training")
+    measured |= {name: report.get(name) for name in ("training", "adoption")}
     return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}

@@ -166,7 +166,7 @@ class FromImagenet:
         return None
 
 
-_OF_THE_TABLE = {
+_OF_THE_TABLE: dict[str, Any] = {
     "scaling": None,
     "scaled_by": "as its row of `tlcli backbones` says",
     "scalings": [],
