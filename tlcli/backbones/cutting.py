@@ -160,13 +160,14 @@ def answers_of(model: Any, activation: str, prepare: Prepare, images: NDArray[np
         prepare: what was put in front of it.
         images: in small batches, as what a large one takes of memory stays taken.
     """
-    batches = np.array_split(images, max(1, math.ceil(len(images) / _BATCH)))
-    found = [
-        model(_given(model, prepare, batch.astype(np.float32)), training=False) for batch in batches
-    ]
+    batches = (images[top : top + _BATCH] for top in range(0, len(images), _BATCH))
     tree = keras_module().tree
-    values = np.concatenate([np.asarray(tree.flatten(one)[0]) for one in found])
-    return np.asarray(_PROBABILITIES[activation](values.astype(np.float64)))
+    found = [
+        tree.flatten(model.predict_on_batch(_given(model, prepare, batch.astype(np.float32))))
+        for batch in batches
+    ]
+    values = np.concatenate([np.asarray(one, np.float64) for (one,) in found])
+    return np.asarray(_PROBABILITIES[activation](values))
 
 
 _BATCH = 8

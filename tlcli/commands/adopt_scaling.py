@@ -1,6 +1,7 @@
 """What an adopted network wants its pixels to look like: said, or tried on labelled images."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,9 @@ MOST_IMAGES = 400
 
 LEAST_SURE = 0.05
 """Largest probability with which chance alone may have been as right."""
+
+SURE = 2.0
+"""Standard errors by which the best scaling has to be ahead of the second."""
 
 LEAST_CONFUSED = 5
 """Images of a class from which on it counts that most are called otherwise."""
@@ -63,7 +67,10 @@ def scaled(
         key=lambda trial: (-trial.accuracy, trial.log_loss),
     )
     _require_better_than_chance(config, trials, columns)
-    _warn_of_exchanged(names, answers[trials[0].scaling].argmax(axis=1), columns)
+    said = [answers[trial.scaling].argmax(axis=1) for trial in trials]
+    _warn_of_exchanged(names, said[0], columns)
+    if len(trials) > 1:
+        _warn_of_doubt(trials, said[0] == columns, said[1] == columns)
     facts = {"scalings": [asdict(trial) for trial in trials], "tried_on": len(columns)}
     return source.scaled(trials[0].scaling), facts
 
@@ -111,6 +118,20 @@ def _require_better_than_chance(
         f"{config.model}, right on {count} images with the scaling {tried}. Check the order of the "
         "names (--classes FILE), the labels of the images, and --scaling."
     )
+
+
+def _warn_of_doubt(
+    trials: Sequence[Trial], best: NDArray[np.bool_], second: NDArray[np.bool_]
+) -> None:
+    """Say where the images on which two scalings differ do not tell which it is."""
+    alone, other = int((best & ~second).sum()), int((second & ~best).sum())
+    if alone - other <= SURE * math.sqrt(alone + other):
+        log.warning(
+            "on these images the scaling %s is hardly better than %s: look into the script of the "
+            "model, and name it with --scaling",
+            trials[0].scaling,
+            trials[1].scaling,
+        )
 
 
 def _warn_of_exchanged(

@@ -59,7 +59,7 @@ def _scalings(adoption: Json) -> str:
         for entry in adoption["scalings"]
     ]
     title = f"scalings of pixels, tried on {adoption['tried_on']} images, the best first:"
-    return table(("scaling", "accuracy", "log loss"), rows, title)
+    return f"{title}\n\n{table(('scaling', 'accuracy', 'log loss'), rows)}"
 
 
 def _training(training: Json) -> str:
@@ -106,6 +106,8 @@ def _choice(candidates: Sequence[Json]) -> str:
 
 
 def _what(content: Json) -> str:
+    if content["adoption"]:
+        return f"{content['command']}, the columns of the model, backbone {content['backbone']}"
     strategy = f", strategy {content['strategy']}" if content["strategy"] else ""
     return f"{content['command']}{strategy}, head {content['head']}, backbone {content['backbone']}"
 
