@@ -1,9 +1,11 @@
 """Classifiers as people's own scripts make them, of Keras' layers alone."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tests.support import tiny
 from tlcli.backbones import keras_module
@@ -156,24 +158,44 @@ SHAPES: dict[str, Build] = {
 }
 
 
-def by_colour(
-    classes: Sequence[str] = CLASSES, scale: float = 1 / 255, inside: bool = False
-) -> Any:
-    """Tells the colours of `tiny.draw` apart by their mean, where pixels are 0 to 1.
+def by_colour(classes: Sequence[str] = CLASSES) -> Any:
+    """Tells the colours of `tiny.draw` apart by their mean; scales pixels itself."""
+    return nearest([tiny.COLOURS[name] for name in classes], scale=1 / 255)
+
+
+def by_brightness() -> Any:
+    """Tells the LEVELS of grey apart where pixels are 0 to 1, which its script sees to."""
+    return nearest([(level, level, level) for level in LEVELS.values()])
+
+
+LEVELS = {"black": 10, "dark": 60, "medium": 110, "light": 160, "white": 210}
+
+
+def nearest(colours: Sequence[tuple[int, int, int]], scale: float | None = None) -> Any:
+    """Answers with the colour (0 to 255) that is nearest to the mean of an image.
 
     Args:
-        classes: keys of `tiny.COLOURS`, in the order of the columns.
-        scale: what pixels are multiplied with before it is asked, where it is not done inside.
-        inside: whether the scaling is a layer of the model.
+        colours: one for each column.
+        scale: what a layer of the model multiplies pixels with; None for no such layer.
     """
     keras = keras_module()
     layers = keras.layers
     image = keras.Input((SIZE, SIZE, 3))
-    x = layers.Rescaling(scale)(image) if inside else image
-    copy = layers.Conv2D(3, 1)
-    head = layers.Dense(len(classes), activation="softmax")
-    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(copy(x))), name="by_colour")
+    copy, head = layers.Conv2D(3, 1), layers.Dense(len(colours), activation="softmax")
+    x = copy(image if scale is None else layers.Rescaling(scale)(image))
+    model = keras.Model(image, head(layers.GlobalAveragePooling2D()(x)), name="nearest")
     copy.set_weights([np.eye(3).reshape(1, 1, 3, 3), np.zeros(3)])
-    colours = np.array([tiny.COLOURS[name] for name in classes]) / 255
-    head.set_weights([40 * colours.T, -20 * (colours**2).sum(axis=1)])
+    means = np.array(colours) / 255
+    head.set_weights([40 * means.T, -20 * (means**2).sum(axis=1)])
     return model
+
+
+def draw_levels(folder: Path, count: int = 8) -> Path:
+    """Draw `count` noisy pictures of each of the LEVELS into class folders."""
+    for name, level in LEVELS.items():
+        generator = np.random.default_rng([*name.encode()])
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.clip(level + generator.normal(0, 10, (SIZE, SIZE, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:03d}.png")
+    return folder

@@ -106,6 +106,7 @@ def _of_json(content: object) -> list[str]:
     pairs = list(content.items())
     if all(isinstance(name, str) for _, name in pairs):
         pairs = [(name, int(column)) for column, name in pairs]
-    if sorted(column for _, column in pairs) != list(range(len(pairs))):
+    columns = [column for _, column in pairs]
+    if not all(type(column) is int for column in columns) or {*columns} != {*range(len(pairs))}:
         raise ValueError(f"columns other than 0 to {len(pairs) - 1}")
     return [name for name, _ in sorted(pairs, key=lambda pair: pair[1])]

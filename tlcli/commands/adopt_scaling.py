@@ -70,6 +70,7 @@ def scaled(
     said = [answers[trial.scaling].argmax(axis=1) for trial in trials]
     _warn_of_exchanged(names, said[0], columns)
     if len(trials) > 1:
+        _require_lead(config, trials)
         _warn_of_doubt(trials, said[0] == columns, said[1] == columns)
     facts = {"scalings": [asdict(trial) for trial in trials], "tried_on": len(columns)}
     return source.scaled(trials[0].scaling), facts
@@ -118,6 +119,21 @@ def _require_better_than_chance(
         f"{config.model}, right on {count} images with the scaling {tried}. Check the order of the "
         "names (--classes FILE), the labels of the images, and --scaling."
     )
+
+
+def _require_lead(config: AdoptConfig, trials: Sequence[Trial]) -> None:
+    """Refuse to choose between scalings that are right equally often.
+
+    The loss does not tell: whatever makes answers surer lowers it.
+    """
+    best = [trial for trial in trials if trial.accuracy == trials[0].accuracy]
+    if len(best) > 1:
+        raise UsageError(
+            "Expected images that tell which scaling it is. Received: "
+            f"{' and '.join(trial.scaling for trial in best)}, with which {config.model} is right "
+            f"on {best[0].accuracy:.1%} of the images alike. Name it with --scaling, or give more "
+            "images."
+        )
 
 
 def _warn_of_doubt(

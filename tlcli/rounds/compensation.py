@@ -74,7 +74,7 @@ def compensate(
     missing = parent.memory.ledger.keys() - set(at_hand.hashes)
     nothing = extractor.no_examples()
     if not missing:
-        return Compensated(new, nothing, total, None)
+        return Compensated(new, nothing, None if parent.unseen else total, None)
     if parent.memory.moments is None:
         log.warning(
             "of %d learned images %d are not given", len(parent.memory.ledger), len(missing)

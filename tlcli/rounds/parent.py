@@ -44,7 +44,7 @@ class Parent:
     @property
     def solved(self) -> bool:
         """Whether the head was solved from all images, and not by gradients, here or elsewhere."""
-        return strategies.solved_anew(self.round.manifest.strategy)
+        return not self.unseen and strategies.solved_anew(self.round.manifest.strategy)
 
     @property
     def unseen(self) -> frozenset[str]:
