@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
-from tlcli import backbones, engines, formats, heads, memory, strategies, training
+from tlcli import backbones, engines, formats, heads, memory, retrieval, strategies, training
 from tlcli.cli.app import cli
 from tlcli.training.augmentation import VIEWS
 
@@ -69,6 +69,8 @@ NAMED = {
     ("compare", "strategies"): strategies.STRATEGIES,
     ("compare", "heads"): heads.HEADS,
     ("data check", "augment"): training.SHEETS,
+    ("index add", "descriptor"): retrieval.DESCRIPTORS,
+    ("predict", "by"): retrieval.BY,
     ("export", "format"): formats.FORMATS,
 }
 """Command and parameter → the table that the parameter chooses from."""
@@ -97,6 +99,8 @@ def test_an_option_names_every_row_of_its_table(command: str, parameter: str) ->
         ("finetune", "augment", training.PRESETS),
         ("data check", "augment", {VIEWS: training.SHEETS[VIEWS]}),
         ("extend-classes", "strategy", strategies.STRATEGIES),
+        ("index add", "descriptor", retrieval.DESCRIPTORS),
+        ("predict", "by", retrieval.BY),
     ],
 )
 def test_an_option_says_what_the_rows_of_its_table_say(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tlcli import backbones, engines, formats, heads, memory, strategies, training
+from tlcli import backbones, engines, formats, heads, memory, retrieval, strategies, training
 
 PACKAGE = Path(training.__file__).parent.parent
 WORDS = {backbones.Imagenet.label, backbones.Random.label}
@@ -19,6 +19,8 @@ TABLES: dict[str, Collection[str]] = {
     "heads/closed_form.py": heads.PRIORS,
     "heads/recipes.py": {*heads.HEADS, *heads.CLASS_WEIGHTS},
     "memory/table.py": memory.SETTINGS,
+    "retrieval/descriptors.py": retrieval.DESCRIPTORS,
+    "retrieval/neighbours.py": retrieval.BY,
     "strategies.py": strategies.STRATEGIES,
     "training/augmentation.py": training.SHEETS,
     "training/objectives.py": training.OBJECTIVES,

@@ -331,6 +331,8 @@ class EvaluateConfig:
     against: Path | None = None
     """Another run, to be compared on the same images."""
     ignore_unknown: bool = False
+    by: str | None = None
+    """A row of `retrieval.BY`, measured beside the head."""
     include_learned: bool = False
     """Whether images that a run has learned are measured too."""
     fail_under: float | None = None
@@ -351,6 +353,8 @@ class PredictConfig:
     top: int = 5
     threshold: float = 0.0
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    by: str | None = None
+    """A row of `retrieval.BY`. None: the round's head."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
     runs_on: RunsOn = RunsOn()

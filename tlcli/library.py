@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlcli import backbones, runs
+from tlcli import backbones, heads, runs
 from tlcli.commands.evaluate import evaluate
 from tlcli.commands.predict import Prediction, Predictor
 from tlcli.config import EvaluateConfig, RunsOn, no_progress
@@ -110,7 +110,7 @@ class OpenRun:
             RunError: the backbone's files are damaged.
         """
         backbones.require_own_threads()
-        extractor, head = self._predictor.extractor, self._predictor.head
+        extractor, head = self._predictor.extractor, heads.load(self._entry.file("head.h5"))
         extractor.stored.verify()
         keras = backbones.keras_module()
         with tempfile.TemporaryDirectory() as folder:

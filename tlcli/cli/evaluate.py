@@ -10,6 +10,7 @@ from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
+    by_option,
     config_of,
     engine_option,
     json_option,
@@ -87,6 +88,7 @@ from tlcli.errors import GateFailed
     help="Write the gates as the tests of a JUnit file.",
 )
 @max_bad_option
+@by_option
 @engine_option
 @json_option
 @click.pass_obj

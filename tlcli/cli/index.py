@@ -236,6 +236,7 @@ def index_optimize(verbosity: int, /, run: Path, wait: float, as_json: bool) -> 
     \b
     Examples:
       tlcli index optimize run
+      tlcli index optimize run --json
     """
     from tlcli.commands.index import optimize
     from tlcli.reports import index_changed_text

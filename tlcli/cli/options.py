@@ -134,6 +134,15 @@ test_option = heading(
 )
 
 
+by_option = heading(
+    Heading.ANSWERS,
+    click.option(
+        "--by",
+        metavar="NAME",
+        help="Answer from the images of `tlcli index`, and not from the head. `neighbours`: the "
+        "ten most similar images vote; `means`: the class with the most similar mean.",
+    ),
+)
 engine_option = heading(
     Heading.OUTPUT,
     option(

@@ -9,6 +9,7 @@ from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     Share,
+    by_option,
     config_of,
     engine_option,
     flag_option,
@@ -40,6 +41,7 @@ from tlcli.errors import DataError, UsageError
     type=Share(),
     help="Answer `unknown` where the best class is less probable.",
 )
+@by_option
 @option(
     PredictConfig,
     "--copy-into",

@@ -1,16 +1,17 @@
 """evaluate: a round, and the way there, on labelled images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlcli import evaluation, heads, images, memory, runs
+from tlcli import evaluation, heads, images, memory, retrieval, runs
+from tlcli.commands.evaluate_by import beside
 from tlcli.config import EvaluateConfig, Progress, no_progress
-from tlcli.errors import DataError
+from tlcli.errors import DataError, require_choice
 from tlcli.evaluation import Comparison, Learned, Limits, Report, RoundHead
 from tlcli.extractor import Extractor
 from tlcli.features import Features
@@ -29,6 +30,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     Raises:
         TlcliError: see errors.py.
     """
+    if config.by is not None:
+        require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
     history = _history(run, config.round)
     given = _given(config, history, progress)
@@ -36,6 +39,10 @@ def evaluate(config: EvaluateConfig, progress: Progress = no_progress) -> Report
     report = _report(config, test)
     if config.against is not None:
         report = replace(report, against=_against(config, test, progress))
+    if config.by is not None:
+        learned = frozenset() if config.include_learned else _learned(config, history[-1])
+        answers = beside(config, test.extractor, test.heads[-1].head, learned, progress)
+        report = replace(report, beside=answers)
     limits = Limits(config.fail_under, config.max_regression, config.min_class_accuracy)
     parent = history[0].manifest.parent
     return evaluation.with_gates(
@@ -176,15 +183,22 @@ def _known_images(config: EvaluateConfig, current: Round, progress: Progress) ->
         config.data, progress=lambda done, total: progress("reading", done, total)
     )
     if not config.ignore_unknown:
-        require_known_classes(
-            listing, current.classes, "Remove them from DATA, or add --ignore-unknown."
-        )
-    known = tuple(image for image in listing.images if image.label in current.classes)
-    if not known:
+        known = {*current.classes, *_indexed_classes(config)}
+        require_known_classes(listing, known, "Remove them from DATA, or add --ignore-unknown.")
+    wanted = tuple(image for image in listing.images if image.label in current.classes)
+    if not wanted:
         raise DataError(
             f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
         )
-    return replace(listing, images=known)
+    return replace(listing, images=wanted)
+
+
+def _indexed_classes(config: EvaluateConfig) -> Collection[str]:
+    """Classes that the index answers with, where it is asked too."""
+    if config.by is None:
+        return ()
+    with retrieval.open_index(config.run) as index:
+        return index.records.labels().keys()
 
 
 def _other(path: Path) -> Round:

@@ -1,6 +1,7 @@
 """predict: labels for images, as they come."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import heads, images, runs
+from tlcli import heads, images, retrieval, runs
 from tlcli.config import PredictConfig, Progress, RunsOn, no_progress
-from tlcli.errors import BadImage, UsageError
+from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
 from tlcli.features import Matrix
-from tlcli.heads import LinearHead
+from tlcli.heads import Classifier
 from tlcli.images import ImageFile, Item
 from tlcli.images.class_folders import copy_into, require_outside
+from tlcli.retrieval import Neighbours, Searcher, Space
 from tlcli.rounds.intake import require_classes
 
 UNKNOWN = "unknown"
@@ -61,7 +63,8 @@ class Predictor:
     """A round that answers; its engine is opened at the first image and once."""
 
     extractor: Extractor
-    head: LinearHead
+    """Behind the projection of the classifier's features, where it has one."""
+    head: Classifier
 
     @staticmethod
     def of(run: Path, number: int | None, runs_on: RunsOn) -> "Predictor":
@@ -102,7 +105,7 @@ class Predictor:
         """
         keys = list(_keys(items))
         hashes, vectors, reasons = self._vectors(items, keys, progress)
-        probabilities = self.head.probabilities(self.extractor.seen(vectors))
+        probabilities = self.head.softmax(self.head.logits(self.extractor.seen(vectors)))
         row = {key: index for index, key in enumerate(hashes)}
         for item, key in zip(items, keys, strict=True):
             path = str(item) if isinstance(item, Path) else None
@@ -151,16 +154,35 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
-    predictor = Predictor.of(config.run, config.round, config.runs_on)
-    predictor.require(config.top, config.threshold)
-    for chunk in images.image_batches(config.paths, images.growing()):
-        answers = predictor.answers(chunk, config.top, config.threshold, progress)
-        for path, (answer, key) in zip(chunk, answers, strict=True):
-            if config.copy_into is None or answer.label is None:
-                yield answer
-            else:
-                copy = copy_into(config.copy_into, answer.label, path, key)
-                yield replace(answer, copied_to=str(copy))
+    with _predictor(config) as predictor:
+        predictor.require(config.top, config.threshold)
+        for chunk in images.image_batches(config.paths, images.growing()):
+            answers = predictor.answers(chunk, config.top, config.threshold, progress)
+            for path, (answer, key) in zip(chunk, answers, strict=True):
+                yield _copied(config, answer, path, key)
+
+
+@contextmanager
+def _predictor(config: PredictConfig) -> Iterator[Predictor]:
+    """The head of the round, or the images of the index."""
+    if config.by is None:
+        yield Predictor.of(config.run, config.round, config.runs_on)
+        return
+    require_choice("a way to answer", config.by, retrieval.BY)
+    run = runs.open_run(config.run)
+    extractor = Extractor.of_round(run, run.round(config.round), config.runs_on)
+    with retrieval.open_index(config.run) as index:
+        index.require_space(Space.of(extractor))
+        neighbours = Neighbours.of(Searcher.of(index, exact=False), config.by)
+        yield Predictor(replace(extractor, projection=None), neighbours)
+
+
+def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> Prediction:
+    """The answer once the image was copied, where that was asked for."""
+    if config.copy_into is None or answer.label is None:
+        return answer
+    copy = copy_into(config.copy_into, answer.label, path, key)
+    return replace(answer, copied_to=str(copy))
 
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
@@ -177,7 +199,7 @@ def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
 
 
 def _ranked(
-    probabilities: NDArray[np.float64], head: LinearHead, top: int
+    probabilities: NDArray[np.float64], head: Classifier, top: int
 ) -> tuple[tuple[str, float], ...]:
     best = np.argsort(-probabilities, kind="stable")[:top]
     return tuple((head.classes[column], float(probabilities[column])) for column in best)

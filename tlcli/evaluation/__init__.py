@@ -10,7 +10,15 @@ validation  the figures of a new round, on images that were held out of it
 
 from tlcli.evaluation.gates import Gate, Limits
 from tlcli.evaluation.paired import Comparison, compare
-from tlcli.evaluation.report import Learned, Report, RoundHead, evaluate, in_detail, with_gates
+from tlcli.evaluation.report import (
+    Beside,
+    Learned,
+    Report,
+    RoundHead,
+    evaluate,
+    in_detail,
+    with_gates,
+)
 from tlcli.evaluation.validation import (
     FOLDS,
     HeldOutPredictions,
@@ -27,6 +35,7 @@ from tlcli.evaluation.validation import (
 
 __all__ = [
     "FOLDS",
+    "Beside",
     "Comparison",
     "Gate",
     "HeldOutPredictions",

@@ -136,6 +136,23 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another way to answer than the head, on images of the classes that it knows."""
+
+    by: str
+    images: int
+    accuracy: float
+    shared_images: int
+    """Those of classes that the head knows too."""
+    shared_accuracy: float | None
+    """On these; None where there is none."""
+    head_accuracy: float | None
+    """Of the head on the same."""
+    left_out: int
+    """Images that the index holds, which would find themselves."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `evaluate` measures."""
 
@@ -155,6 +172,7 @@ class Report:
     learned: Learned = Learned()
     intervals: dict[str, Interval | None] = field(default_factory=dict)
     against: Comparison | None = None
+    beside: "Beside | None" = None
     gates: tuple[Gate, ...] = ()
     paths: tuple[str, ...] = ()
     """Of the n images."""
@@ -179,6 +197,7 @@ class Report:
             "average_incremental_accuracy": self.average_incremental_accuracy,
             "forgetting": self.forgetting,
             "against": None if self.against is None else asdict(self.against),
+            "beside": None if self.beside is None else asdict(self.beside),
             "gates": [entry.to_json() for entry in self.gates],
             "card": self.card,
         }

@@ -39,7 +39,7 @@ def build(writer: IndexWriter, progress: Progress) -> float:
     recall, cells = 0.0, _FIRST_CELLS
     while recall < LEAST_RECALL + _MARGIN and cells <= structure.nlist:
         structure.nprobe, cells = cells, 2 * cells
-        recall = recall_of(Approximate(index, structure, index.records.last()), queries, truth)
+        recall = _recall(Approximate(index, structure, index.records.last()), queries, truth)
     if recall < LEAST_RECALL:
         raise UsageError(
             f"Expected an approximate index that finds {LEAST_RECALL:.0%} of the neighbours. "
@@ -64,7 +64,7 @@ def _structure(index: Index, progress: Progress) -> Any:
         quantizer, width, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
     structure.own_fields, _ = True, quantizer.this.disown()
-    structure.cp.seed = 0
+    structure.cp.min_points_per_centroid = 1  # Fewer are no reason to print a warning.
     structure.train(_sample(index, _TRAINED_PER_CELL * cells))
     done = 0
     for block in index.live_blocks():
@@ -85,21 +85,25 @@ def _sample(index: Index, most: int) -> Float32:
     return np.concatenate(rows)
 
 
-def _questions(index: Index) -> tuple[Float32, list[set[int]]]:
-    """Descriptors of some images, and the ids of their true neighbours."""
-    queries = _sample(index, QUERIES)[:QUERIES]
-    hits = Searcher(index, None).search(queries, NEIGHBOURS)
-    return queries, [{hit.entry.id for hit in found} for found in hits]
-
-
 def measured_recall(approximate: Approximate) -> float:
     """Share of the true neighbours that an approximate index finds, on some of its images."""
-    return recall_of(approximate, *_questions(approximate.index))
+    return _recall(approximate, *_questions(approximate.index))
 
 
-def recall_of(approximate: Approximate, queries: Float32, truth: list[set[int]]) -> float:
+def _questions(index: Index) -> tuple[Float32, list[list[int]]]:
+    """Descriptors of some images, and the ids of their neighbours, the nearest first."""
+    queries = _sample(index, QUERIES)[:QUERIES]
+    return queries, _answers(Searcher(index, None), queries)
+
+
+def _answers(searcher: Searcher, queries: Float32) -> list[list[int]]:
+    """Without the first: an image finds itself, which a new one would not."""
+    hits = searcher.search(queries, NEIGHBOURS + 1)
+    return [[hit.entry.id for hit in answer[1:]] for answer in hits]
+
+
+def _recall(approximate: Approximate, queries: Float32, truth: list[list[int]]) -> float:
     """Share of the true neighbours that are found, the mean over queries."""
-    hits = Searcher(approximate.index, approximate).search(queries, NEIGHBOURS)
-    found = [{hit.entry.id for hit in answer} for answer in hits]
-    shares = [len(mine & true) / len(true) for mine, true in zip(found, truth, strict=True)]
+    found = _answers(Searcher(approximate.index, approximate), queries)
+    shares = [len({*mine} & {*true}) / len(true) for mine, true in zip(found, truth, strict=True)]
     return float(np.mean(shares))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.heads import softmax
+from tlcli.moments import Rows
 from tlcli.retrieval.search import Searcher
 
 Float32 = NDArray[np.float32]
@@ -36,7 +37,7 @@ class Neighbours:
         """Over all classes of an index, sorted."""
         return Neighbours(searcher, by, tuple(searcher.index.records.labels()))
 
-    def logits(self, features: Float32) -> Float32:
+    def logits(self, features: Rows) -> Float32:
         """(n, C) of the backbone's features (n, D); −∞ where no voter is of a class."""
         return BY[self.by].logits(self, self.searcher.index.descriptor.of(features[:]))
 
@@ -79,6 +80,6 @@ def _means(neighbours: Neighbours, descriptors: Float32) -> Float32:
 
 
 BY = {
-    "neighbours": _Row("the ten most similar images of the index vote", _votes),
-    "means": _Row("the most similar class mean of the index", _means),
+    "neighbours": _Row("the ten most similar images vote", _votes),
+    "means": _Row("the class with the most similar mean", _means),
 }

@@ -263,6 +263,22 @@ def against_text(against: Json, named: Named = str) -> str:
 AGAINST_COLUMNS = ("", "right there", "wrong there")
 
 
+def beside_text(beside: Json) -> str:
+    """How the images of the index answer, beside the head."""
+    sentence = (
+        f"By {beside['by']} of the index: {percent(beside['accuracy'])} on {beside['images']} "
+        "images of the classes that it knows."
+    )
+    if beside["shared_images"]:
+        sentence += (
+            f" On the {beside['shared_images']} of classes that the head knows too: "
+            f"{percent(beside['shared_accuracy'])}, the head {percent(beside['head_accuracy'])}."
+        )
+    if beside["left_out"]:
+        sentence += f" {beside['left_out']} images that it holds were left out."
+    return sentence
+
+
 def against_rows(against: Json) -> list[tuple[str, int, int]]:
     """Images by who was right."""
     return [

@@ -26,6 +26,7 @@ def evaluation_markdown(content: Json) -> str:
         *_gates(content),
         _headline(content),
         figures.interval_method(content),
+        *([figures.beside_text(content["beside"])] if content["beside"] else []),
         *_against(content),
         *_worst(content),
         *_pairs(content),

@@ -53,6 +53,7 @@ def evaluation_page(content: Json) -> str:
             f"<p>{safe(figures.measured_on(content))}</p>",
             *_gates(content),
             _headline(content),
+            *_beside(content),
             *_against(content),
             _plots(content),
             *_rounds(content),
@@ -89,6 +90,11 @@ def _headline(content: Json) -> str:
     drawn = html.table(("", "value", level, "what it means"), rows)
     legend = f'<p class="small">{safe(figures.interval_method(content))}</p>'
     return f'<div class="figures">{drawn}</div>\n{legend}'
+
+
+def _beside(content: Json) -> list[str]:
+    beside = content["beside"]
+    return [f"<p>{safe(figures.beside_text(beside))}</p>"] if beside else []
 
 
 def _against(content: Json) -> list[str]:

@@ -21,6 +21,8 @@ def evaluation_text(content: Json) -> str:
         parts.append(table(figures.EVERY_ROUND, rows))
     if content["against"] is not None:
         parts += [_against(content["against"])]
+    if content["beside"] is not None:
+        parts.append(figures.beside_text(content["beside"]))
     if content["skipped"]:
         parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
     return "\n\n".join(parts)
