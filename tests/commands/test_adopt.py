@@ -243,7 +243,7 @@ def test_all_scalings_are_tried_on_images_and_shown(tlcli, folder, tmp_path):
     arguments = ("--classes", folder / "levels.txt", "--test", folder / "levels")
     text = tlcli("adopt", folder / "outside.h5", *arguments, "--out", tmp_path / "run")
     table = text.partition("scaling   accuracy")[2]
-    assert [line.split()[0] for line in table.splitlines()[2:]][0] == "0-1"
+    assert next(line.split()[0] for line in table.splitlines()[2:]) == "0-1"
     content = tlcli.json("rounds", "show", tmp_path / "run")["adoption"]
     assert (content["scaling"], content["tried_on"]) == ("0-1", 40)
     assert {entry["scaling"] for entry in content["scalings"]} == {*backbones.SCALINGS}

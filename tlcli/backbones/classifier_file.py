@@ -40,6 +40,7 @@ _VALUES = frozenset({"__keras_tensor__", "__tuple__", "__tensor__", "__numpy__",
 _TRAINING = "compile_config"
 """Loss and optimizer, which are not read."""
 
+_PACKAGES = frozenset({"keras"})
 _CONTAINERS = frozenset({"Functional", "Sequential", "Model"})
 _SAVE = "Load it where it was written and save it with model.save('model.keras')."
 
@@ -174,7 +175,7 @@ def _is_of_keras(entry: dict[str, Any], kind: str) -> bool:
     if kind == "function" or ">" in str(entry.get("registered_name")):
         return False
     if isinstance(module, str):
-        return module.split(".")[0] == "keras"
+        return module.partition(".")[0] in _PACKAGES
     keras = keras_module()
     places = (keras.layers, keras.initializers, keras.regularizers, keras.constraints)
     return kind in _CONTAINERS or any(hasattr(place, kind) for place in places)

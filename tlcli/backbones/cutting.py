@@ -366,7 +366,7 @@ def _columns(last: _Step, tail: list[_Step]) -> tuple[Float32, Float32, str]:
         )
     if weights.shape[1] > 1:
         return weights, bias, activation
-    if activation == "softmax":
+    if activation not in _OF_ONE_UNIT:
         raise CannotCut("two classes or more", "one softmax unit, which always answers 1", _OTHER)
     # softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)).
     pair = np.concatenate([np.zeros_like(weights), weights], axis=1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.backbones import lite, weights_files
+from tlcli.backbones import hdf5_layers, lite, weights_files
 from tlcli.backbones.cutting import Cut, cut
 from tlcli.backbones.network import PREPARE
 from tlcli.backbones.runtime import keras_module
@@ -49,11 +49,10 @@ def application(row: Architecture, weights: Imagenet | WeightsFile) -> Any:
     if isinstance(weights, Imagenet):
         weights_files.load_whole_application(model, row)
     else:
-        weights_files.load_file(model, Path(weights.label))
+        weights_files.load_file(model, Path(weights.label), hdf5_layers.WITH_TOP)
     return model
 
 
 def cut_application(row: Architecture, model: Any) -> Cut:
     """Take a Keras application apart, behind the preprocessing of its row."""
-    size = int(model.inputs[0].shape[1])
-    return cut(model, size, PREPARE[row.preprocessing], row.name)
+    return cut(model, row.image_size, PREPARE[row.preprocessing], row.name)

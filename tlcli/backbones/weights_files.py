@@ -75,7 +75,7 @@ def packaged(row: Architecture) -> Path:
 
 def _load_application(model: Any, row: Architecture) -> None:
     options = {"include_top": False, "pooling": "avg", "input_shape": model.input_shape[1:]}
-    _copy_application(model, row, options)
+    _copy_application(model, row, options, "--weights FILE or --weights none")
 
 
 def load_whole_application(model: Any, row: Architecture) -> None:
@@ -84,17 +84,17 @@ def load_whole_application(model: Any, row: Architecture) -> None:
     Raises:
         WeightsUnavailable: they are not here and cannot be downloaded.
     """
-    _copy_application(model, row, {"include_top": True})
+    _copy_application(model, row, {"include_top": True}, "or --weights FILE of the whole network")
 
 
-def _copy_application(model: Any, row: Architecture, options: dict[str, Any]) -> None:
+def _copy_application(model: Any, row: Architecture, options: dict[str, Any], way_out: str) -> None:
     """Build the application with Keras' own weights and copy them.
 
     Keras decides which file fits the image size, where it comes from and what its
     checksum is. EfficientNetB0 to B7 come with a layer more than without weights.
     """
     silent = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), _Download(row):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), _Download(row, way_out):
         warnings.simplefilter("ignore")  # "weights for 224 pixels will be loaded"
         constructor = getattr(keras_module().applications, row.builder)
         source = constructor(weights="imagenet", **options)
@@ -109,8 +109,8 @@ class _Download:
     whose checksum is wrong.
     """
 
-    def __init__(self, row: Architecture) -> None:
-        self._row = row
+    def __init__(self, row: Architecture, way_out: str) -> None:
+        self._row, self._way_out = row, way_out
 
     def __enter__(self) -> None:
         return None
@@ -127,17 +127,18 @@ class _Download:
             raise WeightsUnavailable(
                 f"Expected ImageNet weights for {self._row.name} in Keras' cache or by "
                 f"download. Received: {first_line(error)}. Use --backbone EfficientNetLite0 "
-                f"(its weights are installed), --weights FILE or --weights none."
+                f"(its weights are installed), {self._way_out}."
             ) from error
 
 
-def load_file(model: Any, path: Path) -> None:
+def load_file(model: Any, path: Path, hint: str = hdf5_layers.NO_TOP) -> None:
     """Give a backbone the weights of a file, in the format that its suffix names.
 
     Args:
         model: the backbone, with any weights.
         path: `.h5` or `.weights.h5` of the backbone without its top; `.keras` of a model
             whose first weights are those of the backbone, a classifier for example.
+        hint: which file to use instead of one that does not fit.
 
     Raises:
         UsageError: the file is damaged, unsafe, or does not fit.
@@ -145,7 +146,7 @@ def load_file(model: Any, path: Path) -> None:
     if path.name.endswith(".keras"):
         _load_keras_archive(model, path)
     else:
-        _load_hdf5(model, path)
+        _load_hdf5(model, path, hint)
     _check_finite(model, path)
     _fold_imagenet_deviation(model)
 
@@ -179,7 +180,7 @@ def _fold_imagenet_deviation(model: Any) -> None:
         layer.finalize_state()  # the layer computes with copies of its weights
 
 
-def _load_hdf5(model: Any, path: Path) -> None:
+def _load_hdf5(model: Any, path: Path, hint: str) -> None:
     with _reading(path):
         with h5py.File(path, "r") as file:
             hdf5_layers.refuse_links(file)
@@ -190,7 +191,7 @@ def _load_hdf5(model: Any, path: Path) -> None:
                     hdf5_layers.legacy_layers(file),
                     hdf5_layers.model_layers(model.layers),
                 )
-        hdf5_layers.check_layers(found, wanted, path)
+        hdf5_layers.check_layers(found, wanted, path, hint)
         model.load_weights(str(path))
 
 
