@@ -152,6 +152,8 @@ class AdoptConfig:
     """Of `imagenet` alone: a file. None: its published weights."""
     data: str | None = None
     """The images that it was trained on."""
+    sample: str | None = None
+    """Some unlabelled images of the usual kind."""
     keeping: MemoryOptions = MemoryOptions()
     """Of the images of `data`."""
     test: str | None = None
@@ -188,6 +190,8 @@ class ExtendConfig:
     keeping: MemoryOptions = MemoryOptions()
     old_data: str | None = None
     """Images that were learned before, for strategies and memories that need them."""
+    sample: str | None = None
+    """Some unlabelled images of the usual kind, for strategies without old images."""
     test: str | None = None
     max_regression: float | None = None
     """Largest fall of the accuracy on old classes (0 to 1) with which the round is published."""

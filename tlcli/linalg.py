@@ -158,6 +158,14 @@ def _inverse(factor: Float64) -> Float64:
     return inverse
 
 
+def row_sums(matrix: Float64) -> Float64:
+    """(n,) the sum of each row (n, k), its entries added from the first to the last."""
+    total = np.zeros(len(matrix))
+    for column in matrix.T:
+        total += column
+    return total
+
+
 def rounded(values: Float64 | np.float64, bits: int) -> Float64:
     """Values with so many significant bits.
 

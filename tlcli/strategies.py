@@ -11,7 +11,17 @@ from tlcli import heads, memory
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError, require_choice
 from tlcli.features import Examples
-from tlcli.heads import Distillation, Evidence, Fit, LinearHead, Recipe, Standardisation, Task
+from tlcli.heads import (
+    Distillation,
+    Evidence,
+    Fit,
+    LinearHead,
+    Recipe,
+    Standardisation,
+    Task,
+    generic,
+)
+from tlcli.heads import columns as gaussian_columns
 from tlcli.heads.imprinting import grow
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
 
@@ -61,6 +71,8 @@ class Available:
     """Whose features will be at hand."""
     begun: bool = True
     """Whether the run knows classes."""
+    sample: bool = False
+    """Whether unlabelled images of the usual kind are given."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,10 @@ class Strategy:
     """Whether the parent's temperature stays, so that old probabilities keep their ratios."""
     old_images: OldImages = OldImages.NONE
     """Those whose features it needs, where moments will not do."""
+    generic: bool = False
+    """Whether it goes by what old images look like on average."""
+    samples: bool = False
+    """Whether it learns from unlabelled images of the usual kind, too."""
     options: frozenset[str] = frozenset()
     """Those of `StrategyOptions` that are for it."""
     needs: tuple[Condition, ...] = ()
@@ -106,8 +122,8 @@ def first(recipe: Recipe) -> Fit:
     def fit(evidence: Evidence) -> LinearHead:
         if recipe.from_moments:
             assert evidence.moments is not None
-            return recipe.solve(evidence.moments)
-        return recipe.fit(evidence.old.joined(evidence.new))
+            return generic.remembering(recipe.solve(evidence.moments), evidence)
+        return generic.remembering(recipe.fit(evidence.old.joined(evidence.new)), evidence)
 
     return fit
 
@@ -119,7 +135,14 @@ def adopted(head: LinearHead) -> Fit:
 
 def following(strategy: Strategy, asked: StrategyInput) -> Fit:
     """The head of a later round; columns in the order of the registry."""
-    return lambda evidence: strategy.fit(asked, evidence).ordered(asked.classes)
+
+    def fit(evidence: Evidence) -> LinearHead:
+        head = strategy.fit(asked, evidence)
+        if not strategy.exact and head.generic is not None:
+            head = replace(head, generic=generic.joined(head.generic, evidence.new))
+        return head.ordered(asked.classes)
+
+    return fit
 
 
 def _anew(asked: StrategyInput, evidence: Evidence) -> LinearHead:
@@ -127,8 +150,26 @@ def _anew(asked: StrategyInput, evidence: Evidence) -> LinearHead:
 
 
 def _freeze_old(asked: StrategyInput, evidence: Evidence) -> LinearHead:
-    start = _start(asked, evidence)
-    return heads.fit_columns(start, _task(asked, evidence, evidence.new, ~_old(asked, evidence)))
+    """Gaussian columns; fitted to tell new images from old ones where some of these are known."""
+    parent = evidence.parent
+    assert parent is not None
+    known = np.isin(np.array(evidence.new.labels, object), parent.classes)
+    new, others = evidence.new.where(~known), evidence.new.where(known).joined(_sampled(evidence))
+    usual = parent.generic or generic.of_features(parent, new.vectors)
+    total = evidence.moments or gaussian_columns.moments_of((new, others))
+    head = gaussian_columns.gaussian_columns(parent, new, total, usual)
+    if not len(others):
+        return head
+    return gaussian_columns.against(head, new, others, len(head.classes) - len(parent.classes))
+
+
+def _sampled(evidence: Evidence) -> Examples:
+    """Images of the usual kind, each of the class that the parent takes it for."""
+    assert evidence.parent is not None
+    if evidence.sample is None:
+        return evidence.new.take([])
+    taken_for = evidence.parent.predict(evidence.sample.vectors)
+    return replace(evidence.sample, labels=tuple(taken_for.tolist()))
 
 
 def _naive(asked: StrategyInput, evidence: Evidence) -> LinearHead:
@@ -144,12 +185,14 @@ def _lwf(asked: StrategyInput, evidence: Evidence) -> LinearHead:
         weight = float(old.sum()) / len(old)
     temperature = options.distillation_temperature or DISTILLATION_TEMPERATURE
     how = Distillation(int(old.sum()), weight, temperature)
-    task = replace(_task(asked, evidence, evidence.new), anchored=old, distillation=how)
+    images = evidence.new.joined(_sampled(evidence))
+    task = replace(_task(asked, evidence, images), anchored=old, distillation=how)
     return heads.fit_columns(start, task)
 
 
 def _replay(asked: StrategyInput, evidence: Evidence) -> LinearHead:
-    exemplars = memory.herded(evidence.old, asked.exemplars_per_class)
+    known = evidence.old.joined(_sampled(evidence))
+    exemplars = memory.herded(known, asked.exemplars_per_class)
     rehearsed = exemplars.joined(evidence.new).by_hash()
     start, old = _start(asked, evidence), _old(asked, evidence)
     correction = asked.options.bias_correction or "wa"
@@ -293,10 +336,11 @@ _NEW_IMAGES = Condition(
 
 
 _OLD_IMAGES = Condition(
-    lambda run: run.old_images is not OldImages.NONE,
+    lambda run: run.old_images is not OldImages.NONE or run.sample,
     "Expected old images for {strategy}.",
     "a run that keeps none",
-    "Use a run with --memory exemplars or features, or give them with --old-data.",
+    "Use a run with --memory exemplars or features, give them with --old-data, or unlabelled ones "
+    "of the usual kind with --sample.",
 )
 
 
@@ -334,12 +378,15 @@ STRATEGIES = {
     "freeze-old": Strategy(
         "old logits keep their bits",
         _freeze_old,
+        generic=True,
+        samples=True,
         keeps_temperature=True,
         needs=(_NEW_IMAGES, _KNOWN_CLASSES, _NEW_CLASSES),
     ),
     "lwf": Strategy(
         "distillation",
         _lwf,
+        samples=True,
         options=frozenset({"distillation_weight", "distillation_temperature"}),
         needs=(_NEW_IMAGES, _KNOWN_CLASSES),
     ),
@@ -347,6 +394,7 @@ STRATEGIES = {
         "with kept images",
         _replay,
         old_images=OldImages.SOME,
+        samples=True,
         options=frozenset({"bias_correction"}),
         needs=(_NEW_IMAGES, _OLD_IMAGES, _KNOWN_CLASSES),
     ),
@@ -402,6 +450,16 @@ def require_options(strategy: str, options: StrategyOptions) -> None:
                     f"Expected --{flag} with --strategy {owner} alone. Received: "
                     f"strategy={strategy!r}. Leave --{flag} out."
                 )
+
+
+def require_sampling(strategy: str) -> None:
+    """Raise UsageError where a strategy has no use for a sample."""
+    if not STRATEGIES[strategy].samples:
+        able = ", ".join(name for name, row in STRATEGIES.items() if row.samples)
+        raise UsageError(
+            f"Expected --sample with --strategy {able}. Received: strategy={strategy!r}, which has "
+            "no use for it. Leave --sample out."
+        )
 
 
 def _default(available: Available) -> str:

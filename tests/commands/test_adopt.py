@@ -349,6 +349,33 @@ def test_a_class_is_added_without_the_old_images(tlcli, folder, run, tmp_path):
             assert RUNTIMES[format_name]
 
 
+@pytest.mark.parametrize("option", ["--sample", "--data"])
+def test_what_images_usually_look_like_is_remembered(tlcli, folder, tmp_path, option):
+    from tlcli import heads
+
+    names, run = ("--classes", folder / "names.txt"), tmp_path / "run"
+    content = tlcli.json(
+        "adopt", folder / "inside.keras", *names, option, folder / "sized", "--out", run
+    )
+    head = heads.load(run / "rounds" / "0001" / "head.h5")
+    assert head.generic.images == 24
+    colours = np.array([tiny.COLOURS[name] for name in CLASSES]) / 255
+    np.testing.assert_allclose(head.generic.mean, colours.mean(axis=0), atol=0.02)
+    assert head.generic.lead > 0
+    if option == "--sample":
+        assert (content["memory"], content["images"]["used"]) == ("none", 0)
+        assert content["calibration"]["temperature"] == 1.0
+    arguments = ("--strategy", "freeze-old")
+    second = tlcli.json("extend-classes", run, folder / "new", *arguments)
+    assert second["usual"]["origin"] == "the mean of the images learned before"
+
+
+def test_a_sample_is_in_place_of_the_images(tlcli, folder, tmp_path):
+    images = ("--data", folder / "sized", "--sample", folder / "sized")
+    error = tlcli.error(2, "adopt", folder / "inside.keras", *images, "--out", tmp_path / "run")
+    assert "Leave --sample out" in error
+
+
 @pytest.mark.parametrize("strategy", ["joint", "merge"])
 def test_classes_without_images_are_never_solved_away(tlcli, folder, run, strategy):
     """What the run learns later are not all images of its classes."""

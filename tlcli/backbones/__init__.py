@@ -3,6 +3,7 @@
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.classifier_file import ClassifierFile, read_classifier
 from tlcli.backbones.cutting import CannotCut, Cut, answers_of, cut, image_size_of, is_grey
+from tlcli.backbones.expected import expected_features
 from tlcli.backbones.imagenet import (
     application,
     cut_application,
@@ -84,6 +85,7 @@ __all__ = [
     "compiled",
     "cut",
     "cut_application",
+    "expected_features",
     "features_of",
     "fingerprint",
     "image_size_of",

@@ -74,6 +74,13 @@ from tlcli.config import AdoptConfig
     metavar="DATA",
     help="The images that the model was trained on, of every class: later rounds are then exact.",
 )
+@option(
+    AdoptConfig,
+    "--sample",
+    metavar="DIR",
+    help="In place of --data some unlabelled images of the usual kind, like 50: what they look like "
+    "on average is remembered, and new classes are told from it.",
+)
 @test_option
 @max_bad_option
 @memory_options
@@ -95,6 +102,7 @@ def adopt(verbosity: int, /, as_json: bool, **options: Any) -> None:
       tlcli adopt pets.keras --classes names.txt --out run
       tlcli adopt vgg.h5 --test photos --out run      (scalings of pixels are tried on photos)
       tlcli adopt pets.keras --data photos --out run  (later rounds equal joint training)
+      tlcli adopt pets.keras --classes names.txt --sample photos-of-last-week --out run
       tlcli adopt imagenet --out run
     """
     from tlcli.commands.adopt import adopt as stage

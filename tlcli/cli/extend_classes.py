@@ -80,6 +80,13 @@ from tlcli.config import ExtendConfig, StrategyOptions
     metavar="DATA",
     help="Images that were learned before, for a strategy or a memory that needs them.",
 )
+@option(
+    ExtendConfig,
+    "--sample",
+    metavar="DIR",
+    help="Some unlabelled images of the usual kind, like 50: freeze-old, lwf and replay learn from "
+    "them what is old, and the round says how many of them it takes for new.",
+)
 @heading(Heading.GATES)
 @option(
     ExtendConfig,
@@ -106,7 +113,7 @@ def extend_classes(verbosity: int, /, as_json: bool, **options: Any) -> None:
       tlcli extend-classes run new-photos
       tlcli extend-classes run new-photos --test test-photos --max-regression 1%
       tlcli extend-classes run --moments site-a.h5 --moments site-b.h5
-      tlcli extend-classes run new-photos --strategy freeze-old
+      tlcli extend-classes run new-photos --strategy freeze-old --sample photos-of-last-week
     """
     from tlcli.commands.extend_classes import extend_classes as stage
 

@@ -14,7 +14,7 @@ from tlcli.config import AdoptConfig, MemoryOptions, Progress, no_progress
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Features
-from tlcli.heads import LinearHead, Recipe
+from tlcli.heads import LinearHead, Recipe, generic
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
@@ -26,6 +26,7 @@ from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of
+from tlcli.rounds.usual import sample_of
 from tlcli.runs import Writer
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ def _require_options(config: AdoptConfig) -> None:
             "Expected --data with --memory: what is remembered is of images. Received: "
             f"memory={config.keeping.memory!r} alone. Add --data DATA, the images that the model "
             "was trained on, or leave it out."
+        )
+    if config.data is not None and config.sample is not None:
+        raise UsageError(
+            "Expected --data or --sample: the images with labels say what a sample would. Received: "
+            "both. Leave --sample out."
         )
 
 
@@ -179,10 +185,28 @@ def _draft(
             found = extractor.features(listing.images, phases.progress)
             skipped = readable(listing, found, (), config.images.max_bad)
         intake = Intake(len(found.images), found.from_cache, 0, listing.duplicates, skipped)
+    head = _with_usual_images(config, extractor, head, found, phases)
     remembered = _remembered(config, extractor, found)
     examined = _examined(config, extractor, registry, head, found, remembered, phases)
     name = strategies.ADOPTED
     return Draft("adopt", name, examined, remembered, False, config, intake)
+
+
+def _with_usual_images(
+    config: AdoptConfig,
+    extractor: Extractor,
+    head: LinearHead,
+    found: Features[LabelledImage] | None,
+    phases: Phases,
+) -> LinearHead:
+    """The head with what its images look like on average, where any are given."""
+    if found is not None:
+        return replace(head, generic=generic.of_features(head, found.examples.vectors))
+    if config.sample is None:
+        return head
+    with phases.phase("features"):
+        sample = sample_of(extractor, config.sample, phases.progress)
+    return replace(head, generic=generic.of_features(head, sample.vectors))
 
 
 def _remembered(

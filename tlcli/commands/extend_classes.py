@@ -7,8 +7,8 @@ from tlcli import evaluation, moments, runs, strategies
 from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.evaluation import Validation, ValidationScheme
-from tlcli.features import Features
-from tlcli.heads import Recipe
+from tlcli.features import Examples, Features
+from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
@@ -29,6 +29,7 @@ from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
+from tlcli.rounds.usual import Usual, claimed, sample_of, usual_images
 from tlcli.runs import Writer
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
@@ -73,6 +74,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             config=config,
             intake=given.intake,
             choice=choice.table,
+            usual=_usual(plan, choice.solution),
         )
         return publish(writer, draft, phases)
 
@@ -160,6 +162,8 @@ class _State:
     """Of all images that the run has learned so far."""
     total: Moments | None
     """With the new ones."""
+    sample: Examples | None
+    """Unlabelled images of the usual kind, as heads see them."""
 
     @property
     def complete(self) -> bool:
@@ -178,7 +182,10 @@ def _state(config: ExtendConfig, parent: Parent, given: _Given, phases: Phases) 
         if before is not None:
             total = moments.add(before, parent.extractor.moments(given.found.examples))
             total = moments.add(total, given.collected.moments)
-    return _State(parent, given, recalled, before, total)
+        sample = None
+        if config.sample is not None:
+            sample = sample_of(parent.extractor, config.sample, phases.progress)
+    return _State(parent, given, recalled, before, total, sample)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +196,10 @@ class _Plan:
     strategy_name: str | None
     strategy: Strategy
     told: StrategyInput
+    head: LinearHead
+    """Of the parent, with what the strategy has to know of its images."""
+    origin: str | None = None
+    """Where that comes from, in words."""
 
     @property
     def scheme(self) -> ValidationScheme:
@@ -216,8 +227,9 @@ class _Plan:
             evidence_of(
                 extractor, state.total, state.given.found.examples, state.recalled.examples
             ),
-            parent=state.parent.head if state.parent.head.classes else None,
+            parent=self.head if self.head.classes else None,
             refit=state.parent.refit,
+            sample=state.sample,
         )
         fit = strategies.following(self.strategy, self.told)
         return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
@@ -248,7 +260,7 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
     manifest = parent.round.manifest
     how = replace(strategies.UNCHANGED, exact=manifest.exact)
     told = StrategyInput(parent.recipe, parent.round.classes, StrategyOptions())
-    plan = _Plan(state, manifest.strategy, how, told)
+    plan = _Plan(state, manifest.strategy, how, told, parent.head)
     solution = plan.solve()
     return plan, Choice(solution, solution.held_out(evaluation.cross_validate, old_too=False))
 
@@ -262,7 +274,13 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     per_class = exemplars_per_class(config.keeping, parent.memory)
     classes = tuple(entry.name for entry in given.registry)
     told = StrategyInput(recipe, classes, config.learning, per_class)
-    plan = _Plan(state, strategy, STRATEGIES[strategy], told)
+    origin, known = None, parent.head
+    if STRATEGIES[strategy].generic:
+        new = parent.extractor.project(given.found.examples)
+        origin, known = usual_images(parent.head, parent.extractor, state.sample, new)
+    if state.sample is not None:
+        strategies.require_sampling(strategy)
+    plan = _Plan(state, strategy, STRATEGIES[strategy], told, known, origin)
     _require_room_for(config, plan)
     return plan
 
@@ -277,6 +295,7 @@ def _available(recipe: Recipe, state: _State) -> Available:
         moments=state.before is not None,
         old_images=state.recalled.extent,
         begun=bool(parent.round.classes),
+        sample=state.sample is not None,
     )
 
 
@@ -355,6 +374,16 @@ def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examinati
         None if plan.old_too else parent.suggests(solution.head, solution.moments),
         parent.head.temperature if plan.strategy.keeps_temperature else None,
     )
+
+
+def _usual(plan: _Plan, solution: Solution) -> Usual | None:
+    """What the round goes by in place of old images."""
+    sample = plan.state.sample
+    if plan.origin is None and sample is None:
+        return None
+    count = 0 if sample is None else len(sample)
+    taken = claimed(solution.fit, solution.evidence)
+    return Usual(plan.origin or "--sample", count, taken)
 
 
 def _require_no_regression(limit: float | None, validation: Validation | None) -> None:

@@ -27,7 +27,7 @@ from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
 from tlcli.features import Examples, among
-from tlcli.heads import Evidence, Fit, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe, generic
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory.pixels import pixels_of
 from tlcli.rounds.compensation import Compensated, compensate, require_movable
@@ -370,4 +370,4 @@ def _fit(parent: Parent, after: Extractor, moved: Compensated, trained: LinearHe
     solvable = parent.recipe.from_moments or after.projection is not None
     if moved.total is not None and solvable:
         return strategies.first(parent.recipe)
-    return lambda _: trained
+    return lambda known: generic.remembering(trained, known)

@@ -67,7 +67,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
 
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
     if not objective.labels:
-        return unlabelled(config, progress)
+        return unlabelled(config.data, progress)
     listing = scan(config.data, progress)
     if len(listing.classes) < 2:
         raise DataError(

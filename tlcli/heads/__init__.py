@@ -3,6 +3,8 @@
 linear       LinearHead: logits, probabilities, files
 closed_form  solved from the moments: lda, ridge, nearest class mean
 imprinting   where the columns of new classes start
+generic      what the images of a head's classes look like on average
+columns      Gaussian columns: new classes beside a head whose images are gone
 gradient     solved by optimisation on features: softmax, and some columns of a head
 svm          solved by optimisation on the directions of features
 calibration  the temperature of a head, and how far its probabilities can be believed
@@ -23,7 +25,7 @@ from tlcli.heads.calibration import (
 from tlcli.heads.closed_form import PRIORS
 from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
-from tlcli.heads.linear import Classifier, LinearHead, load, save, softmax
+from tlcli.heads.linear import Classifier, Generic, LinearHead, load, save, softmax
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
 from tlcli.heads.recipes import CLASS_WEIGHTS, HEADS, Recipe, require_known
 
@@ -36,6 +38,7 @@ __all__ = [
     "Distillation",
     "Evidence",
     "Fit",
+    "Generic",
     "LinearHead",
     "Recipe",
     "Standardisation",

@@ -29,6 +29,8 @@ class Evidence:
     """The head of the parent round; None in the first."""
     refit: Refit | None = None
     """Solves the parent's head again without some of its images, where that can be done."""
+    sample: Examples | None = None
+    """Some images of the usual kind, whose classes nobody knows; their labels say nothing."""
 
     def without(self, new: NDArray[np.bool_], old: NDArray[np.bool_]) -> "Evidence":
         """What would be known had the images of two masks never been seen.
@@ -47,7 +49,7 @@ class Evidence:
             if total is not None:
                 before = moments.subtract(total, moments_like(total, left))
             parent = self.refit(before, kept).ordered(parent.classes)
-        return Evidence(total, left, kept, parent, self.refit)
+        return Evidence(total, left, kept, parent, self.refit, self.sample)
 
 
 def moments_like(space: Moments, examples: Examples) -> Moments:

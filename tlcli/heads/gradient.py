@@ -103,13 +103,15 @@ class Task:
     anchored: Mask | None = None
     """(C,) which free columns are pulled to where they start; the others are pulled to zero."""
     distillation: Distillation | None = None
+    pull: float | None = None
+    """What free columns pay for moving, against the mean loss of an image; None: 1/n."""
 
 
 def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     """Fit the free columns of a head by cross-entropy over all classes; the others stay.
 
     Columns that are not free keep their very bits, and the temperature stays. Free columns pay
-    ‖W − A‖²/(2n) in the standardised frame, where A is zero, or the start of an anchored column
+    ‖W − A‖²·pull/2 in the standardised frame, where A is zero, or the start of an anchored column
     (L2-SP, Li et al. 2018: what the images at hand say nothing about is not forgotten). The bias
     pays where there are fixed or anchored columns: otherwise a column that has seen nothing but
     its own class would win everywhere.
@@ -175,7 +177,8 @@ class _Problem:
         anchor = np.where(anchored[free], start, 0.0)
         basis, reduced = _span(standard)
         inputs = np.hstack([reduced, np.ones((count, 1))])
-        penalty = np.full((inputs.shape[1], 1), 1.0 / count)
+        pull = 1.0 / count if task.pull is None else task.pull
+        penalty = np.full((inputs.shape[1], 1), pull)
         if free.all() and not anchored.any():
             penalty[-1] = 0.0
         moved = start - anchor

@@ -4,10 +4,10 @@ Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b 
 A head answers softmax((φᵀW + b)/T).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,18 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Generic:
+    """What the images of a head's classes look like on average."""
+
+    mean: Float64
+    """(D,) of their features."""
+    images: int
+    """How many it is the mean of."""
+    lead: float
+    """How far the highest logit of such an image is above the mean of its logits."""
+
+
+@dataclass(frozen=True, eq=False)
 class LinearHead:
     """A softmax layer on feature vectors, classes in the order of the run's registry."""
 
@@ -51,6 +63,8 @@ class LinearHead:
     """(C,)"""
     temperature: float = 1.0
     """T, by which logits are divided before they become probabilities."""
+    generic: Generic | None = None
+    """Of the images that it was solved from; None where nobody knows."""
 
     @staticmethod
     def without_classes(width: int) -> "LinearHead":
@@ -129,7 +143,11 @@ def save(head: LinearHead, path: Path) -> None:
         "weights": head.weights,
         "bias": head.bias,
     }
-    files.save_arrays(path, arrays, {"format": FORMAT, "temperature": head.temperature})
+    attributes = {"format": FORMAT, "temperature": head.temperature}
+    if head.generic is not None:
+        arrays["generic"] = head.generic.mean
+        attributes |= {"generic_images": head.generic.images, "generic_lead": head.generic.lead}
+    files.save_arrays(path, arrays, attributes)
 
 
 def load(path: Path) -> LinearHead:
@@ -145,9 +163,19 @@ def load(path: Path) -> LinearHead:
             arrays["weights"],
             arrays["bias"],
             float(attributes["temperature"]),
+            _generic_from(arrays, attributes),
         )
         if head.weights.shape[1:] != (len(head.classes),) or head.bias.shape != (
             len(head.classes),
         ):
             raise ValueError("classes and columns differ in number")
+        if head.generic is not None and head.generic.mean.shape != head.weights.shape[:1]:
+            raise ValueError("the mean of the features has another width")
         return head
+
+
+def _generic_from(arrays: files.Arrays, attributes: Mapping[str, Any]) -> Generic | None:
+    if "generic" not in arrays:
+        return None
+    images, lead = int(attributes["generic_images"]), float(attributes["generic_lead"])
+    return Generic(arrays["generic"], images, lead)

@@ -3,24 +3,24 @@
 from pathlib import Path
 
 from tlcli import images
-from tlcli.config import PretrainConfig, Progress
+from tlcli.config import Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.images import LabelledImage, Listing, Skipped
 
 
-def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:
+def unlabelled(data: str, progress: Progress) -> Listing:
     """The images of a folder, at any depth, each content once; labels are not looked at.
 
     Raises:
         UsageError: there is no such folder.
         DataError: it holds fewer than two images.
     """
-    if config.data != "-" and not Path(config.data).exists():
+    if data != "-" and not Path(data).exists():
         raise UsageError(
-            f"Expected a folder of images. Received: data={config.data!r}, which does not exist. "
+            f"Expected a folder of images. Received: data={data!r}, which does not exist. "
             "Check the spelling and the current folder."
         )
-    paths = list(images.find_images([config.data]))
+    paths = list(images.find_images([data]))
     distinct: dict[str, LabelledImage] = {}
     skipped = []
     for path, key in zip(paths, images.content_hashes(paths), strict=True):
@@ -31,7 +31,7 @@ def unlabelled(config: PretrainConfig, progress: Progress) -> Listing:
     progress("reading", len(paths), len(paths))
     if len(distinct) < 2:
         raise DataError(
-            f"Expected images to learn from. Received: {len(distinct)} in {config.data}. "
+            f"Expected images to learn from. Received: {len(distinct)} in {data}. "
             "Give a folder of images."
         )
     copies = len(paths) - len(skipped) - len(distinct)

@@ -25,6 +25,8 @@ def round_text(content: Json) -> str:
     ]
     if content["training"]:
         lines.insert(3, f"  training    {_training(content['training'])}")
+    if content["usual"]:
+        lines.insert(-3, f"  usual       {_usual(content['usual'])}")
     if images["known_classes"]:
         lines.insert(2, f"  more of     {named(images['known_classes'])}")
     if content["adoption"]:
@@ -76,6 +78,16 @@ def _training(training: Json) -> str:
         known = "unknown" if r2 is None else f"{r2:.3f}"
         text += f"; images that are gone carried over with R² {known}"
     return text
+
+
+def _usual(usual: Json) -> str:
+    """What the round goes by in place of old images, and how many of these it would take."""
+    text: str = usual["origin"]
+    if usual["claimed"] is None:
+        return text
+    count = round(usual["claimed"] * usual["sample"])
+    share = percent(usual["claimed"])
+    return f"{text}; new classes take {count} of {usual['sample']} images of --sample ({share})"
 
 
 def _unchanged(images: Json, number: int) -> str:

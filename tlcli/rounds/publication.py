@@ -19,6 +19,7 @@ from tlcli.rounds.recall import listed
 from tlcli.rounds.result import Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
+from tlcli.rounds.usual import Usual
 from tlcli.runs import Round, Writer
 from tlcli.training import METRICS
 
@@ -49,6 +50,8 @@ class Draft:
     """How the backbone was trained, where it was."""
     adoption: dict[str, Any] | None = None
     """What was adopted, where the round began so."""
+    usual: Usual | None = None
+    """What is known of old images, where old columns were not solved anew."""
 
     @property
     def exact(self) -> bool:
@@ -77,6 +80,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         choice=draft.choice,
         training=draft.training.content if draft.training else None,
         adoption=draft.adoption,
+        usual=draft.usual.to_json() if draft.usual else None,
     )
     with phases.phase("save"):
         committed = commit(writer, manifest, result.to_json(), lambda staged: _write(draft, staged))

@@ -33,6 +33,8 @@ class RoundResult:
     """How the backbone was trained, where it was."""
     adoption: dict[str, Any] | None = None
     """What was adopted, where the round began so."""
+    usual: dict[str, Any] | None = None
+    """What is known of old images, where old columns were not solved anew."""
     changed: bool = True
     """False when there was nothing to do and no round was added."""
 
@@ -60,6 +62,7 @@ class RoundResult:
             "head_choice": list(self.choice),
             "training": self.training,
             "adoption": self.adoption,
+            "usual": self.usual,
             "changed": self.changed,
             "seconds": self.seconds,
         }

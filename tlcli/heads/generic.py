@@ -1,0 +1,71 @@
+"""The generic image of a head: what its classes look like on average, and how sure it is of them.
+
+Symbols: n images, D feature width, C classes, φ a feature vector, z the logits of an image.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import linalg
+from tlcli.features import Examples
+from tlcli.heads.evidence import Evidence
+from tlcli.heads.linear import Generic, LinearHead
+from tlcli.moments import Moments, Rows
+
+Float64 = NDArray[np.float64]
+
+_BITS = 20
+"""Of a lead: more would say nothing, and differ between processors."""
+
+_BLOCK_ROWS = 2048
+
+
+def lead(head: LinearHead, features: Rows) -> float:
+    """How far the highest logit of an image is above the mean of its logits, on average.
+
+    Args:
+        head: of at least one class.
+        features: (n, D), n ≥ 1.
+    """
+    logits = head.logits(features).astype(np.float64)
+    above = logits.max(axis=1) - linalg.row_sums(logits) / logits.shape[1]
+    return float(linalg.rounded(np.float64(above.sum() / len(above)), _BITS))
+
+
+def of_features(head: LinearHead, features: Rows) -> Generic:
+    """What a head makes of images (n, D) of the kind that it knows."""
+    return Generic(_sum(features) / len(features), len(features), lead(head, features))
+
+
+def of_moments(head: LinearHead, moments: Moments) -> Generic:
+    """What a head makes of the classes of these moments, at their means."""
+    unit = 2.0**-moments.bits
+    means = (moments.sums * (unit / moments.counts[:, None])).astype(np.float32)
+    mean = moments.sums.sum(axis=0) * (unit / moments.images)
+    return Generic(mean, moments.images, lead(head, means))
+
+
+def remembering(head: LinearHead, evidence: Evidence) -> LinearHead:
+    """A head that was solved from all images so far, with what they look like on average."""
+    if evidence.moments is not None and evidence.moments.images:
+        return replace(head, generic=of_moments(head, evidence.moments))
+    images = evidence.old.joined(evidence.new)
+    return replace(head, generic=of_features(head, images.vectors)) if len(images) else head
+
+
+def joined(generic: Generic, examples: Examples) -> Generic:
+    """With the images of a round among those that the mean is of; the lead stays."""
+    images = generic.images + len(examples)
+    total = generic.mean * generic.images + _sum(examples.vectors)
+    return replace(generic, mean=total / images, images=images)
+
+
+def _sum(features: Rows) -> Float64:
+    """Σ φ, (D,): one image after the other, the same on every processor."""
+    total = np.zeros(features.shape[1])
+    for start in range(0, len(features), _BLOCK_ROWS):
+        for row in features[start : start + _BLOCK_ROWS]:
+            total += row
+    return total
