@@ -78,8 +78,8 @@ from tlcli.config import AdoptConfig
     AdoptConfig,
     "--sample",
     metavar="DIR",
-    help="In place of --data some unlabelled images of the usual kind, like 50: what they look like "
-    "on average is remembered, and new classes are told from it.",
+    help="In place of --data some unlabelled images of the usual kind, like 50: what they look "
+    "like on average is remembered, and new classes are told from it.",
 )
 @test_option
 @max_bad_option
