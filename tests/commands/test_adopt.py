@@ -390,12 +390,16 @@ def test_the_network_is_fine_tuned(tlcli, folder, run, tmp_path):
     tlcli.error(2, "finetune", run, everything, "--unfreeze", "99")
 
 
-def test_the_network_is_fine_tuned_without_the_old_images(tlcli, folder, run):
-    tlcli("extend-classes", run, folder / "new")
-    options = ("--unfreeze", "1", "--epochs", "1", "--batch-size", "8")
-    content = tlcli.json("finetune", run, folder / "new", *options)
+def test_the_network_is_fine_tuned_without_the_old_images(tlcli, folder, run, tmp_path):
+    one = tmp_path / "one"
+    shutil.copytree(folder / "new" / "plum", one / "plum")
+    tlcli("extend-classes", run, one, "--strategy", "lwf")
+    options = ("--unfreeze", "1", "--epochs", "1", "--batch-size", "4")
+    content = tlcli.json("finetune", run, one, *options)
     assert content["memory"] == "none"
-    assert content["classes"] == [*CLASSES, "plum", "sun"]
+    assert content["classes"] == [*CLASSES, "plum"]
+    error = tlcli.error(2, "extend-classes", run, one, "--strategy", "joint")
+    assert "all old images" in error
 
 
 # Options and models that are refused
