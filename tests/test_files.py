@@ -4,12 +4,10 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -17,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.disk import largest_file
 from tlcli import files
 from tlcli.errors import StorageError
 
@@ -141,17 +140,6 @@ def test_the_same_arrays_are_saved_as_the_same_bytes_in_every_process(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "b.h5")]
     subprocess.run(command, check=True, timeout=60)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
-
-
-@contextmanager
-def largest_file(byte_count):
-    """Writing beyond this size fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (byte_count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_that_does_not_fit_is_a_storage_error(tmp_path):

@@ -340,6 +340,59 @@ def test_a_second_writer_can_wait_for_the_first(run):
     assert open_run(run).numbers() == [1, 2]
 
 
+FAILING = """
+    import sys
+    from pathlib import Path
+    from tlcli.runs import creating
+    with creating(Path(sys.argv[1]), 0):
+        print("held", flush=True)
+        sys.stdin.readline()
+        sys.exit(3)
+"""
+
+
+def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path):
+    """Whoever fails takes the folder away, with the lock that is waited for."""
+    path = tmp_path / "run"
+    command = [sys.executable, "-c", textwrap.dedent(FAILING), str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        waited = []
+
+        def sleep(seconds, asleep=time.sleep):
+            if not waited:
+                holder.communicate("\n")
+            waited.append(seconds)
+            asleep(0)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", sleep)
+            with creating(path, 20) as writer:
+                commit(writer)
+        assert waited
+        assert holder.returncode == 3
+    assert open_run(path).numbers() == [1]
+
+
+def test_a_folder_that_cannot_be_removed_does_not_hide_why_the_first_round_failed(
+    tmp_path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOTEMPTY, "not empty")
+
+    monkeypatch.setattr("pathlib.Path.rmdir", refuse)
+    with pytest.raises(ZeroDivisionError), creating(tmp_path / "run", 0):
+        raise ZeroDivisionError
+
+
+def test_a_run_that_was_removed_meanwhile_is_a_run_error(run):
+    opened = open_run(run)
+    run.rename(run.with_name("elsewhere"))
+    with pytest.raises(RunError, match="meanwhile"):
+        opened.round()
+
+
 def test_a_killed_writer_does_not_hold_the_run(run):
     with held(run) as holder:
         holder.kill()

@@ -357,10 +357,30 @@ class PredictConfig:
     top: int = 5
     threshold: float = 0.0
     """Smallest probability (0 to 1) of an answer; below it is `unknown`."""
+    unknown_at: float | None = None
+    """Share of images of known classes whose answer may be `unknown` for their novelty."""
     by: str | None = None
     """A row of `retrieval.BY`. None: the round's head."""
     copy_into: Path | None = None
     """Folder that gets a folder of copies for each class."""
+    runs_on: RunsOn = RunsOn()
+
+
+@dataclass(frozen=True)
+class TriageConfig:
+    """Images that fit no known class."""
+
+    run: Path
+    paths: tuple[str, ...]
+    known: str | None = None
+    """DATA of known classes to set the limit on. None: what was learned, as far as it is kept or
+    cached."""
+    false_alarms: float = 0.05
+    """Share (above 0, below 1) of images of known classes that may be called novel."""
+    min_images: int = 3
+    """Of a candidate."""
+    copy_into: Path | None = None
+    """Folder that gets a folder of copies for each candidate."""
     runs_on: RunsOn = RunsOn()
 
 

@@ -8,11 +8,11 @@
     │   └── DividedData        3   train, valid and test lie where class folders are expected
     ├── GateFailed             4   a measured figure is below its limit
     ├── RunError               5   a run is damaged, newer, or does not match
-    ├── StorageError           6   nothing could be saved
+    ├── StorageError           6   nothing could be saved, or the system has no more of something
     ├── WeightsUnavailable     7   pretrained weights cannot be had here
     └── RunLocked             75   another process holds the run
 
-    Stopped (BaseException)   130 / 143: a signal asked to stop
+    Stopped (BaseException)   130 / 143 / 129: a signal asked to stop
 
 Messages are one line: what was expected, what was received, what to do next.
 """

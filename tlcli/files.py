@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.errors import RunError, StorageError
+from tlcli.errors import RunError, StorageError, TlcliError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,7 +35,11 @@ _CANNOT_SAVE = {
     errno.EIO,
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
+    errno.EBUSY,
 }
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK}
+"""The system has run out of something: nothing is wrong with the file."""
 
 
 def sha256(path: Path) -> str:
@@ -59,12 +63,41 @@ def saving(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        require_resources(error, target)
         if error.errno not in _CANNOT_SAVE:
             raise
         raise StorageError(
             f"Expected to be able to write {target}. Received: {error.strerror or error}. "
             "Free space, or choose a folder you may write to."
         ) from error
+
+
+def require_resources(error: BaseException, path: Path) -> None:
+    """Raise StorageError for an error that says nothing of a file: the system has no more of it."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _EXHAUSTED:
+        reason = getattr(error, "strerror", None) or "not enough memory"
+        raise StorageError(
+            f"Expected a system that lets {path} be opened. Received: {reason}. "
+            "Close other programs or raise their limits, and run the command again."
+        ) from error
+
+
+def failure(error: OSError | MemoryError) -> TlcliError | None:
+    """What an error of the system means for the user; None where it is a bug of this program."""
+    if isinstance(error, MemoryError):
+        return StorageError(
+            "Expected enough memory. Received: there is no more. Close other programs, or run the "
+            "command on a larger machine."
+        )
+    name = f" {os.fsdecode(error.filename)}" if error.filename is not None else ""
+    if error.errno in _CANNOT_SAVE | _EXHAUSTED | {errno.EBADF}:
+        return StorageError(f"Expected to be able to write{name}. Received: {error.strerror}.")
+    if error.errno in (errno.ENOENT, errno.ESTALE) and name:
+        return RunError(
+            f"Expected{name} to stay where it was. Received: {error.strerror}. It was moved or "
+            "removed meanwhile: run the command again."
+        )
+    return None
 
 
 @contextmanager
@@ -101,6 +134,18 @@ def link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         with source.open("rb") as stream, written(target) as copy:
+            shutil.copyfileobj(stream, copy)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder, which has no folders, into another that is there.
+
+    Raises:
+        StorageError: they cannot be written.
+        OSError: they cannot be read.
+    """
+    for path in sorted(source.iterdir()):
+        with path.open("rb") as stream, written(target / path.name) as copy:
             shutil.copyfileobj(stream, copy)
 
 
@@ -223,6 +268,7 @@ def parsing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError, IndexError) as error:
+        require_resources(error, path)
         raise RunError(
             f"Expected an intact file. Received: {path} is damaged ({error}). "
             "Run `tlcli rounds verify` to see what else is."

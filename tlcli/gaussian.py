@@ -74,10 +74,15 @@ def require_shrinkage(value: str) -> None:
         )
 
 
+def usual_shrinkage(width: int, images: int) -> float:
+    """D/(D+n)."""
+    return width / (width + images)
+
+
 def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
     """ε, from 0 to 1."""
     if shrinkage == AUTO:
-        return len(covariance) / (len(covariance) + images)
+        return usual_shrinkage(len(covariance), images)
     return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
 
 

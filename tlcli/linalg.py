@@ -9,7 +9,7 @@ Source: Ozaki, Ogita, Oishi & Rump 2012, "Error-free transformations of matrix m
 using fast routines of matrix multiplication and its applications".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,17 +117,28 @@ def cholesky(matrix: Float64) -> Float64 | None:
 
 def solve(factor: Float64, right: Float64) -> Float64:
     """X (D, C) with L Lᵀ X = right (D, C), for a factor L (D, D) of `cholesky`."""
-    found = right.astype(np.float64)
-    blocks = list(_blocks(len(factor)))
-    inverses = [_inverse(factor[block, block]) for block in blocks]
-    for block, inverse in zip(blocks, inverses, strict=True):
-        if block.start:
-            found[block] -= times(factor[block, : block.start], found[: block.start])
-        found[block] = times(inverse, found[block])
-    for block, inverse in zip(reversed(blocks), reversed(inverses), strict=True):
+    inverses = [(block, _inverse(factor[block, block])) for block in _blocks(len(factor))]
+    found = _forward(factor, right, inverses)
+    for block, inverse in reversed(inverses):
         if block.stop < len(factor):
             found[block] -= times(factor[block.stop :, block].T, found[block.stop :])
         found[block] = times(inverse.T, found[block])
+    return found
+
+
+def inverse(factor: Float64) -> Float64:
+    """L⁻¹ (D, D) of a factor L of `cholesky`."""
+    inverses = [(block, _inverse(factor[block, block])) for block in _blocks(len(factor))]
+    return _forward(factor, np.eye(len(factor)), inverses)
+
+
+def _forward(factor: Float64, right: Float64, inverses: Sequence[tuple[slice, Float64]]) -> Float64:
+    """X (D, C) with L X = right, given the inverse of each block on the diagonal of L."""
+    found = right.astype(np.float64)
+    for block, inverse in inverses:
+        if block.start:
+            found[block] -= times(factor[block, : block.start], found[: block.start])
+        found[block] = times(inverse, found[block])
     return found
 
 

@@ -100,6 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
         kinds = tuple(content.pop("arithmetic"))
         return Manifest(classes=classes, arithmetic=kinds, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the manifest of a round. Received: {path} is damaged ({error}). "
             f"Run `tlcli rounds verify {folder.parent.parent}` to see what else is."

@@ -12,9 +12,11 @@ hash of each is written last, and the folder is renamed into place. A kill at an
 the old round or the new one; what was being built is swept away by the next writer.
 """
 
+import contextlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,6 +102,11 @@ class Run:
             RunError: its manifest is damaged or newer than this program.
         """
         numbers = self.numbers()
+        if not numbers:
+            raise RunError(
+                f"Expected the folder of a run. Received: {self.path} holds no round any more. It "
+                "was moved or removed meanwhile: run the command again."
+            )
         chosen = numbers[-1] if number is None else number
         if chosen not in numbers:
             raise UsageError(
@@ -279,13 +286,26 @@ def creating(path: Path, wait_seconds: float) -> Iterator[Writer]:
     existed = path.exists()
     with files.saving(path):
         path.mkdir(parents=True, exist_ok=True)
-    with locked(path, wait_seconds):
+    with locked(path, wait_seconds, anew=True):
         _sweep(path)
         try:
             yield Writer(Run(path))
         finally:
             if not is_run(path) and not Run(path).training_folder.exists():
-                _remove_unborn(path, keep_folder=existed)
+                with contextlib.suppress(OSError):
+                    _remove_unborn(path, keep_folder=existed)
+
+
+def require_available(path: Path, wait_seconds: float) -> None:
+    """Refuse, before any image is read, a folder in which no run can be begun.
+
+    Raises:
+        UsageError, RunLocked: as `creating`.
+    """
+    _require_free(path)
+    if (path / "lock").exists():
+        with contextlib.suppress(FileNotFoundError), locked(path, wait_seconds):
+            pass
 
 
 def _require_free(path: Path) -> None:
@@ -320,26 +340,43 @@ def _remove_unborn(path: Path, keep_folder: bool) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait_seconds: float) -> Iterator[None]:
+def locked(path: Path, wait_seconds: float, anew: bool = False) -> Iterator[None]:
     """Hold the lock of a folder for the block; one process at a time has it.
+
+    Args:
+        path: the folder.
+        wait_seconds: for another process that holds it.
+        anew: make the folder again where that process removes it.
 
     Raises:
         RunLocked: another process holds it for longer than `wait_seconds`.
         StorageError: the lock cannot be made.
+        FileNotFoundError: the folder was removed.
     """
     lock = filelock.FileLock(path / "lock")
+    deadline = time.monotonic() + wait_seconds
     with files.saving(path / "lock"):
-        try:
-            lock.acquire(timeout=wait_seconds, poll_interval=0.1)
-        except filelock.Timeout as error:
-            raise RunLocked(
-                f"Expected {path} to be free. Received: another process is writing to it. "
-                "Try again later, or wait with --wait SECONDS."
-            ) from error
+        while not lock.is_locked:
+            try:
+                _acquire(lock, path, max(deadline - time.monotonic(), 0.0))
+            except FileNotFoundError:
+                if not anew:
+                    raise
+                path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, path: Path, wait_seconds: float) -> None:
+    try:
+        lock.acquire(timeout=wait_seconds, poll_interval=0.1)
+    except filelock.Timeout as error:
+        raise RunLocked(
+            f"Expected {path} to be free. Received: another process is writing to it. "
+            "Try again later, or wait with --wait SECONDS."
+        ) from error
 
 
 def _sweep(path: Path) -> None:

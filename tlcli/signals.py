@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-STOPPING = (int(signal.SIGINT), int(signal.SIGTERM))
+STOPPING = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
+"""What asks a program to end."""
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Waiting:
 
 @contextmanager
 def held() -> Iterator[Waiting]:
-    """Hold SIGINT and SIGTERM back for the block; one that was not delivered is, at its end.
+    """Hold back what is in `STOPPING` for the block; one that was not delivered is, at its end.
 
     In a thread that is not the main one, and where a signal is ignored or kills at once, nothing
     is held back.

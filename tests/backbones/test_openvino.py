@@ -2,14 +2,16 @@
 
 import logging
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from tests.support import tiny
+from tests.support.disk import largest_file
 from tlcli import backbones, cache
 from tlcli.backbones import openvino_ir
-from tlcli.errors import EngineUnavailable
+from tlcli.errors import EngineUnavailable, StorageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -55,6 +57,20 @@ def test_what_openvino_cannot_express_runs_with_keras(model, tmp_path, monkeypat
     monkeypatch.setattr(model, "export", lambda path, **_: fail(tmp_path))
     assert is_without_openvino(backbones.store(model, NAME, "none", tmp_path))
     assert "unsupported operation: Erfc" in caplog.text
+
+
+def test_a_full_disk_is_not_taken_for_a_network_that_openvino_cannot_express(
+    model, tmp_path, monkeypatch
+):
+    with ExitStack() as disk:
+
+        def fail(*_, **__):
+            disk.enter_context(largest_file(10))
+            raise RuntimeError("basic_ios::clear: iostream error")
+
+        monkeypatch.setattr(model, "export", fail)
+        with pytest.raises(StorageError, match=r"openvino\.bin.*too large"):
+            backbones.store(model, NAME, "none", tmp_path)
 
 
 def test_precision_is_part_of_the_fingerprint(model, tmp_path, monkeypatch):
@@ -173,6 +189,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(prepare, tmp_path, caplo
     assert prepare()[1] == 1
     assert prepare()[1] == 2
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_full_disk_is_no_damage_of_what_is_kept(prepare):
+    prepare()
+    with largest_file(1000), pytest.raises(StorageError, match="too large"):
+        prepare()
+    assert prepare()[1] == 1
 
 
 def test_a_half_copied_backbone_is_not_taken(prepare, monkeypatch):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.disk import largest_file
 from tlcli import backbones
 from tlcli.errors import RunError, StorageError, UsageError
 
@@ -174,6 +175,18 @@ def test_a_full_disk_leaves_nothing(monkeypatch, stored, head, tmp_path):
         backbones.write_classifier(stored, *head, CLASSES, path)
     assert [item.name for item in tmp_path.iterdir()] == ["classifier.keras"]
     assert path.read_bytes() == b"old"
+
+
+def test_a_full_disk_ends_storing_with_one_error(model, tmp_path):
+    """Not in HDF5, which may crash the process."""
+    with largest_file(5000), pytest.raises(StorageError, match=r"model\.keras.*too large"):
+        backbones.store(model, NAME, "none", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_ends_copying_with_one_error(stored, tmp_path):
+    with largest_file(5000), pytest.raises(StorageError, match="too large"):
+        stored.copy_into(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "classifier.json"])

@@ -347,3 +347,48 @@ def test_a_tensor_beyond_its_storage_is_refused():
     ):
         with pytest.raises(pickle.UnpicklingError, match="inside their storage"):
             tensor.array(storages)
+
+
+WHOLE = {
+    "flat": lambda keras, donor: keras.Model(
+        donor.input, keras.layers.Dense(3, name="mine")(donor.output)
+    ),
+    "nested": lambda keras, donor: keras.Sequential([donor, keras.layers.Dense(3, name="mine")]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
+def test_a_whole_model_lends_its_backbone_from_either_format(
+    whole, frozen, suffix, keras, donor, tmp_path
+):
+    path = tmp_path / f"mine{suffix}"
+    own = keras.models.clone_model(donor)
+    own.set_weights(donor.get_weights())
+    own.trainable = not frozen
+    whole(keras, own).save(str(path))
+    model = backbones.build(NAME, SIZE, backbones.WeightsFile(str(path)))
+    assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
+def test_a_whole_model_of_another_network_is_refused_in_a_short_line(
+    whole, suffix, keras, donor, tmp_path
+):
+    path = tmp_path / f"mine{suffix}"
+    whole(keras, donor).save(str(path))
+    message = refused(path, "MobileNetV2")
+    assert "begins with this backbone" in message
+    assert len(message) < 300 + len(str(path))
+
+
+def test_a_network_within_weights_alone_is_described_in_a_short_line(keras, donor, tmp_path):
+    path = tmp_path / "nested.h5"
+    save_legacy(keras.Sequential([donor, keras.layers.Dense(3)]), path)
+    message = refused(path)
+    assert "more" in message
+    assert len(message) < 400 + len(str(path))

@@ -19,7 +19,7 @@ GROUPS = {
         "merge",
         "moments",
     ],
-    "Measure and use": ["evaluate", "compare", "predict", "export"],
+    "Measure and use": ["evaluate", "compare", "predict", "triage", "index", "export"],
     "Look after": ["rounds", "backbones", "data", "cache", "doctor", "demo"],
 }
 
@@ -71,7 +71,7 @@ def test_a_page_shows_every_option_once_and_in_the_order_of_headings(name: str) 
     [
         ("pretrain", "Backbone · Head · Memory · Training · Images · Output and run"),
         ("extend-classes", "Strategy · Head · Memory · Images · Gates · Output and run"),
-        ("evaluate", "Rounds · Images · Gates · Output and run"),
+        ("evaluate", "Rounds · Images · Gates · Answers · Output and run"),
     ],
 )
 def test_the_headings_of_a_page(name: str, titles: str) -> None:

@@ -22,6 +22,21 @@ def lines(tlcli: CommandLine, *arguments: object, code: int = 0) -> list[dict[st
     return [json.loads(line) for line in tlcli(*arguments, "--json", code=code).splitlines()]
 
 
+def test_csv_has_no_path_that_a_spreadsheet_takes_for_a_formula(
+    tlcli: CommandLine, first_run: Path, pictures: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """And every path leads to its file."""
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "+1.png", "-1.png", "@1.png", "a=1.png"]
+    picture = next((pictures / "test" / "sky").iterdir()).read_bytes()
+    for name in names:
+        Path(name).write_bytes(picture)
+    out = tlcli("predict", first_run, "--csv", "--", *names)
+    found = [row["path"] for row in csv.DictReader(io.StringIO(out))]
+    assert found == ["./=1+1.png", "./+1.png", "./-1.png", "./@1.png", "a=1.png"]
+    assert all(Path(path).read_bytes() == picture for path in found)
+
+
 def test_all_forms_say_the_same(tlcli: CommandLine, first_run: Path, pictures: Path) -> None:
     paths = (pictures / "test" / "sky", pictures / "nowhere, really.png")
     answers = lines(tlcli, "predict", first_run, *paths)

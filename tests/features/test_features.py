@@ -278,6 +278,35 @@ def test_an_engine_that_loses_images_is_a_bug(draw):
         extract(draw(3), Losing())
 
 
+class Adding(MeanColour):
+    """Answers once too often."""
+
+    def features(self, images):
+        vectors = list(super().features(images))
+        yield from (*vectors, vectors[0])
+
+
+class Skipping(MeanColour):
+    """Leaves out the first of the images."""
+
+    def features(self, images):
+        yield from list(super().features(images))[1:]
+
+
+@pytest.mark.parametrize("engine", [Adding, Skipping])
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
+    draw, cache, engine, seconds, monkeypatch
+):
+    """Not what was saved before it was noticed either: the vectors may be of other images."""
+    monkeypatch.setattr("tlcli.features.store.SEGMENT_SECONDS", seconds)
+    wanted = draw(3)
+    with pytest.raises(AssertionError, match="the engine"):
+        extract(wanted, engine())
+    assert not list(cache.rglob("*.h5"))
+    assert_right(extract(wanted)[0], wanted)
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import files
 from tlcli.backbones import archives
 from tlcli.backbones.stored import (
     CLASSIFIER,
@@ -59,6 +60,7 @@ def write_classifier(
         )
         config = _with_widths(template["config"], layers)
     except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+        files.require_resources(error, stored.folder)
         raise RunError(
             f"Expected a stored backbone in {stored.folder}. Received: damaged ({error}). "
             f"Restore the run from a copy."

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from tlcli.backbones.runtime import keras_module
 from tlcli.errors import UsageError
 
 # Vectors of equal length that would not be noticed when exchanged.
 _VECTOR_ROLES = {"gamma", "beta", "moving_mean", "moving_variance", "bias", "mean", "variance"}
+
+_MOST_SHAPES = 6
+"""More than a layer of any backbone has: it is a network within another."""
 
 NO_TOP = "Use a file saved with include_top=False (often named no_top or notop)"
 WITH_TOP = "Use a file saved with include_top=True and 1000 classes"
@@ -44,6 +49,24 @@ class SavedLayer:
     named: bool = True
 
 
+@dataclass(frozen=True)
+class SavedValue:
+    """One weight of a whole model in a file."""
+
+    path: str
+    """Its name, with that of its layer."""
+    dataset: h5py.Dataset
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its values."""
+        return tuple(self.dataset.shape)
+
+    def numpy(self) -> NDArray[Any]:
+        """Its values, as of a variable."""
+        return np.asarray(self.dataset[()])
+
+
 def refuse_links(group: h5py.Group) -> None:
     """Raise ValueError for anything that would make HDF5 open another file."""
     for name in group:
@@ -58,14 +81,34 @@ def refuse_links(group: h5py.Group) -> None:
 
 def legacy_layers(file: h5py.File) -> list[SavedLayer]:
     """Return the layers with weights of the format before Keras 3, in the file's order."""
-    group = file
-    if "layer_names" not in file.attrs and "model_weights" in file:
-        group = file["model_weights"]
+    group = _legacy_group(file)
     names = _texts(group, "layer_names")
     if not names and "layers" in file:
         raise ValueError("it has the layout of .weights.h5: rename it to end so")
     saved = [_legacy_layer(name, group[name]) for name in names]
     return [layer for layer in saved if layer.shapes]
+
+
+def _legacy_group(file: h5py.File) -> h5py.Group:
+    return file["model_weights"] if is_whole_model(file) else file
+
+
+def is_whole_model(file: h5py.File) -> bool:
+    """Whether a file of the format before Keras 3 is of a model, and not of its weights alone."""
+    return "layer_names" not in file.attrs and "model_weights" in file
+
+
+def legacy_values(file: h5py.File) -> list[SavedValue]:
+    """Return the weights of a whole model, in the order of its layers.
+
+    A network within it is a layer of its own, whose weights stand behind each other.
+    """
+    group = _legacy_group(file)
+    return [
+        SavedValue(str(weight).split(":")[0], group[name][weight])
+        for name in _texts(group, "layer_names")
+        for weight in _texts(group[name], "weight_names")
+    ]
 
 
 def _legacy_layer(name: str, group: h5py.Group) -> SavedLayer:
@@ -188,7 +231,11 @@ def _roles_differ(saved: SavedLayer, layer: SavedLayer) -> bool:
 
 
 def _described(layer: SavedLayer) -> str:
-    return " ".join("×".join(map(str, shape)) or "scalar" for shape in layer.shapes)
+    """The shapes of its weights; of many the first ones, and how many more there are."""
+    shapes = ["×".join(map(str, shape)) or "scalar" for shape in layer.shapes]
+    if len(shapes) > _MOST_SHAPES:
+        shapes[_MOST_SHAPES:] = [f"and {len(shapes) - _MOST_SHAPES} more"]
+    return " ".join(shapes)
 
 
 def _extra(found: list[SavedLayer], wanted: list[SavedLayer]) -> str:

@@ -14,7 +14,7 @@ from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, StoredBackbone, load_stored, store
 from tlcli.backbones.table import architecture
 from tlcli.backbones.weights import Weights
-from tlcli.errors import RunError
+from tlcli.errors import RunError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _taken(kept: Path, folder: Path) -> StoredBackbone | None:
     if not kept.is_dir():
         return None
     try:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        files.copy_folder(kept, folder)
         stored = load_stored(folder)
         stored.verify()
         cache.touch(kept)
@@ -96,10 +96,11 @@ def _keep(folder: Path, kept: Path) -> None:
     draft = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, draft)
+        draft.mkdir()
+        files.copy_folder(folder, draft)
         draft.rename(kept)
         cache.evict()
-    except OSError as error:
+    except (OSError, StorageError) as error:
         log.info("the prepared backbone cannot be kept in %s (%s)", kept.parent, error)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

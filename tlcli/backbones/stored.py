@@ -1,9 +1,9 @@
 """A backbone on disk: written once, checked when it is read, composed with heads."""
 
 import hashlib
+import io
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
 from tlcli.backbones.runtime import keras_module, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
-from tlcli.errors import EngineUnavailable, RunError
+from tlcli.errors import EngineUnavailable, RunError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ OPENVINO_FILES = (openvino_ir.XML, openvino_ir.WEIGHTS)
 
 HEAD_NAME = "head"
 PROJECTION_NAME = "projection"
+
+_XML_BYTES = 2**20
+"""More than OpenVINO's description of any backbone has."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,10 @@ class StoredBackbone:
 
         Raises:
             RunError: a file is missing or was changed.
+            StorageError: the disk is full or the folder may not be written.
         """
         self.verify()
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        files.copy_folder(self.folder, folder)
 
     def file(self, name: str) -> Path:
         """Return the path of a file, after its bytes were compared with their checksum.
@@ -107,6 +111,7 @@ class StoredBackbone:
         try:
             received = files.sha256(path)
         except OSError as error:
+            files.require_resources(error, path)
             raise RunError(
                 f"Expected the backbone's file {path}. Received: {error.strerror}. "
                 f"Restore the file or the run from a copy."
@@ -194,6 +199,7 @@ def _export_openvino(
         if not PRECISIONS[precision].float32:
             openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
     except EngineUnavailable as error:
+        _require_room(error, model, folder)
         for file in OPENVINO_FILES:
             (folder / file).unlink(missing_ok=True)
         if not PRECISIONS[precision].float32:
@@ -206,6 +212,16 @@ def _export_openvino(
     return deviation
 
 
+def _require_room(error: EngineUnavailable, model: Any, folder: Path) -> None:
+    """Raise StorageError where OpenVINO could not save its files, of which it says little."""
+    cause = error.__cause__ or error
+    if reason := files.why_full(cause, folder, 4 * int(model.count_params()) + _XML_BYTES):
+        raise StorageError(
+            f"Expected to be able to write {folder / openvino_ir.WEIGHTS}. Received: {reason}. "
+            "Free space, or choose a folder you may write to."
+        ) from error
+
+
 def _write_model(model: Any, path: Path) -> None:
     """Write what `model.save` would, without the date and without addresses in memory.
 
@@ -213,14 +229,19 @@ def _write_model(model: Any, path: Path) -> None:
     spells such objects out instead.
     """
     keras = keras_module()
-    draft = path.with_name(f"draft-{path.stem}.weights.h5")
-    try:
-        model.save_weights(str(draft))
-        metadata = {"keras_version": keras.__version__}
-        config = keras.saving.serialize_keras_object(model)
-        archives.write_archive(path, metadata, config, draft.read_bytes())
-    finally:
-        draft.unlink(missing_ok=True)
+    metadata = {"keras_version": keras.__version__}
+    config = keras.saving.serialize_keras_object(model)
+    weights = _InMemory()
+    model.save_weights(weights)
+    archives.write_archive(path, metadata, config, weights.getbuffer())
+
+
+class _InMemory(io.BytesIO):
+    """What Keras takes for a file of weights: HDF5 itself may crash where a disk is full."""
+
+    def __str__(self) -> str:
+        """A name with the suffix that Keras asks for."""
+        return "memory.weights.h5"
 
 
 def _classifier_templates(model: Any) -> dict[str, Any]:
@@ -276,6 +297,7 @@ def load_stored(folder: Path) -> StoredBackbone:
             f"Restore the run from a copy."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a readable description of the backbone. Received: {path}, damaged "
             f"({error}). Restore the run from a copy."
@@ -321,6 +343,7 @@ def load_model(stored: StoredBackbone) -> Any:
     try:
         return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected the backbone's model. Received: {path}, which cannot be loaded "
             f"({str(error).splitlines()[0]}). Restore the run from a copy."

@@ -184,6 +184,9 @@ def _load_hdf5(model: Any, path: Path, hint: str) -> None:
     with _reading(path):
         with h5py.File(path, "r") as file:
             hdf5_layers.refuse_links(file)
+            if hdf5_layers.is_whole_model(file):
+                _take_leading(model, hdf5_layers.legacy_values(file), path)
+                return
             if path.name.endswith(".weights.h5"):
                 found, wanted = hdf5_layers.found_by_path(file, model)
             else:
@@ -223,8 +226,52 @@ def _load_keras_archive(model: Any, path: Path) -> None:
         check_archive(path)
         source = keras_module().saving.load_model(path, compile=False, safe_mode=True)
         variables = list(source.weights)
-    _check_leading(variables, model.weights, path)
-    model.set_weights([variable.numpy() for variable in variables[: len(model.weights)]])
+    _take_leading(model, variables, path)
+
+
+def _take_leading(model: Any, found: list[Any], path: Path) -> None:
+    """Give a backbone the weights that a whole model begins with.
+
+    Args:
+        model: the backbone.
+        found: variables, or what is like one in its path, shape and values.
+        path: of the file.
+
+    Raises:
+        UsageError: it begins with another network.
+    """
+    orders = _orders(model)
+    wanted = next((order for order in orders if _fits(found, order)), orders[0])
+    _check_leading(found, wanted, path)
+    for variable, saved in zip(wanted, found, strict=False):
+        variable.assign(saved.numpy())
+
+
+def _orders(model: Any) -> tuple[list[Any], ...]:
+    """The orders in which files have a model's weights.
+
+    As Keras has them; with those that are trained before the others, of the whole network, or of
+    each layer.
+    """
+    return (
+        list(model.weights),
+        [*model.trainable_weights, *model.non_trainable_weights],
+        [
+            variable
+            for layer in model.layers
+            for variable in (*layer.trainable_weights, *layer.non_trainable_weights)
+        ],
+    )
+
+
+def _fits(found: list[Any], wanted: list[Any]) -> bool:
+    pairs = zip(found, wanted, strict=False)
+    return len(found) >= len(wanted) and all(_same(saved, variable) for saved, variable in pairs)
+
+
+def _same(saved: Any, variable: Any) -> bool:
+    shapes = tuple(saved.shape) == tuple(variable.shape)
+    return shapes and hdf5_layers.role(saved) == hdf5_layers.role(variable)
 
 
 def check_archive(path: Path) -> None:
@@ -241,9 +288,7 @@ def check_archive(path: Path) -> None:
 
 def _check_leading(found: list[Any], wanted: list[Any], path: Path) -> None:
     for saved, variable in zip(found, wanted, strict=False):
-        if tuple(saved.shape) != tuple(variable.shape) or hdf5_layers.role(
-            saved
-        ) != hdf5_layers.role(variable):
+        if not _same(saved, variable):
             raise UsageError(
                 f"Expected {variable.path} of shape {tuple(variable.shape)}. Received: "
                 f"weights={path} with {saved.path} of shape {tuple(saved.shape)} in its "

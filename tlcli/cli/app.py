@@ -1,6 +1,5 @@
 """The command group, and the one place where errors become messages and exit codes."""
 
-import errno
 import io
 import os
 import signal
@@ -36,10 +35,9 @@ from tlcli.cli.predict import predict
 from tlcli.cli.pretrain import pretrain
 from tlcli.cli.remove_classes import remove_classes
 from tlcli.cli.rounds import rounds
-from tlcli.errors import Stopped, StorageError, TlcliError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Where standard output goes, most often: other files are saved with errors of their own."""
+from tlcli.cli.triage import triage
+from tlcli.errors import Stopped, TlcliError
+from tlcli.signals import STOPPING
 
 CONTEXT = {
     "auto_envvar_prefix": "TLCLI",
@@ -55,7 +53,7 @@ class _OutputClosed(Exception):
 
 SECTIONS = {
     "Train and extend": (pretrain, adopt, extend_classes, finetune, remove_classes, merge, moments),
-    "Measure and use": (evaluate, compare, predict, index, export),
+    "Measure and use": (evaluate, compare, predict, triage, index, export),
     "Look after": (rounds, backbones, data, cache, doctor, demo),
 }
 """The commands, by what people do, in the order of --help."""
@@ -99,17 +97,36 @@ accept_everywhere(cli)
 
 def main() -> NoReturn:
     """The entry point of `tlcli`."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _stop)
+    _open_streams()
+    sys.exit(run(sys.argv[1:]))
+
+
+_stopped: list[int] = []
+"""Signals that came: what is imported, or calls back, may turn `Stopped` into another error."""
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _stopped.append(number)
+    raise Stopped(number)
+
+
+def _open_streams() -> None:
+    """Make standard streams of those that are closed, so that no file gets their number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # For reading alone: what is printed fails, as on a closed one.
+            null = os.open(os.devnull, os.O_RDONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name may be any bytes: it is printed as it is.
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    sys.exit(run(sys.argv[1:]))
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
 
 
 def run(arguments: list[str]) -> int:
@@ -118,32 +135,44 @@ def run(arguments: list[str]) -> int:
         cli.main(arguments, prog_name="tlcli", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        console.remark(error.format_message())
+        return error.exit_code
     except click.ClickException as error:
         console.complain(_usage_message(error))
         return error.exit_code
-    except TlcliError as error:
-        console.complain(f"error: {error}")
-        return error.exit_code
     except (Stopped, click.Abort) as error:
-        console.complain("stopped; nothing was saved that was not complete")
-        return getattr(error, "exit_code", 128 + signal.SIGINT)
+        return _ended(getattr(error, "exit_code", 128 + signal.SIGINT))
     except _OutputClosed:
-        _give_up_output()
+        console.give_up(sys.stdout)
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in _FULL:
-            return _bug(arguments)
-        _give_up_output()
-        console.complain(f"error: Expected to be able to write. Received: {error.strerror}.")
-        return StorageError.exit_code
-    except Exception:  # noqa: BLE001
-        return _bug(arguments)
+    except Exception as error:  # noqa: BLE001
+        if _stopped:
+            return _ended(Stopped(_stopped[0]).exit_code)
+        return _failed(error, arguments)
     return 0
 
 
-def _give_up_output() -> None:
-    """Keep the interpreter from failing again when it flushes standard output at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _ended(exit_code: int) -> int:
+    console.complain("stopped; nothing was saved that was not complete")
+    return exit_code
+
+
+def _failed(error: Exception, arguments: list[str]) -> int:
+    """Say what went wrong; the exit code."""
+    told: Exception | None = error
+    if isinstance(error, OSError | MemoryError):
+        from tlcli import files
+
+        told = files.failure(error)
+    if isinstance(error, console.Unprinted) or (
+        isinstance(error, OSError) and error.filename is None
+    ):
+        console.give_up(sys.stdout)
+    if isinstance(told, TlcliError):
+        console.complain(f"error: {told}")
+        return told.exit_code
+    return _bug(arguments)
 
 
 def _bug(arguments: list[str]) -> int:

@@ -1,11 +1,12 @@
 """What appears where: results on standard output, everything else on standard error."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -13,6 +14,7 @@ from tlcli.config import (
     Progress,
     no_progress,
 )
+from tlcli.errors import StorageError
 
 LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
@@ -21,12 +23,65 @@ def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_js
     """Print a command's result: one JSON object, or text for people."""
     from tlcli.reports import json_line
 
-    click.echo(json_line(content) if as_json else text(content))
+    put(json_line(content) if as_json else text(content), content)
+
+
+def put(text: str, content: dict[str, Any] | None = None, newline: bool = True) -> None:
+    """Print text to standard output.
+
+    Args:
+        text: of a result, or of a part of it.
+        content: the whole of it, where the command has done its work.
+        newline: whether the text does not end with one.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+        Unprinted: it cannot be printed.
+    """
+    try:
+        click.echo(text, nl=newline)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unprinted(_unprinted(content, error)) from error
+
+
+class Unprinted(StorageError):
+    """A result could not be printed."""
+
+
+def _unprinted(content: dict[str, Any] | None, error: OSError) -> str:
+    """What to say instead; of a round, where it is."""
+    received = f"Expected to be able to print the result. Received: {error.strerror or error}."
+    if content is None:
+        return f"{received} Free space, or print it elsewhere."
+    if "changed" not in content or "round" not in content:
+        return f"{received} The command itself has ended well."
+    run, number = content["run"], content["round"]
+    return (
+        f"{received} Round {number} of {run} is committed all the same: "
+        f"`tlcli rounds show {run} --round {number}` shows it."
+    )
 
 
 def complain(message: str) -> None:
     """Print one line to standard error."""
-    click.echo(f"tlcli: {' '.join(message.split())}", err=True)
+    remark(f"tlcli: {' '.join(message.split())}")
+
+
+def remark(text: str) -> None:
+    """Print text to standard error; where nothing can be printed there, nothing else is lost."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        give_up(sys.stderr)
+
+
+def give_up(stream: TextIO) -> None:
+    """Keep the interpreter from failing again when it flushes a stream at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def set_up_logging(verbosity: int) -> None:

@@ -146,7 +146,7 @@ def index_search(verbosity: int, /, as_json: bool, zeros: bool, **options: Any) 
     with console.progress_bar(verbosity < 0) as progress:
         for found in search(config_of(IndexSearchConfig, options), progress):
             answered += found.error is None
-            click.echo(lines(found.to_json()), nl=False)
+            console.put(lines(found.to_json()), newline=False)
     if not answered:
         raise DataError("Expected at least one image. Received: none that can be read.")
 
@@ -175,7 +175,7 @@ def index_duplicates(verbosity: int, /, as_json: bool, **options: Any) -> None:
 
     with console.progress_bar(verbosity < 0) as progress:
         for pair in duplicates(config_of(DuplicatesConfig, options), progress):
-            click.echo(PAIR_LINES["json" if as_json else "text"](pair.to_json()), nl=False)
+            console.put(PAIR_LINES["json" if as_json else "text"](pair.to_json()), newline=False)
 
 
 @index.command("check")

@@ -41,6 +41,14 @@ from tlcli.errors import DataError, UsageError
     type=Share(),
     help="Answer `unknown` where the best class is less probable.",
 )
+@option(
+    PredictConfig,
+    "--unknown-at",
+    type=Share(),
+    metavar="RATE",
+    help="Answer `unknown` where an image is further from every known class than all but this "
+    "share of their images, as `tlcli triage` finds it.",
+)
 @by_option
 @option(
     PredictConfig,
@@ -50,7 +58,11 @@ from tlcli.errors import DataError, UsageError
     help="Copy each image into DIR/its class; no file is replaced.",
 )
 @engine_option
-@flag_option("--csv", "as_csv", "Print CSV with a header.")
+@flag_option(
+    "--csv",
+    "as_csv",
+    "Print CSV with a header; ./ stands before a path that a spreadsheet would take for a formula.",
+)
 @flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj
 def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> None:
@@ -77,8 +89,8 @@ def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> N
         answers = stage(config_of(PredictConfig, options), progress)
         for number, prediction in enumerate(answers):
             for text in header if number == 0 else ():
-                click.echo(text)
+                console.put(text)
             answered += prediction.error is None
-            click.echo(line(prediction.to_json()))
+            console.put(line(prediction.to_json()))
     if not answered:
         raise DataError("Expected at least one image. Received: none that can be read.")

@@ -27,6 +27,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
         Parent.of(runs.open_run(path), config.runs_on) for path in (config.run_a, config.run_b)
     )
     _require_same_space(config, first, second)
+    runs.require_available(config.out, config.wait)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):

@@ -20,6 +20,8 @@ from tlcli.images import ImageFile, Item
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Neighbours, Searcher, Space
 from tlcli.rounds.intake import require_classes
+from tlcli.rounds.novelty import Judge, judge
+from tlcli.rounds.parent import Parent
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -65,6 +67,8 @@ class Predictor:
     extractor: Extractor
     """Behind the projection of the classifier's features, where it has one."""
     head: Classifier
+    rule: Judge | None = None
+    """Says which images are of no known class; None: every image is answered."""
 
     @staticmethod
     def of(run: Path, number: int | None, runs_on: RunsOn) -> "Predictor":
@@ -90,7 +94,7 @@ class Predictor:
                 "Expected top of 1 or more, and a threshold from 0 to 1. Received: "
                 f"top={top}, threshold={threshold}."
             )
-        if threshold > 0 and UNKNOWN in self.head.classes:
+        if (threshold > 0 or self.rule) and UNKNOWN in self.head.classes:
             raise UsageError(
                 f"Expected a run without a class {UNKNOWN!r} for a threshold. Received: one that "
                 "knows it. Leave the threshold out, and compare the probability."
@@ -105,6 +109,7 @@ class Predictor:
         """
         keys = list(_keys(items))
         hashes, vectors, reasons = self._vectors(items, keys, progress)
+        novel = self.rule.novel(vectors) if self.rule else np.zeros(len(hashes), bool)
         probabilities = self.head.softmax(self.head.logits(self.extractor.seen(vectors)))
         row = {key: index for index, key in enumerate(hashes)}
         for item, key in zip(items, keys, strict=True):
@@ -115,8 +120,8 @@ class Predictor:
                 yield Prediction(path, error=reasons[key]), ""
             else:
                 ranked = _ranked(probabilities[row[key]], self.head, top)
-                label = ranked[0][0] if ranked[0][1] >= threshold else UNKNOWN
-                yield Prediction(path, label, ranked), key
+                unknown = novel[row[key]] or ranked[0][1] < threshold
+                yield Prediction(path, UNKNOWN if unknown else ranked[0][0], ranked), key
 
     def _vectors(
         self, items: Sequence[Item], keys: Sequence[str | BadImage], progress: Progress
@@ -154,7 +159,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
-    with _predictor(config) as predictor:
+    with _predictor(config, progress) as predictor:
         predictor.require(config.top, config.threshold)
         for chunk in images.image_batches(config.paths, images.growing()):
             answers = predictor.answers(chunk, config.top, config.threshold, progress)
@@ -163,10 +168,11 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
 
 
 @contextmanager
-def _predictor(config: PredictConfig) -> Iterator[Predictor]:
+def _predictor(config: PredictConfig, progress: Progress) -> Iterator[Predictor]:
     """The head of the round, or the images of the index."""
+    rule = _rule(config, progress)
     if config.by is None:
-        yield Predictor.of(config.run, config.round, config.runs_on)
+        yield replace(Predictor.of(config.run, config.round, config.runs_on), rule=rule)
         return
     require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
@@ -174,7 +180,20 @@ def _predictor(config: PredictConfig) -> Iterator[Predictor]:
     with retrieval.open_index(config.run) as index:
         index.require_space(Space.of(extractor))
         neighbours = Neighbours.of(Searcher.of(index, exact=False), config.by)
-        yield Predictor(replace(extractor, projection=None), neighbours)
+        yield Predictor(replace(extractor, projection=None), neighbours, rule)
+
+
+def _rule(config: PredictConfig, progress: Progress) -> Judge | None:
+    """What tells images of no known class, where that is asked for."""
+    if config.unknown_at is None:
+        return None
+    parent = Parent.of(runs.open_run(config.run), config.runs_on)
+    if config.round not in (None, parent.round.number):
+        raise UsageError(
+            f"Expected the current round with an unknown share. Received: round={config.round}. "
+            "Leave --round or --unknown-at out."
+        )
+    return judge(parent, config.unknown_at, None, progress)
 
 
 def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> Prediction:

@@ -58,6 +58,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     engines.require_known(config.runs_on.engine)
     begins = beginning(config.weights, config.backbone, config.image_size, config.precision)
     require_options(config.training, config.watching)
+    runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
         if writer.run.numbers():

@@ -145,21 +145,31 @@ def hold_out(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """Fit without a share of the images that their content hash chooses, ask about them."""
-    new, old = (
-        holdout(part.hashes, part.labels, HELD_OUT) for part in (evidence.new, evidence.old)
-    )
-    return _held_out("holdout", fit, evidence, classes, [(new, old & old_too)])
+    return _held_out("holdout", fit, evidence, classes, [_holdout(evidence, old_too)])
 
 
 def cheapest(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """For heads that take long to solve: by holdout, or by folds where a class went untested."""
-    answers = hold_out(fit, evidence, classes, old_too)
-    here = {*evidence.new.labels, *(evidence.old.labels if old_too else ())}
-    if here <= set(answers.true):
-        return answers
-    return cross_validate(fit, evidence, classes, old_too)
+    labels = (*evidence.new.labels, *(evidence.old.labels if old_too else ()))
+    tested = _names(evidence, *_holdout(evidence, old_too))
+    scheme = hold_out if set(labels) <= tested else cross_validate
+    return scheme(fit, evidence, classes, old_too)
+
+
+def _holdout(evidence: Evidence, old_too: bool) -> tuple[Mask, Mask]:
+    """Which new and which old images their content hash holds out."""
+    new, old = (
+        holdout(part.hashes, part.labels, HELD_OUT) for part in (evidence.new, evidence.old)
+    )
+    return new, old & old_too
+
+
+def _names(evidence: Evidence, new: Mask, old: Mask) -> set[str]:
+    """The classes of new and old images under masks."""
+    pairs = ((evidence.new, new), (evidence.old, old))
+    return {name for part, mask in pairs for name in np.array(part.labels, object)[mask]}
 
 
 def _single_classes(evidence: Evidence) -> list[str]:

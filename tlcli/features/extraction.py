@@ -15,7 +15,7 @@ from tlcli.config import Progress
 from tlcli.engines import Engine
 from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
-from tlcli.features.store import Index, Store
+from tlcli.features.store import Index, Miscounted, Store
 from tlcli.features.vectors import Float32
 from tlcli.images import ImageFile, LabelledImage, Skipped
 
@@ -113,7 +113,7 @@ def extract_pixels(
             closing(images.map_ahead(load, chunks, workers=1, ahead=2)) as loaded,
             closing(open_engine().features(row for rows in loaded for row in rows)) as vectors,
         ):
-            pairs = zip(missing, vectors, strict=True)
+            pairs = _paired(missing, vectors)
             store.store(index, _counted(pairs, progress, len(missing)))
         cache.evict()
     return index.vectors()
@@ -130,6 +130,15 @@ def recall(labels: Mapping[str, str], store: Store) -> Examples:
     store.load(index)
     hashes = tuple(compress(labels, index.known))
     return Examples(hashes, tuple(labels[key] for key in hashes), index.vectors())
+
+
+def _paired(
+    hashes: Sequence[str], vectors: Iterator[Float32]
+) -> Generator[tuple[str, Float32], None, None]:
+    try:
+        yield from zip(hashes, vectors, strict=True)
+    except ValueError as error:
+        raise Miscounted(f"the engine gave another number of vectors ({error})") from error
 
 
 def _counted(
@@ -158,8 +167,11 @@ def _compute(
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
+            if not waiting:
+                raise Miscounted("the engine gave a vector without an image")
             yield waiting.popleft(), vector
-    assert not waiting, f"the engine left {len(waiting)} images unanswered"
+    if waiting:
+        raise Miscounted(f"the engine left {len(waiting)} images unanswered")
 
 
 def _pixels(

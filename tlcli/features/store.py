@@ -96,6 +96,10 @@ class Index:
         return Vectors(self._width, blocks, block.astype(np.int32), self._row[self.known])
 
 
+class Miscounted(AssertionError):
+    """An engine gave more or fewer vectors than it was given images: none can be trusted."""
+
+
 class Fresh:
     """Vectors on their way into a segment."""
 
@@ -158,20 +162,32 @@ class Store:
     def store(self, index: Index, computed: Iterator[tuple[str, Float32]]) -> None:
         """Take in (content hash, vector) pairs, a segment at a time.
 
-        What was computed before an interruption is saved.
+        What was computed before an interruption is saved; nothing is where the pairs turn out not
+        to belong together.
         """
         cache.sweep()
-        fresh = Fresh(self.space.width)
+        fresh, saved = Fresh(self.space.width), []
         try:
             for sha256, vector in computed:
                 fresh.add(sha256, vector)
                 if fresh.due:
-                    self._save(index, fresh)
+                    saved.append(self._save(index, fresh))
                     fresh = Fresh(self.space.width)
-                    self._merge(index)
-        finally:
+        except Miscounted:
+            self._drop(saved)
+            raise
+        except BaseException:
             self._save(index, fresh)
+            raise
+        self._save(index, fresh)
         self._merge(index)
+
+    def _drop(self, paths: Sequence[Path | None]) -> None:
+        """Remove segments."""
+        for path in filter(None, paths):
+            self._held.pop(path, None)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _paths(self) -> list[Path]:
         try:
@@ -202,15 +218,16 @@ class Store:
                 path.unlink()
         return None
 
-    def _save(self, index: Index, fresh: Fresh) -> None:
+    def _save(self, index: Index, fresh: Fresh) -> Path | None:
         """Write a segment, and read from it from now on; keep it in memory where that fails."""
         keys, vectors = fresh.content()
         if not len(keys):
-            return
+            return None
         with self._lock:
             path = self._write(keys, vectors)
             segment = path and self._open(path)
             index.add(keys, segment.rows if segment else InMemory(vectors.copy()))
+            return path
 
     def _write(self, keys: Keys, vectors: Float32) -> Path | None:
         """The new segment, durable; None, with a warning, where it cannot be saved."""

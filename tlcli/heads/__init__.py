@@ -7,12 +7,13 @@ generic      what the images of a head's classes look like on average
 columns      Gaussian columns: new classes beside a head whose images are gone
 gradient     solved by optimisation on features: softmax, and some columns of a head
 svm          solved by optimisation on the directions of features
+descent      what both of them are solved by: watched, bounded in cost
 calibration  the temperature of a head, and how far its probabilities can be believed
 recipes      the table of heads and their options
 evidence     what the head of a round may be solved from
 margin       the unit in which temperatures of rounds are compared
 
-SciPy and scikit-learn are imported by the solvers alone: a prediction needs neither.
+SciPy is imported by the solvers alone: a prediction needs neither.
 """
 
 from tlcli.heads.calibration import (
@@ -23,6 +24,7 @@ from tlcli.heads.calibration import (
     temperature,
 )
 from tlcli.heads.closed_form import PRIORS
+from tlcli.heads.descent import Watch, watched
 from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
 from tlcli.heads.linear import Classifier, Generic, LinearHead, load, save, softmax
@@ -43,6 +45,7 @@ __all__ = [
     "Recipe",
     "Standardisation",
     "Task",
+    "Watch",
     "blend",
     "clipped_temperature",
     "default_temperature",
@@ -56,4 +59,5 @@ __all__ = [
     "save",
     "softmax",
     "temperature",
+    "watched",
 ]

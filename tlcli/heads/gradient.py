@@ -9,10 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli.heads.descent import Size, Solver, minimum
 from tlcli.heads.linear import Float32, Float64, LinearHead
 from tlcli.moments import Moments
 
 Mask = NDArray[np.bool_]
+Floats = NDArray[np.floating]
+
+_SOLVER = Solver("softmax", steps=60)
+
+_MOST_ROTATED = 2048
+"""Images whose span is looked for: of more it takes seconds in which no signal is heard."""
 
 
 def softmax(features: Float32, labels: Sequence[str], balanced: bool = False) -> LinearHead:
@@ -116,7 +123,6 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     pays where there are fixed or anchored columns: otherwise a column that has seen nothing but
     its own class would win everywhere.
     """
-    from scipy import optimize
     from threadpoolctl import threadpool_limits
 
     if not len(task.labels):
@@ -125,14 +131,8 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     # fast as two, and the head does not depend on the number of processors.
     with threadpool_limits(limits=1):
         problem = _Problem.of(start, task)
-        solution = optimize.minimize(
-            problem.loss_and_gradient,
-            problem.start,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 500, "gtol": 1e-5, "ftol": 1e-12},
-        )
-        fitted = problem.columns(solution.x) * start.temperature
+        solution = minimum(problem.loss_and_gradient, problem.start, problem.size, _SOLVER)
+        fitted = problem.columns(solution) * start.temperature
     frame, free = task.frame, task.free
     weights, bias = start.weights.copy(), start.bias.copy()
     weights[:, free] = fitted[:-1] / frame.scale[:, None]
@@ -148,15 +148,16 @@ class _Problem:
     nothing but the penalty. With fewer images than features it is sought in that span.
     """
 
-    inputs: Float64
+    size: Size
+    inputs: Floats
     """(n, r + 1) standardised features in the basis, and a column of ones."""
     basis: Float64 | None
     """(D, r) orthonormal; None where r is D."""
-    logits: Float64
+    logits: Floats
     """(n, C) calibrated logits of the start; those of free columns are overwritten."""
-    offset: Float64
+    offset: Floats
     """(n, free) logits of the anchor."""
-    targets: Float64
+    targets: Floats
     """(n, C) one-hot, times the weight of the image; all of them sum to 1."""
     free: Mask
     penalty: Float64
@@ -184,12 +185,14 @@ class _Problem:
         moved = start - anchor
         if basis is not None:
             moved = np.vstack([basis.T @ moved[:-1], moved[-1:]])
+        size = Size(count, inputs.shape[1], len(free))
         return _Problem(
-            inputs,
+            size,
+            inputs.astype(size.dtype),
             basis,
-            calibrated.logits(task.features).astype(np.float64),
-            standard @ anchor[:-1] + anchor[-1],
-            _targets(head.classes, task),
+            calibrated.logits(task.features).astype(size.dtype),
+            (standard @ anchor[:-1] + anchor[-1]).astype(size.dtype),
+            _targets(head.classes, task).astype(size.dtype),
             free,
             penalty,
             anchor,
@@ -209,23 +212,33 @@ class _Problem:
 
     def loss_and_gradient(self, flat: Float64) -> tuple[float, Float64]:
         moved = self._unpack(flat)
-        logits = self.logits.copy()
-        logits[:, self.free] = self.offset + self.inputs @ moved
-        loss, residual = _cross_entropy(logits, self.targets)
-        if self.distillation is not None:
-            kept, pull = self._distilled(logits, self.distillation)
-            loss += kept
-            residual[:, : self.distillation.old] += pull
-        loss += 0.5 * float((self.penalty * moved**2).sum())
-        gradient = self.inputs.T @ residual[:, self.free] + self.penalty * moved
+        loss = 0.5 * float((self.penalty * moved**2).sum())
+        gradient = self.penalty * moved
+        columns = moved.astype(self.inputs.dtype)
+        for rows in self.size.blocks():
+            more, residual = self._of_images(rows, columns)
+            loss += more
+            gradient += self.inputs[rows].T @ residual[:, self.free]
         return loss, gradient.ravel()
 
-    def _distilled(self, logits: Float64, how: Distillation) -> tuple[float, Float64]:
+    def _of_images(self, rows: slice, columns: Floats) -> tuple[float, Floats]:
+        """The loss on some images, and its gradient with respect to their logits (k, C)."""
+        logits = self.logits[rows].copy()
+        logits[:, self.free] = self.offset[rows] + self.inputs[rows] @ columns
+        loss, residual = _cross_entropy(logits, self.targets[rows])
+        if self.distillation is not None:
+            kept, pull = self._distilled(rows, logits, self.distillation)
+            loss += kept
+            residual[:, : self.distillation.old] += pull
+        return loss, residual
+
+    def _distilled(self, rows: slice, logits: Floats, how: Distillation) -> tuple[float, Floats]:
         """λT²·KL(softmax(start/T) ‖ softmax(now/T)) but for a constant, and its gradient."""
         from scipy import special
 
         old = slice(how.old)
-        targets = special.softmax(self.logits[:, old] / how.temperature, axis=1) / len(logits)
+        start = self.logits[rows, old] / how.temperature
+        targets = special.softmax(start, axis=1) / self.size.images
         loss, residual = _cross_entropy(logits[:, old] / how.temperature, targets)
         factor = how.weight * how.temperature
         return factor * how.temperature * loss, factor * residual
@@ -234,22 +247,22 @@ class _Problem:
 def _span(inputs: Float64) -> tuple[Float64 | None, Float64]:
     """An orthonormal basis (D, r) of the rows of inputs (n, D), and the rows in it (n, r).
 
-    None and the inputs themselves where there are as many images as features.
+    None and the inputs themselves where there are as many images as features, or very many.
     """
-    if len(inputs) >= inputs.shape[1]:
+    if len(inputs) >= min(inputs.shape[1], _MOST_ROTATED):
         return None, inputs
     basis, rows = np.linalg.qr(inputs.T)
     return basis, np.ascontiguousarray(rows.T)
 
 
-def _cross_entropy(logits: Float64, targets: Float64) -> tuple[float, Float64]:
+def _cross_entropy(logits: Floats, targets: Floats) -> tuple[float, Floats]:
     """−Σ targets·log softmax(logits), and its gradient (n, C) with respect to the logits."""
     from scipy import special
 
     log_probabilities = special.log_softmax(logits, axis=1)
     weights = targets.sum(axis=1, keepdims=True)
     residual = np.exp(log_probabilities) * weights - targets
-    return -float((log_probabilities * targets).sum()), residual
+    return -float((log_probabilities * targets).sum(dtype=np.float64)), residual
 
 
 def _targets(classes: Sequence[str], task: Task) -> Float64:

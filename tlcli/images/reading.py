@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from tlcli import files
 from tlcli.errors import BadImage
 
 BLOCK_BYTES = 1 << 20
@@ -38,6 +39,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        files.require_resources(error, path)
         raise BadImage(readable(error)) from error
 
 

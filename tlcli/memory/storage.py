@@ -134,6 +134,7 @@ def load_file(path: Path) -> Memory:
             raise ValueError(f"it is a memory {memory.setting!r}")
         return memory
     except (OSError, KeyError, ValueError, IndexError) as error:
+        files.require_resources(error, path)
         raise RunError(
             f"Expected a file that `tlcli moments` wrote. Received: {path} is damaged or "
             f"something else ({error}). Make it again with `tlcli moments RUN DATA --out FILE`."

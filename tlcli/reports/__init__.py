@@ -9,7 +9,7 @@ comparison  text and page of `compare`
 result      what the commands that make a round answer
 curves      the epochs of a training → PNG
 predictions an answer of `predict` → a line
-rounds, backbones, cache, data, demo, doctor, export, index, moments
+rounds, backbones, cache, data, demo, doctor, export, index, moments, triage
             the answer of the command of this name
 """
 
@@ -27,6 +27,7 @@ from tlcli.reports.export import export_text
 from tlcli.reports.files import (
     require_evaluation_report,
     require_file,
+    require_page,
     require_report,
     write_evaluation,
 )
@@ -48,6 +49,7 @@ from tlcli.reports.rounds import (
     verification_text,
 )
 from tlcli.reports.tables import json_line, percent, table
+from tlcli.reports.triage import triage_text, write_triage
 
 __all__ = [
     "FOUND_LINES",
@@ -75,13 +77,16 @@ __all__ = [
     "pruned_text",
     "require_evaluation_report",
     "require_file",
+    "require_page",
     "require_report",
     "rollback_text",
     "round_text",
     "rounds_text",
     "table",
+    "triage_text",
     "verification_text",
     "write_comparison",
     "write_evaluation",
     "write_junit",
+    "write_triage",
 ]

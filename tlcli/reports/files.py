@@ -26,6 +26,20 @@ def require_report(path: Path) -> None:
     require_file(path, "--report")
 
 
+def require_page(path: Path) -> None:
+    """Refuse, before any work, a page that is none by its name or cannot be written.
+
+    Raises:
+        UsageError: its suffix is not .html, or it is a folder.
+        StorageError: there is no folder for it, or it may not be written to.
+    """
+    if path.suffix.lower() != ".html":
+        raise UsageError(
+            f"Expected a file that ends in .html. Received: report={str(path)!r}. Rename it."
+        )
+    require_file(path, "--report")
+
+
 def require_evaluation_report(path: Path) -> None:
     """Refuse, before any work, a report of `evaluate` that cannot be drawn or written.
 

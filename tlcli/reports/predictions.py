@@ -12,6 +12,8 @@ Json = dict[str, Any]
 COLUMNS = ("path", "label", "probability", "copied_to", "error")
 """Of the CSV form."""
 
+_PATHS = ("path", "copied_to")
+
 
 def _text(answer: Json) -> str:
     """Label, probability and path, or the path and its error, with tabs between."""
@@ -24,8 +26,15 @@ def _text(answer: Json) -> str:
 def _csv(answer: Json) -> str:
     stream = io.StringIO()
     # The writer quotes line ends inside a cell only where they are its own.
-    csv.writer(stream, lineterminator="\r\n").writerow([answer.get(name, "") for name in COLUMNS])
+    named = answer | {name: _no_formula(answer[name]) for name in _PATHS if name in answer}
+    cells = [named.get(name, "") for name in COLUMNS]
+    csv.writer(stream, lineterminator="\r\n").writerow(cells)
     return stream.getvalue().removesuffix("\r\n")
+
+
+def _no_formula(path: str) -> str:
+    """The same file by a name that no spreadsheet takes for a formula, as `=1+1.png`."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@")) else path
 
 
 PREDICTION_LINES: Mapping[str, tuple[tuple[str, ...], Callable[[Json], str]]] = {

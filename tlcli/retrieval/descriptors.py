@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tlcli import gaussian, linalg
 from tlcli.errors import UsageError
-from tlcli.gaussian import Float64
 from tlcli.moments import Moments
 
 Float32 = NDArray[np.float32]
@@ -72,14 +71,8 @@ def _whitened(width: int, remembered: Moments | None) -> Descriptor:
         )
     centre = remembered.sums.sum(axis=0) * (2.0**-remembered.bits / remembered.images)
     return Descriptor(
-        "whitened", width, centre.astype(np.float32), _inverse(factor).T.astype(np.float32)
+        "whitened", width, centre.astype(np.float32), linalg.inverse(factor).T.astype(np.float32)
     )
-
-
-def _inverse(factor: Float64) -> Float64:
-    from scipy.linalg import solve_triangular
-
-    return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True), np.float64)
 
 
 DESCRIPTORS = {

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tlcli import heads
 from tlcli.config import Progress
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
@@ -75,13 +76,18 @@ class Phases:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.perf_counter)
+    _watch: heads.Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = heads.Watch(self.progress)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
+        """Add the time spent inside to a phase; a head that is solved there says how far it is."""
         start = time.perf_counter()
         try:
-            yield
+            with heads.watched(self._watch):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 

@@ -185,6 +185,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, KeyError, ValueError, TypeError) as error:
+            files.require_resources(error, path)
             raise RunError(
                 f"Expected an intact training state. Received: {path} is damaged ({error}). "
                 "Leave --resume out to begin anew."

@@ -1,0 +1,209 @@
+"""triage: images that fit no known class, grouped into candidates for new ones."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import clusters, images, retrieval, runs
+from tlcli.config import Progress, TriageConfig, no_progress
+from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.features import Features, Matrix
+from tlcli.images import ImageFile, Skipped
+from tlcli.images.class_folders import copy_into, require_outside
+from tlcli.retrieval import Descriptor
+from tlcli.rounds.intake import require_classes
+from tlcli.rounds.novelty import Judge, judge, require_rate
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.result import Phases
+
+
+@dataclass(frozen=True)
+class Novel:
+    """An image that fits no known class."""
+
+    path: str
+    score: float
+    nearest: str
+    """The known class that it is least unlike."""
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Images that may be of one new class."""
+
+    name: str
+    images: tuple[Novel, ...]
+    """The most typical first."""
+
+
+@dataclass(frozen=True)
+class Triaged:
+    """What became of the images that were looked at."""
+
+    run: str
+    round: int
+    images: int
+    """Distinct ones that could be read."""
+    known: int
+    """Those that are like a known class."""
+    learned: int
+    """Those among them that the run has learned."""
+    candidates: tuple[Candidate, ...]
+    """The largest first."""
+    singles: tuple[Novel, ...]
+    """Novel images in groups that are too small, the most novel first."""
+    limit: float
+    """The score above which an image is novel."""
+    false_alarms: float
+    calibrated_on: str
+    calibration_images: int
+    skipped: tuple[Skipped, ...]
+    copied_to: str | None
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `triage --json` prints."""
+        return asdict(self)
+
+
+def triage(config: TriageConfig, progress: Progress = no_progress) -> Triaged:
+    """Score the images of files, folders and patterns, and group those that are novel.
+
+    Nothing is learned.
+
+    Raises:
+        TlcliError: see errors.py.
+    """
+    _require(config)
+    phases = Phases(progress)
+    run = runs.open_run(config.run)
+    require_classes(run.round())
+    parent = Parent.of(run, config.runs_on)
+    with phases.phase("limit"):
+        rule = judge(parent, config.false_alarms, config.known, progress)
+    with phases.phase("features"):
+        found, skipped = _looked_at(config, parent, progress)
+    learned = np.array([key in parent.memory.ledger for key in found.hashes], bool)
+    scores = rule.scores(found.vectors)
+    novel = (scores > rule.limit) & ~learned
+    with phases.phase("groups"):
+        candidates, singles = _grouped(config, rule, found, scores, novel)
+    if config.copy_into is not None:
+        _copy(config.copy_into, candidates)
+    return Triaged(
+        run=str(config.run),
+        round=parent.round.number,
+        images=len(found.images),
+        known=int((~novel).sum()),
+        learned=int(learned.sum()),
+        candidates=candidates,
+        singles=singles,
+        limit=rule.limit,
+        false_alarms=config.false_alarms,
+        calibrated_on=rule.source,
+        calibration_images=len(rule.known),
+        skipped=skipped,
+        copied_to=None if config.copy_into is None else str(config.copy_into),
+        seconds=phases.total(),
+    )
+
+
+def _require(config: TriageConfig) -> None:
+    require_rate(config.false_alarms)
+    if "" in config.paths:
+        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    if config.copy_into is not None:
+        require_outside(config.copy_into, (*config.paths, str(config.run)))
+
+
+def _looked_at(
+    config: TriageConfig, parent: Parent, progress: Progress
+) -> tuple[Features[ImageFile], tuple[Skipped, ...]]:
+    """The features of the images, each content once, and what cannot be read."""
+    batches = images.image_batches(config.paths, images.growing())
+    paths = [path for batch in batches for path in batch]
+    hashes = list(images.content_hashes(paths))
+    files: dict[str, ImageFile] = {}
+    skipped = []
+    for path, key in zip(paths, hashes, strict=True):
+        if isinstance(key, BadImage):
+            skipped.append(Skipped(str(path), str(key)))
+        else:
+            files.setdefault(key, ImageFile(path, key))
+    found = parent.extractor.features(list(files.values()), progress)
+    if not found.images:
+        raise DataError("Expected at least one image. Received: none that can be read.")
+    return found, (*skipped, *found.skipped)
+
+
+def _grouped(
+    config: TriageConfig,
+    rule: Judge,
+    found: Features[ImageFile],
+    scores: NDArray[np.float64],
+    novel: NDArray[np.bool_],
+) -> tuple[tuple[Candidate, ...], tuple[Novel, ...]]:
+    """Candidates, and novel images that are alone."""
+    places = np.flatnonzero(novel)
+    if len(places) == 0:
+        return (), ()
+    if len(places) > clusters.MOST:
+        raise DataError(
+            f"Expected at most {clusters.MOST} novel images to group. Received: {len(places)}. "
+            "Look at fewer at a time, or lower --false-alarms."
+        )
+    vectors = found.vectors.take(places)
+    described = _described(rule, vectors)
+    entries = list(_novel(rule, [found.images[place] for place in places], vectors, scores[places]))
+    members = list(_members(clusters.clusters(described, _least_similarity(rule)), described))
+    large = [rows for rows in members if len(rows) >= config.min_images]
+    rest = [entries[row] for rows in members if len(rows) < config.min_images for row in rows]
+    candidates = tuple(
+        Candidate(f"candidate-{number:02d}", tuple(entries[row] for row in rows))
+        for number, rows in enumerate(large, 1)
+    )
+    return candidates, tuple(sorted(rest, key=lambda entry: -entry.score))
+
+
+def _descriptor(rule: Judge) -> Descriptor:
+    """Whitened by the moments of the run, where they are of plain features."""
+    total = None if rule.extractor.projection else rule.moments
+    name = "plain" if total is None else "whitened"
+    return retrieval.DESCRIPTORS[name].make(rule.extractor.stored.width, total)
+
+
+def _described(rule: Judge, vectors: Matrix) -> NDArray[np.float32]:
+    return _descriptor(rule).of(vectors[:])
+
+
+def _least_similarity(rule: Judge) -> float:
+    """With which images are of one group: learned from known classes."""
+    return clusters.separating_similarity(_described(rule, rule.known.vectors), rule.known.labels)
+
+
+def _members(groups: NDArray[np.intp], described: NDArray[np.float32]) -> Iterator[list[int]]:
+    """Yield the rows of each group, the largest group first, the most typical row first."""
+    for number in range(groups.max() + 1):
+        rows = np.flatnonzero(groups == number)
+        typical = described[rows] @ described[rows].mean(axis=0)
+        yield rows[np.argsort(-typical, kind="stable")].tolist()
+
+
+def _novel(
+    rule: Judge, files: list[ImageFile], vectors: Matrix, scores: NDArray[np.float64]
+) -> Iterator[Novel]:
+    nearest = rule.novelty.nearest(rule.extractor.seen(vectors)[:])
+    for image, score, name in zip(files, scores, nearest, strict=True):
+        yield Novel(str(image.path), float(score), name, image.sha256)
+
+
+def _copy(folder: Path, candidates: tuple[Candidate, ...]) -> None:
+    """A folder of copies for each candidate, to be renamed and learned."""
+    for candidate in candidates:
+        for entry in candidate.images:
+            copy_into(folder, candidate.name, Path(entry.path), entry.sha256)
