@@ -22,7 +22,8 @@ PACKAGE = Path(training.__file__).parent.parent
 WORDS = {backbones.Imagenet.label, backbones.Random.label}
 TABLES: dict[str, Collection[str]] = {
     "backbones/openvino_ir.py": backbones.PRECISIONS,
-    "backbones/table.py": backbones.BACKBONES,
+    "backbones/scalings.py": backbones.SCALINGS,
+    "backbones/table.py": {*backbones.BACKBONES, backbones.ADOPTED},
     "backbones/weights.py": WORDS,
     "engines.py": engines.ENGINES,
     "formats/table.py": formats.FORMATS,
@@ -32,7 +33,7 @@ TABLES: dict[str, Collection[str]] = {
     "memory/table.py": memory.SETTINGS,
     "retrieval/descriptors.py": retrieval.DESCRIPTORS,
     "retrieval/neighbours.py": retrieval.BY,
-    "strategies.py": strategies.STRATEGIES,
+    "strategies.py": {*strategies.STRATEGIES, strategies.ADOPTED},
     "training/augmentation.py": training.SHEETS,
     "training/objectives.py": training.OBJECTIVES,
 }

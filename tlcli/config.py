@@ -162,6 +162,38 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class AdoptConfig:
+    """Round 1 from a classifier that exists."""
+
+    model: str
+    """A file, or `imagenet`: a backbone with its own 1000 classes."""
+    out: Path
+    classes: Path | None = None
+    """Names of the classes in the order of the columns, a line each, or Keras' JSON object."""
+    scaling: str | None = None
+    """What the network wants pixels to look like. None: it says so itself, or labelled images do.
+    """
+    image_size: int | None = None
+    """None: that of the network."""
+    drawing: DrawingOptions = DrawingOptions()
+    backbone: str | None = None
+    """Of `imagenet` alone. None: the default backbone."""
+    weights: str | None = None
+    """Of `imagenet` alone: a file. None: its published weights."""
+    data: str | None = None
+    """The images that it was trained on."""
+    sample: str | None = None
+    """Some unlabelled images of the usual kind."""
+    keeping: MemoryOptions = MemoryOptions()
+    """Of the images of `data`."""
+    test: str | None = None
+    images: DataOptions = DataOptions()
+    runs_on: RunsOn = RunsOn()
+    keras_model: bool = True
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """Write the current round as a file that other programs use."""
 

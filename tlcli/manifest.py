@@ -25,6 +25,12 @@ class RegisteredClass:
 
     name: str
     introduced_in_round: int
+    identifier: str = ""
+    """What it is called elsewhere: a WordNet identifier for a class of ImageNet."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry in `round.json`; an identifier only where there is one."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     Raises:
         StorageError: it cannot be saved.
     """
-    content = json.loads(json.dumps(asdict(manifest)))
+    classes = [entry.to_json() for entry in manifest.classes]
+    content = json.loads(json.dumps(asdict(manifest) | {"classes": classes}))
     files.write_json(folder / MANIFEST, {**content, "sha256": _digest(content)})
 
 
@@ -139,7 +146,9 @@ _MANIFEST = strict.record(
         )
     ),
     classes=strict.listing(
-        strict.record(RegisteredClass, name=strict.NAME, introduced_in_round=_WHOLE)
+        strict.record(
+            RegisteredClass, name=strict.NAME, introduced_in_round=_WHOLE, identifier=strict.NAME
+        )
     ),
     memory=strict.NAME,
     memory_sha256=strict.optional(strict.HEX_DIGEST),

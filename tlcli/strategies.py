@@ -128,6 +128,11 @@ def first(recipe: Recipe) -> Fit:
     return fit
 
 
+def adopted(head: LinearHead) -> Fit:
+    """Round 1 of a classifier that was trained elsewhere: its columns, whatever the evidence."""
+    return lambda evidence: head
+
+
 def following(strategy: Strategy, asked: StrategyInput) -> Fit:
     """The head of a later round; columns in the order of the registry."""
 
@@ -292,6 +297,10 @@ UNCHANGED = Strategy("the head as it is", _as_it_is, keeps_temperature=True)
 """The head of the parent, for a round that changes nothing but the memory."""
 
 
+ADOPTED = "adopted"
+"""How round 1 records that its columns were trained elsewhere, where no strategy was used."""
+
+
 _MOMENTS = Condition(
     lambda run: run.moments or not run.recipe.from_moments,
     "Expected a run with moments for {strategy}.",
@@ -408,6 +417,14 @@ def named(strategy: str | None) -> Strategy | None:
         return None
     require_choice("a strategy", strategy, STRATEGIES)
     return STRATEGIES[strategy]
+
+
+def solved_anew(recorded: str | None) -> bool:
+    """Whether a round that records this strategy solved its head from all images of the run."""
+    if recorded == ADOPTED:
+        return False
+    strategy = named(recorded)
+    return strategy is None or strategy.exact
 
 
 def choose(strategy: str | None, available: Available) -> str:

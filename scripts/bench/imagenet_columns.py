@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlcli import strategies
-from tlcli.backbones.table import bundled_weights
-from tlcli.backbones.torch_file import read_torch_file
+from tlcli import backbones, strategies
 from tlcli.commands.compare.command import beginnings, see
 from tlcli.config import CompareConfig, StrategyOptions, no_progress
 from tlcli.extractor import Extractor
@@ -98,10 +96,9 @@ def _parts(examples: Examples, train: int, seed: int) -> Parts:
 
 def imagenet() -> LinearHead:
     """The 1000 columns that come with the weights, by number."""
-    tensors = read_torch_file(bundled_weights().read_bytes())
-    weights = np.ascontiguousarray(tensors["_fc.weight"].T, np.float32)
-    names = tuple(f"ImageNet {number:03}" for number in range(weights.shape[1]))
-    return LinearHead(names, weights, np.asarray(tensors["_fc.bias"], np.float32))
+    weights, bias = backbones.packaged_columns(backbones.architecture(backbones.DEFAULT_BACKBONE))
+    names = tuple(f"ImageNet {number:03}" for number in range(len(bias)))
+    return LinearHead(names, weights, bias)
 
 
 def _measured(

@@ -84,11 +84,11 @@ def test_caffe_preprocessing_is_keras_own(keras, images):
 
 
 def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_path):
-    from tlcli.backbones.network import _prepare_caffe
+    from tlcli.backbones import preparing
 
     core = runtime.openvino_core()  # before Keras imports OpenVINO with its telemetry
     image = keras.Input((SIZE, SIZE, 3))
-    pooled = keras.layers.GlobalAveragePooling2D()(_prepare_caffe(image))
+    pooled = keras.layers.GlobalAveragePooling2D()(preparing.caffe(image))
     keras.Model(image, pooled).save(tmp_path / "model.keras")
     model = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     with backbones.silenced():
@@ -100,10 +100,10 @@ def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_pat
 
 
 def test_torch_preprocessing_is_keras_own(keras, images):
-    from tlcli.backbones.network import _prepare_torch
+    from tlcli.backbones import preparing
 
     expected = keras.applications.densenet.preprocess_input(images.astype("f4"))
-    received = np.asarray(_prepare_torch(images.astype("f4")))
+    received = np.asarray(preparing.torch(images.astype("f4")))
     np.testing.assert_allclose(received, expected, atol=1e-5)
     assert len(IMAGENET_MEAN) == len(IMAGENET_DEVIATION) == 3
 

@@ -9,8 +9,8 @@ from tlcli import backbones
 from tlcli.errors import UsageError
 
 
-def test_there_are_the_forty_applications_and_lite0():
-    assert len(backbones.BACKBONES) == 41
+def test_there_are_the_forty_applications_and_three_lite():
+    assert len(backbones.BACKBONES) == 43
     assert backbones.DEFAULT_BACKBONE in backbones.BACKBONES
     assert all(row.name == name for name, row in backbones.BACKBONES.items())
 

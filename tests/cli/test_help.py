@@ -12,6 +12,7 @@ from tlcli.cli.headings import Command, Heading, heading, heading_of
 GROUPS = {
     "Train and extend": [
         "pretrain",
+        "adopt",
         "extend-classes",
         "finetune",
         "remove-classes",

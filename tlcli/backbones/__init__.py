@@ -1,12 +1,20 @@
 """Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
 
 from tlcli.backbones.classifier import write_classifier
+from tlcli.backbones.classifier_file import ClassifierFile, read_classifier
+from tlcli.backbones.cutting import CannotCut, Cut, answers_of, cut, image_size_of, is_grey
 from tlcli.backbones.expected import expected_features
-from tlcli.backbones.network import Block, blocks, build, fingerprint, statistics
+from tlcli.backbones.imagenet import (
+    application,
+    cut_application,
+    imagenet_classes,
+    packaged_columns,
+)
+from tlcli.backbones.network import PREPARE, Block, blocks, build, fingerprint, statistics
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled, one_line
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
-from tlcli.backbones.probing import probe_images
+from tlcli.backbones.probing import features_of, probe_images
 from tlcli.backbones.runtime import (
     keras_module,
     openvino_core,
@@ -16,6 +24,7 @@ from tlcli.backbones.runtime import (
     silenced,
     versions,
 )
+from tlcli.backbones.scalings import OWN, SCALINGS, Scaling, scaling_named
 from tlcli.backbones.stored import (
     MODEL,
     OPENVINO_FILES,
@@ -26,6 +35,7 @@ from tlcli.backbones.stored import (
     store,
 )
 from tlcli.backbones.table import (
+    ADOPTED,
     BACKBONES,
     DEFAULT_BACKBONE,
     Architecture,
@@ -44,29 +54,45 @@ from tlcli.backbones.weights import (
 )
 
 __all__ = [
+    "ADOPTED",
     "BACKBONES",
     "DEFAULT_BACKBONE",
     "DEFAULT_PRECISION",
     "FINE_TUNED",
     "MODEL",
     "OPENVINO_FILES",
+    "OWN",
     "PRECISIONS",
+    "PREPARE",
     "RANDOM",
+    "SCALINGS",
     "UNLABELLED",
     "Architecture",
     "Block",
+    "CannotCut",
+    "ClassifierFile",
+    "Cut",
     "Drawing",
     "Imagenet",
     "Random",
+    "Scaling",
     "StoredBackbone",
     "Weights",
     "WeightsFile",
+    "answers_of",
+    "application",
     "architecture",
     "blocks",
     "build",
     "compiled",
+    "cut",
+    "cut_application",
     "expected_features",
+    "features_of",
     "fingerprint",
+    "image_size_of",
+    "imagenet_classes",
+    "is_grey",
     "keras_module",
     "load_model",
     "load_stored",
@@ -74,10 +100,13 @@ __all__ = [
     "openvino_core",
     "openvino_module",
     "openvino_network",
+    "packaged_columns",
     "prepare",
     "probe_images",
     "quiet",
+    "read_classifier",
     "require_own_threads",
+    "scaling_named",
     "silenced",
     "statistics",
     "store",

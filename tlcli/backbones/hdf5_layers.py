@@ -26,7 +26,8 @@ _VECTOR_ROLES = {"gamma", "beta", "moving_mean", "moving_variance", "bias", "mea
 _MOST_SHAPES = 6
 """More than a layer of any backbone has: it is a network within another."""
 
-_NO_TOP_HINT = "Use a file saved with include_top=False (often named no_top or notop)"
+NO_TOP = "Use a file saved with include_top=False (often named no_top or notop)"
+WITH_TOP = "Use a file saved with include_top=True and 1000 classes"
 
 
 def role(variable: Any) -> str:
@@ -236,27 +237,29 @@ def _snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def check_layers(found: list[SavedLayer], wanted: list[SavedLayer], path: Path) -> None:
+def check_layers(
+    found: list[SavedLayer], wanted: list[SavedLayer], path: Path, hint: str = NO_TOP
+) -> None:
     """Raise UsageError for the first layer of the file that does not fit the model."""
     known = {_plain(layer.name): index for index, layer in enumerate(wanted) if layer.named}
     for index, (saved, layer) in enumerate(zip(found, wanted, strict=False)):
         if saved.shapes != layer.shapes or _roles_differ(saved, layer):
-            raise _mismatch(path, f"{saved.name} has {_described(saved)}", layer)
+            raise _mismatch(path, f"{saved.name} has {_described(saved)}", layer, hint)
         expected = known.get(_plain(saved.name), index)
         if expected != index and _plain(saved.name) != _plain(layer.name):
-            raise _mismatch(path, f"{saved.name} stands in its place", layer)
+            raise _mismatch(path, f"{saved.name} stands in its place", layer, hint)
     if len(found) != len(wanted):
         raise UsageError(
             f"Expected {len(wanted)} layers with weights. Received: weights={path} with "
-            f"{len(found)}{_extra(found, wanted)}. {_NO_TOP_HINT}, of the same backbone."
+            f"{len(found)}{_extra(found, wanted)}. {hint}, of the same backbone."
         )
 
 
-def _mismatch(path: Path, received: str, layer: SavedLayer) -> UsageError:
+def _mismatch(path: Path, received: str, layer: SavedLayer, hint: str) -> UsageError:
     return UsageError(
         f"Expected layer {layer.name} with {_described(layer)}. "
         f"Received: weights={path}, where {received}. "
-        f"{_NO_TOP_HINT}, of the same backbone."
+        f"{hint}, of the same backbone."
     )
 
 

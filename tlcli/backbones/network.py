@@ -2,22 +2,27 @@
 
 import contextlib
 import hashlib
+import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tlcli.backbones import lite0, table
+from tlcli.backbones import lite, preparing
 from tlcli.backbones.hdf5_layers import role
 from tlcli.backbones.runtime import keras_module
-from tlcli.backbones.table import Architecture, BlockNames, Preprocessing, architecture
+from tlcli.backbones.table import (
+    BACKBONES,
+    Architecture,
+    BlockNames,
+    Preprocessing,
+    architecture,
+)
 from tlcli.backbones.weights import Weights
 from tlcli.errors import UsageError
-
-_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def build(name: str, image_size: int | None, weights: Weights, seed: int = 0) -> Any:
@@ -60,9 +65,12 @@ def _checked_size(row: Architecture, image_size: int | None) -> int:
 def _assemble(row: Architecture, size: int, seed: int) -> Any:
     keras = keras_module()
     image = keras.Input((size, size, 3), name="image")
-    prepared = _PREPARE[row.preprocessing](image)
+    prepared = PREPARE[row.preprocessing](image)
     with _seeded(seed):
-        vector = _application(row, prepared, size) if row.builder else lite0.features(prepared)
+        if row.builder:
+            vector = _application(row, prepared, size)
+        else:
+            vector = lite.features(row.name, prepared)
     return keras.Model(image, vector, name=row.name)
 
 
@@ -89,42 +97,12 @@ def _seeded(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
-def _rescaling(scale: Any, offset: Any) -> Any:
-    return keras_module().layers.Rescaling(scale, offset=offset, name="preprocessing")
-
-
-def _prepare_raw(image: Any) -> Any:
-    return image
-
-
-def _prepare_tf(image: Any) -> Any:
-    return _rescaling(1 / 127.5, -1.0)(image)
-
-
-def _prepare_torch(image: Any) -> Any:
-    statistics = list(zip(table.IMAGENET_MEAN, table.IMAGENET_DEVIATION, strict=True))
-    scale = [1 / (255 * deviation) for _, deviation in statistics]
-    offset = [-mean / deviation for mean, deviation in statistics]
-    return _rescaling(scale, offset)(image)
-
-
-def _prepare_caffe(image: Any) -> Any:
-    bgr = keras_module().ops.flip(image, axis=-1)
-    return _rescaling(1.0, [-mean for mean in _CAFFE_MEAN_BGR])(bgr)
-
-
-def _prepare_lite(image: Any) -> Any:
-    return _rescaling(1 / 128, -127 / 128)(image)
-
-
-# Layers and operations without weights that every Keras can load; a Rescaling rather than
-# a Normalization, which some export formats cannot run.
-_PREPARE: dict[Preprocessing, Callable[[Any], Any]] = {
-    "raw": _prepare_raw,
-    "tf": _prepare_tf,
-    "torch": _prepare_torch,
-    "caffe": _prepare_caffe,
-    "lite": _prepare_lite,
+PREPARE: dict[Preprocessing, Callable[[Any], Any]] = {
+    "raw": preparing.raw,
+    "tf": preparing.tf,
+    "torch": preparing.torch,
+    "caffe": preparing.caffe,
+    "lite": preparing.lite,
 }
 
 
@@ -145,14 +123,33 @@ def blocks(model: Any, name: str) -> list[Block]:
 
     Args:
         model: what `build` or `load_model` returned.
-        name: its row in `BACKBONES`.
+        name: its row in `BACKBONES`, or `ADOPTED`.
     """
-    names = architecture(name).block_names
+    names = BACKBONES[name].block_names if name in BACKBONES else _names_in(model)
     members: dict[str, list[str]] = {}
     for block, layer in _blocks_of_layers(model.layers, names):
         if layer.weights:
             members.setdefault(block, []).append(layer.name)
     return [Block(block, tuple(layers)) for block, layers in members.items()]
+
+
+def _names_in(model: Any) -> BlockNames:
+    """How the blocks of a network that was trained elsewhere are named.
+
+    As in the row of the table that knows most of its layers; where that is less than half of
+    them, a layer with a kernel opens a block.
+    """
+    weighted = [layer for layer in model.layers if layer.weights]
+    known = {row.block_names for row in BACKBONES.values()}
+
+    def count(names: BlockNames) -> int:
+        return sum(bool(re.search(names.pattern, layer.name)) for layer in weighted)
+
+    best = max(sorted(known, key=lambda names: names.pattern), key=count)
+    if 2 * count(best) >= len(weighted):
+        return best
+    opening = [layer.name for layer in weighted if "kernel" in map(role, layer.weights)]
+    return BlockNames(f"^({'|'.join(map(re.escape, opening))})$")
 
 
 def _blocks_of_layers(layers: list[Any], names: BlockNames) -> list[tuple[str, Any]]:
@@ -195,14 +192,32 @@ def fingerprint(model: Any, name: str) -> str:
     """Return a SHA-256 (hex) that is equal exactly for backbones of equal function.
 
     It covers the name, the image size, the preprocessing, and of every weight in order
-    its role, dtype, shape and bytes; not the names that Keras makes up for layers.
+    its role, dtype, shape and bytes; not the names that Keras makes up for layers. Of a
+    network that is in no row of the table it covers the layers and how they are connected.
     """
-    row = architecture(name)
     digest = hashlib.sha256()
-    digest.update(f"{name}\n{model.input_shape[1]}\n{row.preprocessing}\n".encode())
+    row = BACKBONES.get(name)
+    function = _graph(model) if row is None else row.preprocessing
+    digest.update(f"{name}\n{model.input_shape[1]}\n{function}\n".encode())
     for variable in model.weights:
         values = np.ascontiguousarray(variable.numpy())
         shape = "x".join(str(size) for size in values.shape)
         digest.update(f"{role(variable)} {values.dtype.str} {shape}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def _graph(model: Any) -> str:
+    """The layers of a model and how they are connected, without their names."""
+    config = keras_module().saving.serialize_keras_object(model)
+    places = {operation.name: f"#{place}" for place, operation in enumerate(model.operations)}
+    places[model.name] = "#"
+    return json.dumps(_renamed(config, places), sort_keys=True)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _renamed(child, names) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_renamed(child, names) for child in value]
+    return names.get(value, value) if isinstance(value, str) else value

@@ -21,7 +21,7 @@ UNNAMED = "Flip"
 
 def portable(config: Any) -> Any:
     """The same config without what says nothing, and what older releases do not know."""
-    if isinstance(config, list):
+    if isinstance(config, list | tuple):
         return [portable(entry) for entry in config]
     if not isinstance(config, dict):
         return config

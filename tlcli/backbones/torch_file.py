@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
-_STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+_STORAGE_DTYPES = {
+    ("torch", "FloatStorage"): np.dtype("<f4"),
+    ("torch", "LongStorage"): np.dtype("<i8"),
+}
 
 
 def read_torch_file(content: bytes) -> dict[str, Array]:
@@ -70,8 +73,8 @@ class _TensorUnpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _rebuilt
-        if module == "torch" and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
+        if (module, name) in _STORAGE_DTYPES:
+            return _STORAGE_DTYPES[module, name]
         raise pickle.UnpicklingError(f"Expected tensors alone. Received: {module}.{name}")
 
     def persistent_load(self, pid: Any) -> str:

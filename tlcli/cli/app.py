@@ -15,6 +15,7 @@ import click
 
 import tlcli
 from tlcli.cli import console
+from tlcli.cli.adopt import adopt
 from tlcli.cli.backbones import backbones
 from tlcli.cli.cache import cache
 from tlcli.cli.compare import compare
@@ -54,6 +55,7 @@ class _OutputClosed(Exception):
 SECTIONS = {
     "Train and extend": (
         pretrain,
+        adopt,
         extend_classes,
         finetune,
         remove_classes,

@@ -15,6 +15,7 @@ from tlcli.config import (
     AUTO,
     Columns,
     DataOptions,
+    DrawingOptions,
     HeadOptions,
     MemoryOptions,
     RunsOn,
@@ -122,6 +123,28 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(Columns, flag, metavar="NAME", help=text)(command)
     return heading(Heading.IMAGES)(command)
+
+
+def drawing_options(*, of_weights: bool) -> Decorator:
+    """How images are drawn, where the run of `--weights` may say so too."""
+    source = ", or that of --weights RUN" if of_weights else ""
+    fit = option(
+        DrawingOptions,
+        "--fit",
+        metavar="NAME",
+        help="How an image that is no square becomes one, for the life of the run. `squash`: the "
+        "whole image, its proportions lost; `pad`: the whole image in its proportions, with grey "
+        f"bars; `crop`: the square in its middle.  [default: squash{source}]",
+    )
+    white_level = option(
+        DrawingOptions,
+        "--white-level",
+        type=click.IntRange(min=1, max=65535),
+        metavar="VALUE",
+        help="The value of 16-bit grey that is white, in files that do not say so: 4095 for 12 "
+        f"bits.  [default: 65535{source}]",
+    )
+    return lambda command: fit(white_level(command))
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

@@ -10,6 +10,7 @@ from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,
     data_argument,
+    drawing_options,
     engine_option,
     head_options,
     json_option,
@@ -23,7 +24,7 @@ from tlcli.cli.options import (
     wait_option,
     watch_options,
 )
-from tlcli.config import WIDEST, DrawingOptions, PretrainConfig
+from tlcli.config import WIDEST, PretrainConfig
 
 
 @click.command(cls=Command)
@@ -60,22 +61,7 @@ from tlcli.config import WIDEST, DrawingOptions, PretrainConfig
     help="`f32`, or `bf16`: nearly twice as fast on processors that have it, and slightly "
     "different features for the life of the run.  [default: f32, or that of --weights RUN]",
 )
-@option(
-    DrawingOptions,
-    "--fit",
-    metavar="NAME",
-    help="How an image that is no square becomes one, for the life of the run. `squash`: the whole "
-    "image, its proportions lost; `pad`: the whole image in its proportions, with grey bars; "
-    "`crop`: the square in its middle.  [default: squash, or that of --weights RUN]",
-)
-@option(
-    DrawingOptions,
-    "--white-level",
-    type=click.IntRange(min=1, max=65535),
-    metavar="VALUE",
-    help="The value of 16-bit grey that is white, in files that do not say so: 4095 for 12 bits.  "
-    "[default: 65535, or that of --weights RUN]",
-)
+@drawing_options(of_weights=True)
 @head_options
 @option(
     PretrainConfig,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tlcli.backbones import BACKBONES, Random, blocks, build, weights_here
+from tlcli.backbones import BACKBONES, Random, architecture, blocks, build, weights_here
 
 
 def backbones() -> dict[str, Any]:
@@ -27,6 +27,6 @@ def blocks_of(name: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such backbone.
     """
-    found = blocks(build(name, None, Random()), name)
+    found = blocks(build(architecture(name).name, None, Random()), name)
     listed = [{"name": block.name, "layers": list(block.layers)} for block in found]
     return {"backbone": name, "blocks": listed}

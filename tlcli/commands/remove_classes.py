@@ -37,7 +37,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         _require_known(config, parent, writer.run.rounds())
         named = _to_forget(config)
         to_remove = _to_remove(config, parent, named)
-        if not to_remove:
+        if not to_remove and parent.unseen.isdisjoint(config.names):
             nothing = Intake(0, 0, 0, 0, ())
             return unchanged(config.run, parent.round, nothing, phases)
         with phases.phase("features"):
@@ -194,9 +194,8 @@ def _leave(
 ) -> _Remaining:
     ledger = parent.memory.ledger
     left = {key: name for key, name in ledger.items() if key not in to_remove}
-    registry = tuple(
-        entry for entry in parent.round.manifest.classes if entry.name in set(left.values())
-    )
+    stay = set(left.values()) | (parent.unseen - set(config.names))
+    registry = tuple(entry for entry in parent.round.manifest.classes if entry.name in stay)
     if len(registry) < 2:
         raise DataError(
             f"Expected at least two classes to remain. Received: {len(registry)}. "

@@ -261,7 +261,9 @@ def round_details(run: Run, number: int | None) -> Json:
 
 
 def _details(entry: Round) -> Json:
-    manifest = asdict(entry.manifest)
+    classes = [known.to_json() for known in entry.manifest.classes]
+    manifest = asdict(entry.manifest) | {"classes": classes}
     report = report_of(entry)
-    measured = {name: report[name] for name in ("images", "validation", "calibration", "training")}
+    parts = ("images", "validation", "calibration", "training", "adoption")
+    measured = {name: report[name] for name in parts}
     return {**manifest, **measured, "bytes_by_part": bytes_by_part(entry)}

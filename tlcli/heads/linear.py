@@ -54,7 +54,8 @@ class Generic:
     images: int
     """How many it is the mean of."""
     lead: float
-    """How far the highest logit of such an image is above the mean of its logits."""
+    """How far the highest logit of such an image is above the mean of its logits; 0 where the mean
+    is what a network expects, and there was no image to measure it on."""
 
 
 @dataclass(frozen=True, eq=False)

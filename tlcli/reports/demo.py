@@ -35,5 +35,6 @@ def demo_text(content: Json) -> str:
             f"  tlcli predict {run} {digits}/test/9",
             f"  tlcli rounds list {run}",
             "  tlcli pretrain YOUR-PHOTOS --out my-run     (a folder of class folders)",
+            "  tlcli adopt YOUR-MODEL.keras --out my-run   (a classifier that you have trained)",
         )
     )

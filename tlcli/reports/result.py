@@ -31,9 +31,39 @@ def round_text(content: Json) -> str:
         lines.insert(2, f"  more of     {named(images['known_classes'])}")
     if content["renamed_classes"]:
         lines.insert(2, f"  renamed     {_renamed(content['renamed_classes'])}")
+    if content["adoption"]:
+        lines[1:1] = _adoption(content["adoption"])
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
+    if content["adoption"] and len(content["adoption"]["scalings"]) > 1:
+        lines += ["", _scalings(content["adoption"])]
     return "\n".join(lines)
+
+
+def _adoption(adoption: Json) -> list[str]:
+    """What was adopted, and what it wants pixels to look like."""
+    difference = adoption["deviation"]
+    proof = "" if difference is None else f"; answers differ by {difference:.1e} at most"
+    if adoption["scaled_by"]:
+        pixels = f"scaled within the model: {adoption['scaled_by']}"
+    else:
+        pixels = f"scaling {adoption['scaling']}"
+    if adoption["scalings"]:
+        accuracy = percent(adoption["scalings"][0]["accuracy"])
+        pixels += f"; right on {accuracy} of {adoption['tried_on']} images"
+    return [
+        f"  model       {adoption['model']}, cut below {adoption['last_layer']}{proof}",
+        f"  pixels      {pixels}",
+    ]
+
+
+def _scalings(adoption: Json) -> str:
+    rows = [
+        (entry["scaling"], entry["accuracy"], f"{entry['log_loss']:.3g}")
+        for entry in adoption["scalings"]
+    ]
+    title = f"scalings of pixels, tried on {adoption['tried_on']} images, the best first:"
+    return f"{title}\n\n{table(('scaling', 'accuracy', 'log loss'), rows)}"
 
 
 def _training(training: Json) -> str:
@@ -90,6 +120,8 @@ def _choice(candidates: Sequence[Json]) -> str:
 
 
 def _what(content: Json) -> str:
+    if content["adoption"]:
+        return f"{content['command']}, the columns of the model, backbone {content['backbone']}"
     strategy = f", strategy {content['strategy']}" if content["strategy"] else ""
     return f"{content['command']}{strategy}, head {content['head']}, backbone {content['backbone']}"
 

@@ -41,12 +41,19 @@ def details_text(details: Json) -> str:
         simple[name] = ", ".join(details[name])
     lines = [f"{name:22}{value}" for name, value in simple.items()]
     for name in (
-        *("config", "versions", "images", "training", "validation", "calibration"),
+        *("config", "versions", "images", "training", "adoption", "validation", "calibration"),
         *("head_options", "projection", "drawing", "bytes_by_part"),
     ):
         lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
-    rows = [(entry["name"], entry["introduced_in_round"]) for entry in details["classes"]]
-    return "\n".join(lines) + "\n\n" + table(("class", "since round"), rows)
+    return "\n".join(lines) + "\n\n" + _classes(details["classes"])
+
+
+def _classes(entries: Sequence[Json]) -> str:
+    keys = ["name", "introduced_in_round"]
+    if any("identifier" in entry for entry in entries):
+        keys.append("identifier")
+    rows = [tuple(entry.get(key, "") for key in keys) for entry in entries]
+    return table(("class", "since round", "identifier")[: len(keys)], rows)
 
 
 def rollback_text(content: Json) -> str:

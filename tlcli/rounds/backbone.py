@@ -116,8 +116,7 @@ def beginning(
         backbones.architecture(backbone)
     if precision is not None:
         require_choice("a precision", precision, backbones.PRECISIONS)
-    wanted = Square(1, drawing.fit or DEFAULT_FIT, drawing.white_level)
-    wanted.require()
+    wanted = drawn_by(drawing, 1)
     source = opened(weights)
     if isinstance(source, OfRun):
         source.require("backbone", backbone, source.stored.name)
@@ -134,6 +133,17 @@ def beginning(
         wanted.choices,
         source,
     )
+
+
+def drawn_by(drawing: DrawingOptions, size: int) -> Square:
+    """The square of this side in pixels that images are drawn to.
+
+    Raises:
+        UsageError: there is no such fit or white level.
+    """
+    square = Square(size, drawing.fit or DEFAULT_FIT, drawing.white_level)
+    square.require()
+    return square
 
 
 def size_of(model: Any) -> int:

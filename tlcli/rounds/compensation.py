@@ -80,7 +80,7 @@ def compensate(
     missing = parent.memory.ledger.keys() - set(at_hand.hashes)
     nothing = extractor.no_examples()
     if not missing:
-        return Compensated(new, nothing, total, None, foreign)
+        return Compensated(new, nothing, None if parent.unseen else total, None, foreign)
     if parent.memory.moments is None:
         log.warning(
             "of %d learned images %d are not given", len(parent.memory.ledger), len(missing)

@@ -53,9 +53,13 @@ class Parent:
 
     @property
     def solved(self) -> bool:
-        """Whether the head was solved from all images, and not by a strategy of gradients."""
-        strategy = strategies.named(self.round.manifest.strategy)
-        return strategy is None or strategy.exact
+        """Whether the head was solved from all images, and not by gradients, here or elsewhere."""
+        return not self.unseen and strategies.solved_anew(self.round.manifest.strategy)
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Classes of which the run has learned no image: it was adopted with them."""
+        return frozenset(self.round.classes) - frozenset(self.memory.ledger.values())
 
     @property
     def refit(self) -> Refit | None:
@@ -118,7 +122,7 @@ def _recipe_of(entry: Round) -> Recipe:
     """What the head of a round was solved with, and how it came about."""
     manifest = entry.manifest
     try:
-        strategies.named(manifest.strategy)
+        strategies.solved_anew(manifest.strategy)
         return Recipe.recorded(manifest.head, manifest.head_options)
     except UsageError as error:
         raise RunError(f"{entry.folder}: {error}") from error

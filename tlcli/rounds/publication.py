@@ -47,6 +47,8 @@ class Draft:
     """What `--head auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
+    adoption: dict[str, Any] | None = None
+    """What was adopted, where the round began so."""
     usual: Usual | None = None
     """What is known of old images, where old columns were not solved anew."""
 
@@ -77,6 +79,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         calibration=draft.examined.calibration,
         choice=draft.choice,
         training=draft.training.content if draft.training else None,
+        adoption=draft.adoption,
         usual=draft.usual.to_json() if draft.usual else None,
     )
     with phases.phase("save"):

@@ -25,11 +25,13 @@ class Recalled:
     """Content hash → file, of those that the user gave."""
     kept: int
     """How many of the features come from the run itself."""
+    unseen: frozenset[str] = frozenset()
+    """Classes that the run never saw an image of."""
 
     @property
     def extent(self) -> OldImages:
         """How many of the learned images something is known of."""
-        if not self.missing:
+        if not self.missing and not self.unseen:
             return OldImages.ALL
         return OldImages.SOME if len(self.examples) else OldImages.NONE
 
@@ -72,7 +74,8 @@ def recall(
         key: image.group_key for key, image in files.items() if isinstance(image, LabelledImage)
     }
     found = found.grouped({**told, **parent.memory.groups})
-    return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept)
+    unseen = parent.unseen if wanted is None else frozenset()
+    return Recalled(found, tuple(sorted(asked - set(found.hashes))), files, kept, unseen)
 
 
 def _kept(parent: Parent, asked: Collection[str]) -> Examples:

@@ -37,6 +37,8 @@ class RoundResult:
     """What `--head auto` chose from, the best first."""
     training: dict[str, Any] | None = None
     """How the backbone was trained, where it was."""
+    adoption: dict[str, Any] | None = None
+    """What was adopted, where the round began so."""
     usual: dict[str, Any] | None = None
     """What is known of old images, where old columns were not solved anew."""
     changed: bool = True
@@ -67,6 +69,7 @@ class RoundResult:
             "calibration": asdict(self.calibration) if self.calibration else None,
             "head_choice": list(self.choice),
             "training": self.training,
+            "adoption": self.adoption,
             "usual": self.usual,
             "changed": self.changed,
             "seconds": self.seconds,
@@ -121,7 +124,7 @@ def report_of(entry: Round) -> dict[str, Any]:
     path = entry.file(REPORT)
     with files.parsing(path):
         content = _TABLE(strict.json_of(strict.content_of(path, _MOST_BYTES)))
-        return _REPORT({"training": None, **content})
+        return _REPORT({"training": None, "adoption": None, **content})
 
 
 _COUNT = strict.whole(0, 2**62)
@@ -141,6 +144,7 @@ _REPORT = strict.at_least(
     validation=strict.optional(_TABLE),
     calibration=strict.optional(_TABLE),
     training=strict.optional(_TABLE),
+    adoption=strict.optional(_TABLE),
 )
 
 

