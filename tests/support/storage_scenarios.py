@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.support.scenarios import Scenario, World
 from tlcli import files, runs, signals, training
+from tlcli.errors import StorageError
 from tlcli.formats import two_files
 from tlcli.manifest import Manifest, RegisteredClass
 from tlcli.rounds import publication
@@ -148,6 +149,8 @@ def _killed_between_two_renames(world: World, place: Path) -> None:
 
 def _bring_back(place: Path) -> None:
     files.sweep(place / "model")
+    if not (place / "model").exists():
+        raise StorageError("what was left is for the next command")
 
 
 def _moved(content: bytes, offset: int) -> bytes:
