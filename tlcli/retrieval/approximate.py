@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Approximate:
         _, found = self.structure.search(queries, _SPARE * count + NEIGHBOURS)
         return [self.index.records.of_ids(int(key) for key in row if key >= 0) for row in found]
 
+    @cached_property
     def uncovered(self) -> list[Rows]:
         """The segments with images that it does not know."""
         fresh = self.index.records.files_after(self.last)

@@ -53,7 +53,7 @@ class Searcher:
         if self.approximate is None:
             return nearest(self.index.rows, queries, count)
         known = self.approximate.candidates(queries, count)
-        fresh = nearest(self.approximate.uncovered(), queries, count)
+        fresh = nearest(self.approximate.uncovered, queries, count)
         return [
             {(entry.file, entry.row) for entry in entries} | places
             for entries, places in zip(known, fresh, strict=True)

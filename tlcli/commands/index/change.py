@@ -177,7 +177,7 @@ def optimize(run: Path, wait: float, progress: Progress = no_progress) -> Change
         return _changed(run, writer, phases, 0, 0, 0, (), recall)
 
 
-def _tidied(writer: IndexWriter, phases: Phases) -> float | None:
+def tidied(writer: IndexWriter, phases: Phases) -> float | None:
     """Keep the index fast after a change: few segments, a fresh approximate index."""
     if len(writer.records.files()) > MOST_FILES:
         with phases.phase("save"):
@@ -202,7 +202,7 @@ def _changed(
     skipped: Sequence[Skipped],
     recall: float | None = None,
 ) -> Changed:
-    recall = recall or _tidied(writer, phases)
+    recall = recall or tidied(writer, phases)
     return Changed(
         run=str(run),
         added=added,
