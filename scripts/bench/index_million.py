@@ -69,7 +69,7 @@ class Site:
     def add(self, first: int, count: int, blocks: Iterator[Float32]) -> None:
         """What `index add` does with descriptors."""
         with retrieval.writing(self.folder, 0) as writer:
-            if writer.index is None:
+            if writer.begun is None:
                 space = Space("bench", Kind("none", "none"), self.centres.shape[1])
                 writer.begin(space, self.descriptor)
             writer.add([image(number) for number in range(first, first + count)], blocks)

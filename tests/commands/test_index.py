@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
+from tlcli import retrieval
 
 
 @pytest.fixture
@@ -176,6 +179,67 @@ def test_check_names_damage(tlcli: CommandLine, indexed: Path) -> None:
     content[-1] ^= 1
     segment.write_bytes(content)
     assert segment.name in tlcli.error(5, "index", "check", indexed)
+
+
+def every_command(run: Path, photo: Path, data: Path) -> list[tuple[object, ...]]:
+    """All that ask of an index, or change it."""
+    return [
+        ("index", "search", run, photo),
+        ("index", "duplicates", run),
+        ("index", "stats", run),
+        ("index", "check", run),
+        ("index", "add", run, data),
+        ("index", "remove", run, "sky"),
+        ("index", "optimize", run),
+        ("predict", run, photo, "--by", "neighbours"),
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["[0-9a-f]*.h5", "descriptor-*.h5"])
+def test_a_file_that_is_missing_is_named_by_every_command(
+    tlcli: CommandLine, indexed: Path, pictures: Path, pattern: str
+) -> None:
+    photo = next((pictures / "test" / "sky").iterdir())
+    (gone,) = (
+        p for p in (indexed / "index").glob(pattern) if pattern[0] == "d" or len(p.stem) == 64
+    )
+    gone.unlink()
+    for words in every_command(indexed, photo, pictures / "all"):
+        assert f"{gone} is missing" in tlcli.error(5, *words)
+
+
+def test_a_newer_index_is_left_as_it_is(tlcli: CommandLine, indexed: Path, pictures: Path) -> None:
+    photo = next((pictures / "test" / "sky").iterdir())
+    with closing(sqlite3.connect(indexed / "index" / "records.sqlite")) as database, database:
+        database.execute("UPDATE about SET value = '9' WHERE key = 'format'")
+    (indexed / "index" / "of-a-newer-kind").touch()
+    for words in every_command(indexed, photo, pictures / "all"):
+        assert "newer tlcli" in tlcli.error(5, *words)
+    assert (indexed / "index" / "of-a-newer-kind").exists()
+    with closing(sqlite3.connect(indexed / "index" / "records.sqlite")) as database:
+        query = "SELECT count(*) FROM images WHERE label = 'sky'"
+        assert database.execute(query).fetchone() == (8,)
+
+
+def test_an_index_that_never_had_an_image_says_so(
+    tlcli: CommandLine, run: Path, pictures: Path
+) -> None:
+    """As a kill before the first transaction leaves it."""
+    photo = next((pictures / "test" / "sky").iterdir())
+    with retrieval.writing(run, 0):
+        pass
+    for words in every_command(run, photo, pictures / "all"):
+        if words[1] != "add":
+            assert "holds none" in tlcli.error(2, *words)
+    tlcli("index", "add", run, pictures / "all")
+
+
+def test_more_neighbours_than_images_are_all_of_them(
+    tlcli: CommandLine, indexed: Path, pictures: Path
+) -> None:
+    photo = next((pictures / "test" / "sky").iterdir())
+    (answer,) = lines(tlcli, "index", "search", indexed, photo, "-k", 10**15)
+    assert len(answer["neighbours"]) == len(list((pictures / "all").rglob("*.png")))
 
 
 def test_questions_that_cannot_be_meant(

@@ -9,6 +9,10 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
+from tests.support.evaluations import NASTY
+from tests.support.pages import Page
+from tlcli import reports
+from tlcli.reports.html import clean
 
 RATE = ("--false-alarms", "10%")
 
@@ -72,9 +76,38 @@ def test_the_page_shows_the_images(
     found = tlcli.json("triage", run, inbox, *RATE, "--report", page)
     shown = len(novel(found))
     text = page.read_text("utf-8")
-    assert text.count("<img ") == shown
+    read = Page(text)
+    assert read.tags.count("img") == read.tags.count("figure") == shown
+    for name in ("html", "head", "title", "body", "h1"):
+        assert read.tags.count(name) == 1
+    sources = [value or "" for name, value in read.attributes if name == "src"]
+    assert all(value.startswith("data:image/jpeg;base64,") for value in sources)
+    assert not [value for name, value in read.attributes if name == "href"]
     assert "http" not in text.replace("http-equiv", "")
+    for entry in novel(found):
+        assert Path(entry["path"]).name in read.words
     tlcli.error(2, "triage", run, inbox, "--report", tmp_path / "page.txt")
+
+
+def test_names_on_the_page_are_shown_and_never_obeyed(tmp_path: Path) -> None:
+    entry = {"path": f"/photos/{NASTY}", "score": 12.0, "nearest": NASTY, "sha256": "0" * 64}
+    content = {
+        "run": NASTY,
+        "round": 1,
+        "images": 2,
+        "known": 0,
+        "false_alarms": 0.05,
+        "calibration_images": 24,
+        "calibrated_on": "cached features",
+        "candidates": [{"name": "candidate-01", "images": [entry]}],
+        "singles": [entry],
+    }
+    reports.write_triage(content, tmp_path / "page.html")
+    read = Page((tmp_path / "page.html").read_text("utf-8"))
+    assert read.words.count(clean(NASTY)) >= 2
+    assert read.words.count(clean(Path(NASTY).name)) >= 4
+    assert not {"script", "b", "img"} & set(read.tags)
+    assert read.words.count("not shown: ") == 2
 
 
 def test_text_names_the_next_step(

@@ -1,5 +1,7 @@
 """The nearest images: equal to a comparison with every one, whatever happened to the index."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,11 +131,15 @@ def test_a_missing_segment_and_a_newer_format_are_said(small: Path) -> None:
         writer.records.set_about({"format": "2"})
     with pytest.raises(RunError, match="newer"):
         indexes.contents(small)
-    with retrieval.writing(small, 0) as writer, writer.records.transaction():
-        writer.records.set_about({"format": "1"})
+    with pytest.raises(RunError, match="newer"), retrieval.writing(small, 0):
+        pass
+    with closing(sqlite3.connect(small / "index" / "records.sqlite")) as database, database:
+        database.execute("UPDATE about SET value = '1' WHERE key = 'format'")
     next((small / "index").glob("*.h5")).unlink()
     with pytest.raises(RunError, match="missing"):
         indexes.contents(small)
+    with pytest.raises(RunError, match="missing"), retrieval.writing(small, 0):
+        pass
 
 
 @pytest.fixture
@@ -145,6 +151,31 @@ def large(small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with retrieval.writing(small, 0) as writer:
         assert retrieval.build(writer, lambda *_: None) >= 0.95
     return small
+
+
+def test_more_than_there_are_may_be_asked_for(large: Path) -> None:
+    with retrieval.open_index(large) as index:
+        (hits,) = Searcher.of(index, exact=False).search(QUERIES[:1], 10**12)
+    assert 10 <= len(hits) <= 600
+
+
+def test_it_is_fresh_while_it_knows_enough(large: Path) -> None:
+    """Which is found out without opening it."""
+
+    def fresh() -> bool:
+        with retrieval.writing(large, 0) as writer:
+            return approximate.is_fresh(writer.records)
+
+    assert fresh()
+    indexes.remove(large, range(0, 120))
+    assert fresh()
+    indexes.remove(large, [200])
+    assert not fresh()
+    with retrieval.writing(large, 0) as writer:
+        retrieval.build(writer, lambda *_: None)
+    assert fresh()
+    next((large / "index").glob("approximate-*")).unlink()
+    assert not fresh()
 
 
 def recall(run: Path, numbers: list[int]) -> float:

@@ -33,7 +33,7 @@ def image(number: int) -> tuple[str, str, str]:
 def add(run: Path, numbers: Sequence[int], rows: NDArray[np.float32]) -> None:
     """Add imagined images to the index of a run."""
     with retrieval.writing(run, 0) as writer:
-        if writer.index is None:
+        if writer.begun is None:
             writer.begin(SPACE, PLAIN)
         writer.add([image(number) for number in numbers], iter([rows]))
 

@@ -67,7 +67,7 @@ def write_triage(content: Json, path: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    parts = [f"<h1>Novel images for {safe(content['run'])}</h1>", f"<p>{_summary(content)}</p>"]
+    parts = [f"<p>{_summary(content)}</p>"]
     for entry in content["candidates"]:
         title = f"{entry['name']}: {len(entry['images'])} images"
         parts.append(f"<h2>{safe(title)}</h2>")
@@ -76,7 +76,7 @@ def write_triage(content: Json, path: Path) -> None:
     if content["singles"]:
         parts.append(f"<h2>Alone: {len(content['singles'])} images</h2>")
         parts.append(_pictures(content["singles"]))
-    page = html.document("Novel images", parts, _STYLE)
+    page = html.document(f"Novel images for {content['run']}", parts, _STYLE)
     with files.written(path) as stream:
         stream.write(page.encode())
 

@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import strict
-from tlcli.retrieval.records import Entry
+from tlcli.retrieval.records import Records
 from tlcli.retrieval.store import Index, Rows
 
 log = logging.getLogger(__name__)
 
 Float32 = NDArray[np.float32]
+
+Place = tuple[int, int]
+"""(segment, row)"""
 
 EXACT_UNTIL = 200_000
 """Images that are compared one by one; with more, an approximate index pays."""
@@ -45,10 +48,10 @@ class Approximate:
     last: int
     """The largest id that it may know."""
 
-    def candidates(self, queries: Float32, count: int) -> list[list[Entry]]:
-        """For each query (n, M), images that are probably among the `count` nearest."""
+    def candidates(self, queries: Float32, count: int) -> list[set[Place]]:
+        """For each query (n, M), the places of images that are probably the `count` nearest."""
         _, found = self.structure.search(queries, _SPARE * count + NEIGHBOURS)
-        return [self.index.records.of_ids(int(key) for key in row if key >= 0) for row in found]
+        return [self.index.records.places(row[row >= 0].tolist()) for row in found]
 
     @cached_property
     def uncovered(self) -> list[Rows]:
@@ -59,8 +62,23 @@ class Approximate:
     @property
     def stale(self) -> float:
         """Share of images that were removed from it, or added since, from 0 to 1."""
-        built, known = int(self.structure.ntotal), self.index.records.count_until(self.last)
-        return min((built - known + len(self.index) - known) / max(built, 1), 1.0)
+        return _changed(self.index.records, int(self.structure.ntotal), self.last)
+
+
+def is_fresh(records: Records) -> bool:
+    """Whether there is an approximate index that knows enough; it is not opened."""
+    facts = records.about()
+    if not {"approximate", "approximate_images", "approximate_last"} <= facts.keys():
+        return False
+    if not (records.path.parent / facts["approximate"]).exists():
+        return False
+    built, last = int(facts["approximate_images"]), int(facts["approximate_last"])
+    return _changed(records, built, last) <= MOST_STALE
+
+
+def _changed(records: Records, built: int, last: int) -> float:
+    known = records.count_until(last)
+    return min((built - known + records.count() - known) / max(built, 1), 1.0)
 
 
 def available() -> bool:
@@ -89,10 +107,10 @@ def _structure(index: Index, path: Path) -> Any:
 
     try:
         with strict.opened(path) as stream:
-            content = stream.read()
-        if hashlib.sha256(content).hexdigest() not in path.name:
-            return None
-        structure: Any = faiss.deserialize_index(np.frombuffer(content, np.uint8))
+            if hashlib.file_digest(stream, "sha256").hexdigest() not in path.name:
+                return None
+            # The file that was compared, which has as many bytes as memory may have left.
+            structure: Any = faiss.read_index(f"/dev/fd/{stream.fileno()}")
         structure.nprobe = int(index.facts["approximate_cells"])
     except (OSError, RuntimeError, KeyError):
         return None

@@ -48,7 +48,8 @@ def build(writer: IndexWriter, progress: Progress) -> float:
     import faiss
 
     content = faiss.serialize_index(structure).tobytes()
-    facts = {"cells": structure.nprobe, "last": index.records.last(), "recall": recall}
+    facts = {"cells": structure.nprobe, "last": index.records.last(), "images": len(index)}
+    facts |= {"recall": recall}
     writer.publish(content, {f"approximate_{name}": str(value) for name, value in facts.items()})
     return recall
 

@@ -10,6 +10,7 @@ and readers never wait for a writer.
 """
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,9 +166,10 @@ class Records:
         """Those of some images that the index holds."""
         return [entry for key in hashes for entry in self._entries("WHERE sha256 = ?", (key,))]
 
-    def of_ids(self, ids: Iterable[int]) -> list[Entry]:
-        """Those of some images that the index still holds."""
-        return [entry for key in ids for entry in self._entries("WHERE id = ?", (key,))]
+    def places(self, ids: Sequence[int]) -> set[tuple[int, int]]:
+        """(file, row) of those of some images that the index still holds."""
+        query = "SELECT file, row FROM images WHERE id IN (SELECT value FROM json_each(?))"
+        return set(self._read(query, (_NUMBER, _NUMBER), (json.dumps(ids),)))
 
     def at(self, file: int, row: int) -> Entry:
         """The image of a row."""

@@ -3,18 +3,16 @@
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.retrieval.approximate import Approximate, load
+from tlcli.retrieval.approximate import Approximate, Place, load
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.store import Index, Rows
 
 Float32 = NDArray[np.float32]
-
-Place = tuple[int, int]
-"""(segment, row)"""
 
 
 @dataclass(frozen=True)
@@ -43,21 +41,22 @@ class Searcher:
 
         Similarities are computed from the rows as they are kept, however they were found.
         """
-        found = self._places(queries, count)
+        found = self._places(queries, min(count, self._images))
         return [
             [self._hit(place) for place in self._ranked(query, places)[:count]]
             for query, places in zip(queries, found, strict=True)
         ]
+
+    @cached_property
+    def _images(self) -> int:
+        return len(self.index)
 
     def _places(self, queries: Float32, count: int) -> list[set[Place]]:
         if self.approximate is None:
             return nearest(self.index.rows, queries, count)
         known = self.approximate.candidates(queries, count)
         fresh = nearest(self.approximate.uncovered, queries, count)
-        return [
-            {(entry.file, entry.row) for entry in entries} | places
-            for entries, places in zip(known, fresh, strict=True)
-        ]
+        return [places | others for places, others in zip(known, fresh, strict=True)]
 
     def _ranked(self, query: Float32, places: Iterable[Place]) -> list[tuple[float, Place]]:
         """(−similarity, place), the nearest first, equal ones in the order of their places."""

@@ -16,7 +16,7 @@ import hashlib
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,22 +172,42 @@ def _current(folder: Path, records: Records, attempts: int = 3) -> Index:
     try:
         records.begin_reading()
         if not records.count():
-            raise UsageError(
-                f"Expected an index with images. Received: {folder} holds none. "
-                "Add some with `tlcli index add`."
-            )
+            raise _empty(folder)
         return _index(folder, records)
     except FileNotFoundError as error:
         records.end_reading()
         if attempts:
             return _current(folder, records, attempts - 1)
-        raise RunError(
-            f"Expected an intact index. Received: {error.filename} is missing. "
-            f"Remove {folder}, and add the images again."
-        ) from error
+        raise _missing(folder, error.filename) from error
+
+
+def _empty(folder: Path) -> UsageError:
+    return UsageError(
+        f"Expected an index with images. Received: {folder} holds none. "
+        "Add some with `tlcli index add`."
+    )
+
+
+def _missing(folder: Path, path: str | Path) -> RunError:
+    return RunError(
+        f"Expected an intact index. Received: {path} is missing. "
+        f"Remove {folder}, and add the images again."
+    )
 
 
 def _index(folder: Path, records: Records) -> Index:
+    """With its rows, all their bytes compared with the names of their files."""
+    begun = _begun(folder, records)
+    width = begun.descriptor.width
+    rows = tuple(
+        _rows(folder, records, number, name, count, width)
+        for number, name, count in records.files()
+    )
+    return replace(begun, rows=rows)
+
+
+def _begun(folder: Path, records: Records) -> Index:
+    """What an index holds descriptors of, without the rows."""
     facts = records.about()
     _require_format(folder, facts)
     try:
@@ -197,12 +217,7 @@ def _index(folder: Path, records: Records) -> Index:
     space = Space(
         facts["fingerprint"], Kind(facts["arithmetic"], facts["decoder"]), int(facts["width"])
     )
-    descriptor = _descriptor(folder, facts)
-    rows = tuple(
-        _rows(folder, records, number, name, count, descriptor.width)
-        for number, name, count in records.files()
-    )
-    return Index(folder, records, space, descriptor, rows, facts)
+    return Index(folder, records, space, _descriptor(folder, facts), (), facts)
 
 
 _OPTIONAL = {
@@ -210,6 +225,7 @@ _OPTIONAL = {
     "approximate": strict.text(r"approximate-[0-9a-f]{64}"),
     "approximate_cells": strict.text(r"[1-9][0-9]{0,8}"),
     "approximate_last": strict.text(r"[0-9]{1,18}"),
+    "approximate_images": strict.text(r"[0-9]{1,18}"),
 }
 
 _FACTS = strict.at_least(
@@ -301,6 +317,25 @@ class IndexWriter:
     def index(self) -> Index | None:
         """As it is now; None where nothing was added yet."""
         return _index(self.folder, self.records) if self.records.about() else None
+
+    @property
+    def begun(self) -> Index | None:
+        """The same without rows, which takes no longer for many images than for few."""
+        return _begun(self.folder, self.records) if self.records.about() else None
+
+    def require_begun(self) -> None:
+        """Raise UsageError where nothing was ever added."""
+        if not self.records.about():
+            raise _empty(self.folder)
+
+    def require_usable(self) -> None:
+        """Raise RunError where this program may not write, or a file is missing; none is read."""
+        facts = self.records.about()
+        _require_format(self.folder, facts)
+        names = [name for _, name, _ in self.records.files()]
+        for name in filter(None, [facts.get("matrix"), *names]):
+            if not (self.folder / name).exists():
+                raise _missing(self.folder, self.folder / name)
 
     def begin(self, space: Space, descriptor: Descriptor) -> None:
         """Say what an index without images will hold."""
@@ -400,6 +435,7 @@ def writing(run: Path, wait_seconds: float) -> Iterator[IndexWriter]:
 
     Raises:
         RunLocked: another process holds it for longer than `wait_seconds`.
+        RunError: it is newer than this program, or a file of it is missing.
         StorageError: it cannot be made.
     """
     folder = run / FOLDER
@@ -409,5 +445,6 @@ def writing(run: Path, wait_seconds: float) -> Iterator[IndexWriter]:
         files.sync(run)
     with runs.locked(folder, wait_seconds), closing(Records(folder / RECORDS, writes=True)) as here:
         writer = IndexWriter(folder, here)
+        writer.require_usable()
         writer.sweep()
         yield writer

@@ -16,7 +16,7 @@ from tlcli.extractor import Extractor
 from tlcli.features import Features, Matrix
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.retrieval import Descriptor, Entry, IndexWriter, Space
-from tlcli.retrieval.approximate import EXACT_UNTIL, MOST_STALE
+from tlcli.retrieval.approximate import EXACT_UNTIL, is_fresh
 from tlcli.retrieval.store import MOST_FILES
 from tlcli.rounds.intake import named, readable, scan
 from tlcli.rounds.result import Phases
@@ -79,7 +79,7 @@ def _descriptor(
 ) -> Descriptor:
     """That of the index; an empty one gets that which was asked for."""
     space = Space.of(extractor)
-    index = writer.index
+    index = writer.begun
     if index is None:
         remembered = None if extractor.projection else memory.load(entry).moments
         chosen = config.descriptor or ("plain" if remembered is None else "whitened")
@@ -129,6 +129,7 @@ def remove(config: IndexRemoveConfig, progress: Progress = no_progress) -> Chang
     runs.open_run(config.run)
     retrieval.require_index(config.run)
     with retrieval.writing(config.run, config.wait) as writer:
+        writer.require_begun()
         entries = _of_classes(config, writer) | _of_images(config, writer)
         with phases.phase("save"):
             writer.remove(sorted(entries, key=lambda entry: entry.id))
@@ -168,13 +169,19 @@ def optimize(run: Path, wait: float, progress: Progress = no_progress) -> Change
     runs.open_run(run)
     retrieval.require_index(run)
     with retrieval.writing(run, wait) as writer:
+        writer.require_begun()
         with phases.phase("save"):
             writer.compact()
         recall = None
-        if writer.records.count() > EXACT_UNTIL and retrieval.available():
+        if _pays(writer):
             with phases.phase("approximate"):
                 recall = retrieval.build(writer, progress)
         return _changed(run, writer, phases, 0, 0, 0, (), recall)
+
+
+def _pays(writer: IndexWriter) -> bool:
+    """Whether an approximate index does, and can be made."""
+    return writer.records.count() > EXACT_UNTIL and retrieval.available()
 
 
 def tidied(writer: IndexWriter, phases: Phases) -> float | None:
@@ -182,11 +189,7 @@ def tidied(writer: IndexWriter, phases: Phases) -> float | None:
     if len(writer.records.files()) > MOST_FILES:
         with phases.phase("save"):
             writer.compact()
-    index = writer.index
-    if index is None or len(index) <= EXACT_UNTIL or not retrieval.available():
-        return None
-    approximate = retrieval.load(index)
-    if approximate is not None and approximate.stale <= MOST_STALE:
+    if not _pays(writer) or is_fresh(writer.records):
         return None
     with phases.phase("approximate"):
         return retrieval.build(writer, phases.progress)
