@@ -17,6 +17,7 @@ from tests.support.storage_scenarios import STORAGE, look_at_files, look_at_run
 from tlcli import files, runs
 from tlcli.errors import RunError, RunLocked, StorageError
 from tlcli.files import drafts, paths
+from tlcli.images.class_folders import copy_into
 from tlcli.runs import creating, extending
 
 
@@ -79,6 +80,15 @@ def test_a_draft_is_swept_when_its_writer_is_gone_and_not_before(tmp_path: Path)
         ".report.html.notes",
         "report.html",
     ]
+
+
+def test_copies_into_class_folders_leave_nothing_of_a_killed_process(tmp_path: Path) -> None:
+    image, place = tmp_path / "a.png", tmp_path / "copies" / "sky"
+    image.write_bytes(b"picture")
+    place.mkdir(parents=True)
+    (place / ".a.png.123-0123abcd").write_text("of a killed process")
+    copy_into(place.parent, "sky", image, files.sha256(image))
+    assert [entry.name for entry in place.iterdir()] == ["a.png"]
 
 
 def test_a_sweep_between_making_a_draft_and_locking_it_costs_nothing(
