@@ -115,3 +115,6 @@ INDEX = {
         Scenario("index optimize", indexed_run, ("index", "optimize", "run"), look_at_index),
     )
 }
+
+UNSEEN = {*INDEX, *ROWS_OF_INDEX}
+"""SQLite writes what only it sees."""
