@@ -27,7 +27,7 @@ from tlcli import retrieval
 from tlcli.commands.index.change import tidied
 from tlcli.config import no_progress
 from tlcli.features import Kind
-from tlcli.retrieval import Descriptor, Searcher, Space
+from tlcli.retrieval import Descriptor, Hit, Searcher, Space
 from tlcli.rounds.result import Phases
 
 Float32 = NDArray[np.float32]
@@ -91,8 +91,19 @@ class Site:
                 start = time.perf_counter()
                 (hits,) = searcher.search(question[None], WANTED)
                 milliseconds.append(1000 * (time.perf_counter() - start))
-                answers.append([int(hit.entry.path) for hit in hits])
+                answers.append(numbers_of(hits))
         return answers, np.array(milliseconds)
+
+    def found_together(self, questions: Float32) -> list[list[int]]:
+        """The same of all questions at once, as `index search` asks them."""
+        with retrieval.open_index(self.folder) as index:
+            answers = Searcher.of(index, exact=False).search(questions, WANTED)
+        return [numbers_of(hits) for hits in answers]
+
+
+def numbers_of(hits: list[Hit]) -> list[int]:
+    """The numbers of the images that were found."""
+    return [int(hit.entry.path) for hit in hits]
 
 
 def image(number: int) -> tuple[str, str, str]:
@@ -203,10 +214,8 @@ def days(site: Site, options: argparse.Namespace, questions: Float32) -> None:
         site.add(first, a_day, iter([rows[gone]]))
         seconds = time.perf_counter() - start
         _, true = faiss.knn(questions, rows, WANTED, metric=faiss.METRIC_INNER_PRODUCT)
-        found, milliseconds = site.found(questions)
-        share = recall(found, numbers[true].tolist())
-        print(f"day {day:2}: {seconds:5.1f} s, recall@{WANTED} {share:.4f}", end=", ")
-        times("questions", milliseconds)
+        share = recall(site.found_together(questions), numbers[true].tolist())
+        print(f"day {day:2}: {seconds:5.1f} s, recall@{WANTED} {share:.4f}", flush=True)
     print(f"memory at most {most_memory()}, of which the rows to compare with are the most")
 
 
