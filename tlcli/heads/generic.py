@@ -21,6 +21,13 @@ _BITS = 20
 
 _BLOCK_ROWS = 2048
 
+_EXPECTED_IMAGES = 100
+"""How many images the mean weighs that a network expects: that of photographs like the new ones is
+another one, and each class tells a little of it."""
+
+_OWN = 1.2
+"""How much further the highest logit leads at images of a class that the head knows than at others."""
+
 
 def lead(head: LinearHead, features: Rows) -> float:
     """How far the highest logit of an image is above the mean of its logits, on average.
@@ -55,11 +62,35 @@ def remembering(head: LinearHead, evidence: Evidence) -> LinearHead:
     return replace(head, generic=of_features(head, images.vectors)) if len(images) else head
 
 
-def joined(generic: Generic, examples: Examples) -> Generic:
-    """With the images of a round among those that the mean is of; the lead stays."""
+def expected(mean: Float64) -> Generic:
+    """What a network expects of its images, of which none was seen."""
+    return Generic(mean, _EXPECTED_IMAGES, lead=0.0, expected=_EXPECTED_IMAGES)
+
+
+def joined(generic: Generic, head: LinearHead, examples: Examples) -> Generic:
+    """With the images of a round among those that the mean is of.
+
+    The lead of images that the head knows stays; a guess is the mean over the images of all rounds.
+
+    Args:
+        generic: as it was.
+        head: without the classes of the images.
+        examples: of the round.
+    """
     images = generic.images + len(examples)
     total = generic.mean * generic.images + _sum(examples.vectors)
-    return replace(generic, mean=total / images, images=images)
+    found = replace(generic, mean=total / images, images=images)
+    if not generic.expected or not len(examples):
+        return found
+    seen = generic.images - generic.expected
+    led = generic.lead * seen + _OWN * lead(head, examples.vectors) * len(examples)
+    return replace(found, lead=float(linalg.rounded(np.float64(led / (seen + len(examples))), _BITS)))
+
+
+def beside(head: LinearHead, new: Examples) -> Generic:
+    """What the images of a head look like on average, as far as new images tell more of it."""
+    usual = head.generic or of_features(head, new.vectors)
+    return joined(usual, head, new) if usual.expected else usual
 
 
 def _sum(features: Rows) -> Float64:
