@@ -359,7 +359,7 @@ _NEW_CLASSES = Condition(
     lambda run: run.grows,
     "Expected new classes for {strategy}.",
     "more images of known classes only, and their columns are frozen",
-    "Use --strategy merge.",
+    "Use --strategy merge, or lwf where the run keeps no moments.",
 )
 
 
