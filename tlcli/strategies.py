@@ -140,8 +140,8 @@ def following(strategy: Strategy, asked: StrategyInput) -> Fit:
         head = strategy.fit(asked, evidence)
         parent = evidence.parent
         if not strategy.exact and parent is not None and head.generic is not None:
-            usual = generic.joined(head.generic, parent, evidence.new)
-            head = replace(head, generic=usual)
+            knows = parent if head.generic.expected else head
+            head = replace(head, generic=generic.joined(head.generic, knows, evidence.new))
         return head.ordered(asked.classes)
 
     return fit

@@ -74,7 +74,9 @@ def main() -> None:
         background = seen.extractor.features(images, no_progress).examples
         parts = [_parts(seen.examples, background, options, seed) for seed in range(options.seeds)]
         print("| new classes | no old image: new | old as before | background as before", end="")
-        print(" | sample: new | old as before | background as before |\n|---|---|---|---|---|---|---|")
+        print(
+            " | sample: new | old as before | background as before |\n|---|---|---|---|---|---|---|"
+        )
         for title, rounds in _planned(options.choosing, listing.classes).items():
             figures = [
                 np.mean([_measured(seen.extractor, each, rounds, sample) for each in parts], axis=0)

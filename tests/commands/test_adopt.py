@@ -514,7 +514,9 @@ def test_a_folder_is_refused_with_what_to_type(tlcli, folder, tmp_path, part, wo
     given.mkdir()
     if part is not None:
         (given / part).write_bytes(b"")
-    error = tlcli.error(2, "adopt", given, "--classes", folder / "names.txt", "--out", tmp_path / "r")
+    error = tlcli.error(
+        2, "adopt", given, "--classes", folder / "names.txt", "--out", tmp_path / "r"
+    )
     assert words in error
 
 

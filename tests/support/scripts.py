@@ -117,7 +117,7 @@ SCRIPTS = {
     "MobileNetV2, preprocess_input outside": Script(outside, ".h5", "-1-1"),
     "VGG16 with hidden layers": Script(hidden, ".keras", "caffe", tells=False),
     "Sequential from scratch": Script(scratch, ".h5", tells=False),
-    "a sigmoid of two classes": Script(pair, classes=2),
+    "a sigmoid of two classes": Script(pair, classes=2, tells=False),
 }
 
 PREPARE: dict[str | None, Callable[[Any], Any]] = {

@@ -47,7 +47,7 @@ _SAVE = "Load it where it was written and save it with model.save('model.keras')
 _FOLDERS = {
     "keras_metadata.pb": (
         "a SavedModel of Keras 2",
-        "Make a file of it with `pip install tf_keras` and `python -c \"import tf_keras; "
+        'Make a file of it with `pip install tf_keras` and `python -c "import tf_keras; '
         "tf_keras.models.load_model('{path}').save('model.h5')\"`, and adopt that.",
     ),
     "saved_model.pb": (

@@ -68,23 +68,22 @@ def expected(mean: Float64) -> Generic:
 
 
 def joined(generic: Generic, head: LinearHead, examples: Examples) -> Generic:
-    """With the images of a round among those that the mean is of.
-
-    The lead of images that the head knows stays; a guess is the mean over the images of all rounds.
+    """With the images of a round among those that mean and lead are of.
 
     Args:
         generic: as it was.
-        head: without the classes of the images.
+        head: knows the classes of the images; does not where the lead is a guess.
         examples: of the round.
     """
-    images = generic.images + len(examples)
-    total = generic.mean * generic.images + _sum(examples.vectors)
-    found = replace(generic, mean=total / images, images=images)
-    if not generic.expected or not len(examples):
-        return found
-    seen = generic.images - generic.expected
-    led = generic.lead * seen + _OWN * lead(head, examples.vectors) * len(examples)
-    return replace(found, lead=float(linalg.rounded(np.float64(led / (seen + len(examples))), _BITS)))
+    if not len(examples):
+        return generic
+    count = len(examples)
+    images, seen = generic.images + count, generic.images - generic.expected + count
+    mean = (generic.mean * generic.images + _sum(examples.vectors)) / images
+    own = _OWN if generic.expected else 1.0
+    more = (own * lead(head, examples.vectors) - generic.lead) * count / seen
+    found = float(linalg.rounded(np.float64(generic.lead + more), _BITS))
+    return replace(generic, mean=mean, images=images, lead=found)
 
 
 def beside(head: LinearHead, new: Examples) -> Generic:
