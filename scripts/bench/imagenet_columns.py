@@ -151,10 +151,11 @@ def _measured(
     tested = parts.tested.where(np.isin(parts.tested.labels, [*np.concatenate(rounds)]))
     said = zip(head.predict(tested.vectors), tested.labels, strict=True)
     right = [answer in (name, known.get(name)) for answer, name in said]
-    return float(np.mean(right)), *(
+    old, background = (
         float((start.predict(images.vectors) == head.predict(images.vectors)).mean())
         for images in (parts.old, parts.background)
     )
+    return float(np.mean(right)), old, background
 
 
 def _named(head: LinearHead, examples: Examples) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Classifiers that plain Keras scripts train on photographs, as people have them.
 
-Each trains in memory on (n, S, S, 3) raw RGB and class numbers, and returns the whole model; what it
-does to pixels outside of the model is named.
+Each trains in memory on (n, S, S, 3) raw RGB and class numbers, and returns the whole model; what
+it does to pixels outside of the model is named.
 """
 
 from collections.abc import Callable

@@ -26,7 +26,7 @@ _EXPECTED_IMAGES = 100
 another one, and each class tells a little of it."""
 
 _OWN = 1.2
-"""How much further the highest logit leads at images of a class that the head knows than at others."""
+"""How much further the highest logit leads at images of the head's classes than at others."""
 
 
 def lead(head: LinearHead, features: Rows) -> float:
