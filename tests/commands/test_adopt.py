@@ -505,7 +505,7 @@ def test_another_size_than_the_model_has_is_refused(tlcli, folder, tmp_path):
     ("part", "words"),
     [
         ("keras_metadata.pb", "import tf_keras; tf_keras.models.load_model("),
-        ("saved_model.pb", "model.save('model.keras')"),
+        ("saved_model.pb", "a graph of TensorFlow and no layers"),
         (None, "model.save('model.keras')"),
     ],
 )
