@@ -138,8 +138,10 @@ def following(strategy: Strategy, asked: StrategyInput) -> Fit:
 
     def fit(evidence: Evidence) -> LinearHead:
         head = strategy.fit(asked, evidence)
-        if not strategy.exact and head.generic is not None:
-            head = replace(head, generic=generic.joined(head.generic, evidence.new))
+        parent = evidence.parent
+        if not strategy.exact and parent is not None and head.generic is not None:
+            knows = parent if head.generic.expected else head
+            head = replace(head, generic=generic.joined(head.generic, knows, evidence.new))
         return head.ordered(asked.classes)
 
     return fit
@@ -155,7 +157,7 @@ def _freeze_old(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     assert parent is not None
     known = np.isin(np.array(evidence.new.labels, object), parent.classes)
     new, others = evidence.new.where(~known), evidence.new.where(known).joined(_sampled(evidence))
-    usual = parent.generic or generic.of_features(parent, new.vectors)
+    usual = generic.beside(parent, new)
     total = evidence.moments or gaussian_columns.moments_of((new, others))
     head = gaussian_columns.gaussian_columns(parent, new, total, usual)
     if not len(others):
@@ -357,7 +359,7 @@ _NEW_CLASSES = Condition(
     lambda run: run.grows,
     "Expected new classes for {strategy}.",
     "more images of known classes only, and their columns are frozen",
-    "Use --strategy merge.",
+    "Use --strategy merge, or lwf where the run keeps no moments.",
 )
 
 

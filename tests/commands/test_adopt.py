@@ -478,3 +478,86 @@ def test_a_model_for_any_size_asks_for_one(tlcli, folder, tmp_path):
     assert "--image-size" in error
     content = tlcli.json("adopt", tmp_path / "any.keras", *arguments, "--image-size", 40)
     assert content["classes"] == [*CLASSES]
+
+
+def test_a_model_for_images_that_are_not_square_says_what_to_put_in_front(tlcli, folder, tmp_path):
+    keras = backbones.keras_module()
+    image = keras.Input((32, 48, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+    model.save(tmp_path / "wide.keras")
+    arguments = ("--classes", folder / "names.txt", "--out", tmp_path / "run")
+    error = tlcli.error(2, "adopt", tmp_path / "wide.keras", *arguments)
+    advice = "keras.Sequential([keras.Input((48, 48, 3)), keras.layers.Resizing(32, 48), model])"
+    assert advice in error
+    square = eval(advice, {"keras": keras, "model": model})
+    square.save(tmp_path / "square.keras")
+    assert tlcli.json("adopt", tmp_path / "square.keras", *arguments)["classes"] == [*CLASSES]
+
+
+def test_another_size_than_the_model_has_is_refused(tlcli, folder, tmp_path):
+    arguments = ("--classes", folder / "names.txt", "--out", tmp_path / "run")
+    error = tlcli.error(2, "adopt", folder / "inside.keras", *arguments, "--image-size", 64)
+    assert f"Give --image-size {classifiers.SIZE}" in error
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("keras_metadata.pb", "import tf_keras; tf_keras.models.load_model("),
+        ("saved_model.pb", "a graph of TensorFlow and no layers"),
+        (None, "model.save('model.keras')"),
+    ],
+)
+def test_a_folder_is_refused_with_what_to_type(tlcli, folder, tmp_path, part, words):
+    given = tmp_path / "given"
+    given.mkdir()
+    if part is not None:
+        (given / part).write_bytes(b"")
+    error = tlcli.error(
+        2, "adopt", given, "--classes", folder / "names.txt", "--out", tmp_path / "r"
+    )
+    assert words in error
+
+
+def test_a_run_is_adopted_already(tlcli, folder, run, tmp_path):
+    error = tlcli.error(2, "adopt", run, "--out", tmp_path / "again")
+    assert "is a run already" in error
+    assert f"tlcli extend-classes {run} DATA" in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("extend-classes", "{new}", "--strategy", "merge"),
+        ("extend-classes", "{new}", "--strategy", "joint", "--old-data", "{old}"),
+        ("extend-classes", "{new}", "--old-data", "{old}", "--memory", "moments"),
+        ("extend-classes", "{new}", "--memory", "features"),
+        ("predict", "{old}", "--unknown-at", "0.05"),
+        ("triage", "{old}"),
+        ("rename-classes", "sky=apple"),
+        ("rename-classes", "plum=apple"),
+    ],
+    ids=" ".join,
+)
+def test_what_needs_images_of_adopted_classes_says_how_to_begin_with_them(
+    tlcli, folder, run, words
+):
+    """No advice leads to a command that is refused in turn."""
+    if "plum=apple" in words:
+        tlcli("extend-classes", run, folder / "new")
+    command, *rest = [word.format(new=folder / "new", old=folder / "sized") for word in words]
+    error = tlcli.error(2, command, run, *rest)
+    assert "'apple', 'leaf', 'sky', with which it was adopted" in error
+    assert "tlcli adopt MODEL --data DATA" in error
+    assert "apple" in tlcli("rounds", "show", run)
+
+
+def test_names_change_without_any_image(tlcli, folder, run):
+    from tlcli import heads
+
+    before = heads.load(run / "rounds" / "0001" / "head.h5")
+    content = tlcli.json("rename-classes", run, "apple=fruit")
+    assert content["classes"] == ["sky", "fruit", "leaf"]
+    after = heads.load(run / "rounds" / "0002" / "head.h5")
+    assert after.weights.tobytes() == before.weights.tobytes()

@@ -115,12 +115,22 @@ def test_the_mean_is_that_of_all_images_in_whatever_rounds_they_came() -> None:
     assert head.generic.images == len(FIRST) + len(SECOND)
     everything = np.vstack([FIRST.vectors[:], SECOND.vectors[:]])
     np.testing.assert_allclose(head.generic.mean, everything.mean(axis=0, dtype=float), rtol=1e-9)
-    assert parent().generic is not None
-    assert head.generic.lead == parent().generic.lead  # type: ignore[union-attr]
+
+
+def test_the_lead_is_that_of_all_images_in_whatever_rounds_they_came() -> None:
+    """With more columns the highest of them is further above the mean."""
+    before, head = parent(), extended(parent(), SECOND)
+    assert before.generic is not None
+    assert head.generic is not None
+    total = before.generic.lead * len(FIRST) + generic.lead(head, SECOND.vectors) * len(SECOND)
+    expected = total / (len(FIRST) + len(SECOND))
+    assert head.generic.lead == pytest.approx(expected, rel=1e-5)
+    assert head.generic.lead != before.generic.lead
 
 
 def test_the_mean_survives_the_file_and_a_head_without_one_is_read(tmp_path: Path) -> None:
-    for head in (parent(), replace(parent(), generic=None)):
+    told = replace(parent(), generic=generic.expected(np.ones(WIDTH)))
+    for head in (parent(), told, replace(parent(), generic=None)):
         heads.save(head, tmp_path / "head.h5")
         found = heads.load(tmp_path / "head.h5").generic
         if head.generic is None:
@@ -129,6 +139,16 @@ def test_the_mean_survives_the_file_and_a_head_without_one_is_read(tmp_path: Pat
             assert found is not None
             assert found.mean.tobytes() == head.generic.mean.tobytes()
             assert (found.images, found.lead) == (head.generic.images, head.generic.lead)
+            assert found.expected == head.generic.expected
+
+
+def test_a_class_is_added_to_one_alone() -> None:
+    """Whose logit leads nothing."""
+    one = FIRST.where(np.array(FIRST.labels, object) == OLD_NAMES[0])
+    total = moments.of(one.vectors, one.labels, "", BITS)
+    start = strategies.first(Recipe("lda"))(Evidence(total, one, one.take([])))
+    head = extended(start, only(NEW_NAMES[0]))
+    assert accuracy(head, [OLD_NAMES[0], NEW_NAMES[0]]) > 0.9
 
 
 def test_a_mean_of_another_width_is_damage(tmp_path: Path) -> None:
@@ -152,7 +172,7 @@ def test_columns_have_the_bits_of_other_machines() -> None:
     assert head.generic is not None
     hasher = hashlib.sha256(np.ascontiguousarray(head.weights).tobytes() + head.bias.tobytes())
     hasher.update(head.generic.mean.tobytes() + np.float64(head.generic.lead).tobytes())
-    assert hasher.hexdigest()[:16] == "f06255bcc3ea930a"
+    assert hasher.hexdigest()[:16] == "7fe0ca58cd71fcd3"
 
 
 def test_a_lead_is_the_highest_logit_above_the_mean_of_them() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
+from tests.support.blobs import examples_of
 from tlcli import backbones, heads, runs
 from tlcli.config import RunsOn, no_progress
 from tlcli.errors import UsageError
@@ -64,6 +65,34 @@ def test_a_round_says_which_share_of_the_sample_its_columns_claim(
     assert after.weights[:, :3].tobytes() == before.weights.tobytes()
     text = tlcli("extend-classes", forgetful, pictures / "third", "--sample", usual)
     assert "of 12 images of --sample" in text
+
+
+def test_a_network_that_moves_without_old_images_keeps_what_they_look_like(
+    tlcli: CommandLine, forgetful: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", forgetful, pictures / "second")
+    before = head_of(forgetful).generic
+    options = ("--unfreeze", "all", "--epochs", "1", "--batch-size", "4")
+    tlcli("finetune", forgetful, pictures / "second", *options)
+    after = head_of(forgetful).generic
+    assert before is not None
+    assert after is not None
+    assert (after.images, after.mean.tobytes()) == (before.images, before.mean.tobytes())
+
+
+def test_what_a_network_expects_is_mixed_with_what_is_seen() -> None:
+    """The mean of new images, of which each counts, and a lead over all rounds."""
+    head = LinearHead(("a", "b"), np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    start = heads.generic.expected(np.zeros(2))
+    assert start.images == start.expected > 0
+    assert start.lead == 0
+    first = examples_of(np.array([[1, 0]] * start.images, np.float32), ["c"] * start.images)
+    second = examples_of(np.array([[0, 4]], np.float32), ["d"])
+    once = heads.generic.joined(start, head, first)
+    np.testing.assert_allclose(once.mean, [0.5, 0])
+    twice = heads.generic.joined(once, head, second)
+    count = start.images
+    assert twice.lead / once.lead == pytest.approx((0.5 * count + 2) / (0.5 * (count + 1)))
 
 
 def test_without_a_sample_it_claims_to_know_nothing(

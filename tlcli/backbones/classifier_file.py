@@ -44,6 +44,23 @@ _PACKAGES = frozenset({"keras"})
 _CONTAINERS = frozenset({"Functional", "Sequential", "Model"})
 _SAVE = "Load it where it was written and save it with model.save('model.keras')."
 
+_FOLDERS = {
+    "keras_metadata.pb": (
+        "a SavedModel of Keras 2",
+        'Make a file of it with `pip install tf_keras` and `python -c "import tf_keras; '
+        "tf_keras.models.load_model('{path}').save('model.h5')\"`, and adopt that.",
+    ),
+    "saved_model.pb": (
+        "a SavedModel, which holds a graph of TensorFlow and no layers",
+        "Save the Keras model that it was exported from with model.save('model.keras').",
+    ),
+    "rounds": (
+        "which is a run already",
+        "Add classes to it with `tlcli extend-classes {path} DATA`.",
+    ),
+}
+"""What a folder is that has a part of this name, and what to do with it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassifierFile:
@@ -75,10 +92,7 @@ def _require_file(path: Path) -> None:
     if path.name.endswith(".weights.h5"):
         raise _weights_alone(path)
     if path.is_dir():
-        raise UsageError(
-            f"Expected a classifier as {' or '.join(SUFFIXES[:2])}. Received: {path}, a folder, "
-            f"from which no layer can be taken. {_SAVE}"
-        )
+        raise _folder(path)
     if not path.is_file():
         raise UsageError(
             f"Expected a classifier as {' or '.join(SUFFIXES[:2])}, or imagenet. Received: {path}, "
@@ -88,6 +102,15 @@ def _require_file(path: Path) -> None:
         raise UsageError(
             f"Expected a classifier as {' or '.join(SUFFIXES[:2])}. Received: {path}. {_SAVE}"
         )
+
+
+def _folder(path: Path) -> UsageError:
+    holds = next((part for part in _FOLDERS if (path / part).exists()), None)
+    what, advice = ("a folder", _SAVE) if holds is None else _FOLDERS[holds]
+    return UsageError(
+        f"Expected a classifier as {' or '.join(SUFFIXES[:2])}. Received: {path}, {what}. "
+        f"{advice.format(path=path)}"
+    )
 
 
 def _weights_alone(path: Path) -> UsageError:

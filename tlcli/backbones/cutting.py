@@ -86,6 +86,13 @@ def image_size_of(model: Any, asked: int | None) -> int:
         raise CannotCut(
             "a network for images of 3 channels or 1, which come last", f"an input {shape}", _OTHER
         )
+    own = {side for side in shape[:2] if side}
+    if asked is not None and own and asked not in own:
+        raise CannotCut(
+            "images of the network's own size",
+            f"an input {shape} and image-size={asked}",
+            f"Give --image-size {max(own)}, or leave it out.",
+        )
     sides = [side or asked for side in shape[:2]]
     side = sides[0]
     if side is None or None in sides:
@@ -94,12 +101,18 @@ def image_size_of(model: Any, asked: int | None) -> int:
             f"an input {shape}",
             "Add --image-size PIXELS, the size it was trained with.",
         )
-    if sides[1] != side or asked not in (None, side):
-        wanted = f" and image-size={asked}" if asked is not None else ""
-        raise CannotCut(
-            "square images of the network's own size", f"an input {shape}{wanted}", _OTHER
-        )
+    if sides[1] != side:
+        raise CannotCut("a network for square images", f"an input {shape}", _resized(*shape))
     return int(side)
+
+
+def _resized(height: int, width: int, channels: int) -> str:
+    """What makes a network for square images of one for others."""
+    side = max(height, width)
+    return (
+        f"Put a layer in front: keras.Sequential([keras.Input(({side}, {side}, {channels})), "
+        f"keras.layers.Resizing({height}, {width}), model]), and save that."
+    )
 
 
 _OTHER = "Adopt another model, or begin with `tlcli pretrain`."

@@ -14,7 +14,7 @@ from tlcli.config import AdoptConfig, MemoryOptions, Progress, no_progress
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Features
-from tlcli.heads import Generic, LinearHead, Recipe, generic
+from tlcli.heads import LinearHead, Recipe, generic
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
@@ -26,7 +26,7 @@ from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of
-from tlcli.rounds.usual import expected_mean, sample_of
+from tlcli.rounds.usual import expected_of, sample_of
 from tlcli.runs import Writer
 
 log = logging.getLogger(__name__)
@@ -212,9 +212,7 @@ def _with_usual_images(
     if found is not None:
         return replace(head, generic=generic.of_features(head, found.examples.vectors))
     if config.sample is None:
-        mean = expected_mean(extractor)
-        known = None if mean is None else Generic(mean, len(head.classes), lead=0.0)
-        return replace(head, generic=known)
+        return replace(head, generic=expected_of(extractor))
     with phases.phase("features"):
         sample = sample_of(extractor, config.sample, phases.progress)
     return replace(head, generic=generic.of_features(head, sample.vectors))

@@ -59,6 +59,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
+        _require_moments_to_begin(config, parent)
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = _take_in(config, writer, parent, phases)
@@ -85,6 +86,13 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             usual=_usual(plan, choice.solution),
         )
         return publish(writer, draft, phases)
+
+
+def _require_moments_to_begin(config: ExtendConfig, parent: Parent) -> None:
+    """Refuse to keep moments from now on where the run has classes that it never saw."""
+    if keeps_next(config.keeping, parent.memory).moments and parent.memory.moments is None:
+        setting, _ = next_setting(config.keeping, parent.memory)
+        parent.require_seen(f"for --memory {setting}")
 
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
@@ -291,6 +299,8 @@ def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan
     """How the head is solved by the strategy that was asked for, or the best that is possible."""
     parent, given = state.parent, state.given
     recipe = _recipe(config, parent, head)
+    if config.learning.strategy in EXACT:
+        parent.require_seen(f"for {config.learning.strategy}")
     strategy = strategies.choose(config.learning.strategy, _available(recipe, state))
     strategies.require_options(strategy, config.learning)
     per_class = exemplars_per_class(config.keeping, parent.memory)
@@ -326,7 +336,7 @@ def _require_room_for(config: ExtendConfig, plan: _Plan) -> None:
     strategy, row = plan.strategy_name, plan.strategy
     if not row.exact and config.solver.head is not None:
         log.warning(
-            "--head %s is for the next %s round: %s fits the columns by gradients",
+            "--head %s is for the next %s round: %s has columns of its own",
             plan.told.recipe.head,
             " or ".join(EXACT),
             strategy,

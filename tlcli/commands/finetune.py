@@ -397,9 +397,13 @@ def _store(
 def _fit(parent: Parent, after: Extractor, moved: Compensated, trained: LinearHead) -> Fit:
     """Solved again, or else the head that was trained with the backbone.
 
-    That head sees the backbone's features: behind a projection it would be of no use.
+    That head sees the backbone's features: behind a projection it would be of no use. Where there
+    are classes without images, what the others look like is taken to be what it was.
     """
     solvable = parent.recipe.from_moments or after.projection is not None
     if moved.total is not None and solvable:
         return strategies.first(parent.recipe)
+    if moved.total is None and after.projection is None:
+        remembered = replace(trained, generic=parent.head.generic)
+        return lambda known: remembered
     return lambda known: generic.remembering(trained, known)

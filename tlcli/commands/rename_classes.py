@@ -193,11 +193,13 @@ def _require_solvable(called: _Called) -> None:
             f"Expected at least two classes to remain. Received: {named(called.names)}, which "
             "would all be one. Make a new run instead."
         )
+    called.parent.require_seen("to unite classes")
     if called.memory.moments is None:
         raise UsageError(
             "Expected a run with moments to unite classes. Received: memory="
             f"{called.memory.setting!r}, which keeps nothing that a head for them could be solved "
-            "from. Give all images once more with `tlcli extend-classes RUN DATA --memory moments`."
+            "from. Give all images once more with `tlcli extend-classes RUN DATA --old-data DATA "
+            "--memory moments`."
         )
     if not called.solvable:
         raise DataError(

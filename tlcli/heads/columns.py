@@ -51,6 +51,7 @@ def gaussian_columns(head: LinearHead, new: Examples, known: Moments, usual: Gen
     own, and by r_c at images of a new class, whose rival it is. The ratio is laid so that its zero
     is `_RIVAL` of the way up to the mean of both, and a new class at its own mean `_REACH` times
     the lead above that; a class that is further from μ₀ than others, by the root of its distance.
+    A head of one class has no lead: the ratio is left as it is.
 
     Args:
         head: C ≥ 1 classes, none of them in `new`.
@@ -66,7 +67,8 @@ def gaussian_columns(head: LinearHead, new: Examples, known: Moments, usual: Gen
     labels = np.array(new.labels, object)
     rivals = np.array([generic.lead(head, new.where(labels == name).vectors) for name in names])
     unit = np.sqrt(distances * (linalg.row_sums(distances[None]) / len(names)))
-    scale = 2 * _REACH * usual.lead / np.maximum(unit, _LEAST)
+    reach = 2 * _REACH * usual.lead if usual.lead > 0 else unit
+    scale = reach / np.maximum(unit, _LEAST)
     middle = means.T / 2 + usual.mean[:, None] / 2
     ratios = -scale * (directions * middle).sum(axis=0)
     weights = scale * directions + _mean(head.weights.T)[:, None]

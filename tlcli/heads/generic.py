@@ -21,6 +21,13 @@ _BITS = 20
 
 _BLOCK_ROWS = 2048
 
+_EXPECTED_IMAGES = 100
+"""How many images the mean weighs that a network expects: that of photographs like the new ones is
+another one, and each class tells a little of it."""
+
+_OWN = 1.2
+"""How much further the highest logit leads at images of the head's classes than at others."""
+
 
 def lead(head: LinearHead, features: Rows) -> float:
     """How far the highest logit of an image is above the mean of its logits, on average.
@@ -55,11 +62,34 @@ def remembering(head: LinearHead, evidence: Evidence) -> LinearHead:
     return replace(head, generic=of_features(head, images.vectors)) if len(images) else head
 
 
-def joined(generic: Generic, examples: Examples) -> Generic:
-    """With the images of a round among those that the mean is of; the lead stays."""
-    images = generic.images + len(examples)
-    total = generic.mean * generic.images + _sum(examples.vectors)
-    return replace(generic, mean=total / images, images=images)
+def expected(mean: Float64) -> Generic:
+    """What a network expects of its images, of which none was seen."""
+    return Generic(mean, _EXPECTED_IMAGES, lead=0.0, expected=_EXPECTED_IMAGES)
+
+
+def joined(generic: Generic, head: LinearHead, examples: Examples) -> Generic:
+    """With the images of a round among those that mean and lead are of.
+
+    Args:
+        generic: as it was.
+        head: knows the classes of the images; does not where the lead is a guess.
+        examples: of the round.
+    """
+    if not len(examples):
+        return generic
+    count = len(examples)
+    images, seen = generic.images + count, generic.images - generic.expected + count
+    mean = (generic.mean * generic.images + _sum(examples.vectors)) / images
+    own = _OWN if generic.expected else 1.0
+    more = (own * lead(head, examples.vectors) - generic.lead) * count / seen
+    found = float(linalg.rounded(np.float64(generic.lead + more), _BITS))
+    return replace(generic, mean=mean, images=images, lead=found)
+
+
+def beside(head: LinearHead, new: Examples) -> Generic:
+    """What the images of a head look like on average, as far as new images tell more of it."""
+    usual = head.generic or of_features(head, new.vectors)
+    return joined(usual, head, new) if usual.expected else usual
 
 
 def _sum(features: Rows) -> Float64:

@@ -54,8 +54,11 @@ class Generic:
     images: int
     """How many it is the mean of."""
     lead: float
-    """How far the highest logit of such an image is above the mean of its logits; 0 where the mean
-    is what a network expects, and there was no image to measure it on."""
+    """How far the highest logit of such an image is above the mean of its logits; 0 where there was
+    no image to measure it on."""
+    expected: int = 0
+    """How many of the images were never seen: they stand for the mean that a network expects. The
+    lead is then a guess, by images of classes that the head does not know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,11 @@ def save(head: LinearHead, path: Path) -> None:
     attributes = {"format": FORMAT, "temperature": head.temperature}
     if head.generic is not None:
         arrays["generic"] = head.generic.mean
-        attributes |= {"generic_images": head.generic.images, "generic_lead": head.generic.lead}
+        attributes |= {
+            "generic_images": head.generic.images,
+            "generic_lead": head.generic.lead,
+            "generic_expected": head.generic.expected,
+        }
     files.save_arrays(path, arrays, attributes)
 
 
@@ -185,9 +192,11 @@ def load(path: Path) -> LinearHead:
 def _generic_from(file: ArrayFile, width: int) -> Generic:
     return Generic(
         file.array("generic", "<f8", (width,), LARGEST),
-        file.attribute("generic_images", strict.whole(1, 2**53)),
+        file.attribute("generic_images", _IMAGES),
         file.attribute("generic_lead", strict.number(0, 1e30)),
+        file.attribute("generic_expected", _IMAGES) if file.says("generic_expected") else 0,
     )
 
 
 _TEMPERATURE = strict.number(1e-30, 1e30)
+_IMAGES = strict.whole(0, 2**53)

@@ -181,7 +181,7 @@ _OF_THE_TABLE: dict[str, Any] = {
 def _packaged(row: backbones.Architecture, drawing: DrawingOptions) -> Adopted:
     begins = beginning(Imagenet.label, row.name, None, None, drawing)
     weights, bias = backbones.packaged_columns(row)
-    facts = {"last_layer": "its own", "activation": "softmax", **_OF_THE_TABLE}
+    facts = {"last_layer": "its own 1000 columns", "activation": "softmax", **_OF_THE_TABLE}
     return Adopted(begins.stored_in, weights, bias, None, facts)
 
 

@@ -76,11 +76,12 @@ def judge(
         progress: told the phases of reading and of computing features.
 
     Raises:
-        UsageError: the run keeps no moments.
+        UsageError: the run keeps no moments, or not of all classes.
         DataError: too few images of known classes are at hand.
     """
     require_rate(false_alarms)
     total = parent.memory.moments
+    parent.require_seen("to tell what is new")
     if total is None:
         raise UsageError(
             "Expected a run that keeps moments, to tell what is new. Received: one that does not. "

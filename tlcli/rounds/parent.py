@@ -13,6 +13,7 @@ from tlcli.heads.evidence import Refit
 from tlcli.memory import Memory
 from tlcli.memory.setting import first_setting
 from tlcli.moments import Moments
+from tlcli.rounds.intake import named
 from tlcli.rounds.names import former
 from tlcli.runs import Round, Run
 
@@ -60,6 +61,15 @@ class Parent:
     def unseen(self) -> frozenset[str]:
         """Classes of which the run has learned no image: it was adopted with them."""
         return frozenset(self.round.classes) - frozenset(self.memory.ledger.values())
+
+    def require_seen(self, purpose: str) -> None:
+        """Raise UsageError where there are classes of which the run has learned no image."""
+        if self.unseen:
+            raise UsageError(
+                f"Expected a run that has learned all old images, {purpose}. Received: none of "
+                f"{named(self.unseen)}, with which it was adopted. Where you have their images, "
+                "begin again with `tlcli adopt MODEL --data DATA`."
+            )
 
     @property
     def refit(self) -> Refit | None:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import Progress
@@ -74,7 +73,7 @@ class _Known:
 
 def _kept(known: _Known) -> Generic | None:
     kept = known.head.generic
-    return kept if kept is not None and kept.lead > 0 else None
+    return kept if kept is not None and not kept.expected else None
 
 
 def _of_sample(known: _Known) -> Generic | None:
@@ -83,20 +82,16 @@ def _of_sample(known: _Known) -> Generic | None:
     return generic.of_features(known.head, known.sample.vectors)
 
 
-def expected_mean(extractor: Extractor) -> NDArray[np.float64] | None:
-    """The mean feature (D,) that a backbone expects; None where it does not tell."""
-    return backbones.expected_features(backbones.load_model(extractor.stored))
+def expected_of(extractor: Extractor) -> Generic | None:
+    """What a backbone expects of its images; None where it does not tell."""
+    if extractor.projection is not None:
+        return None
+    mean = backbones.expected_features(backbones.load_model(extractor.stored))
+    return None if mean is None else generic.expected(mean)
 
 
 def _of_backbone(known: _Known) -> Generic | None:
-    if known.extractor.projection is not None:
-        return None
-    kept = known.head.generic
-    mean = expected_mean(known.extractor) if kept is None else kept.mean
-    if mean is None:
-        return None
-    lead = generic.lead(known.head, known.new.vectors)
-    return Generic(mean, len(known.head.classes), lead)
+    return known.head.generic or expected_of(known.extractor)
 
 
 def _of_new(known: _Known) -> Generic | None:
@@ -142,7 +137,7 @@ def usual_images(
 
 def _at_lead(known: _Known, found: Generic) -> Generic:
     """A lead that is measured on images that the head has not learned is the better one."""
-    if known.sample is None:
+    if known.sample is None or found.expected:
         return found
     return replace(found, lead=generic.lead(known.head, known.sample.vectors))
 
