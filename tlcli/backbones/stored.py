@@ -16,6 +16,7 @@ from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
+from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading
 from tlcli.backbones.runtime import first_line, keras_module, loading_errors, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.config import WIDEST
@@ -24,8 +25,12 @@ from tlcli.strict import Malformed
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
-"""1 could not say how images are drawn, 1 and 2 had no checksum of the description."""
+FORMAT = 4
+"""1 could not say how images are drawn, 1 and 2 had no checksum of the description, 3 cannot say
+which layers and views are read. What is read as usual is written as 3, which older programs know.
+"""
+
+_USUAL_FORMAT = 3
 
 _MOST_BYTES = 2**20
 
@@ -65,6 +70,7 @@ class StoredBackbone:
         files: SHA-256 of every file by name.
         drawing: how images are drawn to its square, where that is not as usual; part of the
             fingerprint.
+        reading: which layers and views make a feature vector; part of the fingerprint.
     """
 
     folder: Path
@@ -80,6 +86,7 @@ class StoredBackbone:
     versions: Mapping[str, str]
     files: Mapping[str, str]
     drawing: Drawing = field(default_factory=dict)
+    reading: Reading = USUAL
 
     @property
     def trained(self) -> bool:
@@ -165,6 +172,7 @@ def store(
     folder: Path,
     precision: str = DEFAULT_PRECISION,
     drawing: Drawing | None = None,
+    reading: Reading = USUAL,
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -180,6 +188,7 @@ def store(
         folder: made when missing.
         precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
         drawing: how images are drawn to its square, where that is not as usual.
+        reading: what `read` made the backbone of its network.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -203,14 +212,15 @@ def store(
         parameters=int(model.count_params()),
         weights=weights_source,
         precision=precision,
-        fingerprint=_with_drawing(
-            _with_precision(fingerprint(model, name), precision), drawing or {}
+        fingerprint=_with_choices(
+            _with_precision(fingerprint(model, name), precision), drawing or {}, reading.choices
         ),
         fixed_point_bits=bits,
         openvino_deviation=deviation,
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
         drawing=drawing or {},
+        reading=reading,
     )
     _write_manifest(stored)
     return stored
@@ -223,15 +233,15 @@ def _with_precision(of_function: str, precision: str) -> str:
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
 
 
-def _with_drawing(of_function: str, drawing: Drawing) -> str:
-    """The fingerprint of a backbone whose images are not drawn as usual.
+def _with_choices(of_function: str, *choices: Mapping[str, Any]) -> str:
+    """The fingerprint of a backbone whose images are not drawn, or that is not read, as usual.
 
-    Features of other pixels cannot be mixed.
+    Features of other pixels, or of other layers, cannot be mixed.
     """
-    if not drawing:
-        return of_function
-    text = archives.canonical_json(drawing).decode()
-    return hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
+    for unusual in filter(None, choices):
+        text = archives.canonical_json(unusual).decode()
+        of_function = hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
+    return of_function
 
 
 def _export_openvino(
@@ -326,6 +336,9 @@ def _write_manifest(stored: StoredBackbone) -> None:
     fields = asdict(stored)
     del fields["folder"]
     content = {"format": FORMAT, **fields}
+    if not stored.reading.choices:
+        del content["reading"]
+        content["format"] = _USUAL_FORMAT
     with files.written(stored.folder / MANIFEST) as stream:
         stream.write(archives.canonical_json({**content, "sha256": checksum(content)}))
 
@@ -377,10 +390,12 @@ def _compare_checksum(content: dict[str, Any]) -> None:
 
 def _description(value: Any) -> dict[str, Any]:
     """The fields of a `StoredBackbone` but its folder."""
-    found = _FIELDS({"drawing": {}, **value})
+    found = _FIELDS({"drawing": {}, "reading": asdict(USUAL), **value})
     del found["format"]
     if found["precision"] not in PRECISIONS:
         raise Malformed(f"unknown precision {strict.shown(found['precision'])}")
+    if found["reading"].layers not in LAYERS:
+        raise Malformed(f"unknown layers {strict.shown(found['reading'].layers)}")
     expected = {MODEL, CLASSIFIER}
     if found["openvino_deviation"] is not None:
         expected |= set(OPENVINO_FILES)
@@ -405,6 +420,7 @@ _FIELDS = strict.table(
     versions=strict.mapping(strict.NAME, strict.text()),
     files=strict.mapping(strict.NAME, strict.HEX_DIGEST),
     drawing=_DRAWING,
+    reading=strict.record(Reading, layers=strict.NAME, views=strict.whole(VIEWS[0], VIEWS[-1])),
 )
 
 

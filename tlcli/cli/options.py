@@ -18,6 +18,7 @@ from tlcli.config import (
     DrawingOptions,
     HeadOptions,
     MemoryOptions,
+    ReadingOptions,
     RunsOn,
     TrainingOptions,
     WatchOptions,
@@ -145,6 +146,28 @@ def drawing_options(*, of_weights: bool) -> Decorator:
         f"bits.  [default: 65535{source}]",
     )
     return lambda command: fit(white_level(command))
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What of a backbone's network becomes the feature vector."""
+    command = option(
+        ReadingOptions,
+        "--views",
+        type=click.IntRange(min=1, max=2),
+        metavar="N",
+        help="2: the mean over the image and its mirror image, which takes twice as long for every "
+        "image; not where left and right differ, as in writing.  [default: 1, or that of --weights "
+        "RUN]",
+    )(command)
+    return option(
+        ReadingOptions,
+        "--layers",
+        metavar="NAME",
+        help="Of which outputs of the network features are made, for the life of the run. `last`: "
+        "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
+        "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
+        "memory.  [default: last, or that of --weights RUN]",
+    )(command)
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

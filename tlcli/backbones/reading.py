@@ -1,0 +1,172 @@
+"""What of a network becomes the feature vector: of which outputs, and of how many views."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tlcli.backbones.network import labelled
+from tlcli.backbones.runtime import keras_module
+from tlcli.backbones.table import BlockNames, architecture
+from tlcli.errors import UsageError, require_choice
+
+DEFAULT_LAYERS = "last"
+
+_LARGEST_SHARE = 3
+"""Maps of a third of the image's side and less are read, as a rounded quarter is."""
+
+_SMALLEST_MEAN_SQUARE = 1e-12
+"""Added below the root, whose slope at 0 is infinite."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A row of the table: which outputs of a network are read."""
+
+    says: str
+    means: bool = False
+    """Whether the means of the outputs of stages are."""
+    roots: bool = False
+    """Whether the root mean squares of those that are larger than the last map are."""
+
+
+LAYERS = {
+    DEFAULT_LAYERS: Layers("the network's own output"),
+    "blocks": Layers("and the means of the outputs of earlier blocks", means=True),
+    "blocks+rms": Layers("and their root mean squares too", means=True, roots=True),
+}
+
+VIEWS = (1, 2)
+"""The image alone, or the mean over it and its mirror image."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What becomes the feature vector."""
+
+    layers: str = DEFAULT_LAYERS
+    """A row of `LAYERS`."""
+    views: int = VIEWS[0]
+    """One of `VIEWS`."""
+
+    def require(self) -> None:
+        """Raise UsageError unless both can be had."""
+        require_choice("layers", self.layers, LAYERS)
+        if self.views not in VIEWS:
+            raise UsageError(
+                f"Expected 1 or 2 views. Received: views={self.views}. Leave --views out."
+            )
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        """What is not as usual."""
+        usual = asdict(USUAL)
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+
+USUAL = Reading()
+
+
+def read(model: Any, name: str, reading: Reading) -> Any:
+    """A backbone whose feature vectors (None, D) are what is to be read of it.
+
+    Args:
+        model: what `build` returned; its layers and weights become those of the result.
+        name: its row in `BACKBONES`.
+        reading: as it was asked for; a usual one gives the model itself.
+
+    Raises:
+        UsageError: there is no such reading.
+    """
+    reading.require()
+    row = LAYERS[reading.layers]
+    if row.means:
+        model = _of_blocks(model, architecture(name).block_names, row.roots)
+    return _of_both(model) if reading.views > 1 else model
+
+
+def _of_blocks(model: Any, names: BlockNames, roots: bool) -> Any:
+    """The network's output, then means from the input on, then root mean squares."""
+    layers = keras_module().layers
+    maps = stages(model, names)
+    found = [model.output]
+    for number, features in enumerate(maps, 1):
+        found.append(layers.GlobalAveragePooling2D(name=f"mean_{number}")(features))
+    if roots:
+        last = _pooled(model).shape[1]
+        larger = (features for features in maps if features.shape[1] > last)
+        found += [_root(features, number) for number, features in enumerate(larger, 1)]
+    features = layers.Concatenate(name="features")(found) if maps else model.output
+    return keras_module().Model(model.input, features, name=model.name)
+
+
+def _root(features: Any, number: int) -> Any:
+    """The root mean square (None, C) of a map (None, H, W, C)."""
+    keras = keras_module()
+    layers = keras.layers
+    squares = layers.Multiply(name=f"squares_{number}")([features, features])
+    mean = layers.GlobalAveragePooling2D(name=f"mean_square_{number}")(squares)
+    above = layers.Rescaling(1.0, offset=_SMALLEST_MEAN_SQUARE, name=f"above_zero_{number}")(mean)
+    return _named(keras.ops.sqrt(above), f"root_{number}")
+
+
+def _of_both(model: Any) -> Any:
+    """The mean over an image and its mirror image, which go through the network side by side."""
+    keras = keras_module()
+    image = keras.Input(model.input_shape[1:], name="image")
+    mirrored = _named(keras.ops.flip(image, axis=2), "mirrored")
+    both = keras.layers.Concatenate(axis=0, name="views")([image, mirrored])
+    found = keras.tree.flatten(model._run_through_graph(both, lambda operation: operation))
+    halves = keras.ops.split(found[0], 2, axis=0)
+    _named(halves[0], "each_view")
+    return keras.Model(image, keras.layers.Average(name="mean_view")(halves), name=model.name)
+
+
+def _named(tensor: Any, name: str) -> Any:
+    """The same tensor, its operation under a name that does not count what was built before."""
+    tensor._keras_history.operation.name = name
+    return tensor
+
+
+def stages(model: Any, names: BlockNames) -> list[Any]:
+    """The maps (None, H, W, C) that the stages of a network end in, from the input on.
+
+    A stage are blocks of one width, or of one resolution where `names` say so. Maps of half the
+    image's side are left out, and what has the shape of the map that the network itself pools.
+    """
+    own, largest = _pooled(model).shape, model.input_shape[1] / _LARGEST_SHARE
+    maps = list(_outputs(model, names))
+    place = 1 if names.by_resolution else -1
+    last = [
+        features
+        for features, following in zip(maps, [*maps[1:], None], strict=True)
+        if following is None or features.shape[place] != following.shape[place]
+    ]
+    return [features for features in last if features.shape[1] <= largest and features.shape != own]
+
+
+def _outputs(model: Any, names: BlockNames) -> Iterator[Any]:
+    """The map that each block ends in; what has no name behind the last one is in none."""
+    operations = list(model.operations)
+    named = [place for place, one in enumerate(operations) if re.search(names.pattern, one.name)]
+    ends: dict[str, Any] = {}
+    for block, operation in labelled(operations[: named[-1] + 1], names):
+        if block != "stem" and _is_map(operation):
+            ends[block] = operation.output
+    return iter(ends.values())
+
+
+def _is_map(operation: Any) -> bool:
+    """Whether an operation makes one map (None, H, W, C), and no frame around it."""
+    keras = keras_module()
+    return (
+        isinstance(operation.output, keras.KerasTensor)
+        and len(operation.output.shape) == 4
+        and not isinstance(operation, keras.layers.ZeroPadding2D)
+    )
+
+
+def _pooled(model: Any) -> Any:
+    """The map that the network's own output is the average of."""
+    pooling = keras_module().layers.GlobalAveragePooling2D
+    return next(layer.input for layer in model.layers[::-1] if isinstance(layer, pooling))
