@@ -85,6 +85,10 @@ def method(strategy: str, head: str, needs: str, mean: float) -> dict:
     }
     return {
         "backbone": "B",
+        "layers": "last",
+        "views": 1,
+        "width": 8,
+        "milliseconds_per_image": None,
         "strategy": strategy,
         "head": head,
         "exact": strategy in ("merge", "joint"),

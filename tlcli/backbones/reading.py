@@ -1,11 +1,15 @@
 """What of a network becomes the feature vector: of which outputs, and of how many views."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tlcli.backbones.network import labelled
+from tlcli.backbones.probing import features_of, probe_images
 from tlcli.backbones.runtime import keras_module
 from tlcli.backbones.table import BlockNames, architecture
 from tlcli.errors import UsageError, require_choice
@@ -14,6 +18,11 @@ DEFAULT_LAYERS = "last"
 
 _LARGEST_SHARE = 3
 """Maps of a third of the image's side and less are read, as a rounded quarter is."""
+
+_LARGEST_RATIO = 8
+"""To the network's own output; what is larger on the probe images is scaled down to that."""
+
+_SCALED = "scaled_"
 
 _SMALLEST_MEAN_SQUARE = 1e-12
 """Added below the root, whose slope at 0 is infinite."""
@@ -96,8 +105,51 @@ def _of_blocks(model: Any, names: BlockNames, roots: bool) -> Any:
         last = _pooled(model).shape[1]
         larger = (features for features in maps if features.shape[1] > last)
         found += [_root(features, number) for number, features in enumerate(larger, 1)]
-    features = layers.Concatenate(name="features")(found) if maps else model.output
+    features = layers.Concatenate(name="features")(_balanced(model, found))
     return keras_module().Model(model.input, features, name=model.name)
+
+
+def _balanced(model: Any, found: Sequence[Any]) -> list[Any]:
+    """The outputs, those that are far larger than the first scaled down by powers of two.
+
+    All are rounded to multiples of one number (`probing.fixed_point_bits`), and heads shrink all
+    directions alike: VGG's blocks are a hundred times as large as its output.
+    """
+    keras = keras_module()
+    together = keras.Model(model.input, keras.layers.Concatenate()(found))
+    values = features_of(together, probe_images(int(model.input_shape[1])))
+    ends = np.cumsum([one.shape[-1] for one in found])[:-1]
+    own, *others = (float(np.abs(part).max()) for part in np.split(values, ends, axis=1))
+    return [
+        found[0],
+        *(
+            _scaled(one, _halvings(largest, _LARGEST_RATIO * own), number)
+            for number, (one, largest) in enumerate(zip(found[1:], others, strict=True), 1)
+        ),
+    ]
+
+
+def _halvings(largest: float, limit: float) -> int:
+    """How often a number is halved until it is within a limit."""
+    ratio = largest / limit if limit else math.inf
+    return math.ceil(math.log2(ratio)) if 1 < ratio < math.inf else 0
+
+
+def _scaled(output: Any, halvings: int, number: int) -> Any:
+    if not halvings:
+        return output
+    return keras_module().layers.Rescaling(2.0**-halvings, name=f"{_SCALED}{number}")(output)
+
+
+def facts(model: Any, reading: Reading) -> Mapping[str, Any]:
+    """What is not as usual in how a backbone is read, and what its weights do not tell.
+
+    Args:
+        model: what `read` returned.
+        reading: what it was asked for.
+    """
+    scales = {layer.name: layer.scale for layer in model.layers if layer.name.startswith(_SCALED)}
+    return {**reading.choices, **scales} if LAYERS[reading.layers].means else reading.choices
 
 
 def _root(features: Any, number: int) -> Any:

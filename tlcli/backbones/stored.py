@@ -16,7 +16,7 @@ from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
-from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading
+from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading, facts
 from tlcli.backbones.runtime import first_line, keras_module, loading_errors, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.config import WIDEST
@@ -213,7 +213,9 @@ def store(
         weights=weights_source,
         precision=precision,
         fingerprint=_with_choices(
-            _with_precision(fingerprint(model, name), precision), drawing or {}, reading.choices
+            _with_precision(fingerprint(model, name), precision),
+            drawing or {},
+            facts(model, reading),
         ),
         fixed_point_bits=bits,
         openvino_deviation=deviation,

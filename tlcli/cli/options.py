@@ -27,20 +27,23 @@ from tlcli.config import (
 C = TypeVar("C")
 
 
-class Names(click.ParamType[tuple[str, ...]]):
+class Names(click.ParamType[tuple[Any, ...]]):
     """Names with commas between; a config file may have a list of them."""
 
     name = "names"
 
+    def __init__(self, kind: click.ParamType[Any] = click.STRING) -> None:
+        self._kind = kind
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
+    ) -> tuple[Any, ...]:
         """The names, at least one."""
         parts = value if isinstance(value, tuple) else str(value).split(",")
         names = tuple(str(part).strip() for part in parts)
         if not names or not all(names):
             self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
-        return names
+        return tuple(self._kind.convert(name, param, ctx) for name in names)
 
 
 class Share(click.ParamType[float]):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tlcli.backbones import Reading
 from tlcli.reports.tables import table
 
 Json = dict[str, Any]
@@ -59,21 +60,34 @@ def headline(content: Json) -> str:
 
 
 def backbones_of(content: Json) -> list[str]:
-    """The backbones that were tried."""
-    return sorted({entry["backbone"] for entry in content["methods"]})
+    """The backbones that were tried, as `backbone_of` names them."""
+    return sorted({backbone_of(entry) for entry in content["methods"]})
+
+
+def backbone_of(entry: Json) -> str:
+    """The backbone of a method as `--backbone` is given it, with the layers and views behind it."""
+    choices = Reading(entry["layers"], entry["views"]).choices.items()
+    return " ".join((entry["backbone"], *(f"--{name} {value}" for name, value in choices)))
 
 
 def columns(content: Json) -> tuple[str, ...]:
-    """The names of the table's columns; the backbone leads where there are several."""
-    return ("backbone", *_COLUMNS) if len(backbones_of(content)) > 1 else _COLUMNS
+    """The names of the table's columns; backbone and its cost are among them where it varies."""
+    if len(backbones_of(content)) > 1:
+        return ("backbone", *_COLUMNS, "width", "ms an image")
+    return _COLUMNS
 
 
 def table_rows(content: Json) -> list[tuple[str, ...]]:
     """A row of text for each method, the best first."""
-    several = len(backbones_of(content)) > 1
-    return [
-        (*((entry["backbone"],) if several else ()), *_row(entry)) for entry in content["methods"]
-    ]
+    if len(backbones_of(content)) > 1:
+        return [(backbone_of(entry), *_row(entry), *_cost(entry)) for entry in content["methods"]]
+    return [_row(entry) for entry in content["methods"]]
+
+
+def _cost(entry: Json) -> tuple[str, str]:
+    """Of the backbone; its features may have been cached."""
+    milliseconds = entry["milliseconds_per_image"]
+    return str(entry["width"]), "cached" if milliseconds is None else f"{milliseconds:.1f}"
 
 
 def _row(entry: Json) -> tuple[str, ...]:
@@ -129,14 +143,14 @@ def commands(content: Json) -> list[str]:
     # What is exact without old images is what `extend-classes` does by itself.
     strategy = "" if entry["exact"] and not keeps else f" --strategy {entry['strategy']}"
     return [
-        f"tlcli pretrain FIRST --out RUN --backbone {choice['backbone']} --head {choice['head']}"
+        f"tlcli pretrain FIRST --out RUN --backbone {backbone_of(choice)} --head {choice['head']}"
         f"{keeps}",
         f"tlcli extend-classes RUN MORE{strategy}",
     ]
 
 
 def _named(choice: Json) -> str:
-    return f"{choice['strategy']} with the head {choice['head']} on {choice['backbone']}"
+    return f"{choice['strategy']} with the head {choice['head']} on {backbone_of(choice)}"
 
 
 def _figure(choice: Json) -> str:
@@ -161,6 +175,6 @@ def _behind(choice: Json) -> str:
 
 def _place(choice: Json, content: Json) -> int:
     """Which of the methods a choice is."""
-    keys = ("backbone", "strategy", "head")
+    keys = ("backbone", "layers", "views", "strategy", "head")
     wanted = [choice[key] for key in keys]
     return [[entry[key] for key in keys] for entry in content["methods"]].index(wanted)
