@@ -31,6 +31,10 @@ _COLUMNS = (
     "old images",
 )
 
+_SEEN_BY = ("backbone", "layers", "views")
+
+_COSTS = ("width", "ms an image")
+
 _FIGURES = (
     "average_incremental_accuracy",
     "accuracy",
@@ -52,10 +56,11 @@ def comparison_text(content: Json) -> str:
 def headline(content: Json) -> str:
     """What was compared, in one line."""
     sizes = [len(names) for names in content["rounds"]]
+    names = sorted({entry["backbone"] for entry in content["methods"]})
     shown = "+".join(map(str, sizes[:MOST_SIZES])) + ("+…" if len(sizes) > MOST_SIZES else "")
     return (
         f"{content['data']}: {content['images']} images, {sum(sizes)} classes in rounds of "
-        f"{shown}, {content['folds']} folds, {' and '.join(backbones_of(content))}"
+        f"{shown}, {content['folds']} folds, {' and '.join(names)}"
     )
 
 
@@ -71,17 +76,27 @@ def backbone_of(entry: Json) -> str:
 
 
 def columns(content: Json) -> tuple[str, ...]:
-    """The names of the table's columns; backbone and its cost are among them where it varies."""
-    if len(backbones_of(content)) > 1:
-        return ("backbone", *_COLUMNS, "width", "ms an image")
-    return _COLUMNS
+    """The names of the table's columns, with the backbone and its cost where it varies."""
+    varying = _varying(content)
+    return (*varying, *_COLUMNS, *(_COSTS if varying else ()))
+
+
+def _varying(content: Json) -> tuple[str, ...]:
+    """In what the backbones of the methods differ."""
+    return tuple(key for key in _SEEN_BY if len({entry[key] for entry in content["methods"]}) > 1)
 
 
 def table_rows(content: Json) -> list[tuple[str, ...]]:
     """A row of text for each method, the best first."""
-    if len(backbones_of(content)) > 1:
-        return [(backbone_of(entry), *_row(entry), *_cost(entry)) for entry in content["methods"]]
-    return [_row(entry) for entry in content["methods"]]
+    varying = _varying(content)
+    return [
+        (
+            *(str(entry[key]) for key in varying),
+            *_row(entry),
+            *(_cost(entry) if varying else ()),
+        )
+        for entry in content["methods"]
+    ]
 
 
 def _cost(entry: Json) -> tuple[str, str]:
