@@ -7,9 +7,9 @@
 
 For each seed, `--train` random images of every class are learned at once and all others are tested,
 at most `--test` of a class; of --test-data where it is given. "auto" is the head that
-cross-validation on the learned images prefers, as `tlcli pretrain --head auto`. The last column is
-scikit-learn's logistic regression on the same images and features, with the best C of four in
-threefold cross-validation, `--logistic` alone, as it takes minutes.
+cross-validation on the learned images prefers, as `tlcli pretrain --head auto`. With --logistic the
+last line is scikit-learn's logistic regression on the features of the first, with the best C of
+four in threefold cross-validation.
 
 The table has the mean of the classes' accuracies ± the standard deviation over the seeds, the width
 of the features and the milliseconds that those of one image take here.
@@ -28,7 +28,8 @@ from threadpoolctl import threadpool_limits
 from tlcli.backbones import LAYERS, VIEWS
 from tlcli.commands.compare.command import Seen
 from tlcli.commands.compare.methods import Method
-from tlcli.commands.compare.trials import run
+from tlcli.commands.compare.schedule import Schedule
+from tlcli.commands.compare.trials import Split, run
 from tlcli.config import CompareConfig
 from tlcli.heads import HEADS
 
@@ -36,21 +37,24 @@ FROM_MOMENTS = [Method("merge", name) for name, row in HEADS.items() if row.solv
 SHOWN = ("lda", "ridge")
 EXEMPLARS = 1
 
+Splits = Sequence[Split]
+
 
 def main() -> None:
     """Print a row for every reading."""
     options = _options()
-    heads = " | ".join((*SHOWN, "auto", *(("logistic regression",) if options.logistic else ())))
-    print(f"| layers | views | width | ms | {heads} |")
-    print("|---|---|---|---|" + "---|" * (len(heads.split("|"))))
+    print("| layers | views | width | ms | lda | ridge | auto |\n|---|---|---|---|---|---|---|")
+    first: Splits = ()
     for layers, views in itertools.product(LAYERS, VIEWS):
-        seen, found, chosen = _measured(options, layers, views)
-        width, cost = seen.by.width, seen.by.milliseconds_per_image
-        shown = " | ".join(
-            f"{spread_text(np.array(column))} %" for column in zip(*found, strict=True)
-        )
-        told = f"auto: {', '.join(chosen)}"
-        print(f"| {layers} | {views} | {width} | {cost} | {shown} |  {told}", flush=True)
+        seen, splits = _seen(options, layers, views)
+        first = first or splits
+        found, chosen = zip(*(_measured(seen, split) for split in splits), strict=True)
+        shown = " | ".join(f"{spread_text(column)} %" for column in np.array(found).T)
+        cost = f"{seen.by.width} | {seen.by.milliseconds_per_image}"
+        print(f"| {layers} | {views} | {cost} | {shown} ({', '.join(chosen)}) |", flush=True)
+    if options.logistic:
+        rows = [joint_logistic(_at_once(split), split).mean_class_accuracy for split in first]
+        print(f"\nlogistic regression: {spread_text(np.array(rows))} %")
 
 
 def _options() -> argparse.Namespace:
@@ -65,34 +69,38 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(
-    options: argparse.Namespace, layers: str, views: int
-) -> tuple[Seen, Sequence[Sequence[float]], Sequence[str]]:
-    """The accuracies of every seed, and the heads that auto chose."""
-    told = {"image_size": options.image_size, "layers": (layers,), "views": (views,)}
+def _seen(options: argparse.Namespace, layers: str, views: int) -> tuple[Seen, Splits]:
+    """The images as they are read, and those of every seed."""
+
+    def of(data: str, scratch: Path) -> Seen:
+        config = CompareConfig(
+            data, image_size=options.image_size, layers=(layers,), views=(views,)
+        )
+        return features_of(config, scratch)
+
     with tempfile.TemporaryDirectory() as scratch:
-        seen = features_of(CompareConfig(options.data, **told), Path(scratch) / "a")
-        tested = None
-        if options.test_data:
-            given = CompareConfig(options.test_data, **told)
-            tested = features_of(given, Path(scratch) / "b").examples
-    planned = (tuple(sorted(set(seen.examples.labels))),)
-    found, chosen = [], []
-    for seed in range(options.seeds):
-        split = split_of(seen.examples, tested, options.train, options.test, seed)
-        results = run(seen.extractor, planned, split, FROM_MOMENTS, EXEMPLARS)
-        rows = {
-            method.head: result.report.figures.mean_class_accuracy
-            for method, result in results.items()
-        }
-        with threadpool_limits(limits=1):
-            head = chosen_head(seen.extractor, split.train)
-        accuracies = [*(rows[name] for name in SHOWN), rows[head]]
-        if options.logistic:
-            accuracies.append(joint_logistic(planned, split).mean_class_accuracy)
-        found.append(accuracies)
-        chosen.append(head)
-    return seen, found, chosen
+        seen = of(options.data, Path(scratch) / "a")
+        given = options.test_data
+        tested = of(given, Path(scratch) / "b").examples if given else None
+    return seen, [
+        split_of(seen.examples, tested, options.train, options.test, seed)
+        for seed in range(options.seeds)
+    ]
+
+
+def _measured(seen: Seen, split: Split) -> tuple[list[float], str]:
+    """The accuracies of the heads, and the head that auto chose."""
+    results = run(seen.extractor, _at_once(split), split, FROM_MOMENTS, EXEMPLARS)
+    found = {
+        method.head: result.report.figures.mean_class_accuracy for method, result in results.items()
+    }
+    with threadpool_limits(limits=1):
+        chosen = chosen_head(seen.extractor, split.train)
+    return [*(found[name] for name in SHOWN), found[chosen]], chosen
+
+
+def _at_once(split: Split) -> Schedule:
+    return (tuple(sorted(set(split.train.labels))),)
 
 
 if __name__ == "__main__":

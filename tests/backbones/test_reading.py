@@ -81,6 +81,15 @@ def test_large_blocks_are_scaled_down() -> None:
     assert ratio > 8 and ratio == pytest.approx(2 ** np.round(np.log2(ratio)))
 
 
+def test_random_weights_do_not_tell_how_large_blocks_will_be() -> None:
+    model = network()
+    layer = model.get_layer("block3a_bn")
+    layer.set_weights([layer.get_weights()[0] / 1e6, *layer.get_weights()[1:]])
+    for trained, scaled in ((True, 1), (False, 0)):
+        read = backbones.read(model, NAME, Reading("blocks"), trained)
+        assert sum(layer.name.startswith("scaled") for layer in read.layers) == scaled
+
+
 def test_gradients_are_finite_where_a_channel_is_silent() -> None:
     import tensorflow
 

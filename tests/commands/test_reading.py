@@ -87,7 +87,7 @@ def test_every_format_takes_the_raw_image(
 ) -> None:
     out = tmp_path / f"model{FORMATS[name].suffix}"
     answer = tlcli.json("export", wide, "--format", name, "--out", out)
-    assert answer["check"]["deviation"] <= answer["check"]["grid"]
+    assert 0 <= answer["check"]["deviation"] < 1e-3
     if name == "openvino":  # a second openvino.Core in this process can crash it
         return
     images = backbones.probe_images(tiny.IMAGE_SIZE, 4).astype(np.float32)

@@ -76,13 +76,14 @@ class Reading:
 USUAL = Reading()
 
 
-def read(model: Any, name: str, reading: Reading) -> Any:
+def read(model: Any, name: str, reading: Reading, trained: bool = True) -> Any:
     """A backbone whose feature vectors (None, D) are what is to be read of it.
 
     Args:
         model: what `build` returned; its layers and weights become those of the result.
         name: its row in `BACKBONES`.
         reading: as it was asked for; a usual one gives the model itself.
+        trained: whether its weights tell already how large its outputs will be.
 
     Raises:
         UsageError: there is no such reading.
@@ -90,11 +91,14 @@ def read(model: Any, name: str, reading: Reading) -> Any:
     reading.require()
     row = LAYERS[reading.layers]
     if row.means:
-        model = _of_blocks(model, architecture(name).block_names, row.roots)
+        found = _of_blocks(model, architecture(name).block_names, row.roots)
+        features = keras_module().layers.Concatenate(name="features")
+        outputs = _balanced(model, found) if trained else found
+        model = keras_module().Model(model.input, features(outputs), name=model.name)
     return _of_both(model) if reading.views > 1 else model
 
 
-def _of_blocks(model: Any, names: BlockNames, roots: bool) -> Any:
+def _of_blocks(model: Any, names: BlockNames, roots: bool) -> list[Any]:
     """The network's output, then means from the input on, then root mean squares."""
     layers = keras_module().layers
     maps = stages(model, names)
@@ -105,8 +109,7 @@ def _of_blocks(model: Any, names: BlockNames, roots: bool) -> Any:
         last = _pooled(model).shape[1]
         larger = (features for features in maps if features.shape[1] > last)
         found += [_root(features, number) for number, features in enumerate(larger, 1)]
-    features = layers.Concatenate(name="features")(_balanced(model, found))
-    return keras_module().Model(model.input, features, name=model.name)
+    return found
 
 
 def _balanced(model: Any, found: Sequence[Any]) -> list[Any]:

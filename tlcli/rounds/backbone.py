@@ -83,7 +83,8 @@ class Beginning:
         if isinstance(self.source, OfRun):
             return backbones.load_model(self.source.stored)
         network = backbones.build(self.name, self.image_size, self.source, seed)
-        return backbones.read(network, self.name, self.reading)
+        trained = not isinstance(self.source, Random)
+        return backbones.read(network, self.name, self.reading, trained)
 
     def stored_in(self, folder: Path) -> StoredBackbone:
         """The backbone with pretrained weights, whose files are put into an empty folder."""
