@@ -8,8 +8,8 @@
 For each seed, `--train` random images of every class are learned at once and all others are tested,
 at most `--test` of a class; of --test-data where it is given. With --auto the last column is the
 head that cross-validation on the learned images prefers, as `tlcli pretrain --head auto`, which
-takes minutes. With --logistic the last line is scikit-learn's logistic regression on the features of the first, with the best C of
-four in threefold cross-validation.
+takes minutes. With --logistic the last line is scikit-learn's logistic regression on the features
+of the first, with the best C of four in threefold cross-validation.
 
 The table has the mean of the classes' accuracies ± the standard deviation over the seeds, the width
 of the features and the milliseconds that those of one image take here.

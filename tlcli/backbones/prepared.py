@@ -10,6 +10,7 @@ from typing import Any
 
 import tlcli
 from tlcli import cache, files
+from tlcli.backbones import pinned
 from tlcli.backbones.archives import canonical_json
 from tlcli.backbones.reading import USUAL, Reading
 from tlcli.backbones.runtime import versions
@@ -54,7 +55,11 @@ def prepare(
     kept = cache.folder() / "backbones" / key if key else None
     if kept and (found := _taken(kept, folder)):
         return found
-    stored = store(build(), name, weights.label, folder, precision, drawing, reading)
+    stored = None
+    if reading == USUAL and pinned.is_pinned(name, image_size, weights):
+        stored = pinned.stored(name, precision, drawing, folder)
+    if stored is None:
+        stored = store(build(), name, weights.label, folder, precision, drawing, reading)
     if kept:
         _keep(folder, kept)
     return stored
