@@ -11,7 +11,7 @@ from tlcli.evaluation import RoundHead
 from tlcli.heads import LinearHead
 from tlcli.manifest import RegisteredClass
 
-BY = SeenBy("B", "last", 1, 8, None)
+BY = SeenBy("B", "last", 1, "", 8, None)
 
 TRUE = "aabbccdd"
 """The classes of eight test images; a and b come in round 1, c in round 2, d in round 3."""

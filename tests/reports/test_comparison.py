@@ -87,6 +87,7 @@ def method(strategy: str, head: str, needs: str, mean: float) -> dict:
         "backbone": "B",
         "layers": "last",
         "views": 1,
+        "options": "",
         "width": 8,
         "milliseconds_per_image": None,
         "strategy": strategy,

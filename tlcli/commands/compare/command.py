@@ -173,6 +173,7 @@ class Seen:
             stored.name,
             stored.reading.layers,
             stored.reading.views,
+            " ".join(f"--{name} {value}" for name, value in stored.reading.choices.items()),
             stored.width,
             self.milliseconds_per_image,
         )

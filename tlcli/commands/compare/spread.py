@@ -48,6 +48,8 @@ class SeenBy:
     backbone: str
     layers: str
     views: int
+    options: str
+    """Of `tlcli pretrain`, for layers and views that are not as usual."""
     width: int
     """D; heads and what a run keeps grow with it."""
     milliseconds_per_image: float | None
@@ -124,6 +126,7 @@ class MethodFigures:
             "backbone": self.seen_by.backbone,
             "layers": self.seen_by.layers,
             "views": self.seen_by.views,
+            "options": self.seen_by.options,
             "strategy": self.strategy,
             "head": self.head,
             "average_incremental_accuracy": asdict(self)["average_incremental_accuracy"],

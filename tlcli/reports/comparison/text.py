@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from tlcli.backbones import Reading
 from tlcli.reports.tables import table
 
 Json = dict[str, Any]
@@ -71,8 +70,7 @@ def backbones_of(content: Json) -> list[str]:
 
 def backbone_of(entry: Json) -> str:
     """The backbone of a method as `--backbone` is given it, with the layers and views behind it."""
-    choices = Reading(entry["layers"], entry["views"]).choices.items()
-    return " ".join((entry["backbone"], *(f"--{name} {value}" for name, value in choices)))
+    return f"{entry['backbone']} {entry['options']}".strip()
 
 
 def columns(content: Json) -> tuple[str, ...]:
