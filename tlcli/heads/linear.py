@@ -138,12 +138,16 @@ class LinearHead:
         as the mean and the root mean square of one map, that may be many times the rest; where it
         is, it is taken away.
         """
+        if not self.classes:
+            return self
         common = self.weights.mean(axis=1, dtype=np.float64)
         rest = self.weights - common[:, None]
-        if np.linalg.norm(common) <= _MOST_COMMON * np.linalg.norm(rest, axis=0).max(initial=0):
+        if np.linalg.norm(common) <= _MOST_COMMON * np.linalg.norm(rest, axis=0).max():
             return self
         bias = self.bias - self.bias.mean(dtype=np.float64)
-        return LinearHead(self.classes, rest.astype(np.float32), bias.astype(np.float32))
+        return replace(
+            self, weights=rest.astype(np.float32), bias=bias.astype(np.float32), generic=None
+        )
 
     def ordered(self, classes: Sequence[str]) -> "LinearHead":
         """The same head with the columns of `classes` alone, in their order."""
