@@ -22,6 +22,7 @@ PACKAGE = Path(training.__file__).parent.parent
 WORDS = {backbones.Imagenet.label, backbones.Random.label}
 TABLES: dict[str, Collection[str]] = {
     "backbones/openvino_ir.py": backbones.PRECISIONS,
+    "backbones/reading.py": backbones.LAYERS,
     "backbones/scalings.py": backbones.SCALINGS,
     "backbones/table.py": {*backbones.BACKBONES, backbones.ADOPTED},
     "backbones/weights.py": WORDS,

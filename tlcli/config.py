@@ -61,6 +61,19 @@ class DrawingOptions:
 
 
 @dataclass(frozen=True)
+class ReadingOptions:
+    """What of a backbone's network becomes the feature vector, for the life of the run.
+
+    None: as in the run whose weights are taken, or the default.
+    """
+
+    layers: str | None = None
+    """A row of `backbones.LAYERS`."""
+    views: int | None = None
+    """1, or 2: the mean over the image and its mirror image."""
+
+
+@dataclass(frozen=True)
 class HeadOptions:
     """How a head is solved; None: as in the current round, or the default in the first."""
 
@@ -143,6 +156,7 @@ class PretrainConfig:
     """Of the features, f32 or bf16, for the life of the run. None: that of `weights` when it is a
     run, else f32."""
     drawing: DrawingOptions = DrawingOptions()
+    reading: ReadingOptions = ReadingOptions()
     solver: HeadOptions = HeadOptions()
     projection: int | None = None
     """Width of a random projection of the features, for the life of the run. None: none, but for
@@ -499,6 +513,10 @@ class CompareConfig:
     weights: str = "imagenet"
     image_size: int | None = None
     """None: the size each backbone was designed for."""
+    layers: tuple[str, ...] | None = None
+    """Rows of `backbones.LAYERS`. None: those of `weights` when it is a run, else the default."""
+    views: tuple[int, ...] | None = None
+    """Of 1 and 2. None: as `layers`."""
     folds: int = 5
     exemplars_per_class: int = 20
     """Of replay."""

@@ -225,6 +225,6 @@ def require_same_space(a: Moments, b: Moments) -> None:
         raise RunError(
             f"Expected moments of backbone {a.fingerprint[:12]} ({a.bits} bits, width {a.width}). "
             f"Received: backbone {b.fingerprint[:12]} ({b.bits} bits, width {b.width}). "
-            "Features of different backbones, or of images drawn otherwise (--fit, --white-level), "
-            "cannot be mixed."
+            "Features of different backbones, of images drawn otherwise (--fit, --white-level), or "
+            "of other --layers and --views cannot be mixed."
         )

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tlcli import evaluation, strategies
-from tlcli.commands.compare.command import beginnings, see
+from tlcli.commands.compare.command import Seen, beginnings, see
 from tlcli.commands.compare.methods import Method
 from tlcli.commands.compare.schedule import Schedule, schedule_of
 from tlcli.commands.compare.trials import Split, run, space
@@ -81,16 +81,17 @@ def main() -> None:
     options = _options()
     config = CompareConfig(options.data, options.rounds, image_size=options.image_size)
     with tempfile.TemporaryDirectory() as scratch:
-        extractor, learned = _features(config, Path(scratch) / "a")
+        seen = features_of(config, Path(scratch) / "a")
+        extractor, learned = seen.extractor, seen.examples
         tested = None
         if options.test_data:
             test_config = CompareConfig(options.test_data, image_size=options.image_size)
-            tested = _features(test_config, Path(scratch) / "b")[1]
+            tested = features_of(test_config, Path(scratch) / "b").examples
     planned = schedule_of(sorted(set(learned.labels)), config)
     found: list[dict[str, Row]] = []
     chosen = []
     for seed in range(options.seeds):
-        split = _split(learned, tested, options.train, options.test, seed)
+        split = split_of(learned, tested, options.train, options.test, seed)
         rows, head = _measured(extractor, planned, split)
         found.append(rows)
         chosen.append(head)
@@ -114,14 +115,14 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _features(config: CompareConfig, scratch: Path) -> tuple[Extractor, Examples]:
+def features_of(config: CompareConfig, scratch: Path) -> Seen:
+    """The images of DATA as the one backbone of a config sees them."""
     listing = scan(config.data, config.images.columns, no_progress)
     (begins,) = beginnings(config)
-    seen = see(config, begins, scratch, listing, no_progress)
-    return seen.extractor, seen.examples
+    return see(config, begins, scratch, listing, no_progress)
 
 
-def _split(
+def split_of(
     learned: Examples, tested: Examples | None, train: int | None, test: int | None, seed: int
 ) -> Split:
     """Choose images at random, the same number of every class that has enough of them."""
@@ -156,7 +157,7 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
     rows = {name: found[method] for method, name in SHOWN.items()}
     start = time.perf_counter()
     with threadpool_limits(limits=1):
-        head = _auto(extractor, split.train.where(np.isin(split.train.labels, planned[0])))
+        head = chosen_head(extractor, split.train.where(np.isin(split.train.labels, planned[0])))
         choosing_seconds = time.perf_counter() - start
         references = _references(planned, split)
     best = found[merged[head]]
@@ -168,7 +169,7 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
     return rows | references, head
 
 
-def _auto(plain: Extractor, first: Examples) -> str:
+def chosen_head(plain: Extractor, first: Examples) -> str:
     """Return the head that `pretrain --head auto` takes for the images of round 1."""
 
     def solve(name: str) -> Solution:
@@ -189,16 +190,23 @@ def _auto(plain: Extractor, first: Examples) -> str:
 
 
 def _references(planned: Schedule, split: Split) -> dict[str, Row]:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import Normalizer, StandardScaler
+    from sklearn.preprocessing import Normalizer
     from sklearn.svm import LinearSVC
 
-    logistic = LogisticRegression(max_iter=10_000)
     machine = LinearSVC(max_iter=100_000, random_state=0)
     return {
-        LOGISTIC: _joint(planned, split, StandardScaler(), logistic, (0.001, 0.01, 0.1, 1)),
+        LOGISTIC: joint_logistic(planned, split),
         "joint linear SVM": _joint(planned, split, Normalizer(), machine, (0.1, 1, 10)),
     }
+
+
+def joint_logistic(planned: Schedule, split: Split) -> Row:
+    """Logistic regression on all images so far in every round."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    logistic = LogisticRegression(max_iter=10_000)
+    return _joint(planned, split, StandardScaler(), logistic, (0.001, 0.01, 0.1, 1))
 
 
 def _joint(
@@ -249,12 +257,13 @@ def _print(found: Sequence[dict[str, Row]]) -> None:
         incremental = np.array([rows[name].average_incremental_accuracy for rows in found])
         seconds = np.mean([rows[name].seconds for rows in found])
         print(
-            f"| {name} | {_spread(accuracy)} % | {_spread(accuracy - joint, '+')} "
-            f"| {_spread(incremental)} % | {seconds:.1f} |"
+            f"| {name} | {spread_text(accuracy)} % | {spread_text(accuracy - joint, '+')} "
+            f"| {spread_text(incremental)} % | {seconds:.1f} |"
         )
 
 
-def _spread(shares: NDArray[np.float64], sign: str = "") -> str:
+def spread_text(shares: NDArray[np.float64], sign: str = "") -> str:
+    """Mean ± standard deviation in per cent, without its sign."""
     mean = f"{round(100 * shares.mean(), 1) + 0.0:{sign}.1f}"
     return f"{mean} ± {100 * shares.std(ddof=1):.1f}" if len(shares) > 1 else mean
 

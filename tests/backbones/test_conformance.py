@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tlcli import backbones
-from tlcli.backbones import openvino_ir
+from tlcli.backbones import LAYERS, VIEWS, Reading, openvino_ir
+from tlcli.backbones.reading import stages
 from tlcli.errors import EngineUnavailable, UsageError
 
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
@@ -84,6 +85,7 @@ def test_a_row_keeps_every_promise(row, folder, no_openvino):
     check_table(row, model)
     check_preprocessing(row, model, images)
     check_blocks(row, model)
+    check_reading(row, model, images)
     if row.parameters > LARGEST_STORED:
         return
     stored = backbones.store(model, row.name, "none", folder / "backbone")
@@ -134,6 +136,26 @@ def check_blocks(row, model):
     assert len({block.name for block in found}) == len(found)
 
 
+def check_reading(row, model, images):
+    """Further layers stand behind the network's own output, and change nothing below them."""
+    maps = stages(model, row.block_names)
+    sides = [features.shape[1] for features in maps]
+    assert len(maps) >= 3 and sides == sorted(sides, reverse=True)
+    assert len(set(sides)) >= 3 and sides[0] * 3 <= row.smallest
+    widest = Reading(list(LAYERS)[-1], VIEWS[-1])
+    read = backbones.read(model, row.name, widest)
+    own = [np.asarray(model(view, training=False)) for view in (images, images[:, :, ::-1])]
+    found = np.asarray(read(images, training=False))
+    assert found.shape[1] == read.output_shape[1] > row.width + sum(m.shape[-1] for m in maps)
+    np.testing.assert_allclose(
+        found[:, : row.width], np.mean(own, axis=0), atol=1e-4 * max(own[0].std(), 1e-6)
+    )
+    assert np.isfinite(found).all()
+    assert (found[:, row.width :].std(axis=0) > 0).mean() > 0.5
+    assert [w.path for w in read.weights] == [w.path for w in model.weights]
+    assert backbones.blocks(read, row.name) == backbones.blocks(model, row.name)
+
+
 def check_same(model, stored, images, features):
     assert backbones.fingerprint(model, stored.name) == stored.fingerprint
     np.testing.assert_array_equal(np.asarray(model(images, training=False)), features)
@@ -164,6 +186,22 @@ def test_openvino_agrees_with_keras(row, folder):
     stored = backbones.store(model, row.name, "none", folder)
     assert stored.openvino_deviation is not None
     assert 0 <= stored.openvino_deviation <= openvino_ir.TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", FAMILIES, indirect=True)
+def test_every_family_is_stored_and_run_with_more_layers(row, folder):
+    """Safe mode loads it, and OpenVINO agrees with Keras."""
+    reading = Reading(list(LAYERS)[-1], VIEWS[-1])
+    model = backbones.build(row.name, row.smallest, backbones.Random())
+    model = backbones.read(model, row.name, reading)
+    images = backbones.probe_images(row.smallest, 2)
+    features = np.asarray(model(images, training=False))
+    stored = backbones.store(model, row.name, "none", folder / "backbone", reading=reading)
+    assert stored.openvino_deviation is not None
+    loaded = backbones.load_model(stored)
+    np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), features)
+    assert backbones.load_stored(stored.folder).reading == reading
 
 
 @pytest.mark.slow

@@ -91,13 +91,15 @@ print(keras.__version__)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reading", [(), ("--layers", "blocks+rms", "--views", "2")], ids=len)
 @pytest.mark.parametrize("backbone", ["EfficientNetLite0", "ResNet50", "MobileNetV3Small"])
 def test_the_oldest_keras_answers_as_the_run_does(
-    isolated: Path, oldest_keras: Path, tmp_path: Path, backbone: str
+    isolated: Path, oldest_keras: Path, tmp_path: Path, backbone: str, reading: tuple[str, ...]
 ) -> None:
     data = tiny.draw(tmp_path / "data", ["apple", "leaf"], count=3)
     run, asked, answer = tmp_path / "run", tmp_path / "images.npy", tmp_path / "answer.npy"
     told = ["--weights", "none", "--epochs", "1", "--image-size", "64", "--backbone", backbone]
+    told += reading
     command = [sys.executable, "-m", "tlcli", "pretrain", str(data), "--out", str(run), *told]
     subprocess.run(command, check=True, capture_output=True)
     images = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import images, strategies
+from tlcli.backbones import Reading
 from tlcli.commands.compare import compare
 from tlcli.config import CompareConfig
 from tlcli.errors import Stopped, UsageError
@@ -241,6 +242,39 @@ def test_several_backbones(tlcli: CommandLine, photos: Path) -> None:
     assert text.splitlines()[2].startswith("backbone")
 
 
+def test_several_layers_and_views(tlcli: CommandLine, photos: Path) -> None:
+    """Each is what `pretrain` with the same options sees, and says what it costs."""
+    options = ("--heads", "lda", "--strategies", "merge", "--folds", 2)
+    wanted = ("--layers", "last,blocks", "--views", "1,2")
+    content = tlcli.json("compare", photos, *ROUNDS, *options, *wanted)
+    found = {(entry["layers"], entry["views"]): entry for entry in content["methods"]}
+    assert set(found) == {(layers, views) for layers in ("last", "blocks") for views in (1, 2)}
+    assert {key: entry["width"] for key, entry in found.items()} == {
+        ("last", 1): 16,
+        ("last", 2): 16,
+        ("blocks", 1): 28,
+        ("blocks", 2): 28,
+    }
+    (plain,) = tlcli.json("compare", photos, *ROUNDS, *options)["methods"]
+    assert plain["accuracy"] == found["last", 1]["accuracy"]
+    (alone,) = tlcli.json("compare", photos, *ROUNDS, *options, "--layers", "blocks")["methods"]
+    assert alone["accuracy"] == found["blocks", 1]["accuracy"]
+    assert alone["milliseconds_per_image"] is None  # cached by now
+    best = content["best"]
+    assert found[best["layers"], best["views"]] is content["methods"][0]
+    text = tlcli("compare", photos, *ROUNDS, *options, *wanted)
+    assert {"layers", "views", "width"} <= {*" ".join(text.splitlines()[2:4]).split()}
+    chosen = Reading(best["layers"], best["views"]).choices.items()
+    flags = "".join(f" --{name} {value}" for name, value in chosen)
+    assert f"--backbone EfficientNetLite0{flags} --head lda" in text
+
+
+def test_layers_and_views_of_a_run(tlcli: CommandLine, photos: Path, run: Path) -> None:
+    command = ("compare", photos, "--weights", run, *ROUNDS)
+    assert "layers=blocks" in tlcli.error(2, *command, "--layers", "blocks")
+    assert "views=1,2" in tlcli.error(2, *command, "--views", "1,2")
+
+
 def test_the_backbone_of_a_run(tlcli: CommandLine, photos: Path, run: Path) -> None:
     options = (*ROUNDS, "--folds", 2, "--heads", "lda")
     plain = tlcli.json("compare", photos, *options)
@@ -344,6 +378,8 @@ def test_progress_counts_every_head(tiny_backbone: None, photos: Path) -> None:
         (("--strategies", "merge,marge"), "merge, joint, freeze-old, lwf, replay, naive"),
         (("--heads", "lda,lad"), "lda, ridge, rp-ridge, ncm"),
         (("--backbones", "MobilNet"), "MobileNet"),
+        (("--layers", "last,block"), "blocks"),
+        (("--views", "1,3"), "--views"),
         (("--strategies", "merge", "--heads", "softmax"), "solved from moments"),
         (("--strategies", "joint", "--heads", "lda"), "solved from moments"),
         (("--strategies", "lwf", "--heads", "svm,lda"), "softmax"),

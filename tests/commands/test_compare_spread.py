@@ -5,11 +5,13 @@ import pytest
 
 from tlcli import evaluation
 from tlcli.commands.compare.methods import Method
-from tlcli.commands.compare.spread import MethodFigures, Spread
+from tlcli.commands.compare.spread import MethodFigures, SeenBy, Spread
 from tlcli.commands.compare.trials import Result
 from tlcli.evaluation import RoundHead
 from tlcli.heads import LinearHead
 from tlcli.manifest import RegisteredClass
+
+BY = SeenBy("B", "last", 1, "", 8, None)
 
 TRUE = "aabbccdd"
 """The classes of eight test images; a and b come in round 1, c in round 2, d in round 3."""
@@ -45,7 +47,7 @@ BAD = ("aabb----", "acbbcc--", "cdbdcddd")
 
 def test_the_metrics_of_one_fold() -> None:
     """a[1] = 4/4; a[2] = 3/4 on round 1 and 2/2; a[3] = 1/4, 1/2 and 2/2."""
-    found = MethodFigures.of("B", Method("merge", "lda"), [result(*BAD)], [result(*BAD)])
+    found = MethodFigures.of(BY, Method("merge", "lda"), [result(*BAD)], [result(*BAD)])
     accuracies = [after.accuracy.mean for after in found.rounds if after.accuracy]
     assert accuracies == pytest.approx([1, 5 / 6, 4 / 8])
     assert found.accuracy == Spread(pytest.approx(4 / 8), 0.0)
@@ -64,11 +66,11 @@ def test_the_metrics_of_one_fold() -> None:
 
 def test_mean_and_deviation_over_folds_and_excess_over_joint() -> None:
     own, joint = [result(*BAD), result(*GOOD)], [result(*GOOD), result(*GOOD)]
-    found = MethodFigures.of("B", Method("naive", "softmax"), own, joint)
+    found = MethodFigures.of(BY, Method("naive", "softmax"), own, joint)
     assert found.forgetting == Spread(pytest.approx(0.3125), pytest.approx(0.625 / np.sqrt(2)))
     assert found.excess_forgetting == found.forgetting
     own.reverse()
-    found = MethodFigures.of("B", Method("naive", "softmax"), own, [result(*BAD)] * 2)
+    found = MethodFigures.of(BY, Method("naive", "softmax"), own, [result(*BAD)] * 2)
     assert found.excess_forgetting == Spread(
         pytest.approx(-0.3125), pytest.approx(0.625 / np.sqrt(2))
     )

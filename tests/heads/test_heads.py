@@ -125,6 +125,22 @@ def test_a_calibrated_head_has_the_same_probabilities_without_a_temperature(temp
     np.testing.assert_allclose(calibrated.probabilities(features), expected, atol=1e-4)
 
 
+def test_what_all_columns_share_is_taken_away_where_it_is_most_of_them():
+    """A softmax does not see it; float32 loses digits to it."""
+    head, features = random_head(), blobs(20, 6)[0]
+    assert head.summable() is head
+    common = 100 * np.linalg.norm(head.weights) * np.arange(1, 7)
+    burdened = replace(head, weights=(head.weights + common[:, None]).astype(np.float32))
+    light = burdened.summable()
+    assert np.linalg.norm(light.weights) < 2 * np.linalg.norm(head.weights)
+    exact = features.astype(np.float64) @ burdened.weights.astype(np.float64) + burdened.bias
+    expected = special.softmax(exact, axis=1)
+    np.testing.assert_allclose(light.probabilities(features), expected, atol=1e-5)
+    assert np.abs(burdened.probabilities(features) - expected).max() > 1e-5
+    empty = LinearHead.without_classes(6)
+    assert empty.summable() is empty
+
+
 def test_ordered_moves_columns_and_their_names_together():
     head, features = random_head(), blobs(10, 6)[0]
     turned = head.ordered(head.classes[::-1])

@@ -85,6 +85,11 @@ def method(strategy: str, head: str, needs: str, mean: float) -> dict:
     }
     return {
         "backbone": "B",
+        "layers": "last",
+        "views": 1,
+        "options": "",
+        "width": 8,
+        "milliseconds_per_image": None,
         "strategy": strategy,
         "head": head,
         "exact": strategy in ("merge", "joint"),

@@ -15,6 +15,7 @@ from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled,
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import features_of, probe_images
+from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading, read
 from tlcli.backbones.runtime import (
     keras_module,
     openvino_core,
@@ -59,6 +60,7 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "DEFAULT_PRECISION",
     "FINE_TUNED",
+    "LAYERS",
     "MODEL",
     "OPENVINO_FILES",
     "OWN",
@@ -67,6 +69,8 @@ __all__ = [
     "RANDOM",
     "SCALINGS",
     "UNLABELLED",
+    "USUAL",
+    "VIEWS",
     "Architecture",
     "Block",
     "CannotCut",
@@ -75,6 +79,7 @@ __all__ = [
     "Drawing",
     "Imagenet",
     "Random",
+    "Reading",
     "Scaling",
     "StoredBackbone",
     "Weights",
@@ -104,6 +109,7 @@ __all__ = [
     "prepare",
     "probe_images",
     "quiet",
+    "read",
     "read_classifier",
     "require_own_threads",
     "scaling_named",

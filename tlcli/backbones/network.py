@@ -5,7 +5,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,7 @@ def blocks(model: Any, name: str) -> list[Block]:
     """
     names = BACKBONES[name].block_names if name in BACKBONES else _names_in(model)
     members: dict[str, list[str]] = {}
-    for block, layer in _blocks_of_layers(model.layers, names):
+    for block, layer in labelled(model.layers, names):
         if layer.weights:
             members.setdefault(block, []).append(layer.name)
     return [Block(block, tuple(layers)) for block, layers in members.items()]
@@ -152,7 +152,7 @@ def _names_in(model: Any) -> BlockNames:
     return BlockNames(f"^({'|'.join(map(re.escape, opening))})$")
 
 
-def _blocks_of_layers(layers: list[Any], names: BlockNames) -> list[tuple[str, Any]]:
+def labelled(layers: Sequence[Any], names: BlockNames) -> list[tuple[str, Any]]:
     """Return (block, layer); a layer without a block's name is in the block before it.
 
     Where names end a block, the rule is read from the other end: such a layer is in the

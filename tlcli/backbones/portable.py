@@ -15,8 +15,8 @@ DEFAULTS: dict[str, Any] = {
 }
 """Keys that came after `OLDEST_KERAS`, with what Keras takes where they are left out."""
 
-UNNAMED = "Flip"
-"""An operation that older releases give a name themselves; the layers around it do not use it."""
+UNNAMED = frozenset({"Flip", "Split"})
+"""Operations that older releases give a name themselves; the layers around them do not use it."""
 
 
 def portable(config: Any) -> Any:
@@ -26,7 +26,7 @@ def portable(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     written = {key: portable(value) for key, value in config.items() if _says(key, value)}
-    if config.get("class_name") == UNNAMED:
+    if config.get("class_name") in UNNAMED:
         written["config"].pop("name", None)
     return written
 

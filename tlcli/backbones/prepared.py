@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import tlcli
 from tlcli import cache, files
 from tlcli.backbones import pinned
 from tlcli.backbones.archives import canonical_json
+from tlcli.backbones.reading import USUAL, Reading
 from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, Drawing, StoredBackbone, load_stored, store
 from tlcli.backbones.table import architecture
@@ -31,6 +32,7 @@ def prepare(
     drawing: Drawing,
     folder: Path,
     build: Callable[[], Any],
+    reading: Reading = USUAL,
 ) -> StoredBackbone:
     """Put a backbone with pretrained weights into a folder, from the cache where it is there.
 
@@ -44,26 +46,31 @@ def prepare(
         drawing: how images are drawn to its square, where that is not as usual.
         folder: exists and is empty.
         build: gives the `keras.Model`.
+        reading: what was made of it, see `read`.
 
     Raises:
         UsageError, WeightsUnavailable, StorageError: see `build` and `store`.
     """
-    key = _key(name, image_size, weights, precision, drawing)
+    key = _key(name, image_size, weights, precision, {**drawing, **reading.choices})
     kept = cache.folder() / "backbones" / key if key else None
     if kept and (found := _taken(kept, folder)):
         return found
     stored = None
-    if pinned.is_pinned(name, image_size, weights):
+    if reading == USUAL and pinned.is_pinned(name, image_size, weights):
         stored = pinned.stored(name, precision, drawing, folder)
     if stored is None:
-        stored = store(build(), name, weights.label, folder, precision, drawing)
+        stored = store(build(), name, weights.label, folder, precision, drawing, reading)
     if kept:
         _keep(folder, kept)
     return stored
 
 
 def _key(
-    name: str, image_size: int | None, weights: Weights, precision: str, drawing: Drawing
+    name: str,
+    image_size: int | None,
+    weights: Weights,
+    precision: str,
+    choices: Mapping[str, Any],
 ) -> str | None:
     """What decides the files of a prepared backbone; None where its weights are not here."""
     row = architecture(name)
@@ -78,7 +85,7 @@ def _key(
         weights.label,
         files.sha256(path, links=True),
         precision,
-        canonical_json(drawing).decode(),
+        canonical_json(choices).decode(),
         str(versions(_LIBRARIES)),
     ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()

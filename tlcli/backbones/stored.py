@@ -16,6 +16,7 @@ from tlcli.backbones import archives, openvino_ir, probing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.backbones.network import fingerprint
 from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS
+from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading, facts
 from tlcli.backbones.runtime import first_line, keras_module, loading_errors, versions
 from tlcli.backbones.weights import FINE_TUNED, RANDOM
 from tlcli.config import WIDEST
@@ -24,8 +25,12 @@ from tlcli.strict import Malformed
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
-"""1 could not say how images are drawn, 1 and 2 had no checksum of the description."""
+FORMAT = 4
+"""1 could not say how images are drawn, 1 and 2 had no checksum of the description, 3 cannot say
+which layers and views are read. What is read as usual is written as 3, which older programs know.
+"""
+
+_USUAL_FORMAT = 3
 
 _MOST_BYTES = 2**20
 
@@ -65,6 +70,7 @@ class StoredBackbone:
         files: SHA-256 of every file by name.
         drawing: how images are drawn to its square, where that is not as usual; part of the
             fingerprint.
+        reading: which layers and views make a feature vector; part of the fingerprint.
     """
 
     folder: Path
@@ -80,6 +86,7 @@ class StoredBackbone:
     versions: Mapping[str, str]
     files: Mapping[str, str]
     drawing: Drawing = field(default_factory=dict)
+    reading: Reading = USUAL
 
     @property
     def trained(self) -> bool:
@@ -165,6 +172,7 @@ def store(
     folder: Path,
     precision: str = DEFAULT_PRECISION,
     drawing: Drawing | None = None,
+    reading: Reading = USUAL,
 ) -> StoredBackbone:
     """Write a backbone and everything that later commands need of it.
 
@@ -180,6 +188,7 @@ def store(
         folder: made when missing.
         precision: one of `PRECISIONS`; all but float32 OpenVINO alone computes.
         drawing: how images are drawn to its square, where that is not as usual.
+        reading: what `read` made the backbone of its network.
 
     Raises:
         UsageError: its features are not finite, or all zero.
@@ -188,13 +197,14 @@ def store(
     """
     images = probing.probe_images(int(model.input_shape[1]))
     features = probing.features_of(model, images)
-    function = function_of(model, name, features)
+    function = function_of(model, name, features, reading)
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
     with files.written(folder / CLASSIFIER) as stream:
         stream.write(archives.canonical_json(classifier_templates(model)))
     deviation = _export_openvino(model, folder, images, features, precision)
-    return described(function, weights_source, folder, precision, drawing or {}, deviation)
+    drawn = drawing or {}
+    return described(function, weights_source, folder, precision, drawn, deviation, reading)
 
 
 @dataclass(frozen=True)
@@ -206,11 +216,13 @@ class Function:
     width: int
     parameters: int
     fingerprint: str
-    """Of the network alone."""
+    """Of the network alone, and of how it is read."""
     fixed_point_bits: int
 
 
-def function_of(model: Any, name: str, features: NDArray[np.float32]) -> Function:
+def function_of(
+    model: Any, name: str, features: NDArray[np.float32], reading: Reading = USUAL
+) -> Function:
     """What is known of a Keras model whose features of the probe images are (n, D).
 
     Raises:
@@ -221,7 +233,7 @@ def function_of(model: Any, name: str, features: NDArray[np.float32]) -> Functio
         image_size=int(model.input_shape[1]),
         width=int(model.output_shape[-1]),
         parameters=int(model.count_params()),
-        fingerprint=fingerprint(model, name),
+        fingerprint=_with_choices(fingerprint(model, name), facts(model, reading)),
         fixed_point_bits=probing.fixed_point_bits(model.name, features),
     )
 
@@ -233,6 +245,7 @@ def described(
     precision: str,
     drawing: Drawing,
     deviation: float | None,
+    reading: Reading = USUAL,
 ) -> StoredBackbone:
     """Complete a folder that has the files of a backbone by its description.
 
@@ -240,7 +253,7 @@ def described(
         StorageError: it could not be saved.
     """
     names = (MODEL, CLASSIFIER) + (OPENVINO_FILES if deviation is not None else ())
-    of_all = _with_drawing(_with_precision(function.fingerprint, precision), drawing)
+    of_all = _with_choices(_with_precision(function.fingerprint, precision), drawing)
     stored = StoredBackbone(
         **asdict(function) | {"fingerprint": of_all},
         folder=folder,
@@ -250,6 +263,7 @@ def described(
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
         drawing=drawing,
+        reading=reading,
     )
     _write_manifest(stored)
     return stored
@@ -262,15 +276,15 @@ def _with_precision(of_function: str, precision: str) -> str:
     return hashlib.sha256(f"{of_function}\n{precision}\n".encode()).hexdigest()
 
 
-def _with_drawing(of_function: str, drawing: Drawing) -> str:
-    """The fingerprint of a backbone whose images are not drawn as usual.
+def _with_choices(of_function: str, *choices: Mapping[str, Any]) -> str:
+    """The fingerprint of a backbone whose images are not drawn, or that is not read, as usual.
 
-    Features of other pixels cannot be mixed.
+    Features of other pixels, or of other layers, cannot be mixed.
     """
-    if not drawing:
-        return of_function
-    text = archives.canonical_json(drawing).decode()
-    return hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
+    for unusual in filter(None, choices):
+        text = archives.canonical_json(unusual).decode()
+        of_function = hashlib.sha256(f"{of_function}\n{text}".encode()).hexdigest()
+    return of_function
 
 
 def _export_openvino(
@@ -370,6 +384,9 @@ def _write_manifest(stored: StoredBackbone) -> None:
     fields = asdict(stored)
     del fields["folder"]
     content = {"format": FORMAT, **fields}
+    if not stored.reading.choices:
+        del content["reading"]
+        content["format"] = _USUAL_FORMAT
     with files.written(stored.folder / MANIFEST) as stream:
         stream.write(archives.canonical_json({**content, "sha256": checksum(content)}))
 
@@ -421,10 +438,12 @@ def _compare_checksum(content: dict[str, Any]) -> None:
 
 def _description(value: Any) -> dict[str, Any]:
     """The fields of a `StoredBackbone` but its folder."""
-    found = _FIELDS({"drawing": {}, **value})
+    found = _FIELDS({"drawing": {}, "reading": asdict(USUAL), **value})
     del found["format"]
     if found["precision"] not in PRECISIONS:
         raise Malformed(f"unknown precision {strict.shown(found['precision'])}")
+    if found["reading"].layers not in LAYERS:
+        raise Malformed(f"unknown layers {strict.shown(found['reading'].layers)}")
     expected = {MODEL, CLASSIFIER}
     if found["openvino_deviation"] is not None:
         expected |= set(OPENVINO_FILES)
@@ -449,6 +468,7 @@ _FIELDS = strict.table(
     versions=strict.mapping(strict.NAME, strict.text()),
     files=strict.mapping(strict.NAME, strict.HEX_DIGEST),
     drawing=_DRAWING,
+    reading=strict.record(Reading, layers=strict.NAME, views=strict.whole(VIEWS[0], VIEWS[-1])),
 )
 
 

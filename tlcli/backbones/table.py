@@ -33,10 +33,13 @@ class BlockNames:
             name of the block.
         at_end: the matching layer ends its block instead of opening it. In the Inception
             networks only the layers that join the branches have names of their own.
+        by_resolution: blocks of one resolution may have several widths, or one width several
+            resolutions: the resolution tells where a stage ends, in other networks the width.
     """
 
     pattern: str
     at_end: bool = False
+    by_resolution: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Architecture:
 
 
 _CONVNEXT = BlockNames(r"_(stage_\d+_block_\d+|downsampling_block_\d+)")
-_DENSENET = BlockNames(r"^(conv\d+_block\d+|pool\d+)_")
+_DENSENET = BlockNames(r"^(conv\d+_block\d+|pool\d+)_", by_resolution=True)
 _MBCONV = BlockNames(r"^(block\d+[a-z])_")
 _INCEPTION = BlockNames(r"^(mixed\d+)$", at_end=True)
 _INCEPTION_RESNET = BlockNames(r"^(mixed_\d[ab]|block\d+_\d+|conv_7b)(?:_|$)", at_end=True)
@@ -81,7 +84,7 @@ _MOBILENET_V2 = BlockNames(r"^(expanded_conv|block_\d+)_")
 _MOBILENET_V3 = BlockNames(r"^(expanded_conv(?:_\d+)?)_[a-z]")
 _NASNET = BlockNames(r"^(?:adjust|normal|reduction|separable)_.*?_(stem_\d|reduce_\d+|\d+)$")
 _RESNET = BlockNames(r"^(conv\d_block\d+)_")
-_VGG = BlockNames(r"^(block\d+)_")
+_VGG = BlockNames(r"^(block\d+)_", by_resolution=True)
 
 _TF_NO_TOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 

@@ -80,6 +80,22 @@ from tlcli.config import CompareConfig
     metavar="PIXELS",
     help="Images are drawn to this square.  [default: each backbone's own]",
 )
+@option(
+    CompareConfig,
+    "--layers",
+    type=Names(),
+    metavar="NAMES",
+    help="Among `last`, `blocks`, `blocks+rms`, see `tlcli pretrain`: each is tried with every "
+    "backbone.  [default: last, or that of --weights RUN]",
+)
+@option(
+    CompareConfig,
+    "--views",
+    type=Names(click.IntRange(min=1, max=2)),
+    metavar="NUMBERS",
+    help="1, 2 or `1,2`: the image alone, or the mean over it and its mirror image, which takes "
+    "twice as long.  [default: 1, or that of --weights RUN]",
+)
 @heading(Heading.IMAGES)
 @option(
     CompareConfig,
@@ -120,6 +136,7 @@ def compare(verbosity: int, /, as_json: bool, **options: Any) -> None:
       tlcli compare photos
       tlcli compare photos --rounds 40+10+1 --report comparison.html
       tlcli compare photos --strategies merge,freeze-old --backbones EfficientNetLite0,MobileNetV2
+      tlcli compare photos --heads lda,ridge --layers last,blocks,blocks+rms --views 1,2
     """
     from tlcli.commands.compare import compare as stage
     from tlcli.reports import comparison_text

@@ -18,6 +18,7 @@ from tlcli.config import (
     DrawingOptions,
     HeadOptions,
     MemoryOptions,
+    ReadingOptions,
     RunsOn,
     TrainingOptions,
     WatchOptions,
@@ -26,20 +27,23 @@ from tlcli.config import (
 C = TypeVar("C")
 
 
-class Names(click.ParamType[tuple[str, ...]]):
+class Names(click.ParamType[tuple[Any, ...]]):
     """Names with commas between; a config file may have a list of them."""
 
     name = "names"
 
+    def __init__(self, kind: click.ParamType[Any] = click.STRING) -> None:
+        self._kind = kind
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
+    ) -> tuple[Any, ...]:
         """The names, at least one."""
         parts = value if isinstance(value, tuple) else str(value).split(",")
         names = tuple(str(part).strip() for part in parts)
         if not names or not all(names):
             self.fail(f"{value!r} is not a list like lda,ridge", param, ctx)
-        return names
+        return tuple(self._kind.convert(name, param, ctx) for name in names)
 
 
 class Share(click.ParamType[float]):
@@ -145,6 +149,28 @@ def drawing_options(*, of_weights: bool) -> Decorator:
         f"bits.  [default: 65535{source}]",
     )
     return lambda command: fit(white_level(command))
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What of a backbone's network becomes the feature vector."""
+    command = option(
+        ReadingOptions,
+        "--views",
+        type=click.IntRange(min=1, max=2),
+        metavar="N",
+        help="2: the mean over the image and its mirror image, which takes twice as long for every "
+        "image; not where left and right differ, as in writing.  [default: 1, or that of --weights "
+        "RUN]",
+    )(command)
+    return option(
+        ReadingOptions,
+        "--layers",
+        metavar="NAME",
+        help="Of which outputs of the network features are made, for the life of the run. `last`: "
+        "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
+        "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
+        "memory.  [default: last, or that of --weights RUN]",
+    )(command)
 
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))

@@ -18,6 +18,7 @@ from tlcli.cli.options import (
     max_bad_option,
     memory_options,
     option,
+    reading_options,
     table_options,
     test_option,
     training_options,
@@ -62,6 +63,7 @@ from tlcli.config import WIDEST, PretrainConfig
     "different features for the life of the run.  [default: f32, or that of --weights RUN]",
 )
 @drawing_options(of_weights=True)
+@reading_options
 @head_options
 @option(
     PretrainConfig,

@@ -387,7 +387,13 @@ def _store(
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         old = before.stored
         stored = backbones.store(
-            model, old.name, backbones.FINE_TUNED, staged, old.precision, old.drawing
+            model,
+            old.name,
+            backbones.FINE_TUNED,
+            staged,
+            old.precision,
+            old.drawing,
+            old.reading,
         )
         folder = writer.add_backbone(staged, stored.fingerprint)
     plain = Extractor.of(backbones.load_stored(folder), runs_on, None)

@@ -57,7 +57,12 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     _require_head(config, objective)
     engines.require_known(config.runs_on.engine)
     begins = beginning(
-        config.weights, config.backbone, config.image_size, config.precision, config.drawing
+        config.weights,
+        config.backbone,
+        config.image_size,
+        config.precision,
+        config.drawing,
+        config.reading,
     )
     require_options(config.training, config.watching)
     runs.require_available(config.out, config.wait)
@@ -247,5 +252,6 @@ def _store_backbone(
                 staged,
                 begins.precision,
                 begins.drawing,
+                begins.reading,
             )
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint)), trained

@@ -83,6 +83,7 @@ def _setting(
     split = split_images(list(sources), labels, classes, load, square.size, progress, groups)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
     identity = identity_of(options, config.runs_on.engine, split, classes) | {
+        **begins.reading.choices,
         "objective": config.objective,
         "backbone": begins.name,
         "start": backbones.fingerprint(model, begins.name),

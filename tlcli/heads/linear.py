@@ -24,6 +24,9 @@ LARGEST = 1e25
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_MOST_COMMON = 2.0
+"""Length of what all columns have in common, to that of the longest of the rest."""
+
 _BLOCK_ROWS = 512
 """Images whose logits are computed at once."""
 
@@ -130,6 +133,24 @@ class LinearHead:
             return self
         scale = np.float32(1 / self.temperature)
         return LinearHead(self.classes, self.weights * scale, self.bias * scale)
+
+    def summable(self) -> "LinearHead":
+        """The same probabilities from columns that lose few digits when float32 adds them up.
+
+        A softmax does not see what all columns have in common. Among features that vary together,
+        as the mean and the root mean square of one map, that may be many times the rest; where it
+        is, it is taken away.
+        """
+        if not self.classes:
+            return self
+        common = self.weights.mean(axis=1, dtype=np.float64)
+        rest = self.weights - common[:, None]
+        if np.linalg.norm(common) <= _MOST_COMMON * np.linalg.norm(rest, axis=0).max():
+            return self
+        bias = self.bias - self.bias.mean(dtype=np.float64)
+        return replace(
+            self, weights=rest.astype(np.float32), bias=bias.astype(np.float32), generic=None
+        )
 
     def ordered(self, classes: Sequence[str]) -> "LinearHead":
         """The same head with the columns of `classes` alone, in their order."""

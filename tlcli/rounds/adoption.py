@@ -21,7 +21,7 @@ from tlcli.backbones import (
     StoredBackbone,
     WeightsFile,
 )
-from tlcli.config import AdoptConfig, DrawingOptions
+from tlcli.config import AdoptConfig, DrawingOptions, ReadingOptions
 from tlcli.errors import UsageError
 from tlcli.images import Square
 from tlcli.rounds.backbone import beginning, drawn_by
@@ -179,7 +179,7 @@ _OF_THE_TABLE: dict[str, Any] = {
 
 
 def _packaged(row: backbones.Architecture, drawing: DrawingOptions) -> Adopted:
-    begins = beginning(Imagenet.label, row.name, None, None, drawing)
+    begins = beginning(Imagenet.label, row.name, None, None, drawing, ReadingOptions())
     weights, bias = backbones.packaged_columns(row)
     facts = {"last_layer": "its own 1000 columns", "activation": "softmax", **_OF_THE_TABLE}
     return Adopted(begins.stored_in, weights, bias, None, facts)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import backbones, runs
-from tlcli.backbones import Drawing, Imagenet, Random, StoredBackbone, WeightsFile
-from tlcli.config import DrawingOptions
+from tlcli.backbones import Drawing, Imagenet, Random, Reading, StoredBackbone, WeightsFile
+from tlcli.config import DrawingOptions, ReadingOptions
 from tlcli.errors import UsageError, require_choice
 from tlcli.extractor import backbone_of
 from tlcli.images import DEFAULT_FIT, Square
@@ -63,18 +63,28 @@ class Beginning:
     precision: str
     drawing: Drawing
     source: Source
+    reading: Reading = backbones.USUAL
 
     @staticmethod
     def of_run(source: OfRun) -> "Beginning":
         """The backbone of another run as it is."""
         stored = source.stored
-        return Beginning(stored.name, stored.image_size, stored.precision, stored.drawing, source)
+        return Beginning(
+            stored.name,
+            stored.image_size,
+            stored.precision,
+            stored.drawing,
+            source,
+            stored.reading,
+        )
 
     def model(self, seed: int = 0) -> Any:
         """The backbone as a `keras.Model`; `seed` is that of random weights."""
         if isinstance(self.source, OfRun):
             return backbones.load_model(self.source.stored)
-        return backbones.build(self.name, self.image_size, self.source, seed)
+        network = backbones.build(self.name, self.image_size, self.source, seed)
+        trained = not isinstance(self.source, Random)
+        return backbones.read(network, self.name, self.reading, trained)
 
     def stored_in(self, folder: Path) -> StoredBackbone:
         """The backbone with pretrained weights, whose files are put into an empty folder."""
@@ -89,6 +99,7 @@ class Beginning:
             self.drawing,
             folder,
             self.model,
+            self.reading,
         )
 
 
@@ -98,6 +109,7 @@ def beginning(
     image_size: int | None,
     precision: str | None,
     drawing: DrawingOptions,
+    reading: ReadingOptions,
 ) -> Beginning:
     """The backbone that is asked for, before any image is read.
 
@@ -107,16 +119,18 @@ def beginning(
         image_size: side of its images; None for that of the run, or its own.
         precision: of its features; None for that of the run, or the default.
         drawing: how its images are drawn to their square.
+        reading: what of its network becomes the feature vector.
 
     Raises:
-        UsageError: there is no such backbone, precision or fit, or the weights cannot be of it.
+        UsageError: there is no such backbone, precision, fit or reading, or the weights cannot be
+            of it.
         RunError: the weights are those of a folder that is no run.
     """
     if backbone:
         backbones.architecture(backbone)
     if precision is not None:
         require_choice("a precision", precision, backbones.PRECISIONS)
-    wanted = drawn_by(drawing, 1)
+    wanted, read = drawn_by(drawing, 1), reading_of(reading)
     source = opened(weights)
     if isinstance(source, OfRun):
         source.require("backbone", backbone, source.stored.name)
@@ -125,6 +139,8 @@ def beginning(
         square = Square.of(source.stored.image_size, source.stored.drawing)
         source.require("fit", drawing.fit, square.fit)
         source.require("white-level", drawing.white_level, square.white_level)
+        source.require("layers", reading.layers, source.stored.reading.layers)
+        source.require("views", reading.views, source.stored.reading.views)
         return Beginning.of_run(source)
     return Beginning(
         backbone or backbones.DEFAULT_BACKBONE,
@@ -132,7 +148,20 @@ def beginning(
         precision or backbones.DEFAULT_PRECISION,
         wanted.choices,
         source,
+        read,
     )
+
+
+def reading_of(options: ReadingOptions) -> Reading:
+    """What is asked for, the default where nothing is.
+
+    Raises:
+        UsageError: there are no such layers or views.
+    """
+    usual = backbones.USUAL
+    reading = Reading(options.layers or usual.layers, options.views or usual.views)
+    reading.require()
+    return reading
 
 
 def drawn_by(drawing: DrawingOptions, size: int) -> Square:

@@ -145,7 +145,7 @@ def _write_training(summary: Summary, staged: Path) -> None:
 
 def write_model(extractor: Extractor, head: LinearHead, path: Path) -> None:
     """Write backbone, projection and head as one Keras model."""
-    plain = head.calibrated()
+    plain = head.calibrated().summable()
     projection = None
     if extractor.projection is not None:
         projection = extractor.projection.matrix(extractor.stored.width)

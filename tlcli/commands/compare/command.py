@@ -1,7 +1,9 @@
 """compare: the same rounds under several strategies, heads and backbones."""
 
+import itertools
 import logging
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import backbones, engines, images, memory, reports, runs
-from tlcli.backbones import Imagenet, Random, StoredBackbone
+from tlcli.backbones import USUAL, Imagenet, Random, Reading, StoredBackbone
 from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
 from tlcli.commands.compare.schedule import Schedule, schedule_of
-from tlcli.commands.compare.spread import Comparison, MethodFigures
+from tlcli.commands.compare.spread import Comparison, MethodFigures, SeenBy
 from tlcli.commands.compare.trials import Result, Solved, Split, run
 from tlcli.config import CompareConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
@@ -80,11 +82,20 @@ def _require_possible(config: CompareConfig) -> None:
         reports.require_report(config.report)
     for name in config.backbones or ():
         backbones.architecture(name)
+    for reading in _readings(config):
+        reading.require()
     asked_for(config)
 
 
+def _readings(config: CompareConfig) -> list[Reading]:
+    """Which layers and views are to be tried."""
+    layers = dict.fromkeys(config.layers or (USUAL.layers,))
+    views = dict.fromkeys(config.views or (USUAL.views,))
+    return [Reading(*both) for both in itertools.product(layers, views)]
+
+
 def beginnings(config: CompareConfig) -> tuple[Beginning, ...]:
-    """The backbones to try; one, where the weights are those of a run or a file.
+    """The backbones to try, each as it is to be read; the one of a run as it is.
 
     Raises:
         UsageError: the weights are random, or cannot be of the backbones.
@@ -102,14 +113,22 @@ def beginnings(config: CompareConfig) -> tuple[Beginning, ...]:
             f"{','.join(names)}. Name one, or leave --weights out."
         )
     if isinstance(source, OfRun):
-        source.require("backbones", ",".join(names) or None, source.stored.name)
+        source.require("backbones", _listed(names), source.stored.name)
         source.require("image-size", config.image_size, source.stored.image_size)
+        source.require("layers", _listed(config.layers), source.stored.reading.layers)
+        source.require("views", _listed(config.views), str(source.stored.reading.views))
         return (Beginning.of_run(source),)
     precision = backbones.DEFAULT_PRECISION
     return tuple(
-        Beginning(name, config.image_size, precision, {}, source)
+        Beginning(name, config.image_size, precision, {}, source, reading)
         for name in dict.fromkeys(names or (backbones.DEFAULT_BACKBONE,))
+        for reading in _readings(config)
     )
+
+
+def _listed(names: Sequence[object] | None) -> str | None:
+    """What an option asks for in one text; None where it asks for nothing."""
+    return ",".join(map(str, names)) if names else None
 
 
 def _classes(listing: Listing, data: str) -> tuple[str, ...]:
@@ -143,6 +162,21 @@ class Seen:
     extractor: Extractor
     examples: Examples
     skipped: tuple[Skipped, ...]
+    milliseconds_per_image: float | None
+    """None where all features were cached."""
+
+    @property
+    def by(self) -> SeenBy:
+        """The backbone, and what it costs."""
+        stored = self.extractor.stored
+        return SeenBy(
+            stored.name,
+            stored.reading.layers,
+            stored.reading.views,
+            " ".join(f"--{name} {value}" for name, value in stored.reading.choices.items()),
+            stored.width,
+            self.milliseconds_per_image,
+        )
 
 
 def see(
@@ -150,9 +184,13 @@ def see(
 ) -> Seen:
     """The features of all images; the engine is not needed afterwards."""
     extractor = Extractor.of(_stored(begins, scratch), config.runs_on, None)
+    start = time.perf_counter()
     found = extractor.features(listing.images, progress)
+    milliseconds = 1e3 * (time.perf_counter() - start)
+    computed = len(found.images) - found.from_cache
     skipped = readable(listing, found, (), config.images.max_bad)
-    return Seen(extractor, found.examples, skipped)
+    cost = round(milliseconds / computed, 2) if computed else None
+    return Seen(extractor, found.examples, skipped, cost)
 
 
 def _stored(begins: Beginning, scratch: Path) -> StoredBackbone:
@@ -193,7 +231,7 @@ class _Trial:
         results = [self._results(view, fold == number, solved) for number in _held(fold)]
         return [
             MethodFigures.of(
-                view.extractor.stored.name,
+                view.by,
                 method,
                 [result[method] for result in results],
                 [result[method.reference] for result in results],

@@ -42,10 +42,25 @@ class RoundSpread:
 
 
 @dataclass(frozen=True)
+class SeenBy:
+    """What the images were seen by, and what that costs."""
+
+    backbone: str
+    layers: str
+    views: int
+    options: str
+    """Of `tlcli pretrain`, for layers and views that are not as usual."""
+    width: int
+    """D; heads and what a run keeps grow with it."""
+    milliseconds_per_image: float | None
+    """Of its features, decoding included; None where all were cached."""
+
+
+@dataclass(frozen=True)
 class MethodFigures:
     """How one method fared with one backbone."""
 
-    backbone: str
+    seen_by: SeenBy
     strategy: str
     head: str
     exact: bool
@@ -68,13 +83,13 @@ class MethodFigures:
 
     @staticmethod
     def of(
-        backbone: str, method: Method, results: Sequence[Result], reference: Sequence[Result]
+        seen_by: SeenBy, method: Method, results: Sequence[Result], reference: Sequence[Result]
     ) -> "MethodFigures":
         """From the results of all folds, and those of joint training of the same head."""
         reports = [result.report for result in results]
         incremental = tuple(report.average_incremental_accuracy for report in reports)
         return MethodFigures(
-            backbone,
+            seen_by,
             method.strategy,
             method.head,
             method.exact,
@@ -101,14 +116,17 @@ class MethodFigures:
         """An entry of `methods` in `compare --json`."""
         content = asdict(self)
         del content["incremental_by_fold"]
-        return content
+        return {**content.pop("seen_by"), **content}
 
     def chosen(self, best: "MethodFigures") -> dict[str, Any]:
         """What `--json` says of a method that is recommended."""
         pairs = zip(best.incremental_by_fold, self.incremental_by_fold, strict=True)
         behind = Spread.of([a - b for a, b in pairs if a is not None and b is not None])
         return {
-            "backbone": self.backbone,
+            "backbone": self.seen_by.backbone,
+            "layers": self.seen_by.layers,
+            "views": self.seen_by.views,
+            "options": self.seen_by.options,
             "strategy": self.strategy,
             "head": self.head,
             "average_incremental_accuracy": asdict(self)["average_incremental_accuracy"],

@@ -56,7 +56,7 @@ def _all_plots(content: Json) -> list[str]:
     """The plots of each backbone."""
     parts = []
     for name in text.backbones_of(content):
-        methods = [entry for entry in content["methods"] if entry["backbone"] == name]
+        methods = [entry for entry in content["methods"] if text.backbone_of(entry) == name]
         drawn = "\n".join(html.figure(title, svg) for title, svg in svg.drawings(content, methods))
         parts.append(f'<h2>{safe(name)}</h2>\n<div class="plots">\n{drawn}\n</div>')
     return [
@@ -70,7 +70,7 @@ def _by_round(content: Json) -> tuple[list[str], list[list[str]]]:
     numbers = range(1, len(content["rounds"]) + 1)
     rows = [
         [
-            entry["backbone"],
+            text.backbone_of(entry),
             svg.label(entry),
             *(text.spread_text(after["accuracy"]) for after in entry["rounds"]),
         ]

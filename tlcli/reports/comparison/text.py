@@ -30,6 +30,10 @@ _COLUMNS = (
     "old images",
 )
 
+_SEEN_BY = ("backbone", "layers", "views")
+
+_COSTS = ("width", "ms an image")
+
 _FIGURES = (
     "average_incremental_accuracy",
     "accuracy",
@@ -51,29 +55,52 @@ def comparison_text(content: Json) -> str:
 def headline(content: Json) -> str:
     """What was compared, in one line."""
     sizes = [len(names) for names in content["rounds"]]
+    names = sorted({entry["backbone"] for entry in content["methods"]})
     shown = "+".join(map(str, sizes[:MOST_SIZES])) + ("+…" if len(sizes) > MOST_SIZES else "")
     return (
         f"{content['data']}: {content['images']} images, {sum(sizes)} classes in rounds of "
-        f"{shown}, {content['folds']} folds, {' and '.join(backbones_of(content))}"
+        f"{shown}, {content['folds']} folds, {' and '.join(names)}"
     )
 
 
 def backbones_of(content: Json) -> list[str]:
-    """The backbones that were tried."""
-    return sorted({entry["backbone"] for entry in content["methods"]})
+    """The backbones that were tried, as `backbone_of` names them."""
+    return sorted({backbone_of(entry) for entry in content["methods"]})
+
+
+def backbone_of(entry: Json) -> str:
+    """The backbone of a method as `--backbone` is given it, with the layers and views behind it."""
+    return f"{entry['backbone']} {entry['options']}".strip()
 
 
 def columns(content: Json) -> tuple[str, ...]:
-    """The names of the table's columns; the backbone leads where there are several."""
-    return ("backbone", *_COLUMNS) if len(backbones_of(content)) > 1 else _COLUMNS
+    """The names of the table's columns, with the backbone and its cost where it varies."""
+    varying = _varying(content)
+    return (*varying, *_COLUMNS, *(_COSTS if varying else ()))
+
+
+def _varying(content: Json) -> tuple[str, ...]:
+    """In what the backbones of the methods differ."""
+    return tuple(key for key in _SEEN_BY if len({entry[key] for entry in content["methods"]}) > 1)
 
 
 def table_rows(content: Json) -> list[tuple[str, ...]]:
     """A row of text for each method, the best first."""
-    several = len(backbones_of(content)) > 1
+    varying = _varying(content)
     return [
-        (*((entry["backbone"],) if several else ()), *_row(entry)) for entry in content["methods"]
+        (
+            *(str(entry[key]) for key in varying),
+            *_row(entry),
+            *(_cost(entry) if varying else ()),
+        )
+        for entry in content["methods"]
     ]
+
+
+def _cost(entry: Json) -> tuple[str, str]:
+    """Of the backbone; its features may have been cached."""
+    milliseconds = entry["milliseconds_per_image"]
+    return str(entry["width"]), "cached" if milliseconds is None else f"{milliseconds:.1f}"
 
 
 def _row(entry: Json) -> tuple[str, ...]:
@@ -129,14 +156,14 @@ def commands(content: Json) -> list[str]:
     # What is exact without old images is what `extend-classes` does by itself.
     strategy = "" if entry["exact"] and not keeps else f" --strategy {entry['strategy']}"
     return [
-        f"tlcli pretrain FIRST --out RUN --backbone {choice['backbone']} --head {choice['head']}"
+        f"tlcli pretrain FIRST --out RUN --backbone {backbone_of(choice)} --head {choice['head']}"
         f"{keeps}",
         f"tlcli extend-classes RUN MORE{strategy}",
     ]
 
 
 def _named(choice: Json) -> str:
-    return f"{choice['strategy']} with the head {choice['head']} on {choice['backbone']}"
+    return f"{choice['strategy']} with the head {choice['head']} on {backbone_of(choice)}"
 
 
 def _figure(choice: Json) -> str:
@@ -161,6 +188,6 @@ def _behind(choice: Json) -> str:
 
 def _place(choice: Json, content: Json) -> int:
     """Which of the methods a choice is."""
-    keys = ("backbone", "strategy", "head")
+    keys = ("backbone", "layers", "views", "strategy", "head")
     wanted = [choice[key] for key in keys]
     return [[entry[key] for key in keys] for entry in content["methods"]].index(wanted)

@@ -1,0 +1,172 @@
+"""`--layers` and `--views`: in every command, round and file of a run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from tests.conftest import CommandLine
+from tests.support import runtimes, tiny
+from tlcli import backbones, runs
+from tlcli.backbones import LAYERS, USUAL, Reading
+from tlcli.formats import FORMATS
+
+# Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+WIDEST = Reading("blocks+rms", 2)
+OPTIONS = ("--layers", WIDEST.layers, "--views", WIDEST.views)
+WIDTH = 16 + 12 + 12
+TRAINED = ("--epochs", "1", "--batch-size", "4")
+
+
+def stored_of(run: Path) -> backbones.StoredBackbone:
+    """The backbone of the current round."""
+    opened = runs.open_run(run)
+    fingerprint = opened.round().manifest.backbone_fingerprint
+    return backbones.load_stored(opened.backbone_folder(fingerprint))
+
+
+@pytest.fixture(scope="module")
+def wide_run(tiny_backbone: None, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run after round 1, to be copied before it is changed."""
+    from tlcli.cli import app
+
+    run = tmp_path_factory.mktemp("wide") / "run"
+    command = ["pretrain", str(pictures / "first"), "--out", str(run), *map(str, OPTIONS)]
+    assert app.run(command) == 0
+    return run
+
+
+@pytest.fixture
+def wide(wide_run: Path, tmp_path: Path) -> Path:
+    """A run with more layers and both views, which the test may change."""
+    return Path(shutil.copytree(wide_run, tmp_path / "wide"))
+
+
+def test_rounds_are_exact_and_are_undone(
+    tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """A class that comes and goes: the moments of all at once, and those of before."""
+    before = tlcli.json("rounds", "show", wide)
+    added = tlcli.json("extend-classes", wide, pictures / "second")
+    assert stored_of(wide).reading == WIDEST and stored_of(wide).width == WIDTH
+    whole = tmp_path / "whole"
+    both = tmp_path / "both"
+    for part in ("first", "second"):
+        shutil.copytree(pictures / part, both, dirs_exist_ok=True)
+    at_once = tlcli.json("pretrain", both, "--out", whole, *OPTIONS)
+    assert added["exact"] and added["memory_sha256"] == at_once["memory_sha256"]
+    (gone,) = (path.name for path in (pictures / "second").iterdir())
+    removed = tlcli.json("remove-classes", wide, gone)
+    assert removed["memory_sha256"] == before["memory_sha256"]
+
+
+def test_the_mirror_image_is_answered_alike(
+    tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Of squares: those of other shapes are not drawn symmetrically to the last bit."""
+    answers = []
+    for mirrored in (False, True):
+        folder = tmp_path / str(mirrored)
+        folder.mkdir()
+        for number, path in enumerate(sorted((pictures / "test").glob("*/*.png"))):
+            image = Image.open(path).convert("RGB").resize((tiny.IMAGE_SIZE, tiny.IMAGE_SIZE))
+            (ImageOps.mirror(image) if mirrored else image).save(folder / f"{number:03d}.png")
+        lines = tlcli("predict", wide, folder, "--json", "--top", 3).splitlines()
+        answers.append([[top["probability"] for top in json.loads(line)["top"]] for line in lines])
+    np.testing.assert_allclose(*answers, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_takes_the_raw_image(
+    tlcli: CommandLine, wide: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / f"model{FORMATS[name].suffix}"
+    answer = tlcli.json("export", wide, "--format", name, "--out", out)
+    assert 0 <= answer["check"]["deviation"] < 1e-3
+    if name == "openvino":  # a second openvino.Core in this process can crash it
+        return
+    images = backbones.probe_images(tiny.IMAGE_SIZE, 4).astype(np.float32)
+    received, _ = runtimes.RUNTIMES[name](out, images)
+    again, _ = runtimes.RUNTIMES[name](out, np.ascontiguousarray(images[:, :, ::-1]))
+    np.testing.assert_allclose(received, again, atol=1e-3)
+
+
+def test_features_of_other_layers_are_not_mixed(
+    tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
+) -> None:
+    plain, table = tmp_path / "plain", tmp_path / "moments.h5"
+    tlcli("pretrain", pictures / "first", "--out", plain)
+    assert "--layers" in tlcli.error(5, "merge", wide, plain, "--out", tmp_path / "both")
+    tlcli("moments", plain, pictures / "second", "--out", table)
+    assert "--layers" in tlcli.error(5, "extend-classes", wide, "--moments", table)
+
+
+def test_the_backbone_of_another_run_brings_its_reading(
+    tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
+) -> None:
+    command = ("pretrain", pictures / "first", "--out", tmp_path / "again", "--weights", wide)
+    for option, value in (("layers", USUAL.layers), ("views", USUAL.views)):
+        error = tlcli.error(2, *command, f"--{option}", value)
+        assert f"{option}={value}" in error and str(getattr(WIDEST, option)) in error
+    tlcli(*command)
+    assert stored_of(tmp_path / "again").fingerprint == stored_of(wide).fingerprint
+
+
+def test_fine_tuning_keeps_the_reading(tlcli: CommandLine, wide: Path, tmp_path: Path) -> None:
+    before = stored_of(wide).fingerprint
+    more = tiny.draw(tmp_path / "more", list(tiny.COLOURS)[:3], seed=7)
+    answer = tlcli.json("finetune", wide, more, "--unfreeze", 1, *TRAINED)
+    after = stored_of(wide)
+    assert answer["round"] == 2 and after.fingerprint != before
+    assert (after.reading, after.width) == (WIDEST, WIDTH)
+
+
+def test_a_network_is_trained_with_its_reading(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    options = ("--weights", "none", *TRAINED, *OPTIONS)
+    tlcli("pretrain", pictures / "first", "--out", run, *options)
+    assert stored_of(run).reading == WIDEST
+
+
+def test_as_usual_is_what_no_option_gives(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    usual = ("--layers", USUAL.layers, "--views", USUAL.views)
+    plain = tlcli.json("pretrain", pictures / "first", "--out", tmp_path / "plain")
+    named = tlcli.json("pretrain", pictures / "first", "--out", tmp_path / "named", *usual)
+    for key in ("memory_sha256", "backbone_fingerprint"):
+        assert plain[key] == named[key]
+    config = json.loads((tmp_path / "plain" / "rounds" / "0001" / "round.json").read_bytes())
+    assert "reading" not in config["config"]
+
+
+def test_the_same_command_again_does_nothing(
+    tlcli: CommandLine, wide: Path, pictures: Path
+) -> None:
+    command = ("pretrain", pictures / "first", "--out", wide)
+    assert tlcli.json(*command, *OPTIONS)["round"] == 1
+    assert "other images or options" in tlcli.error(2, *command)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--layers", "block"), "blocks"),
+        (("--layers", "all"), ", ".join(LAYERS)),
+        (("--views", "3"), "--views"),
+        (("--views", "0"), "--views"),
+    ],
+)
+def test_what_there_is_not_is_refused(
+    tlcli: CommandLine, tmp_path: Path, options: tuple[str, str], said: str
+) -> None:
+    tlcli("pretrain", tmp_path / "none", "--out", tmp_path / "run", *options, code=2)
+    assert said in tlcli.err
+    assert not (tmp_path / "run").exists()
