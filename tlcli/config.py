@@ -36,6 +36,8 @@ class RunsOn:
 
     engine: str = AUTO
     """What runs the backbone, see `engines.ENGINES`."""
+    cluster: str | None = None
+    """Address of a Dask scheduler, or `local:N`. None: this process."""
 
 
 @dataclass(frozen=True)
