@@ -217,7 +217,9 @@ class ExtendConfig:
     data: str | None
     """None: only files of moments are taken in."""
     moments: tuple[Path, ...] = ()
-    """Files of `tlcli moments`."""
+    """Files of `tlcli moments`, and folders of them."""
+    partial: bool = False
+    """Whether shards of DATA are learned without the others."""
     learning: StrategyOptions = StrategyOptions()
     solver: HeadOptions = HeadOptions()
     keeping: MemoryOptions = MemoryOptions()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tlcli import arithmetic, backbones, images
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import EngineUnavailable, UsageError, require_choice
-from tlcli.images import ImageFile, Square, Tones
+from tlcli.images import ImageFile, Tones
 
 ENGINES = ("auto", "keras", "openvino")
 """What `--engine` can be. `auto` is Keras where there is a GPU, else OpenVINO where it runs."""
@@ -128,8 +128,8 @@ class Computed:
         return Computed((), np.zeros((0, 0), np.float32), ((sha256, reason),))
 
 
-Files = Callable[[Sequence[ImageFile], Square], Generator[Computed, None, None]]
-"""From image files, and the square that they are drawn to, to what came of them, in any order."""
+Files = Callable[[Sequence[ImageFile]], Generator[Computed, None, None]]
+"""From image files to what came of them, in any order."""
 
 
 @dataclass(frozen=True)

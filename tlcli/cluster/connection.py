@@ -1,5 +1,6 @@
 """An address → a connection to a scheduler that fits, kept until the program ends."""
 
+import asyncio
 import atexit
 import contextlib
 import logging
@@ -14,7 +15,7 @@ CONNECT_SECONDS = 10.0
 """A scheduler that has not answered by then is not there, and neither are workers."""
 
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")
-_ELSEWHERE = re.compile(r"((tcp|tls|ucx|ws|wss|inproc)://)?[^\s/]+(:[0-9]+|/[0-9./]+)(/[0-9]+)*")
+_ELSEWHERE = re.compile(r"((tcp|tls|ucx|ws|wss)://)?(?!local:)[^\s/]+:[0-9]{1,5}")
 _LOGGERS = ("distributed", "distributed.client", "distributed.nanny", "distributed.worker")
 
 
@@ -92,7 +93,6 @@ def _opened(address: str) -> Connection:
     _require_dask()
     connection = _local(address, int(local[1])) if local else _elsewhere(address)
     try:
-        _require_same_versions(connection)
         _require_workers(connection)
     except BaseException:
         connection.close()
@@ -129,29 +129,48 @@ def _local(address: str, workers: int) -> Connection:
 def _elsewhere(address: str) -> Connection:
     from distributed import Client
 
-    try:
+    _require_same_version(address, _asked(address))
+    with contextlib.suppress(OSError, RuntimeError):
         return Connection(address, Client(address, timeout=CONNECT_SECONDS))
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ClusterUnavailable(
-            f"Expected a Dask scheduler at {address}. Received: none that answers as one within "
-            f"{CONNECT_SECONDS:.0f} seconds ({_line(error)}). Start one with `dask scheduler`, "
-            "or correct --cluster."
-        ) from error
+    raise _nobody(address, "it stopped answering")
 
 
-def _require_same_versions(connection: Connection) -> None:
+def _asked(address: str) -> dict[str, Any]:
+    """What a scheduler says of its versions; `Client` alone would wait for a stranger forever."""
+    try:
+        return asyncio.run(asyncio.wait_for(_versions(address), CONNECT_SECONDS))
+    except TimeoutError as error:
+        raise _nobody(address, "no answer") from error
+    except Exception as error:
+        raise _nobody(address, _line(error)) from error
+
+
+async def _versions(address: str) -> dict[str, Any]:
+    from distributed import Security
+    from distributed.core import rpc
+
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, connection_args=arguments) as scheduler:
+        return dict(await scheduler.versions())
+
+
+def _nobody(address: str, received: str) -> ClusterUnavailable:
+    return ClusterUnavailable(
+        f"Expected a Dask scheduler at {address}. Received: {received}, within "
+        f"{CONNECT_SECONDS:.0f} seconds. Start one with `dask scheduler`, or correct --cluster."
+    )
+
+
+def _require_same_version(address: str, found: dict[str, Any]) -> None:
     """Dask promises nothing between versions: messages may be misread."""
-    with connection.answering():
-        found = connection.client.get_versions()
-    here = found["client"]["packages"]["distributed"]
-    elsewhere = {"the scheduler": found["scheduler"], **found["workers"]}
-    for name, facts in elsewhere.items():
-        there = facts["packages"]["distributed"]
-        if there != here:
-            raise ClusterUnavailable(
-                f"Expected distributed {here}, as here, everywhere in the cluster. Received: "
-                f"{there} at {name} of {connection.address}. Install one version everywhere."
-            )
+    import distributed
+
+    there = found.get("packages", {}).get("distributed")
+    if there != distributed.__version__:
+        raise ClusterUnavailable(
+            f"Expected distributed {distributed.__version__}, as here, at {address}. Received: "
+            f"{there}. Install one version everywhere."
+        )
 
 
 def _require_workers(connection: Connection) -> None:

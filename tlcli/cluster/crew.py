@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tlcli import __version__, engines, images
+from tlcli import engines, images
 from tlcli.backbones import StoredBackbone
 from tlcli.backbones.stored import CLASSIFIER, MANIFEST
 from tlcli.cluster.connection import Connection, connect
@@ -45,15 +45,12 @@ def choices(stored: StoredBackbone, runs_on: RunsOn) -> list[Choice]:
     connection = connect(runs_on.cluster)
     crew = engines.once(lambda: Crew.of(connection, stored, runs_on.engine))
 
-    def files(shard: Sequence[ImageFile], square: Square) -> Generator[Computed, None, None]:
-        return crew().files(shard, square)
-
     return [
         Choice(
             f"the cluster {runs_on.cluster}",
             lambda: _as_the_workers(local, crew().kind),
             lambda: crew().kind.arithmetic,
-            files,
+            lambda wanted: crew().files(wanted),
         )
     ]
 
@@ -84,6 +81,8 @@ class Crew:
 
     connection: Connection
     fingerprint: str
+    square: Square
+    """What the backbone's images are drawn to."""
     engine: str
     kind: Kind
     """Of the features that are wanted from them."""
@@ -103,7 +102,8 @@ class Crew:
         kinds = _asked(connection, stored.fingerprint, engine)
         kind = _wanted(kinds, stored, engine)
         others = {address: found for address, found in kinds.items() if found != kind}
-        crew = Crew(connection, stored.fingerprint, engine, kind, others)
+        square = Square.of(stored.image_size, stored.drawing)
+        crew = Crew(connection, stored.fingerprint, square, engine, kind, others)
         if others:
             crew.warn_of_others()
         return crew
@@ -118,7 +118,7 @@ class Crew:
             ", ".join(f"{name} ({kind.arithmetic})" for name, kind in sorted(self.others.items())),
         )
 
-    def files(self, wanted: Sequence[ImageFile], square: Square) -> Generator[Computed, None, None]:
+    def files(self, wanted: Sequence[ImageFile]) -> Generator[Computed, None, None]:
         """Yield the features of images, a shard at a time, in any order.
 
         Closing it takes back what was not begun.
@@ -137,7 +137,7 @@ class Crew:
                     computed = self._taken(future, running.pop(future), waiting)
                     future.release()
                     if computed is not None:
-                        yield self._confirmed(computed, wanted, square)
+                        yield computed
         finally:
             self._take_back(running)
 
@@ -211,8 +211,7 @@ class Crew:
             with self.connection.answering():
                 address, kind, computed = future.result()
             if kind == self.kind:
-                assert isinstance(computed, Computed)
-                return computed
+                return self._confirmed(computed, part)
             self.others[address] = kind
             self.warn_of_others()
         elif future.status == "error":
@@ -232,9 +231,7 @@ class Crew:
             return None
         return Computed.refusing(part.images[0].sha256, _reason(error))
 
-    def _confirmed(
-        self, computed: Computed, wanted: Sequence[ImageFile], square: Square
-    ) -> Computed:
+    def _confirmed(self, computed: Computed, part: _Part) -> Computed:
         """With the reasons that this machine has for leaving files out.
 
         Raises:
@@ -242,9 +239,9 @@ class Crew:
         """
         if not computed.unread:
             return computed
-        by_hash = {image.sha256: image for image in wanted}
+        by_hash = {image.sha256: image for image in part.images}
         unread = [by_hash[key] for key, _ in computed.unread]
-        here = list(images.draw_many(unread, square))
+        here = list(images.draw_many(unread, self.square))
         for (_, reason), image, drawn in zip(computed.unread, unread, here, strict=True):
             if not isinstance(drawn, BadImage):
                 raise DataError(
@@ -291,6 +288,8 @@ def _asked(connection: Connection, fingerprint: str, engine: str) -> dict[str, K
 
 
 def _answers(connection: Connection, asked: dict[str, Any]) -> Iterator[tuple[str, Kind]]:
+    from tlcli.cluster.worker import versions
+
     for address, future in asked.items():
         try:
             found = future.result(timeout=ALONE_SECONDS)
@@ -300,10 +299,10 @@ def _answers(connection: Connection, asked: dict[str, Any]) -> Iterator[tuple[st
                 f"{connection.address}, which cannot ({_named(error)}). Install there what is "
                 "installed here, or take it out of the cluster."
             ) from error
-        if found.version != __version__:
+        if found.versions != versions():
             raise ClusterUnavailable(
-                f"Expected tlcli {__version__}, as here, on every worker. Received: "
-                f"{found.version} at {address}. Install one version everywhere."
+                f"Expected {versions()}, as here, on every worker. Received: {found.versions} at "
+                f"{address}. Install one version everywhere."
             )
         yield address, found.kind
 

@@ -21,8 +21,8 @@ from tlcli.images import DECODER, ImageFile, Square
 class About:
     """What a worker says of itself."""
 
-    version: str
-    """Of tlcli."""
+    versions: str
+    """Of tlcli and Dask."""
     kind: Kind
 
 
@@ -56,13 +56,18 @@ _loaded: dict[tuple[str, str], _Loaded] = {}
 _lock = Lock()
 
 
+def versions() -> str:
+    """Like "tlcli 0.1 and distributed 2026.8"."""
+    return f"tlcli {tlcli.__version__} and distributed {distributed.__version__}"
+
+
 def about(fingerprint: str, engine: str) -> About:
     """What this worker computes the features of a backbone with.
 
     Raises:
         TlcliError: it cannot.
     """
-    return About(tlcli.__version__, _backbone(fingerprint, engine).kind)
+    return About(versions(), _backbone(fingerprint, engine).kind)
 
 
 def compute(

@@ -82,6 +82,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
     """Refuse files of moments where the memory is to hold more of every image."""
+    if config.partial and not config.moments:
+        raise UsageError("Expected --moments with --partial. Received: none. Leave --partial out.")
     if config.moments and keeps_next(config.keeping, parent.memory).rows:
         setting, _ = next_setting(config.keeping, parent.memory)
         raise UsageError(
@@ -117,7 +119,7 @@ def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> List
 
 
 def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
-    collected = read_files(parent, config.moments)
+    collected = read_files(parent, config.moments, config.partial)
     ledger = {**parent.memory.ledger, **collected.ledger}
     listing = _listing(config.data, config, phases.progress)
     fresh, refused = unlearned(listing, ledger)

@@ -86,11 +86,10 @@ def extract(
     refused: list[tuple[Image, str]] = []
     tones = Tones()
     if missing:
-        square = store.space.square
         computing = (
-            _collect(missing, elsewhere(missing, square), refused, tones)
+            _collect(missing, elsewhere(missing), refused, tones)
             if elsewhere
-            else _compute(missing, square, open_engine(), refused, tones)
+            else _compute(missing, store.space.square, open_engine(), refused, tones)
         )
         with closing(computing) as computed:
             store.store(index, _counted(computed, progress, len(missing)))
