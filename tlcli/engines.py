@@ -175,19 +175,20 @@ def once(make: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
+def choices(stored: StoredBackbone, wanted: str, threads: int = images.PROCESSORS) -> list[Choice]:
     """The engines that may run a stored backbone, the best first.
 
     Args:
         stored: the backbone.
         wanted: one of `ENGINES`.
+        threads: on which OpenVINO computes.
 
     Raises:
         UsageError: there is no such engine, or it cannot run this backbone.
     """
     require_known(wanted)
     keras = Choice.of("keras", stored, ("keras", "tensorflow"), lambda: _open_keras(stored))
-    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored))
+    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored, threads))
     if not stored.in_float32:
         if wanted == "keras":
             raise UsageError(
@@ -262,10 +263,9 @@ def _has_gpu() -> bool:
     return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
-def _open_openvino(stored: StoredBackbone) -> Engine:
+def _open_openvino(stored: StoredBackbone, streams: int) -> Engine:
     for name in backbones.OPENVINO_FILES:
         stored.file(name)
-    streams = images.PROCESSORS
     network = backbones.compiled(stored.folder, stored.image_size, stored.precision, streams)
     return OpenVINOEngine(network, 2 * streams)
 

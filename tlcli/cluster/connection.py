@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlcli.errors import ClusterUnavailable, UsageError
+from tlcli.images import PROCESSORS
 
 CONNECT_SECONDS = 10.0
 """A scheduler that has not answered by then is not there, and neither are workers."""
@@ -113,16 +114,19 @@ def _require_dask() -> None:
 
 
 def _local(address: str, workers: int) -> Connection:
+    import dask
     from distributed import Client, LocalCluster
 
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=None,
-        silence_logs=logging.CRITICAL + 1,
-    )
+    # Dask's own settings make every large array a new one of the system, which takes time.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=max(1, PROCESSORS // workers),
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=logging.CRITICAL + 1,
+        )
     return Connection(address, Client(cluster, timeout=CONNECT_SECONDS), cluster)
 
 

@@ -79,7 +79,8 @@ def compute(
         TlcliError: it cannot compute features.
     """
     backbone = _backbone(fingerprint, engine)
-    computed = features.compute(shard, backbone.square, backbone.engine)
+    # A worker that has several threads is given as many shards at once.
+    computed = features.compute(shard, backbone.square, backbone.engine, threads=1)
     return distributed.get_worker().address, backbone.kind, computed
 
 
@@ -90,7 +91,7 @@ def _backbone(fingerprint: str, engine: str) -> _Loaded:
         if key not in _loaded:
             stored = backbones.load_stored(_folders[fingerprint])
             stored.require(stored.name, fingerprint)
-            choice = _first_that_runs(engines.choices(stored, engine))
+            choice = _first_that_runs(engines.choices(stored, engine, _threads()))
             square = Square.of(stored.image_size, stored.drawing)
             _loaded[key] = _Loaded(choice.open(), square, Kind(choice.arithmetic(), DECODER))
         return _loaded[key]
@@ -105,3 +106,8 @@ def _first_that_runs(choices: Sequence[Choice]) -> Choice:
             continue
         return choice
     return last
+
+
+def _threads() -> int:
+    """How many this worker may use."""
+    return int(distributed.get_worker().state.nthreads)

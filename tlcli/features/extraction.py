@@ -98,17 +98,20 @@ def extract(
     return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing), tones)
 
 
-def compute(wanted: Sequence[ImageFile], square: Square, engine: Engine) -> Computed:
+def compute(
+    wanted: Sequence[ImageFile], square: Square, engine: Engine, threads: int = images.PROCESSORS
+) -> Computed:
     """What comes of some files here and now; nothing is cached.
 
     Args:
         wanted: images with distinct content hashes, few enough for their features to be held.
         square: what they are drawn to.
         engine: of the backbone.
+        threads: that decode.
     """
     refused: list[tuple[ImageFile, str]] = []
     tones = Tones()
-    pairs = list(_compute(wanted, square, engine, refused, tones))
+    pairs = list(_compute(wanted, square, engine, refused, tones, threads))
     return Computed(
         tuple(key for key, _ in pairs),
         np.array([vector for _, vector in pairs], np.float32),
@@ -207,6 +210,7 @@ def _compute(
     engine: Engine,
     refused: list[tuple[Image, str]],
     tones: Tones,
+    threads: int = images.PROCESSORS,
 ) -> Generator[tuple[str, Float32], None, None]:
     """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
@@ -214,7 +218,7 @@ def _compute(
     """
     waiting: deque[str] = deque()
     with (
-        closing(_pixels(missing, square, waiting, refused, tones)) as pixels,
+        closing(_pixels(missing, square, waiting, refused, tones, threads)) as pixels,
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
@@ -231,9 +235,10 @@ def _pixels(
     accepted: deque[str],
     refused: list[tuple[Image, str]],
     tones: Tones,
+    threads: int,
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield the images (S, S, 3) that decode, after their hash went to `accepted`."""
-    with closing(images.draw_many(wanted, square)) as drawn:
+    with closing(images.draw_many(wanted, square, threads)) as drawn:
         for image, result in zip(wanted, drawn, strict=True):
             if isinstance(result, BadImage):
                 refused.append((image, str(result)))
