@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import accidents
+from tlcli.cluster import connection
 
 pytest.importorskip("distributed")
 
@@ -78,10 +79,11 @@ def test_a_cluster_gives_the_bits_of_one_process(
 
 
 @pytest.mark.slow
-def test_an_image_that_kills_workers_is_named_and_the_rest_is_learned(
-    tlcli: CommandLine, run: Path, images: Path, tmp_path: Path
+@pytest.mark.parametrize("happens", ["deadly", "failing"])
+def test_an_image_that_workers_do_not_survive_is_named_and_the_rest_is_learned(
+    tlcli: CommandLine, run: Path, images: Path, tmp_path: Path, happens: str
 ) -> None:
-    deadly = renamed(images, "deadly")
+    deadly = renamed(images, happens)
     out, given = tmp_path / "out.h5", ("moments", run, images, "--cluster", ADDRESS)
     _, err = done(tmp_path / "cache", *given, "--out", out, code=3)
     assert str(deadly) in err
@@ -213,4 +215,15 @@ def test_what_is_no_address_is_refused(
         2, "pretrain", pictures / "first", "--out", tmp_path / "new", "--cluster", address
     )
     assert f"cluster={address!r}" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_where_no_scheduler_is_nothing_is_begun(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
+    given = ("pretrain", pictures / "first", "--out", tmp_path / "new")
+    assert "scheduler at tcp://127.0.0.1:9" in tlcli.error(
+        2, *given, "--cluster", "tcp://127.0.0.1:9"
+    )
     assert not (tmp_path / "new").exists()

@@ -3,6 +3,7 @@
 deadly-….png      ends the process that decodes it, every time
 once-….png        ends the process that decodes it, but for one that comes later
 unseen-….png      is not there for a worker
+failing-….png     raises an error that nobody expects
 """
 
 import os
@@ -27,6 +28,8 @@ def _draw(image: ImageFile, *, square: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "unseen":
         return BadImage("the file does not exist")
+    if kind == "failing":
+        raise RuntimeError("nobody expects this")
     return _drawn(image, square=square)
 
 
