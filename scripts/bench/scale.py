@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import heapq
 import math
+import os
 import tempfile
 import time
 import tracemalloc
@@ -79,7 +80,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--images", type=int, default=1000)
     options = parser.parse_args()
-    seconds = _measure_images(options.run, options.data, options.images)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TLCLI_CACHE_DIR"] = cache
+        seconds = _measure_images(options.run, options.data, options.images)
     shards = [_measured(*shape) for shape in SHAPES]
     sizes = [(s.width * (s.width + 1) / 2 + s.classes * s.width, s.images) for s in shards]
     size = _fitted("bytes", sizes, [s.bytes for s in shards])
@@ -199,35 +202,41 @@ def modelled_hours(shards: int, seconds: float, failure_hours: float) -> float:
     """The expected time of shards that are begun anew when their worker fails.
 
     A shard of t seconds on a worker that fails at rate λ and is away for R seconds takes
-    (e^(λt) - 1)(1/λ + R) on average. At the end the unluckiest is waited for: of W workers one
-    fails k = ⌊ln W / ln 1/p⌋ times with its shard, where p = 1 - e^(-λt).
+    (e^(λt) - 1)(1/λ + R) on average. At the end the unluckiest is waited for: one of W shards is
+    lost k = ⌊ln W / ln 1/p⌋ times, p = 1 - e^(-λt), each time after half of its work.
     """
     rate = 1 / (failure_hours * HOUR)
     each = math.expm1(rate * seconds) * (1 / rate + RESTART_SECONDS)
     unlucky = math.floor(math.log(WORKERS) / -math.log(-math.expm1(-rate * seconds)))
-    return (shards / WORKERS * each + unlucky * (seconds + RESTART_SECONDS)) / HOUR
+    return (shards / WORKERS * each + unlucky * seconds / 2) / HOUR
 
 
 def simulated_hours(shards: int, seconds: float, failure_hours: float) -> tuple[float, float]:
-    """Hours until the last shard is done, and the share of the work that was done in vain."""
+    """Hours until the last shard is done, and the share of the work that was done in vain.
+
+    A shard that was lost is taken by the next worker that is free.
+    """
     generator = np.random.default_rng(0)
     scale = failure_hours * HOUR
-    free = [(0.0, worker) for worker in range(WORKERS)]
-    fails = generator.exponential(scale, WORKERS)  # of work that is left
-    waiting, lost, end = shards, 0.0, 0.0
-    while waiting:
-        now, worker = heapq.heappop(free)
-        if fails[worker] < seconds:
-            lost += fails[worker]
-            now += fails[worker] + RESTART_SECONDS
+    fails = generator.exponential(scale, WORKERS)  # after so much more work
+    idle = list(range(WORKERS))
+    events: list[tuple[float, int, bool]] = []
+    waiting, done, lost, now = shards, 0, 0.0, 0.0
+    while done < shards:
+        while waiting and idle:
+            worker, waiting = idle.pop(), waiting - 1
+            heapq.heappush(events, (now + min(seconds, fails[worker]), worker, True))
+        now, worker, worked = heapq.heappop(events)
+        if worked and fails[worker] < seconds:
+            lost, waiting = lost + fails[worker], waiting + 1
             fails[worker] = generator.exponential(scale)
-        else:
+            heapq.heappush(events, (now + RESTART_SECONDS, worker, False))
+            continue
+        if worked:
             fails[worker] -= seconds
-            now += seconds
-            waiting -= 1
-            end = max(end, now)
-        heapq.heappush(free, (now, worker))
-    return end / HOUR, lost / (lost + shards * seconds)
+            done += 1
+        idle.append(worker)
+    return now / HOUR, lost / (lost + shards * seconds)
 
 
 if __name__ == "__main__":

@@ -266,8 +266,13 @@ def _send(connection: Connection, stored: StoredBackbone) -> None:
     names = [name for name in stored.files if name != CLASSIFIER]
     content = {name: stored.file(name).read_bytes() for name in names}
     content[MANIFEST] = (stored.folder / MANIFEST).read_bytes()
-    with connection.answering():
+    try:
         connection.client.register_plugin(Backbone(stored.fingerprint, content))
+    except Exception as error:
+        raise ClusterUnavailable(
+            f"Expected workers that take in a backbone. Received: one of {connection.address} that "
+            f"cannot ({_named(error)}). Install there what is installed here."
+        ) from error
 
 
 def _asked(connection: Connection, fingerprint: str, engine: str) -> dict[str, Kind]:
