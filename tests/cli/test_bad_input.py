@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli.backbones import openvino_ir
+from tlcli.extractor import Extractor
 
 
 @pytest.fixture
@@ -221,6 +222,27 @@ def test_unreadable_test_images_are_named(
     answer = tlcli.json("extend-classes", run, pictures / "second", "--test", test)
     assert "broken.png" in tlcli.err
     assert answer["validation"]["images"] == 16
+
+
+@pytest.mark.parametrize("command", ["pretrain", "extend-classes"])
+def test_test_images_that_nobody_can_know_are_refused_before_features_are_computed(
+    tlcli: CommandLine,
+    run: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("features were computed")
+
+    monkeypatch.setattr(Extractor, "features", refuse)
+    words: dict[str, tuple[object, ...]] = {
+        "pretrain": (pictures / "first", "--out", tmp_path / "new"),
+        "extend-classes": (run, pictures / "second"),
+    }
+    given = words[command]
+    assert "'plum'" in tlcli.error(3, command, *given, "--test", pictures / "test")
 
 
 def test_no_permission_to_write(

@@ -19,6 +19,7 @@ from tests.conftest import CommandLine
 from tests.support import runtimes, tiny
 from tlcli import files, formats
 from tlcli.backbones import openvino_ir
+from tlcli.files import drafts
 from tlcli.formats import FORMATS
 from tlcli.images import FITS, Square, decode
 
@@ -325,7 +326,7 @@ def test_a_folder_is_replaced_with_and_without_an_exchange_of_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
+        monkeypatch.setattr(drafts, "_exchanged", lambda first, second: False)
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)

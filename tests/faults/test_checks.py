@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from tests.support.scenarios import World
 from tests.support.storage_scenarios import STORAGE, look_at_files, look_at_run
 from tlcli import files, runs
 from tlcli.errors import RunError, RunLocked, StorageError
+from tlcli.files import drafts, paths
+from tlcli.images.class_folders import copy_into
 from tlcli.runs import creating, extending
 
 
@@ -78,6 +82,15 @@ def test_a_draft_is_swept_when_its_writer_is_gone_and_not_before(tmp_path: Path)
     ]
 
 
+def test_copies_into_class_folders_leave_nothing_of_a_killed_process(tmp_path: Path) -> None:
+    image, place = tmp_path / "a.png", tmp_path / "copies" / "sky"
+    image.write_bytes(b"picture")
+    place.mkdir(parents=True)
+    (place / ".a.png.123-0123abcd").write_text("of a killed process")
+    copy_into(place.parent, "sky", image, files.sha256(image))
+    assert [entry.name for entry in place.iterdir()] == ["a.png"]
+
+
 def test_a_sweep_between_making_a_draft_and_locking_it_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +116,7 @@ def test_where_there_are_no_locks_age_decides(
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     path, left = tmp_path / "report.html", tmp_path / ".report.html.123-0123abcd"
     left.write_text("")
     with files.published(path) as stream:
@@ -180,7 +193,7 @@ def test_folders_that_cannot_be_flushed_are_not_there(
     def refuse(path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files, "sync", refuse)
+    monkeypatch.setattr(paths, "sync", refuse)
     with pytest.raises(OSError, match="Input/output"):
         files.make_folders(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
@@ -199,7 +212,7 @@ def test_a_folder_that_cannot_be_replaced_in_steps_is_back(
     for name in ("draft", "model"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "graph").write_text(name)
-    monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
+    monkeypatch.setattr(drafts, "_exchanged", lambda first, second: False)
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(StorageError):
         files.replace_folder(tmp_path / "draft", tmp_path / "model")
@@ -254,7 +267,7 @@ def test_a_reader_reads_again_where_rounds_went_meanwhile(place: Path) -> None:
 
 def test_what_cannot_be_deleted_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = place / "above" / "run"
-    monkeypatch.setattr(runs.shutil, "rmtree", lambda *given, **options: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *given, **options: None)
     with extending(path, 0) as writer, pytest.raises(StorageError, match=r"\.building-"):
         writer.drop([1])
     monkeypatch.undo()

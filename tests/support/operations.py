@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tlcli import files
+from tlcli.files import drafts
 
 CHANGES = frozenset(
     ["create", "write", "mkdir", "rename", "exchange", "link", "unlink", "rmdir", "sync"]
@@ -71,7 +71,7 @@ class Watched:
                 patch.setattr(os, name, self._of_descriptor(getattr(os, name), "sync"))
             patch.setattr(os, "sendfile", self._of_descriptor(os.sendfile, "write"))
             patch.setattr(os, "open", self._os_open(os.open))
-            patch.setattr(files, "_exchanged", self._two_paths(files._exchanged, "exchange"))
+            patch.setattr(drafts, "_exchanged", self._two_paths(drafts._exchanged, "exchange"))
             opened = self._open(io.open)
             patch.setattr(io, "open", opened)
             patch.setattr(builtins, "open", opened)

@@ -9,6 +9,7 @@ import numpy as np
 from tests.support.scenarios import Scenario, World
 from tlcli import files, runs, signals, training
 from tlcli.errors import StorageError
+from tlcli.files import drafts
 from tlcli.formats import two_files
 from tlcli.manifest import Manifest, RegisteredClass
 from tlcli.rounds import publication
@@ -132,13 +133,13 @@ def _folder(content: str) -> Callable[[Path], None]:
 
 def _folder_in_steps(place: Path) -> None:
     """Where the system has no exchange of names."""
-    exchanged = files._exchanged
-    files._exchanged = lambda first, second: False
+    exchanged = drafts._exchanged
+    drafts._exchanged = lambda first, second: False
     try:
         with signals.held():
             _folder("new")(place)
     finally:
-        files._exchanged = exchanged
+        drafts._exchanged = exchanged
 
 
 def _killed_between_two_renames(world: World, place: Path) -> None:

@@ -73,6 +73,7 @@ def install(replace: Callable[[str, Any], None] | None = None) -> None:
     put = replace or _replace
     put("tlcli.backbones.build", build)
     put("tlcli.backbones.prepared.FORMAT", "tiny")
+    put("tlcli.backbones.pinned.PINNED", ())
 
 
 def _replace(name: str, value: Any) -> None:

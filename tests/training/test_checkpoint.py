@@ -2,13 +2,13 @@
 
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tlcli import files
 from tlcli.errors import RunError, StorageError, UsageError
 from tlcli.training.checkpoint import METRICS, STATE, Checkpoints, Epoch, Score, TrainingHistory
 
@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_state_before(
 ) -> None:
     checkpoints.save(COURSE, some(1), some(2), fresh=True)
     calls = []
-    sync = files.os.fsync
+    sync = os.fsync
 
     def fsync(descriptor: int) -> None:
         calls.append(descriptor)
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_the_state_before(
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StorageError, match="No space left"):
         checkpoints.save(replace(COURSE, steps=8), some(3), some(4), fresh=True)
     monkeypatch.undo()

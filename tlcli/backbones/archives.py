@@ -90,9 +90,23 @@ def with_layers(
     with h5py.File(io.BytesIO(weights), "r") as source, h5py.File(target, "w") as file:
         for key in source:
             source.copy(key, file)
-        for group, (name, values) in layers.items():
-            variables = file.create_group(f"{group}/vars")
-            variables.attrs["name"] = name
-            for index, value in enumerate(values):
-                variables.create_dataset(str(index), data=value)
+        _add_layers(file, layers)
     return target.getbuffer()
+
+
+def weights_of(layers: Mapping[str, tuple[str, tuple[NDArray[np.float32], ...]]]) -> memoryview:
+    """Return a Keras HDF5 file of these layers alone; see `with_layers`."""
+    target = io.BytesIO()
+    with h5py.File(target, "w") as file:
+        _add_layers(file, layers)
+    return target.getbuffer()
+
+
+def _add_layers(
+    file: h5py.File, layers: Mapping[str, tuple[str, tuple[NDArray[np.float32], ...]]]
+) -> None:
+    for group, (name, values) in layers.items():
+        variables = file.create_group(f"{group}/vars")
+        variables.attrs["name"] = name
+        for index, value in enumerate(values):
+            variables.create_dataset(str(index), data=value)

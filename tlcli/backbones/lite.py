@@ -11,7 +11,8 @@ from tlcli.backbones.table import Architecture
 from tlcli.backbones.torch_file import Array, read_torch_file
 from tlcli.errors import WeightsUnavailable
 
-_BATCH_NORMALIZATION_EPSILON = 1e-3
+EPSILON = 1e-3
+"""Of every batch normalisation."""
 _STEM_FILTERS = 32
 _HEAD_FILTERS = 1280
 
@@ -67,7 +68,7 @@ _NETWORKS = {
 
 
 @dataclass(frozen=True)
-class _Residual:
+class Residual:
     """One inverted residual block."""
 
     name: str
@@ -77,15 +78,21 @@ class _Residual:
     filters_in: int
     filters: int
 
+    @property
+    def adds(self) -> bool:
+        """Whether what goes in is added to what comes out."""
+        return self.stride == 1 and self.filters_in == self.filters
 
-def _blocks(name: str) -> Iterator[_Residual]:
+
+def blocks_of(name: str) -> Iterator[Residual]:
+    """Yield the blocks of a network, from the input on."""
     network, filters_in = _NETWORKS[name], _STEM_FILTERS
     stages = zip(_STAGES, network.repeats, network.filters, strict=True)
     for number, (stage, repeats, filters) in enumerate(stages, start=1):
         for repeat in range(repeats):
             stride = stage.stride if repeat == 0 else 1
             block = f"block{number}{chr(ord('a') + repeat)}"
-            yield _Residual(block, stage.kernel_size, stride, stage.expansion, filters_in, filters)
+            yield Residual(block, stage.kernel_size, stride, stage.expansion, filters_in, filters)
             filters_in = filters
 
 
@@ -101,14 +108,14 @@ def features(name: str, prepared: Any) -> Any:
         _STEM_FILTERS, 3, strides=2, padding="same", use_bias=False, name="stem_conv"
     )
     x = _normalized(convolution(prepared), "stem")
-    for block in _blocks(name):
+    for block in blocks_of(name):
         x = _inverted_residual(x, block)
     x = _pointwise(x, _HEAD_FILTERS, "top_conv")
     x = _normalized(x, "top")
     return layers.GlobalAveragePooling2D(name="avg_pool")(x)
 
 
-def _inverted_residual(inputs: Any, block: _Residual) -> Any:
+def _inverted_residual(inputs: Any, block: Residual) -> Any:
     layers = keras_module().layers
     x = inputs
     if block.expansion != 1:
@@ -124,7 +131,7 @@ def _inverted_residual(inputs: Any, block: _Residual) -> Any:
     x = _normalized(x, block.name)
     x = _pointwise(x, block.filters, f"{block.name}_project_conv")
     x = _normalized(x, f"{block.name}_project", activated=False)
-    if block.stride == 1 and block.filters_in == block.filters:
+    if block.adds:
         x = layers.Add(name=f"{block.name}_add")([x, inputs])
     return x
 
@@ -136,9 +143,7 @@ def _pointwise(x: Any, filters: int, name: str) -> Any:
 
 def _normalized(x: Any, name: str, activated: bool = True) -> Any:
     layers = keras_module().layers
-    normalization = layers.BatchNormalization(
-        epsilon=_BATCH_NORMALIZATION_EPSILON, name=f"{name}_bn"
-    )
+    normalization = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")
     x = normalization(x)
     return layers.ReLU(max_value=6.0, name=f"{name}_activation")(x) if activated else x
 
@@ -160,7 +165,7 @@ def imagenet_weights(row: Architecture, path: Path) -> dict[str, tuple[Array, ..
         "top_conv": (_kernel(tensors["_conv_head.weight"]),),
         "top_bn": _statistics(tensors, "_bn1"),
     }
-    for index, block in enumerate(_blocks(row.name)):
+    for index, block in enumerate(blocks_of(row.name)):
         weights |= _block_weights(tensors, f"_blocks.{index}", block)
     return weights
 
@@ -187,7 +192,7 @@ def _known_tensors(row: Architecture, path: Path) -> dict[str, Array]:
 
 
 def _block_weights(
-    tensors: dict[str, Array], prefix: str, block: _Residual
+    tensors: dict[str, Array], prefix: str, block: Residual
 ) -> dict[str, tuple[Array, ...]]:
     depthwise = tensors[f"{prefix}._depthwise_conv.weight"]
     weights = {

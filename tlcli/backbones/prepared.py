@@ -10,6 +10,7 @@ from typing import Any
 
 import tlcli
 from tlcli import cache, files
+from tlcli.backbones import pinned
 from tlcli.backbones.archives import canonical_json
 from tlcli.backbones.runtime import versions
 from tlcli.backbones.stored import FORMAT, Drawing, StoredBackbone, load_stored, store
@@ -51,7 +52,11 @@ def prepare(
     kept = cache.folder() / "backbones" / key if key else None
     if kept and (found := _taken(kept, folder)):
         return found
-    stored = store(build(), name, weights.label, folder, precision, drawing)
+    stored = None
+    if pinned.is_pinned(name, image_size, weights):
+        stored = pinned.stored(name, precision, drawing, folder)
+    if stored is None:
+        stored = store(build(), name, weights.label, folder, precision, drawing)
     if kept:
         _keep(folder, kept)
     return stored

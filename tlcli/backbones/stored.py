@@ -188,29 +188,68 @@ def store(
     """
     images = probing.probe_images(int(model.input_shape[1]))
     features = probing.features_of(model, images)
-    bits = probing.fixed_point_bits(model.name, features)
+    function = function_of(model, name, features)
     folder.mkdir(parents=True, exist_ok=True)
     _write_model(model, folder / MODEL)
     with files.written(folder / CLASSIFIER) as stream:
-        stream.write(archives.canonical_json(_classifier_templates(model)))
+        stream.write(archives.canonical_json(classifier_templates(model)))
     deviation = _export_openvino(model, folder, images, features, precision)
-    names = (MODEL, CLASSIFIER) + (OPENVINO_FILES if deviation is not None else ())
-    stored = StoredBackbone(
-        folder=folder,
+    return described(function, weights_source, folder, precision, drawing or {}, deviation)
+
+
+@dataclass(frozen=True)
+class Function:
+    """What is known of a network, however it is computed; see `StoredBackbone`."""
+
+    name: str
+    image_size: int
+    width: int
+    parameters: int
+    fingerprint: str
+    """Of the network alone."""
+    fixed_point_bits: int
+
+
+def function_of(model: Any, name: str, features: NDArray[np.float32]) -> Function:
+    """What is known of a Keras model whose features of the probe images are (n, D).
+
+    Raises:
+        UsageError: they are not finite, or all zero.
+    """
+    return Function(
         name=name,
         image_size=int(model.input_shape[1]),
         width=int(model.output_shape[-1]),
         parameters=int(model.count_params()),
+        fingerprint=fingerprint(model, name),
+        fixed_point_bits=probing.fixed_point_bits(model.name, features),
+    )
+
+
+def described(
+    function: Function,
+    weights_source: str,
+    folder: Path,
+    precision: str,
+    drawing: Drawing,
+    deviation: float | None,
+) -> StoredBackbone:
+    """Complete a folder that has the files of a backbone by its description.
+
+    Raises:
+        StorageError: it could not be saved.
+    """
+    names = (MODEL, CLASSIFIER) + (OPENVINO_FILES if deviation is not None else ())
+    of_all = _with_drawing(_with_precision(function.fingerprint, precision), drawing)
+    stored = StoredBackbone(
+        **asdict(function) | {"fingerprint": of_all},
+        folder=folder,
         weights=weights_source,
         precision=precision,
-        fingerprint=_with_drawing(
-            _with_precision(fingerprint(model, name), precision), drawing or {}
-        ),
-        fixed_point_bits=bits,
         openvino_deviation=deviation,
         versions=versions(("keras", "tensorflow", "openvino")),
         files={file: files.sha256(folder / file) for file in names},
-        drawing=drawing or {},
+        drawing=drawing,
     )
     _write_manifest(stored)
     return stored
@@ -253,7 +292,7 @@ def _export_openvino(
         if not PRECISIONS[precision].float32:
             openvino_ir.compiled(folder, images.shape[1], precision, streams=1)
     except EngineUnavailable as error:
-        _require_room(error, model, folder)
+        require_room(error.__cause__ or error, folder, int(model.count_params()))
         for file in OPENVINO_FILES:
             (folder / file).unlink(missing_ok=True)
         if not PRECISIONS[precision].float32:
@@ -266,10 +305,15 @@ def _export_openvino(
     return deviation
 
 
-def _require_room(error: EngineUnavailable, model: Any, folder: Path) -> None:
-    """Raise StorageError where OpenVINO could not save its files, of which it says little."""
-    cause = error.__cause__ or error
-    if reason := files.why_full(cause, folder, 4 * int(model.count_params()) + _XML_BYTES):
+def require_room(error: BaseException, folder: Path, parameters: int) -> None:
+    """Raise StorageError where OpenVINO could not save its files, of which it says little.
+
+    Args:
+        error: what it raised.
+        folder: where it was writing.
+        parameters: number of weights of the network.
+    """
+    if reason := files.why_full(error, folder, 4 * parameters + _XML_BYTES):
         raise StorageError(
             f"Expected to be able to write {folder / openvino_ir.WEIGHTS}. Received: {reason}. "
             "Free space, or choose a folder you may write to."
@@ -298,7 +342,7 @@ class _InMemory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def _classifier_templates(model: Any) -> dict[str, Any]:
+def classifier_templates(model: Any) -> dict[str, Any]:
     """Return two classifiers' configs with layers of one unit, and where their weights belong.
 
     They are "plain", and "projected" with a frozen layer between backbone and head.

@@ -21,7 +21,14 @@ from tlcli.memory.setting import (
     turns,
 )
 from tlcli.moments import Moments
-from tlcli.rounds.intake import Intake, readable, registered, scan, unlearned
+from tlcli.rounds.intake import (
+    Intake,
+    readable,
+    registered,
+    require_testable,
+    scan,
+    unlearned,
+)
 from tlcli.rounds.moments_file import Collected, read_files
 from tlcli.rounds.names import warn_of_former
 from tlcli.rounds.parent import Parent, require_projection
@@ -124,6 +131,8 @@ def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phase
     listing = _listing(config.data, config, phases.progress)
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
+    classes = {*parent.round.classes, *listing.classes, *collected.ledger.values()}
+    require_testable(config.test, config.images.columns, classes, phases.progress)
     with phases.phase("features"):
         found = parent.extractor.features(fresh, phases.progress)
         skipped = readable(listing, found, refused, config.images.max_bad)

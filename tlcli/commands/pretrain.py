@@ -26,7 +26,7 @@ from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import Beginning, beginning
-from tlcli.rounds.intake import Intake, named, readable, registered, scan
+from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
@@ -158,6 +158,7 @@ def _without_classes(
 def _with_classes(
     config: PretrainConfig, plain: Extractor, listing: Listing, phases: Phases
 ) -> Draft:
+    require_testable(config.test, config.images.columns, listing.classes, phases.progress)
     with phases.phase("features"):
         found = plain.features(listing.images, phases.progress)
         skipped = readable(listing, found, (), config.images.max_bad)

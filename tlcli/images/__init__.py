@@ -1,24 +1,24 @@
 """Images and their labels: what DATA means, how a file becomes pixels, how images are split.
 
-scanning   DATA → Listing: find, name, hash; nothing is decoded
-decoding   one image → (S, S, 3) RGB, or BadImage with the reason
-square     the square that images are drawn to: its side, and what a run may choose
-colours    colour profiles → sRGB
-tones      how much of the range from black to white images use
-depths     grey of more than 8 bits → 8 bits
-splitting  content hashes → held-out share, test images, folds
-given      what Python code hands over → files, bytes and pixels
-layouts    datasets that come divided into train, valid and test
-walking    what lies in folders, sorted, links that lead back up left out
-checking   DATA → DataReport: what is wrong with a data folder
-hashing    files → content hashes; a file that has not changed is read once, ever
-reading    regular files only, hashed in blocks, mapped over by threads
+scanning     DATA → Listing: find, name, hash; nothing is decoded
+identifying  what kind of image a file is, by its content
+decoding     one image → (S, S, 3) RGB, or BadImage with the reason
+square       the square that images are drawn to: its side, and what a run may choose
+colours      colour profiles → sRGB
+tones        how much of the range from black to white images use
+depths       grey of more than 8 bits → 8 bits
+splitting    content hashes → held-out share, test images, folds
+given        what Python code hands over → files, bytes and pixels
+layouts      datasets that come divided into train, valid and test
+walking      what lies in folders, sorted, links that lead back up left out
+checking     DATA → DataReport: what is wrong with a data folder
+hashing      files → content hashes; a file that has not changed is read once, ever
+reading      regular files only, hashed in blocks, mapped over by threads
 """
 
 from tlcli.images.checking import DataReport, Extent, check
 from tlcli.images.decoding import (
     DECODER,
-    FORMATS,
     Drawn,
     decode,
     decode_many,
@@ -27,6 +27,7 @@ from tlcli.images.decoding import (
 )
 from tlcli.images.given import Given, Item, taken
 from tlcli.images.hashing import content_hashes
+from tlcli.images.identifying import FORMATS
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,

@@ -45,7 +45,7 @@ def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
         files.make_folders(place)
         target = next(name for name in _names(place, image) if _is_free(name, sha256))
         if not target.exists():
-            with image.open("rb") as source, files.written(target) as copy:
+            with image.open("rb") as source, files.published(target) as copy:
                 shutil.copyfileobj(source, copy)
     except OSError as error:
         raise StorageError(

@@ -46,33 +46,27 @@ Images = NDArray[np.uint8]
 class Part:
     """A file that was found intact, and is held open."""
 
-    path: Path
-    keys: Keys
-    vectors: OnDisk
+    segment: Segment
+    """Keys and vectors."""
     pixels: OnDisk | None
     """None with `features`."""
     image_size: int
     """S; 0 with `features`."""
 
     @property
-    def segment(self) -> Segment:
-        """Keys and vectors."""
-        return Segment(self.path, self.keys, self.vectors)
+    def keys(self) -> Keys:
+        """Of its images."""
+        return self.segment.keys
 
 
-def byte_rows(keys: Keys) -> NDArray[np.uint8]:
-    """(n, 32) the bytes of keys, as files have them."""
-    return keys.view(np.uint8).reshape(-1, 32)
-
-
-def keys_from(rows: NDArray[np.uint8]) -> Keys:
-    """The inverse of `byte_rows`."""
-    return np.ascontiguousarray(rows).view("S32").reshape(-1)
+def byte_rows(hashes: Sequence[str]) -> NDArray[np.uint8]:
+    """(n, 32) the bytes of content hashes in hexadecimal."""
+    return segments.byte_rows(segments.keys_of(hashes))
 
 
 def hashes_of(rows: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Content hashes in hexadecimal, from (n, 32) bytes of them."""
-    return segments.hashes_of(keys_from(rows))
+    """The inverse of `byte_rows`."""
+    return segments.hashes_of(segments.keys_from(rows))
 
 
 def kind_of(name: str) -> str | None:
@@ -100,18 +94,13 @@ def opened(entry: Round, setting: str, width: int) -> tuple[Part, ...]:
 
 def _opened(path: Path, setting: str, width: int) -> Part:
     with files.parsing(path), strict.opened(path) as stream, array_file(stream) as file:
-        keys = keys_from(file.array("keys", "|u1", (None, 32)))
-        count = len(keys)
-        descriptor = stream.fileno()
-        found = file.place("vectors", "<f4", (count, width))
-        vectors = OnDisk(path, descriptor, found.offset)
-        vectors.require_finite(count, width)
-        pixels, size = None, 0
+        rows, pixels, size = segments.read(path, stream, file, width), None, 0
         if SETTINGS[setting].exemplars:
+            count = len(rows.keys)
             size = file.place("pixels", "|u1", (count, None, None, 3)).shape[1]
             found = file.place("pixels", "|u1", (count, size, size, 3))
-            pixels = OnDisk(path, descriptor, found.offset)
-    return Part(path, keys, vectors, pixels, size)
+            pixels = OnDisk(path, stream.fileno(), found.offset)
+    return Part(rows, pixels, size)
 
 
 def united(parts: Sequence[Part], width: int) -> tuple[Keys, Vectors]:
@@ -136,7 +125,7 @@ class Sources:
             sha256: (part.pixels, row, part.image_size)
             for part in self.parts
             if part.pixels
-            for row, sha256 in enumerate(hashes_of(byte_rows(part.keys)))
+            for row, sha256 in enumerate(segments.hashes_of(part.keys))
         }
 
     def without_pixels(self, hashes: Sequence[str]) -> list[str]:
@@ -191,8 +180,9 @@ def save(kept: Examples, sources: Sources, setting: str, staged: Path) -> None:
     full = max(FILE_BYTES // row_bytes, 1)
     linked = _worth_linking(_whole(sources.parts, kept, keys), len(keys), full)
     for number, part in enumerate(linked, 1):
-        with files.parsing(part.path):
-            files.link(part.path, staged / _name(setting, number))
+        path = part.segment.path
+        with files.parsing(path):
+            files.link(path, staged / _name(setting, number))
     rest = _rest(kept, keys, linked)
     for number, start in enumerate(range(0, len(rest), full), len(linked) + 1):
         rows = rest.take(range(start, min(start + full, len(rest))))
@@ -207,7 +197,9 @@ def _whole(parts: Sequence[Part], kept: Examples, keys: Keys) -> list[Part]:
     """The files all of whose rows are kept, as they are there."""
     blocks = set(kept.vectors.blocks) if isinstance(kept.vectors, Vectors) else set()
     ordered = np.sort(keys)
-    return [part for part in parts if part.vectors in blocks and _all_among(part.keys, ordered)]
+    return [
+        part for part in parts if part.segment.rows in blocks and _all_among(part.keys, ordered)
+    ]
 
 
 def _all_among(keys: Keys, ordered: Keys) -> bool:
@@ -234,8 +226,7 @@ def _rest(kept: Examples, keys: Keys, linked: Sequence[Part]) -> Examples:
 
 
 def _write(rows: Examples, pixels: Callable[[Sequence[str]], Images] | None, path: Path) -> None:
-    keys = byte_rows(segments.keys_of(rows.hashes))
-    arrays: files.Arrays = {"keys": keys, "vectors": rows.vectors[:]}
+    arrays: files.Arrays = {"keys": byte_rows(rows.hashes), "vectors": rows.vectors[:]}
     if pixels:
         arrays["pixels"] = pixels(rows.hashes)
     files.save_arrays(path, arrays, {})

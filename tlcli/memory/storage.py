@@ -329,7 +329,7 @@ def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
     place = {name: index for index, name in enumerate(names)}
     return {
         "ledger_names": files.text_array(tuple(names)),
-        "ledger_hashes": parts.byte_rows(segments.keys_of(hashes)),
+        "ledger_hashes": parts.byte_rows(hashes),
         "ledger_classes": np.array([place[ledger[key]] for key in hashes], np.int32),
     }
 
@@ -340,8 +340,8 @@ def _group_arrays(groups: Mapping[str, str]) -> files.Arrays:
     if not hashes:
         return {}
     return {
-        "grouped_hashes": parts.byte_rows(segments.keys_of(hashes)),
-        "groups": parts.byte_rows(segments.keys_of([groups[key] for key in hashes])),
+        "grouped_hashes": parts.byte_rows(hashes),
+        "groups": parts.byte_rows([groups[key] for key in hashes]),
     }
 
 
@@ -410,7 +410,7 @@ def _exemplars_arrays(memory: Memory) -> files.Arrays:
     centres = [memory.centres[name] for name in names]
     width = memory.kept.vectors.shape[1]
     return {
-        "exemplars": parts.byte_rows(segments.keys_of(memory.kept.hashes)),
+        "exemplars": parts.byte_rows(memory.kept.hashes),
         "centre_classes": files.text_array(names),
         "centre_counts": np.array([centre.count for centre in centres], np.int64),
         "centre_sums": np.array([centre.total for centre in centres], np.int64).reshape(-1, width),

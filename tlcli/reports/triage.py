@@ -77,7 +77,7 @@ def write_triage(content: Json, path: Path) -> None:
         parts.append(f"<h2>Alone: {len(content['singles'])} images</h2>")
         parts.append(_pictures(content["singles"]))
     page = html.document("Novel images", parts, _STYLE)
-    with files.written(path) as stream:
+    with files.published(path) as stream:
         stream.write(page.encode())
 
 

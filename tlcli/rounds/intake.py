@@ -129,21 +129,34 @@ def registered(
     return (*parent, *(RegisteredClass(name, number) for name in new))
 
 
-def require_test(
+def require_testable(
     test: str | None, columns: Columns, classes: Collection[str], progress: Progress
 ) -> None:
-    """Refuse, before a long training, images set aside that could not be tested.
+    """Refuse, before anything takes long, images set aside that could not be tested.
+
+    Standard input can be read once alone: what it holds is seen when it is tested.
 
     Raises:
         UsageError, DataError: there are none, or they are of other classes.
+    """
+    if test not in (None, "-"):
+        require_known_classes(scan(test, columns, progress), classes, "Leave them out of --test.")
+
+
+def require_test(
+    test: str | None, columns: Columns, classes: Collection[str], progress: Progress
+) -> None:
+    """As `require_testable`, before a training: standard input is refused too.
+
+    Raises:
+        UsageError, DataError: as there.
     """
     if test == "-":
         raise UsageError(
             "Expected a folder or a table for --test where the backbone is trained. "
             "Received: test='-'. Write the lines to a file."
         )
-    if test is not None:
-        require_known_classes(scan(test, columns, progress), classes, "Leave them out of --test.")
+    require_testable(test, columns, classes, progress)
 
 
 def require_classes(current: Round) -> None:
