@@ -123,7 +123,8 @@ def _local(address: str, workers: int) -> Connection:
             n_workers=workers,
             threads_per_worker=max(1, PROCESSORS // workers),
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
             memory_limit=None,
             silence_logs=logging.CRITICAL + 1,
         )
