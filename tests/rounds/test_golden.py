@@ -42,9 +42,9 @@ DIGITS = Golden(
     "06a5e811d7225236cb5e246a3bf1fb6b34e9f89235656944f97b0044f38f12bd",
 )
 PHOTOGRAPHS = Golden(
-    ("openvino 048a56634b51",),
-    "88e703690194caad9a49b6f20a1506c6c4ce1426f988f672edac593d6bba7bd5",
-    "2f7b867fd9c36da6140edd83582f31791905c62af63bdc973d54c9bfd69beac5",
+    ("openvino e879837e4a7c",),
+    "8f436f578616728c0df3dbd7e003666067650cef80ae7042028266f58d2ca6c8",
+    "54baeb93cb231e1a1d0e2bf3d45f82270bdcba77a80dbf6d67eff436a3a2b5d4",
 )
 
 
