@@ -222,6 +222,22 @@ def test_moments_of_different_spaces_are_not_mixed(combine, other, named):
         combine(of(rows), of(rows, **other))
 
 
+def test_the_end_of_exactness_is_refused_and_not_passed():
+    many = replace(of([("cat", [80.0] * WIDTH)]), counts=np.array([2**30]))
+    with pytest.raises(DataError, match="not be exact"):
+        moments.add(many, of([("cat", [1.0] * WIDTH)]))
+    assert moments.add(many, of([("Cat", [1.0] * WIDTH)])).images == 2**30 + 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_never_leave_64_bits(sign):
+    most = np.full((WIDTH, WIDTH), sign * 2**62)
+    large = replace(of([("cat", [1.0] * WIDTH)]), gram=most)
+    assert moments.add(replace(large, gram=most // 2), replace(large, gram=most // 2)).gram.any()
+    with pytest.raises(DataError, match="not be exact"):
+        moments.add(large, large)
+
+
 @pytest.mark.parametrize("name", ["cat", "dog"])
 def test_taking_away_more_than_was_learned_is_refused(name):
     with pytest.raises(DataError, match=name):

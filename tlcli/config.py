@@ -36,6 +36,8 @@ class RunsOn:
 
     engine: str = AUTO
     """What runs the backbone, see `engines.ENGINES`."""
+    cluster: str | None = None
+    """Address of a Dask scheduler, or `local:N`. None: this process."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ class ExtendConfig:
     data: str | None
     """None: only files of moments are taken in."""
     moments: tuple[Path, ...] = ()
-    """Files of `tlcli moments`."""
+    """Files of `tlcli moments`, and folders of them."""
+    partial: bool = False
+    """Whether shards of DATA are learned without the others."""
     learning: StrategyOptions = StrategyOptions()
     solver: HeadOptions = HeadOptions()
     keeping: MemoryOptions = MemoryOptions()

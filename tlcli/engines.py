@@ -1,7 +1,7 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tlcli import arithmetic, backbones, images
 from tlcli.backbones import StoredBackbone
 from tlcli.errors import EngineUnavailable, UsageError, require_choice
+from tlcli.images import ImageFile, Tones
 
 ENGINES = ("auto", "keras", "openvino")
 """What `--engine` can be. `auto` is Keras where there is a GPU, else OpenVINO where it runs."""
@@ -109,6 +110,28 @@ class OpenVINOEngine:
         return vector
 
 
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What came of some files."""
+
+    hashes: tuple[str, ...]
+    """Content hashes of the images that could be read."""
+    vectors: NDArray[np.float32]
+    """(n, D) their features."""
+    unread: tuple[tuple[str, str], ...]
+    """Content hash of each of the others, and why."""
+    tones: Tones = field(default_factory=Tones)
+
+    @staticmethod
+    def refusing(sha256: str, reason: str) -> "Computed":
+        """Of one image that could not be read."""
+        return Computed((), np.zeros((0, 0), np.float32), ((sha256, reason),))
+
+
+Files = Callable[[Sequence[ImageFile]], Generator[Computed, None, None]]
+"""From image files to what came of them, in any order."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """An engine that may be used."""
@@ -125,20 +148,20 @@ class Choice:
     arithmetic: Callable[[], str]
     """The kind of arithmetic that it computes with, see `arithmetic.measured`: part of the key of
     its features. Raises as `open` does."""
+    files: Files | None = None
+    """Computes the features of files elsewhere; None: here, by what `open` gives."""
 
     @staticmethod
     def of(
         name: str, stored: StoredBackbone, libraries: tuple[str, ...], run: Callable[[], Engine]
     ) -> "Choice":
         """An engine that is opened, and measured, when it is wanted, and once."""
-        opened = _once(run)
-        kind = _once(
-            lambda: arithmetic.measured(stored, name, libraries, lambda: opened().features)
-        )
+        opened = once(run)
+        kind = once(lambda: arithmetic.measured(stored, name, libraries, lambda: opened().features))
         return Choice(name, opened, kind)
 
 
-def _once(make: Callable[[], T]) -> Callable[[], T]:
+def once(make: Callable[[], T]) -> Callable[[], T]:
     """What is made when it is first wanted, by one thread while the others wait."""
     lock = Lock()
     made: list[T] = []
@@ -152,19 +175,20 @@ def _once(make: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def choices(stored: StoredBackbone, wanted: str) -> list[Choice]:
+def choices(stored: StoredBackbone, wanted: str, threads: int = images.PROCESSORS) -> list[Choice]:
     """The engines that may run a stored backbone, the best first.
 
     Args:
         stored: the backbone.
         wanted: one of `ENGINES`.
+        threads: on which OpenVINO computes.
 
     Raises:
         UsageError: there is no such engine, or it cannot run this backbone.
     """
     require_known(wanted)
     keras = Choice.of("keras", stored, ("keras", "tensorflow"), lambda: _open_keras(stored))
-    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored))
+    openvino = Choice.of("openvino", stored, ("openvino",), lambda: _open_openvino(stored, threads))
     if not stored.in_float32:
         if wanted == "keras":
             raise UsageError(
@@ -239,10 +263,9 @@ def _has_gpu() -> bool:
     return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
-def _open_openvino(stored: StoredBackbone) -> Engine:
+def _open_openvino(stored: StoredBackbone, streams: int) -> Engine:
     for name in backbones.OPENVINO_FILES:
         stored.file(name)
-    streams = images.PROCESSORS
     network = backbones.compiled(stored.folder, stored.image_size, stored.precision, streams)
     return OpenVINOEngine(network, 2 * streams)
 

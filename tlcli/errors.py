@@ -2,7 +2,8 @@
 
     TlcliError                 1   a bug: the message names the log
     ├── UsageError             2   an option or argument cannot be meant
-    │   └── EngineUnavailable  2   an engine does not run here: Keras takes over where it may
+    │   ├── EngineUnavailable  2   an engine does not run here: Keras takes over where it may
+    │   └── ClusterUnavailable 2   no cluster that could be used is at an address, or it has gone
     ├── DataError              3   the images or their labels are unusable
     │   ├── BadImage           3   one file: skipped, named and counted by the caller
     │   ├── DividedData        3   train, valid and test lie where class folders are expected
@@ -38,6 +39,10 @@ class UsageError(TlcliError):
 
 class EngineUnavailable(UsageError):
     """An engine cannot run a backbone on this machine; the message is the reason."""
+
+
+class ClusterUnavailable(UsageError):
+    """A cluster cannot compute what it was asked for, or it has gone."""
 
 
 class DataError(TlcliError):

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, engines, features, moments
+from tlcli import backbones, cluster, engines, features, moments
 from tlcli.backbones import StoredBackbone
 from tlcli.config import Progress, RunsOn
 from tlcli.engines import Choice
@@ -58,6 +58,18 @@ def backbone_of(run: Run, manifest: Manifest) -> StoredBackbone:
     return backbones.load_stored(run.backbone_folder(fingerprint)).require(name, fingerprint)
 
 
+def require_computable(runs_on: RunsOn) -> None:
+    """Refuse, before anything is begun, what features cannot be computed on.
+
+    Raises:
+        UsageError: there is no such engine.
+        ClusterUnavailable: there is no such cluster.
+    """
+    engines.require_known(runs_on.engine)
+    if runs_on.cluster is not None:
+        cluster.connect(runs_on.cluster)
+
+
 @dataclass(frozen=True)
 class Extractor:
     """A stored backbone with the engines that may run it, and the projection of its features."""
@@ -76,7 +88,10 @@ class Extractor:
 
         Raises:
             UsageError: there is no such engine, or it cannot run this backbone.
+            ClusterUnavailable: there is no such cluster.
         """
+        if runs_on.cluster is not None:
+            return Extractor(stored, cluster.choices(stored, runs_on), projection)
         return Extractor(stored, engines.choices(stored, runs_on.engine), projection)
 
     @staticmethod
@@ -149,7 +164,9 @@ class Extractor:
             EngineUnavailable: no engine runs the backbone on this machine.
         """
         return self._run(
-            lambda engine: features.extract(wanted, self._store(engine), engine.open, progress)
+            lambda engine: features.extract(
+                wanted, self._store(engine), engine.open, progress, engine.files
+            )
         )
 
     def features_of(

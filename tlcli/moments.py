@@ -21,6 +21,12 @@ from tlcli.errors import DataError, RunError
 LARGEST = 2**16 - 1
 """Grid values saturate at ±LARGEST, so that a product is below 2^32."""
 
+MOST_IMAGES = 2**30
+"""Of a class: their products of grid values, and twice as many, fit into 64 bits."""
+
+LARGEST_SUM = 2**62
+"""What two of are added without leaving 64 bits unnoticed."""
+
 _BLOCK_ROWS = 2048
 """Rows multiplied at once; below 2^21 every partial sum of a float64 product is exact."""
 
@@ -142,8 +148,31 @@ def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
 
 
 def add(a: Moments, b: Moments) -> Moments:
-    """The moments of all images of `a` and `b`; classes are united by name."""
-    return _combine(a, b, 1)
+    """The moments of all images of `a` and `b`; classes are united by name.
+
+    Raises:
+        DataError: the integers of so many images do not fit into 64 bits.
+    """
+    total = _combine(a, b, 1)
+    _require_room(total)
+    return total
+
+
+def _require_room(total: Moments) -> None:
+    """Refuse integers to which as many could not be added without leaving 64 bits."""
+    if largest(total.counts) > MOST_IMAGES or max(map(largest, (total.sums, total.gram))) > (
+        LARGEST_SUM
+    ):
+        raise DataError(
+            f"Expected at most {MOST_IMAGES} images of a class, and sums of features below 2^62. "
+            f"Received: {total.images} images, with which the moments would not be exact any more. "
+            "Learn fewer of them."
+        )
+
+
+def largest(array: Int64) -> int:
+    """The largest absolute value; 0 of nothing. -2^63 counts as 2^63."""
+    return max(int(array.max()), -int(array.min())) if array.size else 0
 
 
 def subtract(a: Moments, b: Moments, exact: bool = True) -> Moments:

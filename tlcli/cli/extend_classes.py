@@ -35,9 +35,15 @@ from tlcli.config import ExtendConfig, StrategyOptions
     ExtendConfig,
     "--moments",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True),
     metavar="FILE",
-    help="A file of `tlcli moments`; more than one may be given.",
+    help="A file of `tlcli moments`, or a folder of them; more than one may be given.",
+)
+@option(
+    ExtendConfig,
+    "--partial",
+    is_flag=True,
+    help="Learn shards although others of their DATA are not given.",
 )
 @heading(Heading.STRATEGY)
 @option(

@@ -236,6 +236,13 @@ engine_option = heading(
         help="What runs the backbone: `keras`, `openvino`, or `auto` (Keras on a GPU, else "
         "OpenVINO).",
     ),
+    option(
+        RunsOn,
+        "--cluster",
+        metavar="ADDRESS",
+        help="Compute features on a Dask cluster: the address of its scheduler, or `local:N` for "
+        "N processes here. Images are read where the workers are.",
+    ),
 )
 
 

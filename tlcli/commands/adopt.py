@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tlcli import backbones, engines, evaluation, files, heads, runs, strategies
+from tlcli import backbones, evaluation, files, heads, runs, strategies
 from tlcli.backbones import StoredBackbone
 from tlcli.commands.adopt_names import registry_of, require_classes
 from tlcli.commands.adopt_scaling import scaled
 from tlcli.config import AdoptConfig, MemoryOptions, Progress, no_progress
 from tlcli.errors import UsageError
-from tlcli.extractor import Extractor
+from tlcli.extractor import Extractor, require_computable
 from tlcli.features import Features
 from tlcli.heads import LinearHead, Recipe, generic
 from tlcli.images import LabelledImage, Listing
@@ -68,7 +68,7 @@ def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
 
 def _require_options(config: AdoptConfig) -> None:
     require_memory(config.keeping)
-    engines.require_known(config.runs_on.engine)
+    require_computable(config.runs_on)
     if config.data is None and config.keeping != MemoryOptions():
         raise UsageError(
             "Expected --data with --memory: what is remembered is of images. Received: "

@@ -97,6 +97,8 @@ def _require_moments_to_begin(config: ExtendConfig, parent: Parent) -> None:
 
 def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
     """Refuse files of moments where the memory is to hold more of every image."""
+    if config.partial and not config.moments:
+        raise UsageError("Expected --moments with --partial. Received: none. Leave --partial out.")
     if config.moments and keeps_next(config.keeping, parent.memory).rows:
         setting, _ = next_setting(config.keeping, parent.memory)
         raise UsageError(
@@ -132,7 +134,7 @@ def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> List
 
 
 def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
-    collected = read_files(parent, config.moments)
+    collected = read_files(parent, config.moments, config.partial)
     ledger = {**parent.memory.ledger, **collected.ledger}
     listing = _listing(config.data, config, phases.progress)
     fresh, refused = unlearned(listing, ledger)

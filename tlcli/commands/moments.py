@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from tlcli import memory, runs
 from tlcli.config import MemoryOptions, MomentsConfig, Progress, no_progress
 from tlcli.errors import StorageError, UsageError
 from tlcli.images import Listing
+from tlcli.memory import Shard
 from tlcli.memory.pixels import pixels_of
 from tlcli.rounds.intake import Intake, readable, scan
 from tlcli.rounds.parent import Parent, empty_memory
@@ -22,6 +24,8 @@ class CollectedFile:
     run: str
     path: str
     shard: str | None
+    data_sha256: str | None
+    """Of all that DATA holds, where it is a shard of it."""
     classes: Mapping[str, int]
     """Images of each class."""
     images: Intake
@@ -46,7 +50,9 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     phases = Phases(progress)
     _require_place(config.out)
     parent = Parent.of(runs.open_run(config.run), config.runs_on)
-    listing = _shard(scan(config.data, config.images.columns, progress), config.shard)
+    everything = scan(config.data, config.images.columns, progress)
+    listing = _part_of(everything, config.shard)
+    shard = Shard(*config.shard, _fingerprint(everything)) if config.shard else None
     with phases.phase("features"):
         found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
@@ -55,11 +61,12 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     pixels = pixels_of({}, parent.extractor.square, None)
     content = start.learned(found.examples, total, parent.extractor.kind, pixels)
     with phases.phase("save"):
-        memory.save_file(content, config.out)
+        memory.save_file(content, config.out, shard)
     return CollectedFile(
         str(config.run),
         str(config.out),
-        None if config.shard is None else f"{config.shard[0]}/{config.shard[1]}",
+        f"{shard.number}/{shard.count}" if shard else None,
+        shard.data if shard else None,
         dict(zip(total.classes, map(int, total.counts), strict=True)),
         Intake(
             len(found.images),
@@ -86,7 +93,7 @@ def _require_place(out: Path) -> None:
         )
 
 
-def _shard(listing: Listing, shard: tuple[int, int] | None) -> Listing:
+def _part_of(listing: Listing, shard: tuple[int, int] | None) -> Listing:
     """The images whose content hash falls to shard i of n; all shards together are all images."""
     if shard is None:
         return listing
@@ -94,3 +101,9 @@ def _shard(listing: Listing, shard: tuple[int, int] | None) -> Listing:
     chosen = [image for image in listing.images if int(image.sha256[:16], 16) % count == number - 1]
     kept = {image.label for image in chosen}
     return replace(listing, images=tuple(chosen), named_classes=tuple(sorted(kept)))
+
+
+def _fingerprint(listing: Listing) -> str:
+    """SHA-256 of the content hashes and classes of all images, in whatever order they came."""
+    lines = sorted(f"{image.sha256} {image.label}\n" for image in listing.images)
+    return sha256("".join(lines).encode()).hexdigest()

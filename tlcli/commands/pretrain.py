@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from tlcli import (
     backbones,
-    engines,
     evaluation,
     files,
     heads,
@@ -18,7 +17,7 @@ from tlcli.backbones import Random, StoredBackbone
 from tlcli.commands.pretrain_network import Scratch, require_objective, train_network
 from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.extractor import PROJECTION_WIDTH, Extractor
+from tlcli.extractor import PROJECTION_WIDTH, Extractor, require_computable
 from tlcli.features import Examples, Features
 from tlcli.heads import LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
@@ -55,7 +54,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     require_memory(config.keeping)
     objective = require_objective(config)
     _require_head(config, objective)
-    engines.require_known(config.runs_on.engine)
+    require_computable(config.runs_on)
     begins = beginning(
         config.weights,
         config.backbone,

@@ -14,7 +14,7 @@ computed again, and results never depend on it. Memory does not grow with the nu
 """
 
 from tlcli.features.examples import Examples, Matrix, among
-from tlcli.features.extraction import Features, extract, extract_pixels, recall
+from tlcli.features.extraction import Features, compute, extract, extract_pixels, recall
 from tlcli.features.kinds import UNKNOWN_DECODER, Differences, Kind, another
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
@@ -36,6 +36,7 @@ __all__ = [
     "Vectors",
     "among",
     "another",
+    "compute",
     "extract",
     "extract_pixels",
     "images_in",

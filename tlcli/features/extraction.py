@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlcli import cache, images
 from tlcli.config import Progress
-from tlcli.engines import Engine
+from tlcli.engines import Computed, Engine, Files
 from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
 from tlcli.features.store import Index, Miscounted, Store
@@ -65,6 +65,7 @@ def extract(
     store: Store,
     open_engine: Callable[[], Engine],
     progress: Progress,
+    elsewhere: Files | None = None,
 ) -> Features[Image]:
     """The feature vectors of images; only those that no earlier command has seen are computed.
 
@@ -73,6 +74,7 @@ def extract(
         store: the cache of the backbone's space.
         open_engine: called only when an image is not in the cache.
         progress: told the phase "features".
+        elsewhere: computes them instead of the engine.
 
     Raises:
         UsageError: the cache's limit is not a size.
@@ -84,12 +86,38 @@ def extract(
     refused: list[tuple[Image, str]] = []
     tones = Tones()
     if missing:
-        engine, square = open_engine(), store.space.square
-        with closing(_compute(missing, square, engine, refused, tones)) as computed:
+        computing = (
+            _collect(missing, elsewhere(missing), refused, tones)
+            if elsewhere
+            else _compute(missing, store.space.square, open_engine(), refused, tones)
+        )
+        with closing(computing) as computed:
             store.store(index, _counted(computed, progress, len(missing)))
         cache.evict()
     found = tuple(compress(wanted, index.known))
     return Features(found, index.vectors(), tuple(refused), len(wanted) - len(missing), tones)
+
+
+def compute(
+    wanted: Sequence[ImageFile], square: Square, engine: Engine, threads: int = images.PROCESSORS
+) -> Computed:
+    """What comes of some files here and now; nothing is cached.
+
+    Args:
+        wanted: images with distinct content hashes, few enough for their features to be held.
+        square: what they are drawn to.
+        engine: of the backbone.
+        threads: that decode.
+    """
+    refused: list[tuple[ImageFile, str]] = []
+    tones = Tones()
+    pairs = list(_compute(wanted, square, engine, refused, tones, threads))
+    return Computed(
+        tuple(key for key, _ in pairs),
+        np.array([vector for _, vector in pairs], np.float32),
+        tuple((image.sha256, reason) for image, reason in refused),
+        tones,
+    )
 
 
 def extract_pixels(
@@ -155,12 +183,34 @@ def _counted(
     progress("features", total, total)
 
 
+def _collect(
+    missing: Sequence[Image],
+    shards: Generator[Computed, None, None],
+    refused: list[tuple[Image, str]],
+    tones: Tones,
+) -> Generator[tuple[str, Float32], None, None]:
+    """Yield (content hash, vector) as shards come; other files go to `refused` in input order."""
+    places = {image.sha256: place for place, image in enumerate(missing)}
+    unread: list[tuple[int, str]] = []
+    with closing(shards):
+        for shard in shards:
+            unread += [(places.pop(key), reason) for key, reason in shard.unread]
+            tones.join(shard.tones)
+            for key, vector in zip(shard.hashes, shard.vectors, strict=True):
+                del places[key]
+                yield key, vector
+    if places:
+        raise Miscounted(f"{len(places)} images were left unanswered")
+    refused += [(missing[place], reason) for place, reason in sorted(unread)]
+
+
 def _compute(
     missing: Sequence[Image],
     square: Square,
     engine: Engine,
     refused: list[tuple[Image, str]],
     tones: Tones,
+    threads: int = images.PROCESSORS,
 ) -> Generator[tuple[str, Float32], None, None]:
     """Yield (content hash, vector) in input order; files that do not decode go to `refused`.
 
@@ -168,7 +218,7 @@ def _compute(
     """
     waiting: deque[str] = deque()
     with (
-        closing(_pixels(missing, square, waiting, refused, tones)) as pixels,
+        closing(_pixels(missing, square, waiting, refused, tones, threads)) as pixels,
         closing(engine.features(pixels)) as vectors,
     ):
         for vector in vectors:
@@ -185,9 +235,10 @@ def _pixels(
     accepted: deque[str],
     refused: list[tuple[Image, str]],
     tones: Tones,
+    threads: int,
 ) -> Generator[NDArray[np.uint8], None, None]:
     """Yield the images (S, S, 3) that decode, after their hash went to `accepted`."""
-    with closing(images.draw_many(wanted, square)) as drawn:
+    with closing(images.draw_many(wanted, square, threads)) as drawn:
         for image, result in zip(wanted, drawn, strict=True):
             if isinstance(result, BadImage):
                 refused.append((image, str(result)))

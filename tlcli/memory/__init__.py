@@ -11,6 +11,7 @@ from tlcli.memory.herding import herd, herded
 from tlcli.memory.state import Memory, Pixels, empty, require_known
 from tlcli.memory.storage import (
     FORMAT,
+    Shard,
     bytes_by_part,
     groups_of,
     ledger_of,
@@ -18,6 +19,7 @@ from tlcli.memory.storage import (
     load_file,
     save,
     save_file,
+    shard_of,
 )
 from tlcli.memory.table import SETTINGS, Setting
 
@@ -27,6 +29,7 @@ __all__ = [
     "Memory",
     "Pixels",
     "Setting",
+    "Shard",
     "bytes_by_part",
     "empty",
     "groups_of",
@@ -38,4 +41,5 @@ __all__ = [
     "require_known",
     "save",
     "save_file",
+    "shard_of",
 ]

@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ from tlcli.memory.herding import Centre
 from tlcli.memory.parts import Part, Sources
 from tlcli.memory.state import Memory
 from tlcli.memory.table import SETTINGS
-from tlcli.moments import Moments
+from tlcli.moments import LARGEST_SUM, MOST_IMAGES, Moments, largest
 from tlcli.runs import Round
 from tlcli.strict import Malformed
 from tlcli.strict.arrays import ArrayFile, array_file
@@ -28,11 +29,7 @@ from tlcli.strict.arrays import ArrayFile, array_file
 FORMAT = 2
 NAME = "memory.h5"
 
-MOST_IMAGES = 2**30
-"""Of a run: their products of grid values, and twice as many, fit into 64 bits."""
-
-_LARGEST_SUM = 2**62
-"""What two of are added without an overflow."""
+MOST_SHARDS = 10**6
 
 _WIDTH = strict.whole(1, WIDEST)
 
@@ -125,8 +122,24 @@ def bytes_by_part(entry: Round) -> dict[str, int]:
     return total
 
 
-def save_file(memory: Memory, path: Path) -> None:
+@dataclass(frozen=True)
+class Shard:
+    """Which part of which DATA a file of moments has."""
+
+    number: int
+    """From 1."""
+    count: int
+    data: str
+    """SHA-256 of all that DATA holds."""
+
+
+def save_file(memory: Memory, path: Path, shard: Shard | None = None) -> None:
     """Write moments and ledger as one file that needs no round: HDF5 and its SHA-256.
+
+    Args:
+        memory: with moments.
+        path: a file that is there is replaced.
+        shard: None where the file has all of DATA.
 
     Raises:
         StorageError: it cannot be written.
@@ -140,7 +153,10 @@ def save_file(memory: Memory, path: Path) -> None:
         memory.kinds,
         groups=memory.groups,
     )
-    content = files.pack_arrays(*_content(alone))
+    arrays, attributes = _content(alone)
+    if shard is not None:
+        attributes |= {"shard": shard.number, "shards": shard.count, "data": shard.data}
+    content = files.pack_arrays(arrays, attributes)
     with files.published(path) as stream:
         stream.write(content + hashlib.sha256(content).digest())
 
@@ -151,17 +167,38 @@ def load_file(path: Path) -> Memory:
     Raises:
         RunError: the file is damaged, newer than this program, or something else.
     """
-    try:
-        with strict.opened(path, links=True) as stream:
-            _compare_checksum(stream)
-            with array_file(stream) as file:
-                files.require_format(path, file, FORMAT)
-                memory = _memory_from(file)
+    with _file_of_moments(path) as file:
+        memory = _memory_from(file)
         if not memory.keeps.moments or memory.keeps.rows:
             raise Malformed(f"it is a memory {memory.setting!r}")
         if memory.classes != set(memory.ledger.values()):
             raise Malformed("it has a class without an image")
         return memory
+
+
+def shard_of(path: Path) -> Shard | None:
+    """Which part of DATA a file of moments has; None where it has all, or does not say.
+
+    Raises:
+        RunError: as `load_file`.
+    """
+    with _file_of_moments(path) as file:
+        if not file.has("shards"):
+            return None
+        count = file.attribute("shards", strict.whole(1, MOST_SHARDS))
+        number = file.attribute("shard", strict.whole(1, count))
+        return Shard(number, count, file.attribute("data", strict.NAME))
+
+
+@contextmanager
+def _file_of_moments(path: Path) -> Iterator[ArrayFile]:
+    """The arrays of a file, after all its bytes were compared with its checksum."""
+    try:
+        with strict.opened(path, links=True) as stream:
+            _compare_checksum(stream)
+            with array_file(stream) as file:
+                files.require_format(path, file, FORMAT)
+                yield file
     except (OSError, ValueError) as error:
         files.require_resources(error, path)
         raise RunError(
@@ -282,12 +319,8 @@ def _require_possible(
     """Refuse integers whose sums, with those of another round, could leave 64 bits."""
     if len(counts) and not 1 <= counts.min() <= counts.max() <= MOST_IMAGES:
         raise Malformed(f"a class has fewer than 1 or more than {MOST_IMAGES} images")
-    if any(len(array) and _largest(array) > _LARGEST_SUM for array in (sums, gram)):
+    if any(len(array) and largest(array) > LARGEST_SUM for array in (sums, gram)):
         raise Malformed("a sum is larger than that of so many images can be")
-
-
-def _largest(array: NDArray[np.int64]) -> int:
-    return max(int(array.max()), -int(array.min())) if array.size else 0
 
 
 def _ledger_arrays(ledger: Mapping[str, str]) -> files.Arrays:
@@ -390,7 +423,7 @@ def _centres_from(file: ArrayFile, needed: Collection[str], width: int) -> dict[
     sums = file.array("centre_sums", "<i8", (len(names), width))
     if not set(names) >= set(needed) or (counts < 1).any():
         raise Malformed("a class with exemplars has no centre")
-    if _largest(sums) > _LARGEST_SUM or (counts > MOST_IMAGES).any():
+    if largest(sums) > LARGEST_SUM or (counts > MOST_IMAGES).any():
         raise Malformed("a centre is larger than that of so many images can be")
     centres = map(Centre, counts.tolist(), sums)
     return dict(zip(names, centres, strict=True))

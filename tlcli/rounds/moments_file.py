@@ -13,6 +13,9 @@ from tlcli.moments import Moments
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.recall import recall, with_same_bits
 
+_SHOWN = 8
+"""Shards that are missing, in a message."""
+
 
 @dataclass(frozen=True, eq=False)
 class Collected:
@@ -28,17 +31,97 @@ class Collected:
     """Content hash → what stands for the group, of the images that belong to one."""
 
 
-def read_files(parent: Parent, paths: Sequence[Path]) -> Collected:
+def _files_among(paths: Sequence[Path]) -> list[Path]:
+    return [file for path in paths for file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    if not (found := sorted(path.glob("[!.]*.h5"))):
+        raise DataError(
+            f"Expected files of `tlcli moments` in the folder {path}. Received: none that ends in "
+            ".h5. Give another folder, or the files."
+        )
+    return found
+
+
+@dataclass
+class _Sets:
+    """The shards that are there, by the DATA of which they are shards."""
+
+    _found: dict[tuple[str, int], dict[int, Path]] = field(default_factory=dict)
+    _new: set[tuple[str, int]] = field(default_factory=set)
+    """With images that the run has not learned."""
+
+    def add(self, shard: memory.Shard | None, path: Path, brings: bool) -> None:
+        """Take in a file.
+
+        Args:
+            shard: None where it has all of its DATA.
+            path: of the file.
+            brings: whether it has images that the run has not learned.
+
+        Raises:
+            DataError: the shard is there already.
+        """
+        if shard is None:
+            return
+        whole = shard.data, shard.count
+        if brings:
+            self._new.add(whole)
+        other = self._found.setdefault(whole, {}).setdefault(shard.number, path)
+        if other is not path:
+            raise DataError(
+                f"Expected each shard once. Received: shard {shard.number}/{shard.count} in "
+                f"{other} and in {path}. Leave one of them out."
+            )
+
+    def require_complete(self) -> None:
+        """Refuse shards of which others are missing; where they bring nothing new, all is well.
+
+        Raises:
+            DataError: one is missing.
+        """
+        for data, count in sorted(self._new):
+            shards = self._found[data, count]
+            missing = [number for number in range(1, count + 1) if number not in shards]
+            if missing:
+                others = " Other files are of other DATA." if len(self._found) > 1 else ""
+                raise DataError(
+                    f"Expected all {count} shards of DATA {data[:12]}, of which "
+                    f"{next(iter(shards.values()))} is one. Received: {len(shards)}, without "
+                    f"{_shown(missing, count)}.{others} Give these too, or add --partial."
+                )
+
+
+def _shown(missing: Sequence[int], count: int) -> str:
+    shown = ", ".join(f"{number}/{count}" for number in missing[:_SHOWN])
+    return shown if len(missing) <= _SHOWN else f"{shown} and {len(missing) - _SHOWN} more"
+
+
+def read_files(parent: Parent, paths: Sequence[Path], partial: bool = False) -> Collected:
     """The files together, without the images that the run has learned before.
+
+    Args:
+        parent: what learns them.
+        paths: files of `tlcli moments`, and folders of them.
+        partial: whether shards may be missing.
 
     Raises:
         RunError: a file is damaged, or of another backbone.
-        DataError: an image is in a file and in the run, and its features are not known.
+        DataError: an image is in a file and in the run, and its features are not known; a folder
+            has no files; a shard is there twice, or one is missing.
     """
     nothing = parent.extractor.empty_moments()
     result = Collected(nothing, {}, frozenset(), True, 0)
-    for path in paths:
-        result = _joined(result, _new_part(parent, memory.load_file(path), path), path)
+    sets = _Sets()
+    for path in _files_among(paths):
+        part = _new_part(parent, memory.load_file(path), path)
+        sets.add(memory.shard_of(path), path, bool(part.ledger))
+        result = _joined(result, part, path)
+    if not partial:
+        sets.require_complete()
     return result
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, engines, images, memory, reports, runs
+from tlcli import backbones, images, memory, reports, runs
 from tlcli.backbones import USUAL, Imagenet, Random, Reading, StoredBackbone
 from tlcli.commands.compare.methods import LeftOut, Method, asked_for, possible
 from tlcli.commands.compare.schedule import Schedule, schedule_of
@@ -20,7 +20,7 @@ from tlcli.commands.compare.spread import Comparison, MethodFigures, SeenBy
 from tlcli.commands.compare.trials import Result, Solved, Split, run
 from tlcli.config import CompareConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.extractor import Extractor
+from tlcli.extractor import Extractor, require_computable
 from tlcli.features import Examples
 from tlcli.images import Listing, Skipped
 from tlcli.rounds.backbone import Beginning, OfRun, opened
@@ -77,7 +77,7 @@ def _require_possible(config: CompareConfig) -> None:
         raise UsageError(
             f"Expected at least two folds. Received: folds={config.folds}. Use 5, say."
         )
-    engines.require_known(config.runs_on.engine)
+    require_computable(config.runs_on)
     if config.report is not None:
         reports.require_report(config.report)
     for name in config.backbones or ():

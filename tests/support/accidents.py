@@ -1,0 +1,41 @@
+"""What happens to workers in tests, by the name of an image; Dask loads it into each of them.
+
+deadly-….png      ends the process that decodes it, every time
+once-….png        ends the process that decodes it, but for one that comes later
+unseen-….png      is not there for a worker
+failing-….png     raises an error that nobody expects
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tlcli.errors import BadImage
+from tlcli.images import ImageFile, decoding
+
+_drawn = decoding._drawn_or_error
+
+
+def dask_setup(worker: Any) -> None:
+    """Let accidents happen in this worker."""
+    decoding._drawn_or_error = _draw
+
+
+def _draw(image: ImageFile, *, square: Any) -> Any:
+    kind = image.path.name.split("-")[0]
+    if kind == "deadly" or (kind == "once" and _first_time(image.path)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "unseen":
+        return BadImage("the file does not exist")
+    if kind == "failing":
+        raise RuntimeError("nobody expects this")
+    return _drawn(image, square=square)
+
+
+def _first_time(path: Path) -> bool:
+    try:
+        path.with_suffix(".done").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
