@@ -343,7 +343,7 @@ def listed(monkeypatch):
             for number in range(count)
         ]
 
-    def draw_many(wanted, square):
+    def draw_many(wanted, square, workers):
         for image in wanted:
             yield Drawn(np.full((1, 1, 3), int(image.path.name) % 251, np.uint8), 255)
 
@@ -429,7 +429,7 @@ EXTRACTOR = """
 
     store.SEGMENT_BYTES = 10 * 4 * 256
     drawn = images.Drawn(np.zeros((1, 1, 3), np.uint8), 255)
-    images.draw_many = lambda wanted, square: (drawn for _ in wanted)
+    images.draw_many = lambda wanted, square, workers: (drawn for _ in wanted)
     wanted = [here.LabelledImage(Path(str(n)), here.key(n), label="a") for n in range(50)]
     features.extract(wanted, features.Store(here.WIDE), Slow, no_progress)
 """
