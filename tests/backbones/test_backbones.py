@@ -133,11 +133,11 @@ def test_layers_above_the_last_block_belong_to_it():
 
 
 def test_blocks_whose_end_is_named(keras):
-    from tlcli.backbones.network import _blocks_of_layers
+    from tlcli.backbones.network import labelled
     from tlcli.backbones.table import BlockNames
 
     layers = [keras.layers.Add(name=name) for name in ("a", "mixed0", "b", "c", "mixed1", "d")]
-    found = _blocks_of_layers(layers, BlockNames(r"^(mixed\d)$", at_end=True))
+    found = labelled(layers, BlockNames(r"^(mixed\d)$", at_end=True))
     assert [block for block, _ in found] == ["mixed0"] * 2 + ["mixed1"] * 4
 
 
