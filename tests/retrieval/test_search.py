@@ -45,6 +45,13 @@ def test_the_nearest_of_all_are_found(small: Path) -> None:
     assert [len(paths) for paths in found(small, 1000)] == [600] * 40
 
 
+def test_rows_that_stay_on_disk_are_compared_alike(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "KEPT_BYTES", 0)
+    assert found(small, 7) == expected(list(range(600)), 7)
+
+
 def test_removed_images_are_not_found_and_the_others_are(small: Path) -> None:
     gone = list(range(0, 600, 3))
     indexes.remove(small, gone)

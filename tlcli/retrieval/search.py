@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli.retrieval.approximate import Approximate, Place, load
 from tlcli.retrieval.records import Entry
-from tlcli.retrieval.store import Index, Rows
+from tlcli.retrieval.store import Index, Rows, in_memory
 
 Float32 = NDArray[np.float32]
 
@@ -52,11 +52,17 @@ class Searcher:
         return len(self.index)
 
     def _places(self, queries: Float32, count: int) -> list[set[Place]]:
+        compared = nearest(self._compared, queries, count)
         if self.approximate is None:
-            return nearest(self.index.rows, queries, count)
+            return compared
         known = self.approximate.candidates(queries, count)
-        fresh = nearest(self.approximate.uncovered, queries, count)
-        return [places | others for places, others in zip(known, fresh, strict=True)]
+        return [places | others for places, others in zip(known, compared, strict=True)]
+
+    @cached_property
+    def _compared(self) -> Sequence[Rows]:
+        """What every query is compared with, row by row."""
+        unknown = self.index.rows if self.approximate is None else self.approximate.uncovered
+        return in_memory(unknown)
 
     def _ranked(self, query: Float32, places: Iterable[Place]) -> list[tuple[float, Place]]:
         """(−similarity, place), the nearest first, equal ones in the order of their places."""

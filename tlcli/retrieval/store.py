@@ -51,6 +51,9 @@ MOST_FILES = 64
 READ_ROWS = 1 << 13
 """Rows that are read at once."""
 
+KEPT_BYTES = 2**28
+"""Rows of up to this size stay in memory while questions are asked."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -103,6 +106,28 @@ class Rows:
         into = np.empty((last - first, self.width), np.float16)
         self.segment.rows.read(first, into)
         return into.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _InMemory(Rows):
+    """Rows that were read once."""
+
+    vectors: Float32
+    """(n, M)"""
+
+    def read(self, first: int, last: int) -> Float32:
+        """See `Rows`."""
+        return self.vectors[first:last]
+
+
+def in_memory(rows: Sequence[Rows]) -> Sequence[Rows]:
+    """The same rows, read once where that takes no more than `KEPT_BYTES`."""
+    if sum(4 * part.width * len(part.live) for part in rows) > KEPT_BYTES:
+        return rows
+    return [
+        _InMemory(part.id, part.segment, part.width, part.live, part.read(0, len(part.live)))
+        for part in rows
+    ]
 
 
 @dataclass(frozen=True, eq=False)
