@@ -34,7 +34,7 @@ TABLES: dict[str, Collection[str]] = {
     "memory/table.py": memory.SETTINGS,
     "retrieval/descriptors.py": retrieval.DESCRIPTORS,
     "retrieval/neighbours.py": retrieval.BY,
-    "strategies.py": {*strategies.STRATEGIES, strategies.ADOPTED},
+    "strategies/table.py": {*strategies.STRATEGIES, strategies.ADOPTED},
     "training/augmentation.py": training.SHEETS,
     "training/objectives.py": training.OBJECTIVES,
 }

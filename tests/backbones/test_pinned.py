@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import tiny
 from tlcli import backbones
-from tlcli.backbones import Imagenet, lite_openvino, openvino_ir, pinned, probing, stored
+from tlcli.backbones import Imagenet, lite_openvino, openvino_ir, pinned, probing, stored, storing
 from tlcli.backbones.hdf5_layers import layer_paths
 from tlcli.errors import StorageError
 
@@ -31,7 +31,7 @@ def test_what_is_kept_is_what_keras_says() -> None:
     kept, model = pinned._pinned(NAME), backbones.build(NAME, None, Imagenet())
     images = probing.probe_images(model.input_shape[1])
     features = probing.features_of(model, images)
-    assert stored.function_of(model, NAME, features) == kept.function
+    assert storing.function_of(model, NAME, features) == kept.function
     assert {group: layer.name for group, layer in layer_paths(model)} == kept.groups
     assert np.abs(features[: pinned.PROBES] - kept.features).max() < 1e-4
 

@@ -12,7 +12,7 @@ from tests.support import indexes
 from tlcli import retrieval
 from tlcli.errors import RunError, RunLocked, UsageError
 from tlcli.features import Kind
-from tlcli.retrieval import Searcher, approximate, building, store
+from tlcli.retrieval import Searcher, approximate, building, rows, writer
 
 ROWS = indexes.descriptors(600)
 QUERIES = indexes.descriptors(40, seed=1)
@@ -33,8 +33,8 @@ def expected(numbers: list[int], count: int) -> list[list[str]]:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose index has three segments of at most 256 rows, read 100 at a time."""
-    monkeypatch.setattr(store, "SEGMENT_ROWS", 256)
-    monkeypatch.setattr(store, "READ_ROWS", 100)
+    monkeypatch.setattr(writer, "SEGMENT_ROWS", 256)
+    monkeypatch.setattr(rows, "READ_ROWS", 100)
     for start, end in ((0, 250), (250, 300), (300, 600)):
         indexes.add(tmp_path, range(start, end), ROWS[start:end])
     return tmp_path
@@ -48,7 +48,7 @@ def test_the_nearest_of_all_are_found(small: Path) -> None:
 def test_rows_that_stay_on_disk_are_compared_alike(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "KEPT_BYTES", 0)
+    monkeypatch.setattr(rows, "KEPT_BYTES", 0)
     assert found(small, 7) == expected(list(range(600)), 7)
 
 

@@ -33,8 +33,8 @@ from tlcli.backbones.stored import (
     StoredBackbone,
     load_model,
     load_stored,
-    store,
 )
+from tlcli.backbones.storing import store
 from tlcli.backbones.table import (
     ADOPTED,
     BACKBONES,

@@ -25,11 +25,9 @@ from tlcli.backbones.stored import (
     MODEL,
     OPENVINO_FILES,
     Drawing,
-    Function,
     StoredBackbone,
-    described,
-    require_room,
 )
+from tlcli.backbones.storing import Function, described, require_room
 from tlcli.backbones.table import DEFAULT_BACKBONE, architecture
 from tlcli.backbones.weights import Imagenet, Weights
 from tlcli.errors import EngineUnavailable

@@ -14,7 +14,8 @@ from tlcli.backbones import pinned
 from tlcli.backbones.archives import canonical_json
 from tlcli.backbones.reading import USUAL, Reading
 from tlcli.backbones.runtime import versions
-from tlcli.backbones.stored import FORMAT, Drawing, StoredBackbone, load_stored, store
+from tlcli.backbones.stored import FORMAT, Drawing, StoredBackbone, load_stored
+from tlcli.backbones.storing import store
 from tlcli.backbones.table import architecture
 from tlcli.backbones.weights import Weights
 from tlcli.errors import RunError, StorageError

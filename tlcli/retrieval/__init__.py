@@ -18,7 +18,8 @@ from tlcli.retrieval.descriptors import DESCRIPTORS, Descriptor
 from tlcli.retrieval.neighbours import BY, Neighbours
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.search import Hit, Searcher
-from tlcli.retrieval.store import Index, IndexWriter, Space, open_index, require_index, writing
+from tlcli.retrieval.store import Index, Space, open_index, require_index
+from tlcli.retrieval.writer import IndexWriter, writing
 
 __all__ = [
     "BY",

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tlcli import strict
 from tlcli.retrieval.records import Records
-from tlcli.retrieval.store import Index, Rows
+from tlcli.retrieval.rows import Rows
+from tlcli.retrieval.store import Index
 
 log = logging.getLogger(__name__)
 

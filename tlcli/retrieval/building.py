@@ -9,7 +9,8 @@ from tlcli.config import Progress
 from tlcli.errors import UsageError
 from tlcli.retrieval.approximate import NEIGHBOURS, Approximate
 from tlcli.retrieval.search import Searcher
-from tlcli.retrieval.store import Index, IndexWriter
+from tlcli.retrieval.store import Index
+from tlcli.retrieval.writer import IndexWriter
 
 Float32 = NDArray[np.float32]
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tlcli.retrieval.approximate import Approximate, Place, load
 from tlcli.retrieval.records import Entry
-from tlcli.retrieval.store import Index, Rows, in_memory
+from tlcli.retrieval.rows import Rows, in_memory
+from tlcli.retrieval.store import Index
 
 Float32 = NDArray[np.float32]
 

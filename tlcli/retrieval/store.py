@@ -11,10 +11,9 @@ Files are immutable and named by their content. They are written first, then a t
 them; what no transaction has named is swept by the next writer.
 """
 
-import contextlib
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,33 +25,19 @@ from tlcli import files, runs, strict
 from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Kind, segments
-from tlcli.features.segments import Segment
 from tlcli.retrieval.descriptors import Descriptor
-from tlcli.retrieval.records import FORMAT, Entry, Records
+from tlcli.retrieval.records import FORMAT, Records
+from tlcli.retrieval.rows import Rows
 from tlcli.strict import Malformed
 from tlcli.strict.arrays import array_file
 
-Image = tuple[str, str, str]
-"""(sha256, class, path) of an image."""
-
-Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
+
 Float64 = NDArray[np.float64]
 
 FOLDER = "index"
+
 RECORDS = "records.sqlite"
-
-SEGMENT_ROWS = 1 << 16
-"""Of the largest segment."""
-
-MOST_FILES = 64
-"""With more segments than these, the next writer makes few of them."""
-
-READ_ROWS = 1 << 13
-"""Rows that are read at once."""
-
-KEPT_BYTES = 2**28
-"""Rows of up to this size stay in memory while questions are asked."""
 
 
 @dataclass(frozen=True)
@@ -74,63 +59,6 @@ class Space:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """One segment, and which of its rows belong to images."""
-
-    id: int
-    segment: Segment
-    width: int
-    """M"""
-    live: NDArray[np.bool_]
-    """(n,)"""
-
-    def blocks(self) -> Iterator[tuple[int, Float32]]:
-        """(number of the first row, rows (k, M)), in order; removed rows too."""
-        for first in self.starts():
-            yield first, self.block(first)
-
-    def starts(self) -> range:
-        """The first rows of blocks."""
-        return range(0, len(self.live), READ_ROWS)
-
-    def block(self, first: int) -> Float32:
-        """The block (k, M) that begins with a row."""
-        return self.read(first, min(first + READ_ROWS, len(self.live)))
-
-    def hashes(self) -> tuple[str, ...]:
-        """The content hash of each row's image."""
-        return segments.hashes_of(self.segment.keys)
-
-    def read(self, first: int, last: int) -> Float32:
-        """The rows from `first` to before `last`."""
-        into = np.empty((last - first, self.width), np.float16)
-        self.segment.rows.read(first, into)
-        return into.astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class _InMemory(Rows):
-    """Rows that were read once."""
-
-    vectors: Float32
-    """(n, M)"""
-
-    def read(self, first: int, last: int) -> Float32:
-        """See `Rows`."""
-        return self.vectors[first:last]
-
-
-def in_memory(rows: Sequence[Rows]) -> Sequence[Rows]:
-    """The same rows, read once where that takes no more than `KEPT_BYTES`."""
-    if sum(4 * part.width * len(part.live) for part in rows) > KEPT_BYTES:
-        return rows
-    return [
-        _InMemory(part.id, part.segment, part.width, part.live, part.read(0, len(part.live)))
-        for part in rows
-    ]
-
-
-@dataclass(frozen=True, eq=False)
 class Index:
     """One state of an index; it stays what it is while writers go on."""
 
@@ -144,7 +72,7 @@ class Index:
     def require_space(self, space: Space) -> None:
         """Raise RunError unless descriptors of this space may be compared with the index's."""
         if space != self.space:
-            _refuse_space(self.folder, self.space, space)
+            refuse_space(self.folder, self.space, space)
 
     def live_blocks(self) -> Iterator[Float32]:
         """The descriptors (k, M) of all images, in the order of their places."""
@@ -163,7 +91,7 @@ class Index:
 
 def require_index(run: Path) -> None:
     """Raise UsageError unless a run has an index, RunError where it lies elsewhere."""
-    _require_own(run / FOLDER)
+    require_own_records(run / FOLDER)
     if not (run / FOLDER / RECORDS).is_file():
         raise UsageError(
             f"Expected a run with an index. Received: {run} has none. "
@@ -171,7 +99,7 @@ def require_index(run: Path) -> None:
         )
 
 
-def _require_own(folder: Path) -> None:
+def require_own_records(folder: Path) -> None:
     """Refuse records that lie elsewhere, with what SQLite writes beside them."""
     runs.require_own(folder)
     for suffix in ("", "-wal", "-shm", "-journal"):
@@ -197,32 +125,34 @@ def _current(folder: Path, records: Records, attempts: int = 3) -> Index:
     try:
         records.begin_reading()
         if not records.count():
-            raise _empty(folder)
-        return _index(folder, records)
+            raise without_images(folder)
+        return state_of(folder, records)
     except FileNotFoundError as error:
         records.end_reading()
         if attempts:
             return _current(folder, records, attempts - 1)
-        raise _missing(folder, error.filename) from error
+        raise missing_file(folder, error.filename) from error
 
 
-def _empty(folder: Path) -> UsageError:
+def without_images(folder: Path) -> UsageError:
+    """What is said of an index without images."""
     return UsageError(
         f"Expected an index with images. Received: {folder} holds none. "
         "Add some with `tlcli index add`."
     )
 
 
-def _missing(folder: Path, path: str | Path) -> RunError:
+def missing_file(folder: Path, path: str | Path) -> RunError:
+    """What is said where a file of the index is gone."""
     return RunError(
         f"Expected an intact index. Received: {path} is missing. "
         f"Remove {folder}, and add the images again."
     )
 
 
-def _index(folder: Path, records: Records) -> Index:
+def state_of(folder: Path, records: Records) -> Index:
     """With its rows, all their bytes compared with the names of their files."""
-    begun = _begun(folder, records)
+    begun = begun_state(folder, records)
     width = begun.descriptor.width
     rows = tuple(
         _rows(folder, records, number, name, count, width)
@@ -231,10 +161,10 @@ def _index(folder: Path, records: Records) -> Index:
     return replace(begun, rows=rows)
 
 
-def _begun(folder: Path, records: Records) -> Index:
+def begun_state(folder: Path, records: Records) -> Index:
     """What an index holds descriptors of, without the rows."""
     facts = records.about()
-    _require_format(folder, facts)
+    require_format(folder, facts)
     try:
         _FACTS({**dict.fromkeys(_OPTIONAL), **facts})
     except Malformed as error:
@@ -272,7 +202,8 @@ def _damaged(folder: Path, path: Path, error: OSError | Malformed) -> RunError:
     )
 
 
-def _require_format(folder: Path, facts: dict[str, str]) -> None:
+def require_format(folder: Path, facts: dict[str, str]) -> None:
+    """Raise RunError where a newer program made the index."""
     found = facts.get("format", "0")
     if found.isdecimal() and int(found[:18]) > FORMAT:
         raise RunError(
@@ -318,7 +249,8 @@ def _descriptor(folder: Path, facts: dict[str, str]) -> Descriptor:
     return Descriptor(name, matrix.shape[1], centre, matrix)
 
 
-def _refuse_space(folder: Path, have: Space, given: Space) -> None:
+def refuse_space(folder: Path, have: Space, given: Space) -> None:
+    """Raise RunError that names what differs between two spaces."""
     differences = (
         ("backbone", have.fingerprint != given.fingerprint),
         ("kind of arithmetic", have.kind.arithmetic != given.kind.arithmetic),
@@ -329,147 +261,3 @@ def _refuse_space(folder: Path, have: Space, given: Space) -> None:
         f"Expected the {what} that the index was made with. Received: another one; descriptors of "
         f"both cannot be compared. Remove {folder}, and add the images again."
     )
-
-
-@dataclass(frozen=True, eq=False)
-class IndexWriter:
-    """The right to change an index; exists only while its lock is held."""
-
-    folder: Path
-    records: Records
-
-    @property
-    def index(self) -> Index | None:
-        """As it is now; None where nothing was added yet."""
-        return _index(self.folder, self.records) if self.records.about() else None
-
-    @property
-    def begun(self) -> Index | None:
-        """The same without rows, which takes no longer for many images than for few."""
-        return _begun(self.folder, self.records) if self.records.about() else None
-
-    def require_begun(self) -> None:
-        """Raise UsageError where nothing was ever added."""
-        if not self.records.about():
-            raise _empty(self.folder)
-
-    def require_usable(self) -> None:
-        """Raise RunError where this program may not write, or a file is missing; none is read."""
-        facts = self.records.about()
-        _require_format(self.folder, facts)
-        names = [name for _, name, _ in self.records.files()]
-        for name in filter(None, [facts.get("matrix"), *names]):
-            if not (self.folder / name).exists():
-                raise _missing(self.folder, self.folder / name)
-
-    def begin(self, space: Space, descriptor: Descriptor) -> None:
-        """Say what an index without images will hold."""
-        facts = {
-            "format": str(FORMAT),
-            "fingerprint": space.fingerprint,
-            "arithmetic": space.kind.arithmetic,
-            "decoder": space.kind.decoder,
-            "width": str(space.width),
-            "descriptor": descriptor.name,
-        }
-        if descriptor.matrix is not None and descriptor.centre is not None:
-            arrays = {"centre": descriptor.centre, "matrix": descriptor.matrix}
-            facts["matrix"] = self._write("descriptor-", ".h5", files.pack_arrays(arrays, {}))
-        with self.records.transaction():
-            self.records.set_about(facts)
-
-    def add(self, images: Sequence[Image], descriptors: Iterable[Float32]) -> None:
-        """Add images that the index does not hold; their descriptors (n, M) come in blocks."""
-        written = self._segments([sha256 for sha256, _, _ in images], descriptors)
-        named = iter(images)
-        with self.records.transaction():
-            for name, count in written:
-                number = self.records.add_file(name, count)
-                self.records.add((*next(named), number, row) for row in range(count))
-
-    def remove(self, entries: Sequence[Entry]) -> None:
-        """Take images away."""
-        with self.records.transaction():
-            self.records.remove(entries)
-
-    def compact(self) -> None:
-        """Write the rows of images anew, in few segments and without those that were removed."""
-        index = self.index
-        assert index is not None
-        entries = self.records.entries()
-        written = self._segments([entry.sha256 for entry in entries], index.live_blocks())
-        ids = iter([entry.id for entry in entries])
-        with self.records.transaction():
-            kept = {self.records.add_file(name, count): count for name, count in written}
-            self.records.move(
-                (number, row, next(ids)) for number, count in kept.items() for row in range(count)
-            )
-            self.records.drop_files(rows.id for rows in index.rows if rows.id not in kept)
-        self.sweep()
-
-    def publish(self, content: bytes, facts: dict[str, str]) -> None:
-        """Make an approximate index the current one."""
-        name = self._write("approximate-", "", content)
-        with self.records.transaction():
-            self.records.set_about(facts | {"approximate": name})
-
-    def sweep(self) -> None:
-        """Remove files that the records do not name, and what a killed writer was writing."""
-        facts = self.records.about()
-        named = {name for _, name, _ in self.records.files()}
-        named |= {facts.get("matrix", ""), facts.get("approximate", ""), "lock"}
-        for path in self.folder.iterdir():
-            if path.name not in named and not path.name.startswith(RECORDS):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-
-    def _segments(
-        self, hashes: Sequence[str], descriptors: Iterable[Float32]
-    ) -> list[tuple[str, int]]:
-        """Write rows; the name and the length of each segment."""
-        written, start = [], 0
-        for rows in _full(descriptors):
-            keys = segments.keys_of(hashes[start : start + len(rows)])
-            written.append((self._write("", ".h5", segments.pack(keys, rows)), len(rows)))
-            start += len(rows)
-        return written
-
-    def _write(self, prefix: str, suffix: str, content: bytes) -> str:
-        name = f"{prefix}{hashlib.sha256(content).hexdigest()}{suffix}"
-        if not (self.folder / name).exists():
-            with files.written(self.folder / name) as stream:
-                stream.write(content)
-        return name
-
-
-def _full(descriptors: Iterable[Float32]) -> Iterator[Float16]:
-    """Blocks of rows as those of segments: as few as there can be."""
-    waiting: list[Float16] = []
-    for block in descriptors:
-        waiting.append(block.astype(np.float16))
-        if sum(map(len, waiting)) >= SEGMENT_ROWS:
-            yield np.concatenate(waiting)
-            waiting = []
-    if any(map(len, waiting)):
-        yield np.concatenate(waiting)
-
-
-@contextmanager
-def writing(run: Path, wait_seconds: float) -> Iterator[IndexWriter]:
-    """Lock the index of a run for writing; it is made where there is none.
-
-    Raises:
-        RunLocked: another process holds it for longer than `wait_seconds`.
-        RunError: it is newer than this program, or a file of it is missing.
-        StorageError: it cannot be made.
-    """
-    folder = run / FOLDER
-    _require_own(folder)
-    with files.saving(folder):
-        folder.mkdir(exist_ok=True)
-        files.sync(run)
-    with runs.locked(folder, wait_seconds), closing(Records(folder / RECORDS, writes=True)) as here:
-        writer = IndexWriter(folder, here)
-        writer.require_usable()
-        writer.sweep()
-        yield writer

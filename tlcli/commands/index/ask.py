@@ -14,7 +14,7 @@ from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.retrieval import Hit, Index, Searcher, Space
-from tlcli.retrieval.store import Rows
+from tlcli.retrieval.rows import Rows
 
 
 @dataclass(frozen=True)

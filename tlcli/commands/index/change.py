@@ -17,7 +17,7 @@ from tlcli.features import Features, Matrix
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.retrieval import Descriptor, Entry, IndexWriter, Space
 from tlcli.retrieval.approximate import EXACT_UNTIL, is_fresh
-from tlcli.retrieval.store import MOST_FILES
+from tlcli.retrieval.writer import MOST_FILES
 from tlcli.rounds.intake import named, readable, scan
 from tlcli.rounds.result import Phases
 from tlcli.runs import Round

@@ -17,7 +17,7 @@ from tlcli.errors import UsageError
 from tlcli.features import Examples, Vectors
 from tlcli.heads import Evidence, Recipe
 from tlcli.heads.imprinting import grow
-from tlcli.strategies import STRATEGIES, Available, OldImages, StrategyInput, choose
+from tlcli.strategies import STRATEGIES, Available, OldImages, StrategyInput, choose, fits
 
 BITS = 12
 WIDTH = 10
@@ -158,7 +158,7 @@ def test_weight_alignment_gives_new_columns_the_norm_of_old_ones():
 def test_the_bias_layer_scales_and_shifts_new_columns_alone():
     """All of them by one scale and one shift, against the head of the same training images."""
     examples = memory.herded(FIRST, 10).joined(SECOND).by_hash()
-    held = strategies._held_for_bias(examples)
+    held = fits._held_for_bias(examples)
     assert held.sum() == 3 * 2 + 2 * 8
     kept = examples.where(~held)
     evidence = Evidence(TOTAL, kept.where(np.isin(kept.labels, NEW)), kept, parent("softmax"))

@@ -1,0 +1,36 @@
+"""Strategies: how the head of a round comes from the parent's head, the moments and features."""
+
+from tlcli.strategies.conditions import Available, OldImages
+from tlcli.strategies.fits import StrategyInput, adopted, first
+from tlcli.strategies.table import (
+    ADOPTED,
+    EXACT,
+    STRATEGIES,
+    UNCHANGED,
+    Strategy,
+    choose,
+    following,
+    named,
+    require_options,
+    require_sampling,
+    solved_anew,
+)
+
+__all__ = [
+    "ADOPTED",
+    "EXACT",
+    "STRATEGIES",
+    "UNCHANGED",
+    "Available",
+    "OldImages",
+    "Strategy",
+    "StrategyInput",
+    "adopted",
+    "choose",
+    "first",
+    "following",
+    "named",
+    "require_options",
+    "require_sampling",
+    "solved_anew",
+]
