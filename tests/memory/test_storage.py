@@ -470,7 +470,7 @@ def test_a_moments_file_of_another_setting_is_refused(moments_file, tmp_path):
 
 
 def test_a_moments_file_of_a_newer_program_is_refused(moments_file, monkeypatch):
-    monkeypatch.setattr("tlcli.memory.storage.FORMAT", 0)
+    monkeypatch.setattr("tlcli.memory.moments_files.FORMAT", 0)
     with pytest.raises(RunError, match="Upgrade tlcli"):
         memory.load_file(moments_file)
 

@@ -4,13 +4,12 @@ import logging
 from dataclasses import dataclass, replace
 
 from tlcli import evaluation, moments, runs, strategies
+from tlcli.commands.extend_classes_given import Given, mends, take_in
 from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.evaluation import Validation, ValidationScheme
-from tlcli.features import Examples, Features
+from tlcli.features import Examples
 from tlcli.heads import LinearHead, Recipe
-from tlcli.images import LabelledImage, Listing
-from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import (
@@ -21,16 +20,6 @@ from tlcli.memory.setting import (
     turns,
 )
 from tlcli.moments import Moments
-from tlcli.rounds.intake import (
-    Intake,
-    readable,
-    registered,
-    require_testable,
-    scan,
-    unlearned,
-)
-from tlcli.rounds.moments_file import Collected, read_files
-from tlcli.rounds.names import warn_of_former
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
@@ -38,7 +27,6 @@ from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
 from tlcli.rounds.usual import Usual, claimed, sample_of, usual_images
-from tlcli.runs import Writer
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)
@@ -62,8 +50,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
         _require_moments_to_begin(config, parent)
         _require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
-        given = _take_in(config, writer, parent, phases)
-        nothing_new = same_head and not given.anything and not _mends(config, parent, given)
+        given = take_in(config, writer, parent, phases)
+        nothing_new = same_head and not given.anything and not mends(config, parent, given)
         if nothing_new and not turns(config.keeping, parent.memory):
             return unchanged(config.run, parent.round, given.intake, phases)
         state = _state(config, parent, given, phases)
@@ -108,78 +96,11 @@ def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
-    """What the command was given, without what the run has learned before."""
-
-    found: Features[LabelledImage]
-    """Of the images that are new."""
-    collected: Collected
-    """From files of moments."""
-    learned: tuple[LabelledImage, ...]
-    """Images of DATA that the run has learned before."""
-    old: tuple[LabelledImage, ...]
-    """Images of --old-data."""
-    registry: tuple[RegisteredClass, ...]
-    intake: Intake
-
-    @property
-    def anything(self) -> bool:
-        """Whether an image is new."""
-        return bool(self.found.images or self.collected.ledger)
-
-
-def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> Listing:
-    """What DATA or --old-data holds; nothing where it was not given."""
-    return Listing(()) if data is None else scan(data, config.images.columns, progress)
-
-
-def _take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> _Given:
-    collected = read_files(parent, config.moments, config.partial)
-    ledger = {**parent.memory.ledger, **collected.ledger}
-    listing = _listing(config.data, config, phases.progress)
-    fresh, refused = unlearned(listing, ledger)
-    learned = tuple(image for image in listing.images if image.sha256 in ledger)
-    classes = {*parent.round.classes, *listing.classes, *collected.ledger.values()}
-    require_testable(config.test, config.images.columns, classes, phases.progress)
-    with phases.phase("features"):
-        found = parent.extractor.features(fresh, phases.progress)
-        skipped = readable(listing, found, refused, config.images.max_bad)
-    labels = {*found.labels, *collected.ledger.values()}
-    known = labels & set(parent.round.classes)
-    warn_of_former(labels - known, parent.former)
-    registry = registered(parent.round.manifest.classes, labels, writer.next_number)
-    intake = Intake(
-        used=len(found.images) + len(collected.ledger),
-        from_cache=found.from_cache,
-        already_learned=len(learned) - len(refused) + collected.already_learned,
-        duplicates=listing.duplicates,
-        skipped=skipped,
-        known_classes=tuple(sorted(known)),
-        passed_over=listing.passed_over,
-    )
-    old = _listing(config.old_data, config, phases.progress).images
-    return _Given(found, collected, learned, old, registry, intake)
-
-
-def _mends(config: ExtendConfig, parent: Parent, given: _Given) -> bool:
-    """Whether the images given make the moments of a run exact that are not.
-
-    Rows that the run keeps stand for their images, with the bits that they have.
-    """
-    memory, asked = parent.memory, strategies.named(config.learning.strategy)
-    if memory.as_jointly or memory.moments is None or memory.kept is not None:
-        return False
-    hashes = {image.sha256 for image in (*given.learned, *given.old)}
-    exactly = parent.solved and (asked is None or asked.exact)
-    return exactly and memory.ledger.keys() <= hashes
-
-
-@dataclass(frozen=True, eq=False)
 class _State:
     """All that the next head may be solved from."""
 
     parent: Parent
-    given: _Given
+    given: Given
     recalled: Recalled
     """Of all learned images, those whose features are at hand."""
     before: Moments | None
@@ -202,7 +123,7 @@ class _State:
         return frozenset(group for key, group in groups.items() if key not in at_hand)
 
 
-def _state(config: ExtendConfig, parent: Parent, given: _Given, phases: Phases) -> _State:
+def _state(config: ExtendConfig, parent: Parent, given: Given, phases: Phases) -> _State:
     images = (*given.learned, *given.old)
     asked = strategies.named(config.learning.strategy)
     wants_all = asked is not None and asked.old_images is OldImages.ALL

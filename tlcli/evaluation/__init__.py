@@ -8,17 +8,10 @@ gates       limits that figures must keep
 validation  the figures of a new round, on images that were held out of it
 """
 
+from tlcli.evaluation.contents import Beside, Learned, Report, RoundHead
 from tlcli.evaluation.gates import Gate, Limits
 from tlcli.evaluation.paired import Comparison, compare
-from tlcli.evaluation.report import (
-    Beside,
-    Learned,
-    Report,
-    RoundHead,
-    evaluate,
-    in_detail,
-    with_gates,
-)
+from tlcli.evaluation.report import evaluate, in_detail, with_gates
 from tlcli.evaluation.validation import (
     FOLDS,
     HeldOutPredictions,

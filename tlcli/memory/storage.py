@@ -1,20 +1,16 @@
 """A memory on disk: `memory.h5` in the folder of a round, or a moments file that travels alone."""
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import files, strict
 from tlcli.config import WIDEST
-from tlcli.errors import RunError
 from tlcli.features import UNKNOWN_DECODER, Examples, Kind, segments
 from tlcli.memory import parts
 from tlcli.memory.herding import Centre
@@ -24,18 +20,13 @@ from tlcli.memory.table import SETTINGS
 from tlcli.moments import LARGEST_SUM, MOST_IMAGES, Moments, largest
 from tlcli.runs import Round
 from tlcli.strict import Malformed
-from tlcli.strict.arrays import ArrayFile, array_file
+from tlcli.strict.arrays import ArrayFile
 
 FORMAT = 2
+
 NAME = "memory.h5"
 
-MOST_SHARDS = 10**6
-
 _WIDTH = strict.whole(1, WIDEST)
-
-_CHECKSUM_BYTES = 32
-
-_BLOCK_BYTES = 2**20
 
 _PART_OF = {
     "memory": "moments",
@@ -56,7 +47,7 @@ def save(memory: Memory, staged: Path) -> None:
         StorageError: it cannot be written.
     """
     _assert_whole(memory)
-    files.save_arrays(staged / NAME, *_content(memory))
+    files.save_arrays(staged / NAME, *content_of(memory))
     if memory.kept is not None:
         parts.save(memory.kept, memory.sources, memory.setting, staged)
 
@@ -79,7 +70,7 @@ def load(entry: Round) -> Memory:
         RunError: a file is damaged, or newer than this program, or they contradict each other.
     """
     with files.loading_arrays(entry.file(NAME), FORMAT) as file:
-        memory = _memory_from(file)
+        memory = memory_from(file)
         keeps = memory.keeps
         width = file.attribute("feature_width", _WIDTH) if keeps.rows else 0
         found = parts.opened(entry, memory.setting, width)
@@ -122,104 +113,7 @@ def bytes_by_part(entry: Round) -> dict[str, int]:
     return total
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Which part of which DATA a file of moments has."""
-
-    number: int
-    """From 1."""
-    count: int
-    data: str
-    """SHA-256 of all that DATA holds."""
-
-
-def save_file(memory: Memory, path: Path, shard: Shard | None = None) -> None:
-    """Write moments and ledger as one file that needs no round: HDF5 and its SHA-256.
-
-    Args:
-        memory: with moments.
-        path: a file that is there is replaced.
-        shard: None where the file has all of DATA.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    assert memory.moments is not None
-    alone = Memory(
-        "moments",
-        memory.ledger,
-        memory.moments,
-        memory.exact,
-        memory.kinds,
-        groups=memory.groups,
-    )
-    arrays, attributes = _content(alone)
-    if shard is not None:
-        attributes |= {"shard": shard.number, "shards": shard.count, "data": shard.data}
-    content = files.pack_arrays(arrays, attributes)
-    with files.published(path) as stream:
-        stream.write(content + hashlib.sha256(content).digest())
-
-
-def load_file(path: Path) -> Memory:
-    """Read what `save_file` wrote, after all its bytes were compared with its checksum.
-
-    Raises:
-        RunError: the file is damaged, newer than this program, or something else.
-    """
-    with _file_of_moments(path) as file:
-        memory = _memory_from(file)
-        if not memory.keeps.moments or memory.keeps.rows:
-            raise Malformed(f"it is a memory {memory.setting!r}")
-        if memory.classes != set(memory.ledger.values()):
-            raise Malformed("it has a class without an image")
-        return memory
-
-
-def shard_of(path: Path) -> Shard | None:
-    """Which part of DATA a file of moments has; None where it has all, or does not say.
-
-    Raises:
-        RunError: as `load_file`.
-    """
-    with _file_of_moments(path) as file:
-        if not file.has("shards"):
-            return None
-        count = file.attribute("shards", strict.whole(1, MOST_SHARDS))
-        number = file.attribute("shard", strict.whole(1, count))
-        return Shard(number, count, file.attribute("data", strict.NAME))
-
-
-@contextmanager
-def _file_of_moments(path: Path) -> Iterator[ArrayFile]:
-    """The arrays of a file, after all its bytes were compared with its checksum."""
-    try:
-        with strict.opened(path, links=True) as stream:
-            _compare_checksum(stream)
-            with array_file(stream) as file:
-                files.require_format(path, file, FORMAT)
-                yield file
-    except (OSError, ValueError) as error:
-        files.require_resources(error, path)
-        raise RunError(
-            f"Expected a file that `tlcli moments` wrote. Received: {path} is damaged or "
-            f"something else ({error}). Make it again with `tlcli moments RUN DATA --out FILE`."
-        ) from error
-
-
-def _compare_checksum(stream: BinaryIO) -> None:
-    """Refuse a file whose end is not the SHA-256 of what is before it."""
-    left = stream.seek(0, os.SEEK_END) - _CHECKSUM_BYTES
-    stream.seek(0)
-    hasher = hashlib.sha256()
-    while block := stream.read(min(max(left, 0), _BLOCK_BYTES)):
-        hasher.update(block)
-        left -= len(block)
-    if stream.read() != hasher.digest():
-        raise Malformed("its checksum does not match")
-
-
-def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
+def content_of(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     """The arrays and attributes of a memory."""
     arrays = _ledger_arrays(memory.ledger) | _group_arrays(memory.groups)
     attributes = {
@@ -240,8 +134,8 @@ def _content(memory: Memory) -> tuple[files.Arrays, dict[str, Any]]:
     return arrays, attributes
 
 
-def _memory_from(file: ArrayFile) -> Memory:
-    """The inverse of `_content`, without what is kept of images."""
+def memory_from(file: ArrayFile) -> Memory:
+    """The inverse of `content_of`, without what is kept of images."""
     setting = file.attribute("setting", strict.NAME)
     if setting not in SETTINGS:
         raise Malformed(f"unknown memory {strict.shown(setting)}")

@@ -1,0 +1,90 @@
+"""What `extend-classes` is given, told apart from what the run has learned before."""
+
+from dataclasses import dataclass
+
+from tlcli import strategies
+from tlcli.config import ExtendConfig, Progress
+from tlcli.features import Features
+from tlcli.images import LabelledImage, Listing
+from tlcli.manifest import RegisteredClass
+from tlcli.rounds.intake import (
+    Intake,
+    readable,
+    registered,
+    require_testable,
+    scan,
+    unlearned,
+)
+from tlcli.rounds.moments_file import Collected, read_files
+from tlcli.rounds.names import warn_of_former
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.result import Phases
+from tlcli.runs import Writer
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What the command was given, without what the run has learned before."""
+
+    found: Features[LabelledImage]
+    """Of the images that are new."""
+    collected: Collected
+    """From files of moments."""
+    learned: tuple[LabelledImage, ...]
+    """Images of DATA that the run has learned before."""
+    old: tuple[LabelledImage, ...]
+    """Images of --old-data."""
+    registry: tuple[RegisteredClass, ...]
+    intake: Intake
+
+    @property
+    def anything(self) -> bool:
+        """Whether an image is new."""
+        return bool(self.found.images or self.collected.ledger)
+
+
+def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> Listing:
+    """What DATA or --old-data holds; nothing where it was not given."""
+    return Listing(()) if data is None else scan(data, config.images.columns, progress)
+
+
+def take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases) -> Given:
+    """DATA, files of moments and --old-data; the features of what is new."""
+    collected = read_files(parent, config.moments, config.partial)
+    ledger = {**parent.memory.ledger, **collected.ledger}
+    listing = _listing(config.data, config, phases.progress)
+    fresh, refused = unlearned(listing, ledger)
+    learned = tuple(image for image in listing.images if image.sha256 in ledger)
+    classes = {*parent.round.classes, *listing.classes, *collected.ledger.values()}
+    require_testable(config.test, config.images.columns, classes, phases.progress)
+    with phases.phase("features"):
+        found = parent.extractor.features(fresh, phases.progress)
+        skipped = readable(listing, found, refused, config.images.max_bad)
+    labels = {*found.labels, *collected.ledger.values()}
+    known = labels & set(parent.round.classes)
+    warn_of_former(labels - known, parent.former)
+    registry = registered(parent.round.manifest.classes, labels, writer.next_number)
+    intake = Intake(
+        used=len(found.images) + len(collected.ledger),
+        from_cache=found.from_cache,
+        already_learned=len(learned) - len(refused) + collected.already_learned,
+        duplicates=listing.duplicates,
+        skipped=skipped,
+        known_classes=tuple(sorted(known)),
+        passed_over=listing.passed_over,
+    )
+    old = _listing(config.old_data, config, phases.progress).images
+    return Given(found, collected, learned, old, registry, intake)
+
+
+def mends(config: ExtendConfig, parent: Parent, given: Given) -> bool:
+    """Whether the images given make the moments of a run exact that are not.
+
+    Rows that the run keeps stand for their images, with the bits that they have.
+    """
+    memory, asked = parent.memory, strategies.named(config.learning.strategy)
+    if memory.as_jointly or memory.moments is None or memory.kept is not None:
+        return False
+    hashes = {image.sha256 for image in (*given.learned, *given.old)}
+    exactly = parent.solved and (asked is None or asked.exact)
+    return exactly and memory.ledger.keys() <= hashes
