@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlcli import (
     backbones,
@@ -16,31 +15,22 @@ from tlcli import (
     files,
     heads,
     images,
-    memory,
     moments,
     runs,
     strategies,
     training,
 )
+from tlcli.commands.finetune_images import AtHand, take_in
 from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
-from tlcli.features import Examples, among
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, generic
-from tlcli.images import LabelledImage, Listing
-from tlcli.memory.pixels import pixels_of
 from tlcli.rounds.compensation import Compensated, compensate, require_movable
 from tlcli.rounds.intake import (
-    Intake,
     named,
-    readable,
-    require_known_classes,
     require_test,
-    scan,
-    unlearned,
 )
-from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
@@ -77,7 +67,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     require_options(config.training, config.watching)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
-        at_hand = _take_in(config, parent, phases)
+        at_hand = take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
@@ -107,7 +97,7 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         return publish(writer, draft, phases)
 
 
-def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "_AtHand") -> bool:
+def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "AtHand") -> bool:
     """Whether the current round is this very command's, on these very images."""
     manifest = parent.round.manifest
     options = options_of(config) | {"data": manifest.config.get("data")}
@@ -139,96 +129,6 @@ def _is_worse(held_out: HeldOutPredictions, history: TrainingHistory) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _AtHand:
-    """The images whose pixels can be had, on the old backbone."""
-
-    examples: Examples
-    """Raw features of the old backbone."""
-    new: NDArray[np.bool_]
-    """(n,) which of them the run has not learned."""
-    load: memory.Pixels
-    kept: frozenset[str]
-    """Content hashes of exemplars whose pixels come from the run."""
-    intake: Intake
-
-    @property
-    def nothing_new(self) -> Intake:
-        """The intake of a command that had nothing to do."""
-        return replace(self.intake, used=0, from_cache=0, already_learned=len(self.examples))
-
-    @property
-    def held_out(self) -> NDArray[np.bool_]:
-        """(n,) which of them the training is validated on."""
-        return images.holdout(
-            self.examples.hashes, self.examples.labels, images.HELD_OUT, self.examples.groups
-        )
-
-
-def _take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> _AtHand:
-    """DATA, learned images among --old-data, and the exemplars of the run."""
-    listing = scan(config.data, config.images.columns, phases.progress)
-    renamed = said_of(listing.classes, parent.former)
-    require_known_classes(
-        listing, parent.round.classes, f"{renamed}Add them first with `tlcli extend-classes`."
-    )
-    with phases.phase("features"):
-        return _at_hand(config, parent, listing, phases.progress)
-
-
-def _at_hand(
-    config: FinetuneConfig, parent: Parent, listing: Listing, progress: Progress
-) -> _AtHand:
-    ledger, extractor = parent.memory.ledger, parent.extractor
-    _, refused = unlearned(listing, ledger)
-    relabelled = {entry.path for entry in refused}
-    usable = [image for image in listing.images if str(image.path) not in relabelled]
-    wanted = {image.sha256: image for image in usable}
-    wanted = {image.sha256: image for image in _old_images(config, ledger, progress)} | wanted
-    found = extractor.features(tuple(wanted.values()), progress)
-    skipped = readable(listing, found, refused, config.images.max_bad)
-    examples = found.examples
-    if parent.memory.keeps.exemplars and (kept := parent.memory.kept) is not None:
-        examples = examples.joined(kept.without(set(examples.hashes)))
-    # In an order of their own: a training does not depend on the folders that images came from.
-    examples = parent.memory.grouped(examples.by_hash())
-    _require_exact(config, parent, examples)
-    sources = {image.sha256: image for image in found.images}
-    return _AtHand(
-        examples,
-        ~among(examples.hashes, ledger),
-        pixels_of(sources, extractor.square, parent.memory),
-        frozenset(examples.hashes) - sources.keys(),
-        Intake(
-            len(examples),
-            found.from_cache,
-            0,
-            listing.duplicates,
-            skipped,
-            passed_over=listing.passed_over,
-        ),
-    )
-
-
-def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list[LabelledImage]:
-    if config.old_data is None:
-        return []
-    listing = scan(config.old_data, config.images.columns, progress)
-    known = [image for image in listing.images if image.sha256 in ledger]
-    return [replace(image, label=ledger[image.sha256]) for image in known]
-
-
-def _require_exact(config: FinetuneConfig, parent: Parent, examples: Examples) -> None:
-    gone = parent.memory.ledger.keys() - set(examples.hashes)
-    if config.require_exact and gone:
-        classes = {parent.memory.ledger[key] for key in gone}
-        raise DataError(
-            f"Expected all {len(parent.memory.ledger)} learned images with --require-exact. "
-            f"Received: {len(gone)} are missing, of {named(classes)}. Give them with "
-            "--old-data DATA."
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class _Tuned:
     model: Any
     head: LinearHead
@@ -240,7 +140,7 @@ class _Tuned:
 
 
 def _train(
-    config: FinetuneConfig, parent: Parent, at_hand: _AtHand, writer: Writer, phases: Phases
+    config: FinetuneConfig, parent: Parent, at_hand: AtHand, writer: Writer, phases: Phases
 ) -> _Tuned:
     """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
     with phases.phase("training"):
@@ -258,7 +158,7 @@ def _train(
         return _Tuned(model, head, history, split, solved is not None)
 
 
-def _split(parent: Parent, at_hand: _AtHand, classes: Sequence[str], progress: Progress) -> Split:
+def _split(parent: Parent, at_hand: AtHand, classes: Sequence[str], progress: Progress) -> Split:
     examples, size = at_hand.examples, parent.extractor.stored.image_size
     return split_images(
         examples.hashes,
@@ -300,7 +200,7 @@ def _setup(
 
 
 def _rebuild(
-    parent: Parent, after: Extractor, at_hand: _AtHand, tuned: _Tuned, phases: Phases
+    parent: Parent, after: Extractor, at_hand: AtHand, tuned: _Tuned, phases: Phases
 ) -> tuple[Compensated, Solution]:
     """What depended on the old features: the memory's images, and the head."""
     with phases.phase("features"):
@@ -312,7 +212,7 @@ def _rebuild(
         return moved, Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
 
 
-def _name_single(at_hand: _AtHand) -> None:
+def _name_single(at_hand: AtHand) -> None:
     """Warn of classes that cannot be validated."""
     counts = Counter(at_hand.examples.labels)
     single = [name for name, count in counts.items() if count == 1]
@@ -323,7 +223,7 @@ def _name_single(at_hand: _AtHand) -> None:
         )
 
 
-def _with_temperature(head: LinearHead, at_hand: _AtHand) -> LinearHead:
+def _with_temperature(head: LinearHead, at_hand: AtHand) -> LinearHead:
     """The head with the temperature that fits the held-out images."""
     tested = at_hand.examples.where(at_hand.held_out)
     if not len(tested):
@@ -333,7 +233,7 @@ def _with_temperature(head: LinearHead, at_hand: _AtHand) -> LinearHead:
     return replace(head, temperature=heads.rounded(found))
 
 
-def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
+def _solved(parent: Parent, at_hand: AtHand) -> LinearHead | None:
     """The head of the run solved without the held-out images; None where that cannot be done.
 
     On the features themselves: gradients do not see a projection.
@@ -362,7 +262,7 @@ def _solved(parent: Parent, at_hand: _AtHand) -> LinearHead | None:
 
 
 def _teacher(
-    config: FinetuneConfig, parent: Parent, start: LinearHead, at_hand: _AtHand
+    config: FinetuneConfig, parent: Parent, start: LinearHead, at_hand: AtHand
 ) -> Teacher | None:
     """The network as it was, where there are classes without images, or where it is asked for."""
     absent = set(start.classes) - set(at_hand.examples.labels)
