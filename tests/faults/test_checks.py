@@ -199,6 +199,23 @@ def test_folders_that_cannot_be_flushed_are_not_there(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_folder_that_another_process_makes_meanwhile_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: bool
+) -> None:
+    for name in ("draft", "model"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "graph").write_text(name)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "model" and exists(path))
+    if replaces:
+        files.replace_folder(tmp_path / "draft", tmp_path / "model")
+    else:
+        assert not files.place_folder(tmp_path / "draft", tmp_path / "model")
+    kept = "draft" if replaces else "model"
+    assert (tmp_path / "model" / "graph").read_text() == kept
+
+
 def test_a_folder_that_cannot_be_replaced_in_steps_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,22 +212,22 @@ def _write_tables(out: Path, division: Division) -> tuple[str, ...]:
     parts = {LEARN: division.learn, HELD_OUT: division.held_out}
     tables = {name: _table(part, grouped) for name, part in parts.items()}
     files.sweep(out)
-    if out.exists():
+    # Another process may make the folder between the two.
+    if out.exists() or not _made(out, tables):
         if any((out / name).read_bytes() != content for name, content in tables.items()):
             raise _taken(out)
         log.warning("%s has these tables already", out)
-    else:
-        _make_tables(out, tables)
     return tuple(str(out / name) for name in tables)
 
 
-def _make_tables(out: Path, tables: Mapping[str, bytes]) -> None:
+def _made(out: Path, tables: Mapping[str, bytes]) -> bool:
+    """Whether the folder could be made: it was not there."""
     with files.saving(out), files.staging(out) as staged:
         draft = staged / out.name
         draft.mkdir()
         for name, content in tables.items():
             (draft / name).write_bytes(content)
-        files.replace_folder(draft, out)
+        return files.place_folder(draft, out)
 
 
 def _table(part: Iterable[LabelledImage], grouped: bool) -> bytes:

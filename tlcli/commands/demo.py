@@ -1,6 +1,5 @@
 """demo: the whole story on scikit-learn's handwritten digits."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,19 +115,19 @@ def _draw(data: Path) -> None:
         return
     from sklearn.datasets import load_digits
 
-    unfinished = data.with_name("digits-unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with files.saving(data):
+        files.make_folders(data.parent)
+    files.sweep(data)
     digits = load_digits()
-    for index, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        image = _enlarged(pixels)
-        for part in _parts(index, int(digit)):
-            path = unfinished / part / str(digit) / f"{index:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
-    for path in (*unfinished.rglob("*"), unfinished):
-        files.sync(path)
-    unfinished.rename(data)
-    files.sync(data.parent)
+    with files.staging(data) as staged:
+        draft = staged / data.name
+        for index, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+            image = _enlarged(pixels)
+            for part in _parts(index, int(digit)):
+                path = draft / part / str(digit) / f"{index:04d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image.save(path)
+        files.place_folder(draft, data)
 
 
 def _parts(index: int, digit: int) -> list[str]:

@@ -12,6 +12,7 @@ from tlcli.files.arrays import (
 from tlcli.files.copies import copy, copy_folder, link
 from tlcli.files.drafts import (
     ABANDONED_SECONDS,
+    place_folder,
     published,
     replace_folder,
     staging,
@@ -39,6 +40,7 @@ __all__ = [
     "make_folders",
     "pack_arrays",
     "parsing",
+    "place_folder",
     "published",
     "remove_empty",
     "replace_folder",

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -172,14 +173,42 @@ def replace_folder(draft: Path, target: Path) -> None:
         StorageError: the disk is full or the folder may not be written.
     """
     with saving(target):
-        for path in (*draft.rglob("*"), draft):
-            sync(path)
-        if not target.exists():
-            draft.rename(target)
-        elif not _exchanged(draft, target):
+        _flush(draft)
+        if not _moved(draft, target) and not _exchanged(draft, target):
             draft = _exchanged_in_steps(draft, target)
         sync(target.parent)
     shutil.rmtree(draft, ignore_errors=True)
+
+
+def place_folder(draft: Path, target: Path) -> bool:
+    """Rename a folder to a name at which nothing is; whether that was so.
+
+    Raises:
+        StorageError: the disk is full or the folder may not be written.
+    """
+    with saving(target):
+        _flush(draft)
+        placed = _moved(draft, target)
+        sync(target.parent)
+    return placed
+
+
+def _flush(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def _moved(draft: Path, target: Path) -> bool:
+    """Whether a folder could be renamed because nothing had the name, until the very end."""
+    if target.exists():
+        return False
+    try:
+        draft.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _exchanged_in_steps(draft: Path, target: Path) -> Path:
