@@ -20,25 +20,27 @@ NAME = backbones.DEFAULT_BACKBONE
 pytestmark = pytest.mark.slow
 
 
-def made(folder: Path) -> backbones.StoredBackbone:
+def made(folder: Path, size: int | None = None) -> backbones.StoredBackbone:
     folder.mkdir()
-    found = pinned.stored(NAME, "f32", {}, folder)
+    found = pinned.stored(NAME, size, "f32", {}, folder)
     assert found is not None
     return found
 
 
-def test_what_is_kept_is_what_keras_says() -> None:
-    kept, model = pinned._pinned(NAME), backbones.build(NAME, None, Imagenet())
+@pytest.mark.parametrize(("name", "size"), pinned.PINNED)
+def test_what_is_kept_is_what_keras_says(name: str, size: int) -> None:
+    kept, model = pinned._pinned(name, size), backbones.build(name, size, Imagenet())
     images = probing.probe_images(model.input_shape[1])
     features = probing.features_of(model, images)
-    assert storing.function_of(model, NAME, features) == kept.function
+    assert storing.function_of(model, name, features) == kept.function
     assert {group: layer.name for group, layer in layer_paths(model)} == kept.groups
     assert np.abs(features[: pinned.PROBES] - kept.features).max() < 1e-4
 
 
-def test_its_parts_are_those_of_a_backbone_that_keras_stores(tmp_path: Path) -> None:
-    found = made(tmp_path / "pinned")
-    model = backbones.build(NAME, None, Imagenet())
+@pytest.mark.parametrize("size", [96, 224])
+def test_its_parts_are_those_of_a_backbone_that_keras_stores(tmp_path: Path, size: int) -> None:
+    found = made(tmp_path / "pinned", size)
+    model = backbones.build(NAME, size, Imagenet())
     other = backbones.store(model, NAME, Imagenet.label, tmp_path / "stored")
     assert found.fingerprint == other.fingerprint
     assert found.files[stored.CLASSIFIER] == other.files[stored.CLASSIFIER]
@@ -74,7 +76,7 @@ def test_where_openvino_answers_otherwise_keras_prepares_it(
 ) -> None:
     tmp_path.joinpath("empty").mkdir()
     monkeypatch.setattr(openvino_ir, "deviation", lambda *given: float("nan"))
-    assert pinned.stored(NAME, "f32", {}, tmp_path / "empty") is None
+    assert pinned.stored(NAME, None, "f32", {}, tmp_path / "empty") is None
     assert not list((tmp_path / "empty").iterdir())
 
 
@@ -84,7 +86,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(lite_openvino, "export", full)
     with pytest.raises(StorageError, match="No space left"):
-        pinned.stored(NAME, "f32", {}, tmp_path)
+        pinned.stored(NAME, None, "f32", {}, tmp_path)
 
 
 def test_other_sizes_and_weights_are_prepared_with_keras() -> None:

@@ -37,9 +37,9 @@ class Golden:
 
 
 DIGITS = Golden(
-    ("openvino fc89195a81cf",),
-    "b9570c71dfd648d40f288c251abbae5c4ca6c14d9cd76528d2977e3ac43f7f61",
-    "06a5e811d7225236cb5e246a3bf1fb6b34e9f89235656944f97b0044f38f12bd",
+    ("openvino b96cd5182781",),
+    "28b702ed0f9060ee6963c690962f4c7536d948833e21f74050350a0b30e4b79b",
+    "9e2c84ba389ce6948aa65692d31c89867bf7aca3e5613a146879070c8798192a",
 )
 PHOTOGRAPHS = Golden(
     ("openvino e879837e4a7c",),

@@ -34,7 +34,8 @@ from tlcli.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
 
-PINNED = (DEFAULT_BACKBONE,)
+PINNED = ((DEFAULT_BACKBONE, 96), (DEFAULT_BACKBONE, 224))
+"""Networks and the side of their images: those of `demo` and of photographs."""
 
 PROBES = 4
 """Images whose features by Keras are kept."""
@@ -59,15 +60,18 @@ class Pinned:
 
 def is_pinned(name: str, image_size: int | None, weights: Weights) -> bool:
     """Whether a backbone can be prepared without TensorFlow."""
-    own = image_size in (None, architecture(name).image_size)
-    return name in PINNED and own and isinstance(weights, Imagenet)
+    size = image_size or architecture(name).image_size
+    return (name, size) in PINNED and isinstance(weights, Imagenet)
 
 
-def stored(name: str, precision: str, drawing: Drawing, folder: Path) -> StoredBackbone | None:
+def stored(
+    name: str, image_size: int | None, precision: str, drawing: Drawing, folder: Path
+) -> StoredBackbone | None:
     """Write a backbone as `store` does; None where OpenVINO cannot run it here.
 
     Args:
-        name: one of `PINNED`.
+        name: with its size one of `PINNED`.
+        image_size: side of its images in pixels; None for its own.
         precision: in which its features are computed.
         drawing: how images are drawn to its square, where that is not as usual.
         folder: exists and is empty.
@@ -76,7 +80,8 @@ def stored(name: str, precision: str, drawing: Drawing, folder: Path) -> StoredB
         WeightsUnavailable: its package is not installed, or another version.
         StorageError: nothing could be saved.
     """
-    row, kept = architecture(name), _pinned(name)
+    row = architecture(name)
+    kept = _pinned(name, image_size or row.image_size)
     weights = {
         layer: tuple(np.asarray(value, np.float32) for value in values)
         for layer, values in lite.imagenet_weights(row, weights_files.packaged(row)).items()
@@ -115,8 +120,8 @@ def _export(kept: Pinned, weights: lite_openvino.Weights, folder: Path, precisio
 
 
 @cache
-def _pinned(name: str) -> Pinned:
-    with zipfile.ZipFile(archive_of(name)) as archive:
+def _pinned(name: str, size: int) -> Pinned:
+    with zipfile.ZipFile(archive_of(name, size)) as archive:
         facts = json.loads(archive.read("facts.json"))
         features = np.frombuffer(archive.read("features"), "<f4")
         return Pinned(
@@ -129,6 +134,6 @@ def _pinned(name: str) -> Pinned:
         )
 
 
-def archive_of(name: str) -> Path:
+def archive_of(name: str, size: int) -> Path:
     """Where what Keras says of a network is kept."""
-    return Path(str(resources("tlcli.backbones"))) / "pinned" / f"{name}.zip"
+    return Path(str(resources("tlcli.backbones"))) / "pinned" / f"{name}-{size}.zip"

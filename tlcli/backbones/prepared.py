@@ -58,7 +58,7 @@ def prepare(
         return found
     stored = None
     if reading == USUAL and pinned.is_pinned(name, image_size, weights):
-        stored = pinned.stored(name, precision, drawing, folder)
+        stored = pinned.stored(name, image_size, precision, drawing, folder)
     if stored is None:
         stored = store(build(), name, weights.label, folder, precision, drawing, reading)
     if kept:
