@@ -52,6 +52,13 @@ def test_what_older_releases_do_not_know_is_not_written(
         assert {key for key, _ in written} & portable.DEFAULTS.keys() == set()
 
 
+@pytest.mark.parametrize("kind", [["Flip"], {"Flip": 1}, None, 3])
+def test_a_config_that_cannot_be_meant_is_left_for_the_reader(kind: object) -> None:
+    config = {"class_name": kind, "config": {"name": "flip"}}
+    assert portable.portable(config) == config
+    assert portable.portable({"class_name": "Flip", "config": [1]})["config"] == [1]
+
+
 def test_the_backbone_of_a_run_is_stored_as_keras_writes_it(run: Path) -> None:
     """Its fingerprint must not change."""
     (stored,) = (run / "backbones").glob("*/model.keras")

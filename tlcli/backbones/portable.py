@@ -26,8 +26,9 @@ def portable(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     written = {key: portable(value) for key, value in config.items() if _says(key, value)}
-    if config.get("class_name") in UNNAMED:
-        written["config"].pop("name", None)
+    kind, inner = config.get("class_name"), written.get("config")
+    if isinstance(kind, str) and kind in UNNAMED and isinstance(inner, dict):
+        inner.pop("name", None)
     return written
 
 
