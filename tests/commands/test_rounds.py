@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
-from tests.test_runs import Failing
+from tests.runs.test_runs import Failing
 from tlcli import runs
 
 
