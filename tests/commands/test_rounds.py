@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.support import tiny
 from tests.runs.test_runs import Failing
+from tests.support import tiny
 from tlcli import runs
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tlcli import files, runs
 from tlcli.errors import RunError, RunLocked, StorageError
 from tlcli.files import drafts, paths
 from tlcli.images.class_folders import copy_into
-from tlcli.runs import creating, extending
+from tlcli.runs import creating, extending, locking
 
 
 @pytest.fixture
@@ -264,6 +265,25 @@ def test_why_a_library_could_not_save(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     assert files.why_full(RuntimeError("odd"), tmp_path, 10) == "No space left on device"
+
+
+def test_a_folder_that_goes_while_its_lock_is_awaited_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire, tries = locking._acquire, []
+
+    def gone_at_first(lock: Any, path: Path, wait_seconds: float) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileNotFoundError
+        acquire(lock, path, wait_seconds)
+
+    monkeypatch.setattr(locking, "_acquire", gone_at_first)
+    with locking.locked(tmp_path / "run", 0, anew=True):
+        assert (tmp_path / "run").is_dir()
+    tries.clear()
+    with pytest.raises(FileNotFoundError), locking.locked(tmp_path / "run", 0):
+        raise AssertionError("it has no lock")
 
 
 def test_a_reader_reads_again_where_rounds_went_meanwhile(place: Path) -> None:
