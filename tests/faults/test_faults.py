@@ -9,7 +9,7 @@ import errno
 import pytest
 
 from tests.support import faults
-from tests.support.faults import Error, Fault, Kill, Signal
+from tests.support.faults import Error, Fault, Kill
 from tests.support.scenarios import SCENARIOS, World
 
 pytestmark = [
@@ -33,17 +33,7 @@ SOME_STEPS = {
 
 
 @pytest.mark.parametrize("name", AT_EVERY_STEP)
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (Kill, {}),
-        (Error, {"code": errno.EIO}),
-        (Error, {"code": errno.ENOSPC}),
-        (Error, {"code": errno.EACCES}),
-        (Signal, {}),
-    ],
-    ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
-)
+@faults.EACH
 def test_at_every_step(world: World, name: str, kind: type[Fault], options: dict[str, int]) -> None:
     assert faults.every(world, SCENARIOS[name], kind, **options) > 5
 

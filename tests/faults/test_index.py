@@ -23,18 +23,6 @@ from tlcli.retrieval import records
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
-EVERY = pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (Kill, {}),
-        (Error, {"code": errno.EIO}),
-        (Error, {"code": errno.ENOSPC}),
-        (Error, {"code": errno.EACCES}),
-        (Signal, {}),
-    ],
-    ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
-)
-
 HERE = Path(__file__).parents[2]
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "sqlite3.connect", "os.link")
 
@@ -47,7 +35,7 @@ def scenario_of(name: str) -> Scenario:
 
 
 @pytest.mark.parametrize("name", ROWS_OF_INDEX)
-@EVERY
+@faults.EACH
 def test_at_every_step(world: World, name: str, kind: type[Fault], options: dict[str, int]) -> None:
     step = 3 if "structure" in name else 1
     assert faults.every(world, scenario_of(name), kind, step, **options) >= 2
@@ -55,7 +43,7 @@ def test_at_every_step(world: World, name: str, kind: type[Fault], options: dict
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INDEX)
-@EVERY
+@faults.EACH
 def test_commands_at_every_step(
     world: World, name: str, kind: type[Fault], options: dict[str, int]
 ) -> None:

@@ -1,27 +1,15 @@
 """What writes files, below the commands: every fault at every step."""
 
-import errno
-
 import pytest
 
 from tests.support import faults
-from tests.support.faults import Error, Fault, Kill, Signal
+from tests.support.faults import Fault
 from tests.support.scenarios import World
 from tests.support.storage_scenarios import STORAGE
 
 
 @pytest.mark.parametrize("name", STORAGE)
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (Kill, {}),
-        (Error, {"code": errno.EIO}),
-        (Error, {"code": errno.ENOSPC}),
-        (Error, {"code": errno.EACCES}),
-        (Signal, {}),
-    ],
-    ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
-)
+@faults.EACH
 def test_at_every_step(world: World, name: str, kind: type[Fault], options: dict[str, int]) -> None:
     assert faults.every(world, STORAGE[name], kind, **options) > 2
 

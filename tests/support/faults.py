@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.support import crashes
 from tests.support.crashes import Recorded
 from tests.support.operations import CHANGES, Operation, Watched, of_descriptor
@@ -105,6 +107,20 @@ class Signal(Fault):
     def require_code(self, answer: Answer) -> None:
         """Stopped, or done: it came too late."""
         assert answer.code in (0, 128 + self.signal_number), answer
+
+
+EACH = pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Kill, {}),
+        (Error, {"code": errno.EIO}),
+        (Error, {"code": errno.ENOSPC}),
+        (Error, {"code": errno.EACCES}),
+        (Signal, {}),
+    ],
+    ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
+)
+"""Every kind of fault, for tests of `every`."""
 
 
 @contextmanager
