@@ -51,6 +51,15 @@ def test_every_file_is_compared_with_its_hash(place: Path) -> None:
     assert entry.damages() == []
 
 
+def test_a_file_that_is_gone_is_said_to_be_missing_and_has_no_size(place: Path) -> None:
+    entry = runs.open_run(place / "above" / "run").round()
+    name = next(iter(entry.manifest.files))
+    assert entry.bytes_of(name) > 0
+    (entry.folder / name).unlink()
+    assert entry.bytes_of(name) == 0
+    assert entry.damages() == [f"{entry.folder / name} is missing"]
+
+
 @pytest.mark.parametrize("part", ["state", "best", "description"])
 def test_a_state_of_a_training_is_compared_with_its_hash(world: World, part: str) -> None:
     place, scenario = world.reset(STORAGE["a state"]), STORAGE["a state"]
