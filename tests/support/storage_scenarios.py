@@ -131,6 +131,16 @@ def _folder(content: str) -> Callable[[Path], None]:
     return write
 
 
+def _placed(place: Path) -> None:
+    """A folder at a name that is free, or that the same folder has."""
+    files.sweep(place / "tables")
+    with files.staging(place / "tables") as folder:
+        with files.saving(place):
+            (folder / "tables").mkdir()
+            (folder / "tables" / "learn").write_text("new")
+        files.place_folder(folder / "tables", place / "tables")
+
+
 def _folder_in_steps(place: Path) -> None:
     """Where the system has no exchange of names."""
     exchanged = drafts._exchanged
@@ -226,6 +236,7 @@ STORAGE = {
             "a folder brought back", _killed_between_two_renames, (), look_at_files, act=_bring_back
         ),
         Scenario("a first folder", lambda w, p: None, (), look_at_files, act=_folder("new")),
+        Scenario("a placed folder", lambda w, p: None, (), look_at_files, act=_placed),
         Scenario("a folder", _by(_folder("old")), (), look_at_files, act=_folder("new")),
         Scenario("a folder in steps", _by(_folder("old")), (), look_at_files, act=_folder_in_steps),
         Scenario(
