@@ -244,6 +244,9 @@ def test_a_folder_that_cannot_be_replaced_in_steps_is_back(
     with pytest.raises(StorageError):
         files.replace_folder(tmp_path / "draft", tmp_path / "model")
     assert (tmp_path / "model" / "graph").read_text() == "model"
+    with pytest.raises(StorageError):
+        files.place_folder(tmp_path / "draft", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_copy_stands_in_where_there_are_no_links(
