@@ -51,6 +51,13 @@ def test_every_file_is_compared_with_its_hash(place: Path) -> None:
     assert entry.damages() == []
 
 
+def test_a_folder_in_which_a_run_is_begun_is_not_available(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    runs.require_available(path, 0)
+    with creating(path, 0), pytest.raises(RunLocked):
+        runs.require_available(path, 0)
+
+
 def test_a_file_that_is_gone_is_said_to_be_missing_and_has_no_size(place: Path) -> None:
     entry = runs.open_run(place / "above" / "run").round()
     name = next(iter(entry.manifest.files))
