@@ -14,11 +14,12 @@ import pytest
 from tests.support.crashes import Recorded
 from tests.support.faults import Error, Signal, strike, strike_again
 from tests.support.scenarios import World
-from tests.support.storage_scenarios import STORAGE, look_at_files, look_at_run
+from tests.support.storage_scenarios import SECOND, STORAGE, look_at_files, look_at_run, manifest
 from tlcli import files, runs
 from tlcli.errors import RunError, RunLocked, StorageError
 from tlcli.files import drafts, paths
 from tlcli.images.class_folders import copy_into
+from tlcli.rounds import publication
 from tlcli.runs import creating, extending, locking
 
 
@@ -49,6 +50,18 @@ def test_every_file_is_compared_with_its_hash(place: Path) -> None:
         content[0] ^= 1
         (entry.folder / name).write_bytes(content)
     assert entry.damages() == []
+
+
+def test_a_round_that_finds_no_room_is_told_and_is_not_there(place: Path) -> None:
+    def write(staged: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = place / "above" / "run"
+    with extending(path, 0) as writer:
+        before = writer.run.numbers()
+        with pytest.raises(StorageError, match="No space left"):
+            publication.commit(writer, manifest(9, SECOND), {}, write)
+        assert writer.run.numbers() == before
 
 
 def test_a_folder_in_which_a_run_is_begun_is_not_available(tmp_path: Path) -> None:
