@@ -187,6 +187,8 @@ def test_rounds_show_what_is_kept_and_what_it_costs(
         (["--priors", "guess"], "uniform, frequency"),
         (["--head", "softmax", "--class-weights", "heavy"], "none, balanced"),
         (["--class-weights", "balanced"], "softmax"),
+        (["--head", "softmax", "--c", "0"], "a positive number. Received: c='0'"),
+        (["--head", "svm", "--c", "nan"], "a positive number. Received: c='nan'"),
     ],
 )
 def test_options_that_cannot_be_meant(

@@ -250,6 +250,12 @@ def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What head is solved, and how."""
     for flag, metavar, text in (
         (
+            "--c",
+            "C",
+            "What an error costs against the size of the weights (softmax, svm): a number; "
+            "smaller ones overfit less; `auto`: the best in cross-validation.  [default: auto]",
+        ),
+        (
             "--class-weights",
             "NAME",
             "`none`, or `balanced`: every class weighs the same (softmax, svm).  [default: none]",

@@ -81,6 +81,7 @@ class HeadOptions:
     shrinkage: str | None = None
     priors: str | None = None
     class_weights: str | None = None
+    c: str | None = None
 
 
 @dataclass(frozen=True)

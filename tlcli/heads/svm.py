@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import images
+from tlcli.config import AUTO
 from tlcli.features import Examples
 from tlcli.heads.descent import Size, Solver, minimum
 from tlcli.heads.linear import Float32, Float64, LinearHead
@@ -32,7 +33,7 @@ Integers = NDArray[np.integer]
 Floats = NDArray[np.floating]
 
 
-def svm(examples: Examples, balanced: bool = False) -> LinearHead:
+def svm(examples: Examples, balanced: bool = False, asked: str = AUTO) -> LinearHead:
     """One-against-rest support vector machine, squared hinge loss, on φ/‖φ‖.
 
     It has no intercept: then φᵀW orders the classes as (φ/‖φ‖)ᵀW does, and the head is a linear
@@ -42,14 +43,15 @@ def svm(examples: Examples, balanced: bool = False) -> LinearHead:
     intercept, which does not, 0.9143 and 0.9564. Pairs of classes of Fashion-MNIST with 100 and
     10 images: 0.903 without an intercept, 0.896 and 0.891 with it.
 
-    The cost of a margin error is the one of `PENALTIES` with the best accuracy over three folds
-    by content, of equals the smallest. The order of the images does not matter if they come in
-    the order of their hashes, as from `Recipe.fit`. Of a large problem (`descent.LARGE`) it is
-    `USUAL`, without a search.
+    The cost of a margin error is what was asked for, or the one of `PENALTIES` with the best
+    accuracy over three folds by content, of equals the smallest. The order of the images does not
+    matter if they come in the order of their hashes, as from `Recipe.fit`. Of a large problem
+    (`descent.LARGE`) it is `USUAL`, without a search.
 
     Args:
         examples: of all images.
         balanced: weigh all classes alike: an error costs n/(C·n_c).
+        asked: the cost of a margin error, or `auto`.
 
     Source: Chapelle 2007, "Training a Support Vector Machine in the Primal".
     """
@@ -61,8 +63,8 @@ def svm(examples: Examples, balanced: bool = False) -> LinearHead:
     if len(classes) > 1:
         with threadpool_limits(limits=1):
             problem = _Problem.of(directions, columns, balanced)
-            penalty, solver = USUAL, _FITTED
-            if not problem.size.large:
+            penalty, solver = USUAL if asked == AUTO else float(asked), _FITTED
+            if asked == AUTO and not problem.size.large:
                 fold = images.folds(examples.hashes, examples.labels, _FOLDS, examples.groups)
                 penalty, solver = _penalty(problem, fold, balanced), _SEARCHED
             weights[:] = problem.weights(problem.solved(penalty, solver))

@@ -112,6 +112,8 @@ def options_of(config: Any) -> dict[str, Any]:
     if values.get("images", {}).get("columns") == asdict(Columns()):
         # As in rounds that were made before there was the option.
         values["images"] = {"max_bad": values["images"]["max_bad"]}
+    if values.get("solver", {}).get("c", "") is None:
+        del values["solver"]["c"]
     if values.get("reading") == asdict(ReadingOptions()):
         del values["reading"]
     return dict(json.loads(json.dumps(values, default=str)))
