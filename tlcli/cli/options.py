@@ -169,7 +169,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Of which outputs of the network features are made, for the life of the run. `last`: "
         "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
         "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
-        "memory.  [default: last, or that of --weights RUN]",
+        "memory. `auto` at `pretrain` takes the best in cross-validation.  [default: last, or "
+        "that of --weights RUN]",
     )(command)
 
 

@@ -29,6 +29,7 @@ from tlcli.rounds.backbone import Beginning, beginning
 from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.reading import Readings, best_reading, require_choosable
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import (
@@ -63,6 +64,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         config.drawing,
         config.reading,
     )
+    require_choosable(begins, config.reading.layers, objective.pretrained)
     require_options(config.training, config.watching)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
@@ -131,7 +133,8 @@ def _first_round(
     listing: Listing,
     phases: Phases,
 ) -> RoundResult:
-    stored, trained = _store_backbone(config, begins, writer, listing, phases)
+    readings = _readings(config, begins, listing, phases)
+    stored, trained = _store_backbone(config, readings.begins, writer, listing, phases)
     plain = Extractor.of(stored, config.runs_on, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
@@ -139,7 +142,21 @@ def _first_round(
         draft = _with_classes(config, plain, listing, phases)
     if trained is not None:
         draft = replace(draft, training=trained.summary)
-    return publish(writer, draft, phases)
+    return publish(writer, replace(draft, readings=readings.table), phases)
+
+
+def _readings(
+    config: PretrainConfig, begins: Beginning, listing: Listing, phases: Phases
+) -> Readings:
+    """The backbone as it is to be read, with the layers that were asked for, or the best."""
+    if config.reading.layers != AUTO:
+        return Readings(begins)
+
+    def chosen(plain: Extractor, found: Examples) -> Choice:
+        return _choose(config, plain, found, Phases(phases.progress))
+
+    with phases.phase("layers"):
+        return best_reading(begins, listing.images, chosen, config.runs_on, phases.progress)
 
 
 def _without_classes(

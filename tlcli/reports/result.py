@@ -33,6 +33,8 @@ def round_text(content: Json) -> str:
         lines.insert(2, f"  renamed     {_renamed(content['renamed_classes'])}")
     if content["adoption"]:
         lines[1:1] = _adoption(content["adoption"])
+    if content["layers_choice"]:
+        lines += ["", _layers(content["layers_choice"])]
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
     if content["adoption"] and len(content["adoption"]["scalings"]) > 1:
@@ -117,6 +119,27 @@ def _choice(candidates: Sequence[Json]) -> str:
     rows = [(*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates]
     title = "heads in cross-validation, the best first:"
     return table(("head", "mean class accuracy", "accuracy", "seconds"), rows, title)
+
+
+def _layers(tried: Sequence[Json]) -> str:
+    rows = [
+        (
+            *(entry[key] for key in ("layers", "width", "head", "mean_class_accuracy", "accuracy")),
+            None if (cost := entry["milliseconds_per_image"]) is None else f"{cost:.1f}",
+            f"{entry['seconds']:.1f}",
+        )
+        for entry in tried
+    ]
+    columns = (
+        "layers",
+        "width",
+        "head",
+        "mean class accuracy",
+        "accuracy",
+        "ms an image",
+        "seconds",
+    )
+    return table(columns, rows, "layers in cross-validation, the best first:")
 
 
 def _what(content: Json) -> str:

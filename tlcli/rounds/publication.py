@@ -45,6 +45,8 @@ class Draft:
     intake: Intake
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
+    readings: tuple[dict[str, Any], ...] = ()
+    """What `--layers auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
     adoption: dict[str, Any] | None = None
@@ -78,6 +80,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         seconds=phases.seconds,
         calibration=draft.examined.calibration,
         choice=draft.choice,
+        readings=draft.readings,
         training=draft.training.content if draft.training else None,
         adoption=draft.adoption,
         usual=draft.usual.to_json() if draft.usual else None,
