@@ -183,7 +183,8 @@ def chosen_head(plain: Extractor, first: Examples) -> str:
         registry = registered((), first.labels, 1)
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
-    names = candidates(HeadOptions(), first.labels, all_features=False, projected=None)
+    width = plain.stored.width
+    names = candidates(HeadOptions(), first.labels, False, None, width)
     return best_head(
         names, solve, evaluation.cross_validate, False, no_progress
     ).solution.recipe.head

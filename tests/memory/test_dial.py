@@ -246,7 +246,8 @@ def test_the_best_head_is_chosen_in_cross_validation(
     empty_cache: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlcli.commands.pretrain.PROJECTION_WIDTH", 32)
+    for module in ("commands.pretrain", "rounds.selection"):
+        monkeypatch.setattr(f"tlcli.{module}.PROJECTION_WIDTH", 20)
     run = tmp_path / "run"
     options = ("--head", "auto", "--memory", "features")
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, *options)

@@ -19,7 +19,7 @@ from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor, require_computable
 from tlcli.features import Examples, Features
-from tlcli.heads import LinearHead, Recipe
+from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory import Memory
@@ -214,12 +214,15 @@ def _remembered(
 def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
     """The head that was asked for, or the best, and its answers about held-out images."""
     registry = registered((), found.labels, 1)
+    known: dict[str, Evidence] = {}
 
     def solve(name: str | None) -> Solution:
         recipe = Recipe.of(replace(config.solver, head=name))
         recipe.require_images(found.labels)
         extractor = _projected(plain, recipe, config.projection)
-        evidence = evidence_of(extractor, extractor.moments(found), found)
+        if extractor.fingerprint not in known:
+            known[extractor.fingerprint] = evidence_of(extractor, extractor.moments(found), found)
+        evidence = known[extractor.fingerprint]
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
@@ -227,7 +230,7 @@ def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: P
         # Where a run keeps no moments, later rounds are given the old images again.
         all_features = keeps.every_feature or not keeps.moments
         projected = None if config.projection is None else True
-        names = candidates(config.solver, found.labels, all_features, projected)
+        names = candidates(config.solver, found.labels, all_features, projected, plain.stored.width)
         with phases.phase("validation"):
             scheme = scheme_for(plain, evaluation.cross_validate)
             return best_head(names, solve, scheme, False, phases.progress)
