@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import heads, memory, runs
-from tlcli.config import RunsOn
+from tlcli.config import HeadOptions, RunsOn
+from tlcli.rounds.selection import candidates
 
 
 @pytest.fixture
@@ -419,3 +420,16 @@ def test_a_projected_run_can_be_fine_tuned(
     run = start(tlcli, pictures, tmp_path / "run", "--head", "softmax", "--projection", "32")
     tlcli("finetune", run, pictures / "first", "--epochs", "1")
     assert tlcli.json("evaluate", run, pictures / "test", "--ignore-unknown")["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("width", "images", "expected"),
+    [(1280, 500, False), (1280, 2048, True), (2304, 20_000, False)],
+)
+def test_a_projection_is_tried_where_it_may_bring_something(
+    width: int, images: int, expected: bool
+) -> None:
+    labels = [f"class {number % 5}" for number in range(images)]
+    for projected, known in ((None, expected), (True, True), (False, False)):
+        names = candidates(HeadOptions(), labels, False, projected, width)
+        assert ("rp-ridge" in names) == known
