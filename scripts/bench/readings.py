@@ -66,12 +66,12 @@ def main() -> None:
     print("|---|---|---|---|" + "---|" * (len(SHOWN) + 3))
     first: Splits = ()
     found: dict[Reading, list[Found]] = {}
-    for views, layers in itertools.product(VIEWS, LAYERS):
+    for views, layers in itertools.product(options.views, LAYERS):
         seen, splits = _seen(options, layers, views)
         first = first or splits
         here = found[Reading(layers, views)] = [_measured(seen, split) for split in splits]
         _print_row(seen, here)
-    for views in VIEWS:
+    for views in options.views:
         _print_auto(views, [found[Reading(layers, views)] for layers in LAYERS])
     _print_joint(first)
 
@@ -113,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test-data", metavar="DIR")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-size", type=int)
+    parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
     return parser.parse_args()
 
 
