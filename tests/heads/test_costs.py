@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.support.blobs import assert_same_bits, blobs, examples_of, moments_of
 from tlcli import heads, strategies
-from tlcli.config import HeadOptions, StrategyOptions
+from tlcli.config import HeadOptions, PretrainConfig, StrategyOptions
 from tlcli.features import Examples
 from tlcli.heads import Evidence, LinearHead, Recipe, costs, descent
+from tlcli.rounds.result import options_of
 from tlcli.strategies import STRATEGIES, StrategyInput
 
 
@@ -85,10 +87,13 @@ def test_too_few_images_are_said_once(each: int, caplog: pytest.LogCaptureFixtur
     assert_same_bits(heads_found[0], costs.softmax(few, "1"))
 
 
-def test_a_class_with_one_image_does_not_hinder(caplog: pytest.LogCaptureFixture) -> None:
-    examples = noisy()
-    alone = replace(examples, labels=("single", *examples.labels[1:]))
-    assert chosen(alone, caplog) < 1
+def test_classes_with_one_image_do_not_hinder(caplog: pytest.LogCaptureFixture) -> None:
+    """Held out, each would be answered wrongly, and most surely with a large C."""
+    examples = noisy(wrong=0.1)
+    features = np.random.default_rng(1).normal(0, 3, (80, 60)).astype(np.float32)
+    alone = examples_of(features, [f"single {number:02d}" for number in range(80)])
+    assert chosen(examples.joined(alone), caplog) >= chosen(examples, caplog)
+    assert {message.split(" on ")[1] for message in caplog.messages} == {"240 images"}
 
 
 def test_of_many_images_some_are_compared(
@@ -149,3 +154,11 @@ def test_rounds_that_do_not_record_c_had_1() -> None:
     assert Recipe.of(HeadOptions(), recorded) == recorded
     assert Recipe.of(HeadOptions(c="auto"), recorded).c == "auto"
     assert heads.HEADS["softmax"].before == {"c": "1"}
+
+
+def test_rounds_of_before_are_told_by_the_same_options() -> None:
+    """So that the command that made one of them does nothing when it is given again."""
+    asked = PretrainConfig("data", Path("run"))
+    assert "c" not in options_of(asked)["solver"]
+    other = replace(asked, solver=HeadOptions(head="softmax", c="0.1"))
+    assert options_of(other)["solver"]["c"] == "0.1"

@@ -145,7 +145,7 @@ def _best(task: Task, start: LinearHead, some: Examples, fold: Integers) -> floa
         if loss > lowest:
             break
         best, lowest = cost, loss
-    log.info("C = %g, by cross-validation on %d images", best, len(some))
+    log.info("C = %g, by cross-validation on %d images", best, len(tested))
     return best
 
 
