@@ -174,15 +174,17 @@ def test_what_there_is_not_is_refused(
 
 
 def test_the_best_layers_are_chosen_in_cross_validation(
-    tlcli: CommandLine, pictures: Path, tmp_path: Path
+    tlcli: CommandLine, tiny_backbone: None, tmp_path: Path
 ) -> None:
     """The run is the one of that name, bit for bit, and the command a second time does nothing."""
-    command = ("pretrain", pictures / "first", "--out", tmp_path / "auto", "--layers", "auto")
+    hard = tiny.draw(tmp_path / "hard", ("apple", "leaf", "plum"), 20, contrast=0.02)
+    command = ("pretrain", hard, "--out", tmp_path / "auto", "--layers", "auto")
     answer = tlcli.json(*command, "--views", 2)
     tried = {entry["layers"]: entry for entry in answer["layers_choice"]}
     assert set(tried) == set(LAYERS)
     figures = {name: entry["mean_class_accuracy"] for name, entry in tried.items()}
     chosen = stored_of(tmp_path / "auto").reading
+    assert len(set(figures.values())) > 1
     assert figures[chosen.layers] == max(figures.values())
     assert answer["layers_choice"][0]["layers"] == chosen.layers
     assert chosen.views == 2
@@ -190,7 +192,7 @@ def test_the_best_layers_are_chosen_in_cross_validation(
         entry["width"] for entry in tried.values()
     )
     named = ("--layers", chosen.layers, "--views", 2)
-    again = tlcli.json("pretrain", pictures / "first", "--out", tmp_path / "named", *named)
+    again = tlcli.json("pretrain", hard, "--out", tmp_path / "named", *named)
     assert answer["memory_sha256"] == again["memory_sha256"]
     assert again["layers_choice"] == []
     assert not tlcli.json(*command, "--views", 2)["changed"]
