@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import files, heads, strict
-from tlcli.config import Columns, Progress, ReadingOptions
+from tlcli.config import ONE_DEVICE, Columns, Progress, ReadingOptions
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
@@ -112,6 +112,8 @@ def options_of(config: Any) -> dict[str, Any]:
     if values.get("images", {}).get("columns") == asdict(Columns()):
         # As in rounds that were made before there was the option.
         values["images"] = {"max_bad": values["images"]["max_bad"]}
+    if values.get("distribute") == ONE_DEVICE:
+        del values["distribute"]
     if values.get("reading") == asdict(ReadingOptions()):
         del values["reading"]
     return dict(json.loads(json.dumps(values, default=str)))
