@@ -33,7 +33,14 @@ from tlcli.rounds.intake import (
 )
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
+from tlcli.rounds.result import (
+    FollowedResult,
+    Phases,
+    RoundResult,
+    following,
+    options_of,
+    unchanged,
+)
 from tlcli.rounds.solution import Examination, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
@@ -53,7 +60,9 @@ log = logging.getLogger(__name__)
 ROUNDING = 1e-9
 
 
-def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundResult:
+def finetune(
+    config: FinetuneConfig, progress: Progress = no_progress
+) -> RoundResult | FollowedResult:
     """Unfreeze the top of the backbone, train it with the head, and commit the next round.
 
     Features, moments and head are rebuilt on the new backbone from the images at hand; what the
@@ -66,9 +75,9 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     phases = Phases(progress)
     distribution = _begin(config)
     with distribution.until_published():
-        if not distribution.leads:
-            return _follow(config, distribution, phases)
-        return _lead(config, distribution, phases)
+        work = _lead if distribution.leads else _follow
+        answer = work(config, distribution, phases)
+    return answer if distribution.leads else following(answer)
 
 
 def _begin(config: FinetuneConfig) -> Distribution:

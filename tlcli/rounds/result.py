@@ -14,7 +14,7 @@ from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.solution import Calibration
-from tlcli.runs import Round
+from tlcli.runs import Round, open_run
 
 REPORT = "report.json"
 
@@ -150,6 +150,29 @@ _REPORT = strict.at_least(
     training=strict.optional(_TABLE),
     adoption=strict.optional(_TABLE),
 )
+
+
+@dataclass(frozen=True)
+class FollowedResult:
+    """What another process answered that committed a round."""
+
+    content: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return self.content
+
+
+def following(answer: RoundResult) -> RoundResult | FollowedResult:
+    """The answer of a process that works for another one, which may have committed a round.
+
+    Args:
+        answer: with the round that was there before.
+    """
+    current = open_run(answer.run).round()
+    if current.number == answer.manifest.round:
+        return answer
+    return FollowedResult(report_of(current) | {"seconds": answer.seconds})
 
 
 def unchanged(run: Path, current: Round, intake: Intake, phases: Phases) -> RoundResult:

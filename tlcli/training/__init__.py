@@ -10,6 +10,7 @@ augmentation  random changes of training images: the presets
 losses        what is minimised
 distribution  which devices share the steps: the table
 steps         one step, compiled: on one device, or shared by several
+gathering     how they come together
 members       TF_CONFIG: which processes train together
 order         in which order an epoch goes through the images
 split         images to learn from, and those that are held out

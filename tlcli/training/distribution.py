@@ -6,6 +6,7 @@ every replica makes the same step. Of several processes one, the chief, writes.
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from tlcli import backbones
 from tlcli.errors import ClusterUnavailable, UsageError, WorkerGone, require_choice
 from tlcli.training.checkpoint import Arrays, Checkpoints, TrainingHistory
+from tlcli.training.gathering import gather, killable
 from tlcli.training.image_source import ImageSource
 from tlcli.training.learner import Check
 from tlcli.training.members import Members, members_of_environment
@@ -165,8 +167,8 @@ class _Cluster(_Mirrored):
 
     def require_agreement(self, content: Mapping[str, Any]) -> None:
         own = json.dumps(content, sort_keys=True).encode()
-        (longest,) = _interruptibly(lambda: self._each([len(own)])).max(axis=0, keepdims=True)
-        padded = np.frombuffer(own.ljust(int(longest)), np.uint8)
+        longest = int(_interruptibly(lambda: self._each([len(own)])).max())
+        padded = np.frombuffer(own.ljust(longest), np.uint8)
         told = [json.loads(row.astype(np.uint8).tobytes()) for row in self._each(padded)]
         for place, other in enumerate(told):
             if differing := [name for name in content if other.get(name) != told[0].get(name)]:
@@ -231,8 +233,14 @@ class _Cluster(_Mirrored):
         ) as error:
             raise WorkerGone(
                 f"Expected all {len(self.members.addresses)} workers to go on. Received: one has "
-                f"gone ({backbones.first_line(error)}). Start all of them again, with --resume."
+                f"gone{_reason(error)}. Start all of them again, with --resume."
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a collective operation says of its end, where it does."""
+    found = re.search(r"Collective ops is aborted by: (.*)", str(error))
+    return f" ({found[1].strip().rstrip('.')})" if found else ""
 
 
 def _alone() -> Distribution:
@@ -253,18 +261,10 @@ def _mirrored() -> Distribution:
 def _cluster() -> Distribution:
     members = members_of_environment()
     tensorflow = backbones.tensorflow_module()
-
-    def gather() -> Any:
-        with backbones.silenced():
-            return tensorflow.distribute.MultiWorkerMirroredStrategy()
-
+    gather(members, GATHERING_SECONDS)
     try:
-        strategy = _interruptibly(gather, GATHERING_SECONDS)
-    except TimeoutError as error:
-        raise WorkerGone(
-            f"Expected {len(members.addresses)} workers. Received: not all have come in "
-            f"{GATHERING_SECONDS:.0f} seconds. Start all of them at about the same time."
-        ) from error
+        with killable(), backbones.silenced():
+            strategy = tensorflow.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise UsageError(
             "Expected a process in which TensorFlow has computed nothing yet. Received: "
@@ -278,12 +278,8 @@ def _cluster() -> Distribution:
     return _Cluster(strategy, members)
 
 
-def _interruptibly(call: Callable[[], Any], most_seconds: float | None = None) -> Any:
-    """What a call gives that may wait long in foreign code; signals are heard meanwhile.
-
-    Raises:
-        TimeoutError: it takes longer than `most_seconds`.
-    """
+def _interruptibly(call: Callable[[], Any]) -> Any:
+    """What a call gives that may wait long in foreign code; signals are heard meanwhile."""
     outcome: list[Any] = []
     failure: list[BaseException] = []
 
@@ -295,11 +291,9 @@ def _interruptibly(call: Callable[[], Any], most_seconds: float | None = None) -
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(most_seconds)
+    thread.join()
     if failure:
         raise failure[0]
-    if not outcome:
-        raise TimeoutError
     return outcome[0]
 
 
