@@ -22,7 +22,7 @@ from tlcli import (
 )
 from tlcli.commands.finetune_images import AtHand, take_in
 from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
 from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, generic
@@ -73,24 +73,12 @@ def finetune(
         Stopped: a signal came; the training state is kept beside the rounds.
     """
     phases = Phases(progress)
-    distribution = _begin(config)
+    require_options(config.training, config.watching)
+    distribution = training.begin(config.distribute, config.train_batch_norm)
     with distribution.until_published():
         work = _lead if distribution.leads else _follow
         answer = work(config, distribution, phases)
     return answer if distribution.leads else following(answer)
-
-
-def _begin(config: FinetuneConfig) -> Distribution:
-    """The devices to train on; everything else that can be refused at once is."""
-    require_options(config.training, config.watching)
-    distribution = training.distribution.begin(config.distribute)
-    if config.train_batch_norm and not distribution.moves_statistics:
-        raise UsageError(
-            "Expected BatchNormalization to stay as it is on several devices, which see other "
-            f"images each. Received: --train-batch-norm with --distribute {config.distribute}. "
-            "Leave one of them out."
-        )
-    return distribution
 
 
 def _follow(config: FinetuneConfig, distribution: Distribution, phases: Phases) -> RoundResult:

@@ -31,7 +31,7 @@ from tlcli.training.checkpoint import (
     TrainingHistory,
     lines_of,
 )
-from tlcli.training.distribution import DISTRIBUTIONS, Distribution
+from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.image_source import ImageSource
 from tlcli.training.objectives import OBJECTIVES, Objective, objective_of
@@ -56,6 +56,7 @@ __all__ = [
     "TrainingHistory",
     "TrainingSetup",
     "augmenter",
+    "begin",
     "blocks_to_train",
     "fit",
     "fit_without_labels",

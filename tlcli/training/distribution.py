@@ -47,11 +47,6 @@ class Distribution:
         return True
 
     @property
-    def moves_statistics(self) -> bool:
-        """Whether BatchNormalization can learn the statistics of a batch."""
-        return True
-
-    @property
     def identity(self) -> Mapping[str, Any]:
         """What a training state must have been made with, as JSON values."""
         return {}
@@ -98,10 +93,6 @@ class _Mirrored(Distribution):
 
     strategy: Any
     """`tf.distribute.Strategy`, which is in scope only where variables are made."""
-
-    @property
-    def moves_statistics(self) -> bool:
-        return False
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -305,22 +296,35 @@ class Sharing:
     """As the help of `--distribute` has it."""
     begin: Callable[[], Distribution]
     """Called before anything else is asked of TensorFlow."""
+    statistics: bool = False
+    """Whether BatchNormalization can learn: each replica sees a part of the batch."""
 
 
 DISTRIBUTIONS = {
-    "none": Sharing("one device", _alone),
+    "none": Sharing("one device", _alone, statistics=True),
     "mirrored": Sharing("all GPUs of this machine", _mirrored),
     "multiworker": Sharing("the processes that TF_CONFIG names, one or more machines", _cluster),
 }
 
 
-def begin(name: str) -> Distribution:
+def begin(name: str, statistics: bool) -> Distribution:
     """The devices that a row means; before anything else is asked of TensorFlow.
 
+    Args:
+        name: of the row.
+        statistics: whether BatchNormalization is to learn.
+
     Raises:
-        UsageError: there is no such row, or its processes are not told, or not in time.
+        UsageError: there is no such row, it cannot learn so, or its processes are not told.
         ClusterUnavailable: this process cannot be one of them.
         WorkerGone: not all of them come.
     """
     require_choice("a distribution", name, DISTRIBUTIONS, "distribute")
-    return DISTRIBUTIONS[name].begin()
+    row = DISTRIBUTIONS[name]
+    if statistics and not row.statistics:
+        raise UsageError(
+            "Expected BatchNormalization to stay as it is on several devices, which see other "
+            f"images each. Received: --train-batch-norm with --distribute {name}. "
+            "Leave one of them out."
+        )
+    return row.begin()

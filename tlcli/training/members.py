@@ -55,7 +55,7 @@ def _members(content: dict[str, Any]) -> Members:
     addresses = chiefs + workers
     if not addresses:
         raise Malformed("its cluster has no worker")
-    strict.unique(addresses, "address")
+    strict.unique(addresses, "its cluster")
     group = jobs.get(task["type"], ())
     if task["index"] >= len(group):
         raise Malformed(f"its cluster has no {task['type']} {task['index']}")
