@@ -279,7 +279,7 @@ def wait_for_state(process: subprocess.Popen[str], run: Path) -> None:
 def test_two_devices_learn_what_one_learns_and_go_on(prepared: tuple[Path, Path]) -> None:
     run, data = prepared
     one, two, cut = (copied(run, name) for name in ("one", "two", "cut"))
-    given = (data, "--unfreeze", "2", "--epochs", "40", "--patience", "40", "--batch-size", "6")
+    given = (data, "--unfreeze", "2", "--epochs", "20", "--patience", "20", "--batch-size", "6")
     shared = (*given, "--distribute", "mirrored", "--json")
     called("tests.support.tiny", "finetune", one, *given)
     whole = called("tests.support.devices", 2, "finetune", two, *shared)
@@ -315,7 +315,7 @@ def test_workers_learn_what_one_learns_and_survive_one(
     """The loop of scripts/cluster starts all again after one was killed."""
     run, data = prepared
     one, two = copied(run, "one"), copied(run, "two")
-    given = ("--unfreeze", "2", "--epochs", "30", "--patience", "30", "--batch-size", "6", "--json")
+    given = ("--unfreeze", "2", "--epochs", "6", "--batch-size", "6", "--json")
     called("tests.support.tiny", "finetune", one, data, *given)
     program, pid = tmp_path / "tlcli", tmp_path / "pid"
     program.write_text(
