@@ -329,9 +329,9 @@ def test_workers_learn_what_one_learns_and_survive_one(
     os.kill(int(Path(f"{pid}{killed}").read_text()), signal.SIGKILL)
     told = [process.communicate(timeout=300) for process in loops]
     assert [process.returncode for process in loops] == [0, 0], told
-    assert "ended with 137, restart 1 of 10" in told[killed][1]
+    assert "ended with 137, restart" in told[killed][1]
     assert "one has gone" in told[1 - killed][1]
-    assert "ended with 75, restart 1 of 10" in told[1 - killed][1]
+    assert "ended with 75, restart" in told[1 - killed][1]
     first, other = (shares(json.loads(out)) for out, _ in told)
     assert first == other
     assert first["round"] == 2
