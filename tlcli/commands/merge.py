@@ -3,7 +3,7 @@
 from tlcli import backbones, evaluation, files, heads, memory, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
-from tlcli.extractor import Extractor
+from tlcli.extractor import Extractor, warn_of_projection
 from tlcli.heads import Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
@@ -118,6 +118,7 @@ def _same_again(
 
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: Phases) -> Extractor:
     stored = first.extractor.stored
+    warn_of_projection(first.extractor)
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)
