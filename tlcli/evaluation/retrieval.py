@@ -131,7 +131,7 @@ def answers(descriptors: Float32, labels: Sequence[str]) -> Answers:
     asking = np.flatnonzero(others)
     for rows, right in _ranked(descriptors, own, asking, depth):
         for k in DEPTHS:
-            hits[k].append(right[:, :k].any(axis=1))
+            hits[k].append(np.asarray(right[:, :k].any(axis=1)))
         precision += [_precision(hit[:n]) for hit, n in zip(right, others[rows], strict=True)]
     return Answers(
         {k: np.concatenate(rows).astype(np.float64) for k, rows in hits.items()},

@@ -68,10 +68,13 @@ def load(path: Path, fingerprint: str) -> LearnedProjection:
         with array_file(stream) as file:
             files.require_format(path, file, FORMAT)
             centre = file.array("centre", "<f4", (None,))
+            matrix = file.array("matrix", "<f4", (len(centre), None))
+            if not matrix.size:
+                raise Malformed("its matrix is empty")
             return LearnedProjection(
                 file.attribute("backbone", strict.HEX_DIGEST),
                 file.attribute("objective", strict.NAME),
                 file.names("classes", strict.NAME),
                 centre,
-                file.array("matrix", "<f4", (len(centre), None)),
+                matrix,
             )
