@@ -100,7 +100,11 @@ def main() -> None:
     measured(out / "run", out / "others", {"plain", "whitened"})
     for name in OBJECTIVES:
         run = Path(shutil.copytree(out / "run", out / name))
-        answer = called("finetune", run, out / "known", "--objective", name)
+        try:
+            answer = called("finetune", run, out / "known", "--objective", name)
+        except subprocess.CalledProcessError as error:
+            print(f"{name}: stopped with exit code {error.returncode}", flush=True)
+            continue
         if not answer["changed"]:
             print(f"{name}: nothing was published", flush=True)
             continue

@@ -21,6 +21,7 @@ from tlcli.features import learned
 from tlcli.training import METRICS
 
 NAMES = list(tiny.COLOURS)
+LEARNED = ("--descriptor", "learned")
 FAST = ("--objective", "softmax-margin", "--epochs", "2")
 
 
@@ -82,6 +83,9 @@ def test_the_round_says_how_good_it_is_on_classes_held_out(tlcli: CommandLine, r
     for row in training["descriptors"]:
         assert row["recall_at_1"]["interval"][0] <= row["recall_at_1"]["value"]
     assert {row["than"] for row in training["differences"]} == {"plain", "whitened"}
+    text = tlcli("rounds", "show", run)
+    assert "MAP@R" in text
+    assert "{" not in text.partition("MAP@R")[2]
 
 
 def test_the_same_command_again_does_nothing(tlcli: CommandLine, run: Path, places: Path) -> None:
@@ -101,7 +105,7 @@ def test_equal_commands_give_the_same_projection(
 
 
 def test_the_index_describes_by_it(tlcli: CommandLine, run: Path, places: Path) -> None:
-    tlcli("index", "add", run, places / "others")
+    tlcli("index", "add", run, places / "others", *LEARNED)
     stats = tlcli.json("index", "stats", run)
     assert (stats["descriptor"], stats["width"]) == ("learned", 16)
     photo = next((places / "others" / "other sky").iterdir())
@@ -113,7 +117,7 @@ def test_the_index_describes_by_it(tlcli: CommandLine, run: Path, places: Path) 
 
 def test_the_index_keeps_its_own(tlcli: CommandLine, run: Path, places: Path) -> None:
     """A later projection does not change what an index compares."""
-    tlcli("index", "add", run, places / "others")
+    tlcli("index", "add", run, places / "others", *LEARNED)
     before = tlcli("index", "search", run, places / "data", "--json")
     tlcli("finetune", run, places / "data", *FAST, "--seed", 1)
     assert tlcli("index", "search", run, places / "data", "--json") == before
@@ -123,7 +127,7 @@ def test_without_a_projection_there_are_no_learned_descriptors(
     tlcli: CommandLine, first_run: Path, places: Path, tmp_path: Path
 ) -> None:
     plain = Path(shutil.copytree(first_run, tmp_path / "plain"))
-    add = ("index", "add", plain, places / "others", "--descriptor", "learned")
+    add = ("index", "add", plain, places / "others", *LEARNED)
     assert "tlcli finetune --objective" in tlcli.error(2, *add)
 
 
@@ -149,6 +153,7 @@ def test_what_was_learned_from_does_not_outlive_its_classes(tlcli: CommandLine, 
     assert projections(run) == []
 
 
+@pytest.mark.slow
 def test_another_backbone_has_none(tlcli: CommandLine, run: Path, places: Path) -> None:
     tlcli("finetune", run, places / "data", "--epochs", 1, "--unfreeze", 1, "--lr", "1e-6")
     assert "learned projection stays behind" in tlcli.err
@@ -161,7 +166,7 @@ def test_damage_is_found(tlcli: CommandLine, run: Path, places: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     assert path.name in tlcli("rounds", "verify", run, code=5)
-    assert path.name in tlcli.error(5, "index", "add", run, places / "others")
+    assert path.name in tlcli.error(5, "index", "add", run, places / "others", *LEARNED)
     assert path.name in tlcli.error(5, "evaluate", run, places / "others", "--retrieval")
     path.unlink()
     path.symlink_to(places)
@@ -205,7 +210,13 @@ def test_any_run_can_be_measured(
 ) -> None:
     forgetful = tmp_path / "forgetful"
     tlcli("pretrain", places / "data", "--out", forgetful, "--memory", "none")
-    for run, names in ((first_run, ["plain", "whitened"]), (forgetful, ["plain"])):
+    tlcli("pretrain", places / "data", "--out", tmp_path / "random", "--projection", 8)
+    tlcli("finetune", tmp_path / "random", places / "data", *FAST)
+    for run, names in (
+        (first_run, ["plain", "whitened"]),
+        (forgetful, ["plain"]),
+        (tmp_path / "random", ["plain", "learned"]),
+    ):
         answer = tlcli.json("evaluate", run, places / "others", "--retrieval")
         assert [row["descriptor"] for row in answer["descriptors"]] == names
 

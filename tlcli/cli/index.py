@@ -42,8 +42,7 @@ def index() -> None:
     metavar="NAME",
     help="Of an index without images. `plain`: the features as they are; `whitened`: differences "
     "weighed by how rare they are within classes; `learned`: a projection that `tlcli finetune "
-    "--objective` has trained.  [default: learned where there is one, or whitened where the run "
-    "keeps moments]",
+    "--objective` has trained.  [default: whitened where the run keeps moments]",
 )
 @max_bad_option
 @table_options

@@ -74,8 +74,10 @@ def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) 
         if judged.is_worse:
             checkpoints_of(writer, {}).discard()
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        content = _training(config, history, divided, judged, at_hand)
-        return _publish(config, writer, parent, at_hand, projection, content, history, phases)
+        trained = _Trained(projection, history, divided, judged)
+        manifest = _manifest(config, writer, parent, projection)
+        result = _result(config, parent, at_hand, manifest, trained)
+        return _publish(writer, parent, result, trained, phases)
 
 
 def _require_options(config: FinetuneConfig) -> None:
@@ -244,65 +246,70 @@ class _Judged:
         return worse
 
 
-def _training(
-    config: FinetuneConfig,
-    history: TrainingHistory,
-    divided: _Divided,
-    judged: _Judged,
-    at_hand: AtHand,
-) -> dict[str, Any]:
-    """What the round says of its training."""
-    examples = at_hand.examples
-    return {
-        "objective": config.objective,
-        "epochs": len(history.epochs),
-        "best_epoch": history.best,
-        "lr": history.peak,
-        "map_at_r_before": history.start.accuracy,
-        "map_at_r": history.kept.accuracy,
-        "images_sha256": images.digest_of(examples.hashes, examples.labels),
-        "learned_images": len(divided.learned),
-        "held_out_images": len(divided.held_out),
-        "held_out_classes": sorted(set(divided.held_out.labels)),
-        "descriptors": [entry.to_json() for entry in judged.rankings],
-        "differences": [asdict(entry) for entry in judged.gains],
-        "drift": None,
-    }
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A projection, how it came about, and how good it is."""
+
+    projection: LearnedProjection
+    history: TrainingHistory
+    divided: _Divided
+    judged: _Judged
+
+    def to_json(self, at_hand: Examples) -> dict[str, Any]:
+        """What the round says of its training."""
+        history, divided = self.history, self.divided
+        return {
+            "objective": self.projection.objective,
+            "epochs": len(history.epochs),
+            "best_epoch": history.best,
+            "lr": history.peak,
+            "map_at_r_before": history.start.accuracy,
+            "map_at_r": history.kept.accuracy,
+            "images_sha256": images.digest_of(at_hand.hashes, at_hand.labels),
+            "learned_images": len(divided.learned),
+            "held_out_images": len(divided.held_out),
+            "held_out_classes": sorted(set(divided.held_out.labels)),
+            "descriptors": [entry.to_json() for entry in self.judged.rankings],
+            "differences": [asdict(entry) for entry in self.judged.gains],
+            "drift": None,
+        }
 
 
-def _publish(
-    config: FinetuneConfig,
-    writer: Writer,
-    parent: Parent,
-    at_hand: AtHand,
-    projection: LearnedProjection,
-    content: dict[str, Any],
-    history: TrainingHistory,
-    phases: Phases,
+def _result(
+    config: FinetuneConfig, parent: Parent, at_hand: AtHand, manifest: Manifest, trained: _Trained
 ) -> RoundResult:
-    """Commit the files of the parent, linked, under a manifest that names the projection."""
-    before, manifest = report_of(parent.round), _manifest(config, writer, parent, projection)
-    result = RoundResult(
+    """What is said of the head is what was said before."""
+    before = report_of(parent.round)
+    return RoundResult(
         config.run,
         manifest,
         (),
         at_hand.intake,
         _recorded(Validation, before["validation"]),
-        phases.seconds,
+        {},
         calibration=_recorded(Calibration, before["calibration"]),
-        training=content,
+        training=trained.to_json(at_hand.examples),
     )
 
+
+def _publish(
+    writer: Writer, parent: Parent, result: RoundResult, trained: _Trained, phases: Phases
+) -> RoundResult:
+    """Commit the files of the parent, linked, under a manifest that names the projection."""
+    left_out = {REPORT, METRICS, CURVES}
+    if not result.manifest.config["keras_model"]:
+        left_out.add(KERAS_MODEL)
+
     def write(staged: Path) -> None:
-        left_out = {REPORT, METRICS, CURVES} | ({KERAS_MODEL} if not config.keras_model else set())
         for name in parent.round.manifest.files.keys() - left_out:
             files.link(parent.round.file(name), staged / name)
         with files.written(staged / METRICS) as stream:
-            stream.write(training.lines_of(history.epochs))
+            stream.write(training.lines_of(trained.history.epochs))
 
+    projection = trained.projection
     with phases.phase("save"):
         writer.add_projection(projection.content, projection.fingerprint)
-        committed = commit(writer, manifest, result.to_json(), write)
+        committed = commit(writer, result.manifest, result.to_json(), write)
     return replace(result, manifest=committed.manifest, seconds=phases.total())
 
 

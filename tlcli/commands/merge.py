@@ -30,6 +30,8 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     )
     _require_same_space(config, first, second)
     runs.require_available(config.out, config.wait)
+    for parent in (first, second):
+        warn_of_projection(parent.extractor)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):
@@ -118,7 +120,6 @@ def _same_again(
 
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: Phases) -> Extractor:
     stored = first.extractor.stored
-    warn_of_projection(first.extractor)
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
         stored.copy_into(staged)
         folder = writer.add_backbone(staged, stored.fingerprint)

@@ -50,9 +50,7 @@ class Ground:
 
     @property
     def usual(self) -> str:
-        """The row that is taken where none was asked for."""
-        if self.learned is not None:
-            return "learned"
+        """The row that is taken where none was asked for: the learned one has to be."""
         return "plain" if self.remembered is None else "whitened"
 
 
