@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlcli.evaluation.retrieval import DEPTHS, answers, gain, one_shot, ranking
+from tlcli.evaluation.retrieval import DEPTHS, Measured, answers, one_shot
 
 
 def on_circle(*degrees: float) -> np.ndarray:
@@ -44,16 +44,17 @@ def test_more_neighbours_find_more_and_intervals_hold_the_figure() -> None:
     centres = np.repeat(random.standard_normal((4, 6)), 12, axis=0)
     rows = centres + 1.5 * random.standard_normal((48, 6))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    found = ranking("plain", rows, labels)
+    plain = Measured.of("plain", rows, labels)
+    found = plain.ranking
     values = [found.recall[k].value for k in DEPTHS]
     assert values == sorted(values)
     assert values[0] < 1
     for figure in (*found.recall.values(), found.map_at_r, found.one_shot):
         assert figure.interval[0] <= figure.value <= figure.interval[1]
     assert found.recall[1].interval[0] < found.recall[1].interval[1]
-    nothing = gain(("plain", "plain"), rows, rows, labels)
+    nothing = plain.over(plain)
     assert (nothing.map_at_r.value, nothing.map_at_r.interval) == (0, [0, 0])
-    clear = gain(("clear", "plain"), centres.astype(np.float32), rows, labels)
+    clear = Measured.of("clear", centres.astype(np.float32), labels).over(plain)
     assert clear.map_at_r.interval[0] > 0
 
 

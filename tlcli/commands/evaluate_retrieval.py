@@ -5,13 +5,11 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from tlcli import images, memory, retrieval, runs
 from tlcli.config import EvaluateConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation.intervals import LEVEL
-from tlcli.evaluation.retrieval import DRAWS, Gain, Ranking, gain, ranking
+from tlcli.evaluation.retrieval import DRAWS, Gain, Measured, Ranking
 from tlcli.extractor import Extractor
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.retrieval import Ground
@@ -88,8 +86,10 @@ def evaluate_retrieval(config: EvaluateConfig, progress: Progress = no_progress)
     skipped = (*listing.skipped, *found.skipped)
     images.reject_bad(listing.total, skipped, config.images.max_bad, listing.lost)
     _require_questions(config, found.labels, given)
-    kinds = retrieval.possible(ground)
-    rows = {name: kind.of(found.vectors[:]) for name, kind in kinds.items()}
+    measured = [
+        Measured.of(name, kind.of(found.vectors[:]), found.labels)
+        for name, kind in retrieval.possible(ground).items()
+    ]
     counts = Counter(found.labels)
     return Retrieval(
         run=str(config.run),
@@ -101,8 +101,10 @@ def evaluate_retrieval(config: EvaluateConfig, progress: Progress = no_progress)
         known_images=given.known_images,
         included=config.include_learned,
         skipped=skipped,
-        rankings=tuple(ranking(name, found_, found.labels) for name, found_ in rows.items()),
-        gains=_gains(rows, found.labels),
+        rankings=tuple(kind.ranking for kind in measured),
+        gains=tuple(
+            kind.over(other) for place, kind in enumerate(measured) for other in measured[:place]
+        ),
     )
 
 
@@ -115,15 +117,6 @@ def _require_alone(config: EvaluateConfig) -> None:
                 f"Expected --{flag} without --retrieval, which asks no head. Received: both. "
                 "Leave one of them out."
             )
-
-
-def _gains(rows: dict[str, np.ndarray], labels: tuple[str, ...]) -> tuple[Gain, ...]:
-    names = list(rows)
-    return tuple(
-        gain((name, other), rows[name], rows[other], labels)
-        for place, name in enumerate(names)
-        for other in names[:place]
-    )
 
 
 @dataclass(frozen=True)

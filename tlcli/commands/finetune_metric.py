@@ -16,7 +16,7 @@ from tlcli.commands.finetune_images import AtHand, same_again, take_in
 from tlcli.config import FinetuneConfig, Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Validation
-from tlcli.evaluation.retrieval import Gain, Ranking, answers, gain, ranking
+from tlcli.evaluation.retrieval import Gain, Measured, Ranking, answers
 from tlcli.features import Examples, LearnedProjection
 from tlcli.manifest import Manifest
 from tlcli.retrieval import Descriptor, Ground
@@ -215,11 +215,10 @@ class _Judged:
     @staticmethod
     def _over(kinds: dict[str, Descriptor], held_out: Examples) -> "_Judged":
         vectors, labels = held_out.vectors[:], held_out.labels
-        found = {name: kind.of(vectors) for name, kind in kinds.items()}
+        found = [Measured.of(name, kind.of(vectors), labels) for name, kind in kinds.items()]
         *others, last = found
         return _Judged(
-            tuple(ranking(name, rows, labels) for name, rows in found.items()),
-            tuple(gain((last, name), found[last], found[name], labels) for name in others),
+            tuple(kind.ranking for kind in found), tuple(last.over(other) for other in others)
         )
 
     @property

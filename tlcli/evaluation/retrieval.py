@@ -93,32 +93,37 @@ class Gain:
     one_shot: Figure
 
 
-def ranking(descriptor: str, descriptors: Float32, labels: Sequence[str]) -> Ranking:
-    """Measure descriptors (n, M) of length 1 of images of at least two classes.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One kind of descriptor of some images."""
 
-    At least one class has two images.
-    """
-    found, shot = answers(descriptors, labels), one_shot(descriptors, labels)
-    return Ranking(
-        descriptor,
-        descriptors.shape[1],
-        {k: Figure.of(values) for k, values in found.found.items()},
-        Figure.of(found.precision),
-        Figure.of(shot),
-    )
+    descriptor: str
+    width: int
+    answers: Answers
+    one_shot: Float64
+    """See `one_shot`."""
 
+    @staticmethod
+    def of(descriptor: str, rows: Float32, labels: Sequence[str]) -> "Measured":
+        """Rows (n, M) of length 1 of images of at least two classes, one of which has two."""
+        return Measured(descriptor, rows.shape[1], answers(rows, labels), one_shot(rows, labels))
 
-def gain(
-    names: tuple[str, str], descriptors: Float32, others: Float32, labels: Sequence[str]
-) -> Gain:
-    """The difference of two kinds of descriptors of the same images, question by question."""
-    this, other = answers(descriptors, labels), answers(others, labels)
-    return Gain(
-        *names,
-        Figure.of(this.found[1] - other.found[1]),
-        Figure.of(this.precision - other.precision),
-        Figure.of(one_shot(descriptors, labels) - one_shot(others, labels)),
-    )
+    @property
+    def ranking(self) -> Ranking:
+        """Its figures."""
+        recall = {k: Figure.of(values) for k, values in self.answers.found.items()}
+        precision, shot = Figure.of(self.answers.precision), Figure.of(self.one_shot)
+        return Ranking(self.descriptor, self.width, recall, precision, shot)
+
+    def over(self, other: "Measured") -> Gain:
+        """The difference from another kind of the same images, question by question."""
+        return Gain(
+            self.descriptor,
+            other.descriptor,
+            Figure.of(self.answers.found[1] - other.answers.found[1]),
+            Figure.of(self.answers.precision - other.answers.precision),
+            Figure.of(self.one_shot - other.one_shot),
+        )
 
 
 def answers(descriptors: Float32, labels: Sequence[str]) -> Answers:
