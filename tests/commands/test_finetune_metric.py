@@ -104,6 +104,19 @@ def test_equal_commands_give_the_same_projection(
     assert len(projections(run)) == 1
 
 
+def test_images_that_were_not_learned_leave_no_trace(
+    tlcli: CommandLine, run: Path, places: Path, tmp_path: Path
+) -> None:
+    (fingerprint,) = projections(run)
+    more = Path(shutil.copytree(places / "data", tmp_path / "more"))
+    photo = next((places / "others" / "other sky").iterdir())
+    shutil.copy(photo, more / "sky" / "new.png")
+    answer = tlcli.json("finetune", run, more, *FAST)
+    assert "1 of 41 images are left out" in tlcli.err
+    assert answer["images"]["used"] == 40
+    assert current(run).manifest.learned_projection == fingerprint
+
+
 def test_the_index_describes_by_it(tlcli: CommandLine, run: Path, places: Path) -> None:
     tlcli("index", "add", run, places / "others", *LEARNED)
     stats = tlcli.json("index", "stats", run)

@@ -65,7 +65,7 @@ def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) 
         if same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        divided = _Divided.of(at_hand.examples)
+        divided = _Divided.of(_learned(at_hand))
         with phases.phase("training"):
             projection, history = _train(config, metric, parent, divided, writer, phases.progress)
         _warn_of_start(history)
@@ -102,6 +102,18 @@ def _require_options(config: FinetuneConfig) -> None:
         )
 
 
+def _learned(at_hand: AtHand) -> Examples:
+    """The images that the run has learned: no other may leave a trace, as none could be removed."""
+    if count := int(at_hand.new.sum()):
+        log.warning(
+            "%d of %d images are left out, as the run has not learned them: "
+            "`tlcli extend-classes` does",
+            count,
+            len(at_hand.examples),
+        )
+    return at_hand.examples.where(~at_hand.new)
+
+
 @dataclass(frozen=True, eq=False)
 class _Divided:
     """Images of classes to learn from, and of classes that are held out."""
@@ -120,9 +132,9 @@ class _Divided:
         able = [name for name, count in counts.items() if count > 1]
         if len(able) < LEAST_CLASSES:
             raise DataError(
-                f"Expected at least {LEAST_CLASSES} classes of two or more images: two to learn "
-                f"from, two to judge the projection by. Received: {len(able)} of {len(counts)} "
-                "classes. Add images."
+                f"Expected at least {LEAST_CLASSES} classes of two or more learned images: two to "
+                f"learn from, two to judge the projection by. Received: {len(able)} of "
+                f"{len(counts)} classes. Add images, with `tlcli extend-classes` where they are new."
             )
         if alone := len(counts) - len(able):
             log.warning("%d classes have one image, of which no pair can be learned", alone)
@@ -283,7 +295,7 @@ def _result(
         config.run,
         manifest,
         (),
-        at_hand.intake,
+        replace(at_hand.intake, used=int((~at_hand.new).sum())),
         _recorded(Validation, before["validation"]),
         {},
         calibration=_recorded(Calibration, before["calibration"]),
