@@ -132,9 +132,9 @@ class _Divided:
         able = [name for name, count in counts.items() if count > 1]
         if len(able) < LEAST_CLASSES:
             raise DataError(
-                f"Expected at least {LEAST_CLASSES} classes of two or more learned images: two to "
-                f"learn from, two to judge the projection by. Received: {len(able)} of "
-                f"{len(counts)} classes. Add images, with `tlcli extend-classes` where they are new."
+                f"Expected at least {LEAST_CLASSES} classes of two or more learned images: two "
+                f"to learn from, two to judge it by. Received: {len(able)} of {len(counts)} "
+                "classes. Add images, with `tlcli extend-classes` where they are new."
             )
         if alone := len(counts) - len(able):
             log.warning("%d classes have one image, of which no pair can be learned", alone)
