@@ -249,7 +249,7 @@ class _Judged:
         for other in others if not worse else ():
             if other.map_at_r.interval[0] <= 0:
                 log.warning(
-                    "%s descriptors, which need no training, are as good on held-out classes: "
+                    "%s descriptors, which need no training, may be as good on held-out classes: "
                     "MAP@R %+.1f points (%+.1f to %+.1f) with the projection",
                     other.than,
                     *(100 * value for value in (other.map_at_r.value, *other.map_at_r.interval)),
