@@ -265,6 +265,7 @@ def test_what_is_about_heads_is_refused(
         (("--objective", "triplet", "--label-smoothing", "0.2"), "--label-smoothing"),
         (("--objective", "triplet", "--distillation-weight", "1"), "--distillation-weight"),
         (("--objective", "triplet", "--train-batch-norm"), "--train-batch-norm"),
+        (("--objective", "triplet", "--distribute", "mirrored"), "--distribute"),
         (("--objective", "triplet", "--test", "photos"), "--test"),
         (("--objective", "triplet", "--batch-size", "10"), "batch-size=10"),
         (("--objective", "triplet", "--lr", "nan"), "nan"),

@@ -93,6 +93,7 @@ def _require_options(config: FinetuneConfig) -> None:
     foreign = [option for option in _OF_IMAGES if getattr(asked, option) != getattr(usual, option)]
     foreign += ["distillation_weight"] * (config.distillation_weight is not None)
     foreign += ["train_batch_norm"] * config.train_batch_norm
+    foreign += ["distribute"] * (config.distribute != FinetuneConfig.distribute)
     foreign += ["test"] * (config.test is not None)
     if foreign:
         flag = foreign[0].replace("_", "-")
