@@ -335,7 +335,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
          "changes, and of random weights."),
         ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
         ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
-         "simclr]"),
+         "simclr; 4 of each of 16 classes where a projection is trained]"),
         ("--augment", click.STRING, "PRESET", "Random changes of training images. `none`: the "
          "images as they are; `light`: flip, small shifts; `standard`: flip, rotation, shift, "
          "zoom, brightness, contrast; `strong`: more of all that, colours, erased patches, MixUp "

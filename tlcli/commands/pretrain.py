@@ -256,7 +256,7 @@ def _store_backbone(
     phases: Phases,
 ) -> tuple[StoredBackbone, Scratch | None]:
     """Put the backbone of the new run in its place; how it was trained, where it was."""
-    objective, trained = training.objective_of(config.objective), None
+    objective, trained = training.objective_of(config.objective, "pretrain"), None
     if objective.pretrained or isinstance(begins.source, Random):
         with phases.phase("training"):
             trained = train_network(config, begins, writer, listing, phases.progress)

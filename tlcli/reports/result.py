@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tlcli.reports.rankings import COLUMNS, ranking_rows
 from tlcli.reports.tables import percent, table
 
 Json = dict[str, Any]
@@ -70,6 +71,8 @@ def _scalings(adoption: Json) -> str:
 
 def _training(training: Json) -> str:
     count = training["epochs"]
+    if "descriptors" in training:
+        return _metric(training)
     before, after = (
         percent(training[name]) for name in ("validation_accuracy_before", "validation_accuracy")
     )
@@ -82,6 +85,20 @@ def _training(training: Json) -> str:
         known = "unknown" if r2 is None else f"{r2:.3f}"
         text += f"; images that are gone carried over with R² {known}"
     return text
+
+
+def _metric(training: Json) -> str:
+    """How a projection was trained, and how well each kind of descriptor does."""
+    before, after = (percent(training[name]) for name in ("map_at_r_before", "map_at_r"))
+    count = training["epochs"]
+    text = (
+        f"{training['objective']}, {count} epoch{'s' if count > 1 else ''}, the best is "
+        f"{training['best_epoch']}, MAP@R on {training['held_out_images']} images of "
+        f"{len(training['held_out_classes'])} held-out classes {before} → {after}, "
+        f"lr {training['lr']:.2g}"
+    )
+    rows = table(COLUMNS, ranking_rows(training["descriptors"]))
+    return "\n".join([text, *(f"    {line}" for line in rows.splitlines())])
 
 
 def _usual(usual: Json) -> str:

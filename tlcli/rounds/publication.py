@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 
+KERAS_MODEL = "model.keras"
+
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
 
@@ -118,7 +120,7 @@ def _write(draft: Draft, staged: Path) -> None:
     heads.save(solution.head, staged / "head.h5")
     memory.save(draft.memory, staged)
     if draft.config.keras_model and solution.head.classes:
-        write_model(solution.extractor, solution.head, staged / "model.keras")
+        write_model(solution.extractor, solution.head, staged / KERAS_MODEL)
     if draft.training is not None:
         _write_training(draft.training, staged)
 
@@ -218,4 +220,5 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         drawing=extractor.square.to_json(),
+        learned_projection=extractor.learned,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,18 @@ IN_MEMORY_BYTES = 1 << 30
 _CHUNK = 256
 _AHEAD = 3
 """Batches that are decoded before they are needed."""
+
+
+class Source(Protocol):
+    """What steps are given of n images in a fixed order."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        ...
+
+    def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[Any]]:
+        """Yield what stands for the images of `order`, in batches; the last may be smaller."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

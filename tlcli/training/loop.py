@@ -19,7 +19,7 @@ from tlcli.errors import UsageError
 from tlcli.signals import Waiting
 from tlcli.training import schedule
 from tlcli.training.checkpoint import Arrays, Checkpoints, Epoch, Score, TrainingHistory
-from tlcli.training.image_source import ImageSource
+from tlcli.training.image_source import Source
 from tlcli.training.learner import Learner
 from tlcli.training.order import Columns
 
@@ -36,7 +36,7 @@ Callback = Callable[[Epoch], None]
 class Job:
     """What is learned from, how, and where the state is kept."""
 
-    source: ImageSource
+    source: Source
     columns: Columns
     """(n,) class columns; zeros where there are no labels."""
     options: TrainingOptions
