@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli import formats, images, memory
 from tlcli.config import Columns, ExportConfig, Progress
-from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.errors import BadImage, DataError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.rounds.intake import warn_of_tones
@@ -123,10 +123,6 @@ def calibration_samples(
     )
 
 
-def _is_class_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
 def _chosen(data: str, columns: Columns) -> dict[ImageFile, str | None]:
     """At most `MOST` images with their classes, each content once, the same on every call.
 
@@ -134,14 +130,8 @@ def _chosen(data: str, columns: Columns) -> dict[ImageFile, str | None]:
     images have no classes.
     """
     found: dict[ImageFile, str | None]
-    path = Path(data)
-    if not path.exists():
-        raise UsageError(
-            f"Expected images for --calibrate. Received: {data}, which does not exist. "
-            "Check the spelling and the current folder."
-        )
-    if path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir()):
-        paths = list(images.find_images([path]))
+    if images.is_plain_folder(data):
+        paths = list(images.find_images([data]))
         hashes = images.content_hashes(paths)
         named = {key: path for path, key in zip(paths, hashes, strict=True) if isinstance(key, str)}
         found = {ImageFile(path, key): None for key, path in named.items()}

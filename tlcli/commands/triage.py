@@ -12,7 +12,7 @@ from tlcli import clusters, images, retrieval, runs
 from tlcli.config import Progress, TriageConfig, no_progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.features import Features, Matrix
-from tlcli.images import ImageFile, Skipped
+from tlcli.images import ImageFile, Skipped, place
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Descriptor
 from tlcli.rounds.intake import require_classes, warn_of_tones
@@ -207,4 +207,4 @@ def _copy(folder: Path, candidates: tuple[Candidate, ...]) -> None:
     """A folder of copies for each candidate, to be renamed and learned."""
     for candidate in candidates:
         for entry in candidate.images:
-            copy_into(folder, candidate.name, Path(entry.path), entry.sha256)
+            copy_into(folder, candidate.name, place(entry.path), entry.sha256)

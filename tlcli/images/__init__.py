@@ -13,6 +13,7 @@ layouts      datasets that come divided into train, valid and test
 walking      what lies in folders, sorted, links that lead back up left out
 checking     DATA → DataReport: what is wrong with a data folder
 hashing      files → content hashes; a file that has not changed is read once, ever
+urls         images that are on no disk here: whatever fsspec has a file system for
 reading      regular files only, hashed in blocks, mapped over by threads
 """
 
@@ -43,7 +44,7 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.sources import PassedOver, class_name, passed_text
+from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
 from tlcli.images.splitting import (
     HELD_OUT,
     TRAINED_ONLY,
@@ -55,6 +56,7 @@ from tlcli.images.splitting import (
 )
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
+from tlcli.images.urls import Place, Url, place
 
 __all__ = [
     "DECODER",
@@ -75,9 +77,11 @@ __all__ = [
     "LabelledImage",
     "Listing",
     "PassedOver",
+    "Place",
     "Skipped",
     "Square",
     "Tones",
+    "Url",
     "check",
     "class_name",
     "content_groups",
@@ -92,8 +96,10 @@ __all__ = [
     "growing",
     "holdout",
     "image_batches",
+    "is_plain_folder",
     "map_ahead",
     "passed_text",
+    "place",
     "reject_bad",
     "scan",
     "set_apart",

@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcli import files
 from tlcli.errors import BadImage
-from tlcli.images import thumbnail
+from tlcli.images import place, thumbnail
 from tlcli.reports import html
 from tlcli.reports.html import safe
 from tlcli.reports.tables import counted, table
@@ -100,11 +100,11 @@ def _pictures(entries: list[Json]) -> str:
 def _picture(entry: Json) -> str:
     """An image with its score; the reason in its place where it cannot be read any more."""
     try:
-        encoded = base64.b64encode(thumbnail(Path(entry["path"]), PIXELS)).decode()
+        encoded = base64.b64encode(thumbnail(place(entry["path"]), PIXELS)).decode()
         drawn = f'<img alt="" src="data:image/jpeg;base64,{encoded}">'
     except BadImage as error:
         drawn = f'<div class="gone">not shown: {safe(error)}</div>'
     return (
         f'<figure>{drawn}<figcaption class="small">{entry["score"]:.0f} '
-        f"{safe(Path(entry['path']).name)}</figcaption></figure>"
+        f"{safe(place(entry['path']).name)}</figcaption></figure>"
     )

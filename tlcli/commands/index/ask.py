@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tlcli import images, retrieval, runs
 from tlcli.config import DuplicatesConfig, IndexSearchConfig, Progress, no_progress
 from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
-from tlcli.images import ImageFile
+from tlcli.images import ImageFile, Place
 from tlcli.retrieval import Hit, Index, Searcher, Space
 from tlcli.retrieval.rows import Rows
 
@@ -61,7 +60,7 @@ def search(config: IndexSearchConfig, progress: Progress = no_progress) -> Itera
 
 def _answers(
     config: IndexSearchConfig,
-    chunk: list[Path],
+    chunk: list[Place],
     extractor: Extractor,
     searcher: Searcher,
     progress: Progress,

@@ -2,11 +2,10 @@
 
 import base64
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tlcli.errors import BadImage
-from tlcli.images import thumbnail
+from tlcli.images import place, thumbnail
 from tlcli.reports import html
 from tlcli.reports.evaluation import confusion, figures, plots
 from tlcli.reports.html import safe
@@ -186,7 +185,7 @@ def _share(probability: float) -> str:
 def _picture(entry: Json) -> str:
     """The image itself; the reason in its place where it cannot be read any more."""
     try:
-        encoded = base64.b64encode(thumbnail(Path(entry["path"]), THUMBNAIL_PIXELS)).decode()
+        encoded = base64.b64encode(thumbnail(place(entry["path"]), THUMBNAIL_PIXELS)).decode()
     except BadImage as error:
         return f'<div class="gone">not shown: {safe(error)}</div>'
     tip = safe(f"{entry['class']} taken for {entry['predicted']}")
