@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tlcli.errors import DividedData, UnclearTable
-from tlcli.images import place
+from tlcli.urls import place
 
 DATA = "data"
 """The name of the argument."""

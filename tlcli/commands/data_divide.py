@@ -13,10 +13,10 @@ from typing import Any
 from tlcli import files, images, memory, runs
 from tlcli.config import DivideConfig, Progress, no_progress
 from tlcli.errors import DataError, StorageError, UsageError
-from tlcli.images import LabelledImage, Listing, Skipped, place
-from tlcli.images.urls import lies_in
+from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.images.walking import is_folder
 from tlcli.rounds.intake import scan, unlearned
+from tlcli.urls import lies_in, place
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,14 @@ from tlcli.errors import BadImage, UsageError, require_choice
 from tlcli.extractor import Extractor
 from tlcli.features import Matrix
 from tlcli.heads import Classifier
-from tlcli.images import ImageFile, Item, Place, Tones
+from tlcli.images import ImageFile, Item, Tones
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Neighbours, Searcher, Space
 from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge
 from tlcli.rounds.parent import Parent, head_of
 from tlcli.runs import Run
+from tlcli.urls import Place
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""

@@ -12,13 +12,14 @@ from tlcli import clusters, images, retrieval, runs
 from tlcli.config import Progress, TriageConfig, no_progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.features import Features, Matrix
-from tlcli.images import ImageFile, Skipped, place
+from tlcli.images import ImageFile, Skipped
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Descriptor
 from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge, require_rate
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases
+from tlcli.urls import place
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ layouts      datasets that come divided into train, valid and test
 walking      what lies in folders, sorted, links that lead back up left out
 checking     DATA → DataReport: what is wrong with a data folder
 hashing      files → content hashes; a file that has not changed is read once, ever
-urls         images that are on no disk here: whatever fsspec has a file system for
 reading      regular files only, hashed in blocks, mapped over by threads
 """
 
@@ -56,7 +55,6 @@ from tlcli.images.splitting import (
 )
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
-from tlcli.images.urls import Place, Url, place
 
 __all__ = [
     "DECODER",
@@ -77,11 +75,9 @@ __all__ = [
     "LabelledImage",
     "Listing",
     "PassedOver",
-    "Place",
     "Skipped",
     "Square",
     "Tones",
-    "Url",
     "check",
     "class_name",
     "content_groups",
@@ -99,7 +95,6 @@ __all__ = [
     "is_plain_folder",
     "map_ahead",
     "passed_text",
-    "place",
     "reject_bad",
     "scan",
     "set_apart",

@@ -19,7 +19,7 @@ from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, li
 from tlcli.images.sources import USUAL, PassedOver
 from tlcli.images.square import Square
 from tlcli.images.tones import FEW_LEVELS
-from tlcli.images.urls import Place
+from tlcli.urls import Place
 
 SMALL_PIXELS = 32
 ELONGATED = 2

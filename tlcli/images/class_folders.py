@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tlcli import files
 from tlcli.errors import StorageError, UsageError
-from tlcli.images.urls import Place, lies_in, opened, place
 from tlcli.images.walking import is_folder
+from tlcli.urls import Place, lies_in, opened, place
 
 
 def require_outside(folder: Path, paths: Sequence[str]) -> None:

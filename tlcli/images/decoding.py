@@ -28,7 +28,7 @@ from tlcli.images.identifying import FAILURES, identify, reason_of, require_all_
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
 from tlcli.images.scanning import ImageFile
 from tlcli.images.square import Square
-from tlcli.images.urls import READERS, Place, Url
+from tlcli.urls import READERS, Place, Url
 
 AHEAD = 8 * PROCESSORS
 

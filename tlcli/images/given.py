@@ -14,7 +14,7 @@ from tlcli.images.decoding import decode
 from tlcli.images.reading import readable
 from tlcli.images.scanning import find_images
 from tlcli.images.square import Square
-from tlcli.images.urls import Place
+from tlcli.urls import Place
 
 Given = (
     str

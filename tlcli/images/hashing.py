@@ -30,11 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tlcli import cache
+from tlcli import cache, urls
 from tlcli.errors import BadImage
-from tlcli.images import urls
 from tlcli.images.reading import PROCESSORS, digest, map_ahead, readable, reading
-from tlcli.images.urls import READERS, Place, Url, Version
+from tlcli.urls import READERS, Place, Url, Version
 
 log = logging.getLogger(__name__)
 

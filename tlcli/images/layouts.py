@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tlcli.errors import DividedData
-from tlcli.images.urls import Place
 from tlcli.images.walking import holds_images, partition
+from tlcli.urls import Place
 
 
 class Part(enum.Enum):

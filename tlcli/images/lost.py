@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tlcli.images.sources import Entry
-from tlcli.images.urls import Place, Url, place
 from tlcli.images.walking import IMAGE_SUFFIXES, is_folder
+from tlcli.urls import Place, Url, place
 
 
 @dataclass(frozen=True)

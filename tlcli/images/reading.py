@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from tlcli import files
+from tlcli import files, urls
 from tlcli.errors import BadImage
-from tlcli.images import urls
-from tlcli.images.urls import Place, Url
+from tlcli.urls import Place, Url
 
 BLOCK_BYTES = 1 << 20
 

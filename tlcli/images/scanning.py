@@ -23,8 +23,8 @@ from tlcli.images.sources import (
     image_batches,
     passed_over,
 )
-from tlcli.images.urls import Place, Url, place
 from tlcli.images.walking import IMAGE_SUFFIXES, is_folder
+from tlcli.urls import Place, Url, place
 
 __all__ = [
     "IMAGE_SUFFIXES",

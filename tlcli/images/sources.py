@@ -13,13 +13,11 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from tlcli import strict
+from tlcli import strict, urls
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
-from tlcli.images import urls
 from tlcli.images.layouts import require_undivided
 from tlcli.images.tables import Table
-from tlcli.images.urls import Place, Url, place
 from tlcli.images.walking import (
     identities,
     is_folder,
@@ -29,6 +27,7 @@ from tlcli.images.walking import (
     walk,
 )
 from tlcli.strict import Malformed
+from tlcli.urls import Place, Url, place
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"

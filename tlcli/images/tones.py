@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlcli.images.urls import Place
+from tlcli.urls import Place
 
 FEW_LEVELS = 32
 """Of 256. Photographs of every kind use more; 12 bits in a file of 16 use 16."""

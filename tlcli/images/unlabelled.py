@@ -5,7 +5,7 @@ from tlcli.config import Progress
 from tlcli.errors import BadImage, DataError
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.images.sources import exists_as_folder
-from tlcli.images.urls import place
+from tlcli.urls import place
 
 
 def unlabelled(data: str, progress: Progress) -> Listing:

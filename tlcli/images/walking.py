@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tlcli import urls
 from tlcli.errors import BadImage, DataError
-from tlcli.images import urls
 from tlcli.images.reading import readable, reading
-from tlcli.images.urls import Place, Url
+from tlcli.urls import Place, Url
 
 # HEIC cannot be decoded here, nor can DICOM without its library, but they are images: they are
 # skipped by name rather than ignored.

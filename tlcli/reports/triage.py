@@ -6,10 +6,11 @@ from typing import Any
 
 from tlcli import files
 from tlcli.errors import BadImage
-from tlcli.images import place, thumbnail
+from tlcli.images import thumbnail
 from tlcli.reports import html
 from tlcli.reports.html import safe
 from tlcli.reports.tables import counted, table
+from tlcli.urls import place
 
 Json = dict[str, Any]
 

@@ -11,9 +11,10 @@ from tlcli import images, retrieval, runs
 from tlcli.config import DuplicatesConfig, IndexSearchConfig, Progress, no_progress
 from tlcli.errors import BadImage, UsageError
 from tlcli.extractor import Extractor
-from tlcli.images import ImageFile, Place
+from tlcli.images import ImageFile
 from tlcli.retrieval import Hit, Index, Searcher, Space
 from tlcli.retrieval.rows import Rows
+from tlcli.urls import Place
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlcli.errors import BadImage
-from tlcli.images import place, thumbnail
+from tlcli.images import thumbnail
 from tlcli.reports import html
 from tlcli.reports.evaluation import confusion, figures, plots
 from tlcli.reports.html import safe
 from tlcli.reports.tables import Cell, cell_text, percent
+from tlcli.urls import place
 
 Json = dict[str, Any]
 
