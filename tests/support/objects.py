@@ -1,7 +1,7 @@
 """A store of objects in a folder, with failures of the network: `objects://…` for fsspec.
 
 `objects://photos/cat/1.png` is the file `photos/cat/1.png` below the folder that the environment
-variable OBJECTS names; Dask loads this file into workers, too. By the name of an object:
+variable OBJECTS names. By the name of an object:
 
 cut-….png       half of its bytes come, every time
 short-….png     half of its bytes come, the first time
@@ -70,8 +70,3 @@ class Objects(AbstractFileSystem):  # type: ignore[misc]
 def install() -> None:
     """Make fsspec know the scheme, in this process."""
     fsspec.register_implementation(SCHEME, Objects, clobber=True)
-
-
-def dask_setup(worker: Any) -> None:
-    """Make fsspec know the scheme, in a worker."""
-    install()
