@@ -15,6 +15,15 @@ from tlcli.images import PROCESSORS
 CONNECT_SECONDS = 10.0
 """A scheduler that has not answered by then is not there, and neither are workers."""
 
+_LOCAL_SETTINGS = {
+    # Dask's own settings make every large array a new one of the system, which takes time.
+    "distributed.nanny.pre-spawn-environ": {},
+    # What workers watch of themselves, for a dashboard that nobody sees, costs an eighth.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")
 _ELSEWHERE = re.compile(r"((tcp|tls|ucx|ws|wss)://)?(?!local:)[^\s/]+:[0-9]{1,5}")
 _LOGGERS = ("distributed", "distributed.client", "distributed.nanny", "distributed.worker")
@@ -117,8 +126,7 @@ def _local(address: str, workers: int) -> Connection:
     import dask
     from distributed import Client, LocalCluster
 
-    # Dask's own settings make every large array a new one of the system, which takes time.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+    with dask.config.set(_LOCAL_SETTINGS):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, PROCESSORS // workers),
