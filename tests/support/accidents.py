@@ -6,11 +6,16 @@ unseen-….png      is not there for a worker
 failing-….png     raises an error that nobody expects
 hold-….png        waits for a file ….go beside it, after it has left ….PID.held
 
-Where the environment variable OBJECTS is set, workers know the URLs of `tests/support/objects.py`.
+Where these environment variables are set:
+
+OBJECTS           workers know the URLs of `tests/support/objects.py`
+HIDDEN            packages, with commas between, that a worker cannot import
+VERSION           the version that a scheduler says it has
 """
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +27,12 @@ from tlcli.images import decoding
 _drawn = decoding._drawn_or_error
 
 
-def dask_setup(worker: Any) -> None:
-    """Let accidents happen in this worker."""
+def dask_setup(server: Any) -> None:
+    """Let accidents happen in this worker or scheduler."""
+    if version := os.environ.get("VERSION"):
+        server.handlers["versions"] = lambda: {"packages": {"distributed": version}}
+    for name in filter(None, os.environ.get("HIDDEN", "").split(",")):
+        sys.modules[name] = None  # type: ignore[assignment]
     decoding._drawn_or_error = _draw
     if "OBJECTS" in os.environ:
         objects.install()

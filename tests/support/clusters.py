@@ -69,9 +69,9 @@ class Cluster:
         """Of the scheduler."""
         return str(json.loads(self.place.read_text())["address"])
 
-    def scheduler(self, *before: str, host: str = "127.0.0.1") -> None:
+    def scheduler(self, *before: str, host: str = "127.0.0.1", **more: str) -> None:
         """Start it."""
-        self._start([*before], "scheduler", "--port", "0", "--host", host)
+        self._start(before, "scheduler", "--port", "0", "--host", host, **more)
         wait_until(lambda: self.place.exists() and bool(self.place.read_text()))
 
     def worker(
