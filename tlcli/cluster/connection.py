@@ -18,7 +18,7 @@ CONNECT_SECONDS = 10.0
 _LOCAL_SETTINGS = {
     # Dask's own settings make every large array a new one of the system, which takes time.
     "distributed.nanny.pre-spawn-environ": {},
-    # What workers watch of themselves, for a dashboard that nobody sees, costs an eighth.
+    # What workers watch of themselves, for a dashboard that nobody sees, costs a seventh.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",

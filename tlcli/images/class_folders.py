@@ -19,7 +19,7 @@ def require_outside(folder: Path, paths: Sequence[str]) -> None:
         UsageError: names both.
     """
     for path in paths:
-        if lies_in(folder, place(path)) and is_folder(place(path)):
+        if is_folder(place(path)) and lies_in(folder, place(path)):
             raise UsageError(
                 f"Expected a folder for copies outside of {path}, which is used itself. "
                 f"Received: --copy-into {folder}. Choose another."
