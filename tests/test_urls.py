@@ -171,7 +171,7 @@ def test_a_changed_object_is_noticed(
         ("objects://photos/apple", 3, "one folder per class"),
         ("objects://photos/apple/000.png", 3, "a folder of class folders"),
         ("objects://photos/no.csv", 2, "does not exist"),
-        ("objects://photos::objects://photos", 3, "not supported"),
+        ("objects://photos::objects://photos", 3, ":: in a URL is not supported"),
         ("odd://photos", 3, "odd"),
         ("oci://photos", 2, "ocifs"),
     ],
