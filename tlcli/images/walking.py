@@ -114,7 +114,7 @@ def unreadable(path: Place, error: OSError) -> DataError:
         if isinstance(path, Url)
         else "Give this user permission, or move it elsewhere."
     )
-    return DataError(f"Expected readable data. Received: {path}, where {readable(error)}. {advice}")
+    return DataError(f"Expected readable data. Received: {path}: {readable(error)}. {advice}")
 
 
 def identity(folder: Place) -> Hashable:
