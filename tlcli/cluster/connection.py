@@ -15,6 +15,9 @@ from tlcli.images import PROCESSORS
 CONNECT_SECONDS = 10.0
 """A scheduler that has not answered by then is not there, and neither are workers."""
 
+LOCAL_SECONDS = 60.0
+"""So long workers of this machine may take to start, where much else runs."""
+
 _LOCAL_SETTINGS = {
     # Dask's own settings make every large array a new one of the system, which takes time.
     "distributed.nanny.pre-spawn-environ": {},
@@ -123,11 +126,24 @@ def _require_dask() -> None:
 
 
 def _local(address: str, workers: int) -> Connection:
+    from distributed import Client
+
+    try:
+        cluster = _processes(workers)
+        return Connection(address, Client(cluster, timeout=LOCAL_SECONDS), cluster)
+    except (OSError, RuntimeError) as error:
+        raise ClusterUnavailable(
+            f"Expected {workers} worker processes on this machine. Received: they do not start "
+            f"({_line(error)}). Close other programs, or leave --cluster out."
+        ) from error
+
+
+def _processes(workers: int) -> Any:
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
 
     with dask.config.set(_LOCAL_SETTINGS):
-        cluster = LocalCluster(
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, PROCESSORS // workers),
             host="127.0.0.1",
@@ -136,7 +152,6 @@ def _local(address: str, workers: int) -> Connection:
             memory_limit=None,
             silence_logs=logging.CRITICAL + 1,
         )
-    return Connection(address, Client(cluster, timeout=CONNECT_SECONDS), cluster)
 
 
 def _elsewhere(address: str) -> Connection:
