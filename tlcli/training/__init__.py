@@ -8,6 +8,10 @@ contrastive   a learner without labels: SimCLR
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
 losses        what is minimised
+distribution  which devices share the steps: the table
+steps         one step, compiled: on one device, or shared by several
+gathering     how they come together
+members       TF_CONFIG: which processes train together
 order         in which order an epoch goes through the images
 split         images to learn from, and those that are held out
 image_source  the pixels that are read
@@ -27,6 +31,7 @@ from tlcli.training.checkpoint import (
     TrainingHistory,
     lines_of,
 )
+from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.image_source import ImageSource
 from tlcli.training.objectives import OBJECTIVES, Objective, objective_of
@@ -34,12 +39,14 @@ from tlcli.training.supervised import Examples, Teacher
 
 __all__ = [
     "ALL",
+    "DISTRIBUTIONS",
     "METRICS",
     "OBJECTIVES",
     "PRESETS",
     "ROUND",
     "SHEETS",
     "Checkpoints",
+    "Distribution",
     "Epoch",
     "Examples",
     "ImageSource",
@@ -49,6 +56,7 @@ __all__ = [
     "TrainingHistory",
     "TrainingSetup",
     "augmenter",
+    "begin",
     "blocks_to_train",
     "fit",
     "fit_without_labels",

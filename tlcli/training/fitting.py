@@ -13,6 +13,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, contrastive, loop, supervised
 from tlcli.training.checkpoint import Checkpoints, TrainingHistory
+from tlcli.training.distribution import ALONE, Distribution
 from tlcli.training.image_source import ImageSource, Pixels
 from tlcli.training.learner import begin_statistics, training_mode
 from tlcli.training.loop import Callback, Job
@@ -40,6 +41,7 @@ class TrainingSetup:
     resume: bool
     callback: Callback
     progress: Progress
+    distribution: Distribution = ALONE
 
 
 def fit(
@@ -70,10 +72,15 @@ def fit(
             f"{len(learned.source)} in {len(start.classes)} classes, of which none is held out. "
             "Add images."
         )
+    _require_agreement(setting)
     with _training(setting, learned.source):
-        top = SoftmaxTop.of(start, _usual_length(setting, learned.source))
+        length = _usual_length(setting, learned.source)
+        with setting.distribution.scope():
+            top = SoftmaxTop.of(start, length)
         network = Network(setting.model, top, setting.layers)
-        learner = supervised.learner(network, held_out, setting.options, teacher)
+        learner = supervised.learner(
+            network, held_out, setting.options, teacher, setting.distribution
+        )
         history = loop.train(learner, _job(setting, learned.source, learned.columns, size))
     return top.head(), history
 
@@ -112,6 +119,7 @@ def _job(setting: TrainingSetup, source: ImageSource, columns: Any, batch_size: 
         setting.resume,
         setting.callback,
         setting.progress,
+        setting.distribution.agreed,
     )
 
 
@@ -121,12 +129,30 @@ def _training(setting: TrainingSetup, learned: ImageSource) -> Iterator[None]:
     options, model = setting.options, setting.model
     augmentation.require_known(options.augment)
     backbones.keras_module().utils.set_random_seed(options.seed)
-    asked = options.mixed_precision
-    mixed = asked == "on" or (asked == AUTO and _gains_from_bfloat16())
-    with training_mode(model, setting.layers, setting.statistics, mixed):
+    with training_mode(model, setting.layers, setting.statistics, _mixed(options)):
         if setting.statistics:
             begin_statistics(model, _some(learned))
         yield
+
+
+def _mixed(options: TrainingOptions) -> bool:
+    """Whether layers compute in bfloat16."""
+    asked = options.mixed_precision
+    return asked == "on" or (asked == AUTO and _gains_from_bfloat16())
+
+
+def _require_agreement(setting: TrainingSetup) -> None:
+    """Refuse processes that would not make the same steps."""
+    saved = setting.checkpoints
+    setting.distribution.require_agreement(
+        {
+            **saved.identity,
+            "epochs": setting.options.epochs,
+            "bfloat16": _mixed(setting.options),
+            "resume": setting.resume,
+            "saved state": saved.digest if setting.resume else None,
+        }
+    )
 
 
 def _some(source: ImageSource) -> Pixels:

@@ -12,17 +12,18 @@ from tlcli.config import TrainingOptions
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, losses
 from tlcli.training.checkpoint import Score
-from tlcli.training.image_source import ImageSource, Pixels
+from tlcli.training.distribution import ALONE, Distribution
+from tlcli.training.image_source import ImageSource
 from tlcli.training.learner import (
     Check,
     Group,
     Learner,
-    apply_gradients,
     groups_of,
     moving,
     random_states,
 )
 from tlcli.training.order import Columns
+from tlcli.training.steps import Parts
 
 MEASURED_AT_ONCE = 64
 """Images of a forward pass."""
@@ -102,7 +103,11 @@ class Network:
 
 
 def learner(
-    network: Network, held_out: Examples, options: TrainingOptions, teacher: Teacher | None
+    network: Network,
+    held_out: Examples,
+    options: TrainingOptions,
+    teacher: Teacher | None,
+    distribution: Distribution = ALONE,
 ) -> Learner:
     """Trains a network on labelled images; inside `training_mode` only.
 
@@ -111,19 +116,25 @@ def learner(
         held_out: images that decide which epoch is the best.
         options: learning rates, augmentation, smoothing.
         teacher: None where every class has images.
+        distribution: the devices that share the steps.
     """
     top = [network.top.weights, network.top.bias]
-    groups = groups_of(network.model, network.layers, top, options)
+    with distribution.scope():
+        groups = groups_of(network.model, network.layers, top, options)
     changes = augmentation.augmenter(options.augment, options.seed)
     infer = inference(network.model)
 
     def measure(check: Check) -> Score:
-        features = all_features(infer, held_out.source, check)
-        return measured(network.top.head().logits(features), held_out.columns)
+        head = network.top.head()
+
+        def logits_of(source: ImageSource, check: Check) -> NDArray[np.float32]:
+            return head.logits(all_features(infer, source, check))
+
+        return measured(distribution.logits(logits_of, held_out.source, check), held_out.columns)
 
     slots = [variable for group in groups for variable in group.optimizer.variables]
     return Learner(
-        _step(network, groups, changes, options, teacher),
+        distribution.compiled(_parts(network, groups, changes, options, teacher)),
         measure,
         [*moving(network.model, network.layers), *top],
         [*slots, *random_states(network.model), *changes.generators],
@@ -162,40 +173,30 @@ def inference(model: Any) -> Callable[[Any], Any]:
     return infer  # type: ignore[no-any-return]
 
 
-def _step(
+def _parts(
     network: Network,
     groups: Sequence[Group],
     changes: augmentation.Augmenter,
     options: TrainingOptions,
     teacher: Teacher | None,
-) -> Callable[[Pixels, Columns, float], tuple[float, float]]:
+) -> Parts:
     import tensorflow as tf
 
     model, top = network.model, network.top
     classes = int(top.bias.shape[0])
-    signature = [
-        tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8),
-        tf.TensorSpec((None,), tf.int64),
-        tf.TensorSpec((), tf.float32),
-    ]
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def graph(pixels: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
+    def change(pixels: Any, columns: Any) -> tuple[Any, Any]:
         images = changes.change(tf.cast(pixels, tf.float32))
-        images, targets = changes.mix(images, tf.one_hot(columns, classes))
+        return changes.mix(images, tf.one_hot(columns, classes))
+
+    def measure(images: Any, targets: Any) -> tuple[Any, Any]:
         smooth = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
-        with tf.GradientTape() as tape:
-            logits = top.logits(tf.cast(model(images, training=True), tf.float32))
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
-            if teacher is not None:
-                said = teacher.logits(images)
-                loss += teacher.weight * losses.distillation(said, logits, teacher.temperature)
-        apply_gradients(tape, loss, groups, rate, options.clip_norm)
+        logits = top.logits(tf.cast(model(images, training=True), tf.float32))
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
+        if teacher is not None:
+            said = teacher.logits(images)
+            loss += teacher.weight * losses.distillation(said, logits, teacher.temperature)
         right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
 
-    def step(pixels: Pixels, columns: Columns, rate: float) -> tuple[float, float]:
-        loss, hits = graph(pixels, columns, np.float32(rate))
-        return float(loss), float(hits)
-
-    return step
+    return Parts(change, measure, groups, options.clip_norm, tuple(model.input_shape[1:]))
