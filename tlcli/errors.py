@@ -23,7 +23,6 @@ Messages are one line: what was expected, what was received, what to do next.
 import difflib
 import shlex
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 
 class TlcliError(Exception):
@@ -63,10 +62,10 @@ class DividedData(DataError):
         self,
         found: str,
         *,
-        given: Path,
-        to_learn: Path | None = None,
-        to_validate: Path | None = None,
-        to_test: Path | None = None,
+        given: str,
+        to_learn: str | None = None,
+        to_validate: str | None = None,
+        to_test: str | None = None,
         command: str | None = None,
     ) -> None:
         """See the class.

@@ -105,7 +105,7 @@ def _measure_images(run: Path, data: Path, most: int) -> float:
     begun = time.process_time()
     compute(wanted, extractor.square, engine)
     seconds = (time.process_time() - begun) / len(wanted)
-    size = sum(image.path.stat().st_size for image in wanted) / len(wanted)
+    size = sum(Path(str(image.path)).stat().st_size for image in wanted) / len(wanted)
     print(f"images a second and core: {1 / seconds:.0f}; to find and hash: {1 / scanned:.0f}")
     print(f"bytes of an image: {size:.0f} of its file, {4 * extractor.width} of its features")
     return seconds + scanned

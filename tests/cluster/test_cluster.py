@@ -2,46 +2,19 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandLine
-from tests.support import accidents
+from tests.support import accidents, tiny
+from tests.support.clusters import begun, cluster, done, wait_until
 from tlcli.cluster import connection
 
 pytest.importorskip("distributed")
 
 ADDRESS = "local:2"
-
-
-def begun(cache: Path, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, with a cache of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.tiny", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            "TLCLI_CACHE_DIR": str(cache),
-            "DASK_DISTRIBUTED__WORKER__PRELOAD": accidents.__file__,
-            **environment,
-        },
-    )
-
-
-def done(cache: Path, *arguments: object, code: int = 0, **environment: str) -> tuple[str, str]:
-    """Standard output and error of a command, after its exit code was compared."""
-    process = begun(cache, *arguments, **environment)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    return out, err
 
 
 @pytest.fixture
@@ -115,41 +88,48 @@ def test_bad_images_are_told_as_by_one_process(
     assert there.split('"skipped"')[1].split("]")[0] == here.split('"skipped"')[1].split("]")[0]
 
 
-@contextmanager
-def cluster(folder: Path, *workers: dict[str, str]) -> Iterator[str]:
-    """The address of a scheduler with a worker for each environment."""
-    place = folder / "scheduler.json"
-    given = ("--scheduler-file", str(place))
-    address = ("--host", "127.0.0.1", "--no-dashboard")
-    started = [_dask("scheduler", *given, *address, "--port", "0")]
-    try:
-        started += [_dask("worker", *given, *address, **environment) for environment in workers]
-        yield _address(place)
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait(30)
+@pytest.mark.slow
+def test_workers_that_are_killed_and_come_change_no_bit(
+    tlcli: CommandLine, run: Path, images: Path, tmp_path: Path
+) -> None:
+    """Five shards on two workers, then on one, then on two again; an image is poison."""
+    tiny.draw(images, ["apple", "sky", "leaf"], count=100, seed=5)
+    held, poison = renamed(images, "hold"), renamed(images, "failing")
+    out, happens = tmp_path / "out.h5", {"DASK_DISTRIBUTED__WORKER__PRELOAD": accidents.__file__}
+    with cluster(tmp_path) as found:
+        for _ in range(2):
+            found.worker("--no-nanny", **happens)
+        found.wait_for_workers(2)
+        given = ("moments", run, images, "--out", out, "--cluster", found.address)
+        process = begun(tmp_path / "cache", *given, "--max-bad", "1%", "--json")
+        wait_until(lambda: bool(list(held.parent.glob("hold-*.held"))))
+        (mark,) = held.parent.glob("hold-*.held")
+        os.kill(int(mark.suffixes[-2][1:]), signal.SIGKILL)
+        wait_until(lambda: len(list(held.parent.glob("hold-*.held"))) == 2)
+        assert found.asked("print(len(c.nthreads()))") == "1\n"
+        found.worker("--no-nanny", **happens)
+        found.wait_for_workers(2)
+        held.with_suffix(".go").touch()
+        told, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert str(poison) in told
+    poison.unlink()
+    assert out.read_bytes() == expected(tlcli, run, images, tmp_path)
 
 
-def _dask(command: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "dask", command, *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
-
-
-def _address(place: Path) -> str:
-    import json
-
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            return str(json.loads(place.read_text())["address"])
-        except (OSError, ValueError):
-            time.sleep(0.1)
-    raise AssertionError("the scheduler did not start")
+@pytest.mark.slow
+def test_workers_read_urls_themselves(
+    tlcli: CommandLine, run: Path, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    given = ("moments", run, f"objects://{images.name}", "--out", out, "--cluster", ADDRESS)
+    done(tmp_path / "cache", *given, OBJECTS=str(images.parent))
+    assert out.read_bytes() == expected(tlcli, run, images, tmp_path)
+    bare = {"OBJECTS": str(images.parent), "DASK_DISTRIBUTED__WORKER__PRELOAD": "[]"}
+    out.unlink()
+    _, err = done(tmp_path / "other", *given, code=3, **bare)
+    assert "Expected workers that can read objects://" in err
+    assert not out.exists()
 
 
 @pytest.mark.slow
@@ -158,8 +138,8 @@ def test_every_command_computes_on_the_cluster(
 ) -> None:
     new, test = pictures / "second", pictures / "test"
     joint = tlcli.json("pretrain", pictures / "first", "--out", tmp_path / "here")
-    with cluster(tmp_path, {"TLCLI_CACHE_DIR": str(tmp_path / "worker")}) as address:
-        on: Sequence[object] = ("--cluster", address, "--json")
+    with cluster(tmp_path, {"TLCLI_CACHE_DIR": str(tmp_path / "worker")}) as found:
+        on: Sequence[object] = ("--cluster", found.address, "--json")
         caches = (tmp_path / f"cache{number}" for number in range(9))
         there = tmp_path / "there"
         out, _ = done(next(caches), "pretrain", pictures / "first", "--out", there, *on)
@@ -178,31 +158,27 @@ def test_a_worker_of_another_arithmetic_is_named_and_gets_no_images(
     tlcli: CommandLine, run: Path, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
-    with cluster(tmp_path, {}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}) as address:
-        _wait_for_workers(address, 2)
-        given = ("moments", run, images, "--out", out, "--cluster", address)
+    with cluster(tmp_path, {}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}) as found:
+        found.wait_for_workers(2)
+        given = ("moments", run, images, "--out", out, "--cluster", found.address)
         _, err = done(tmp_path / "cache", *given)
     assert "another arithmetic" in err
     assert out.read_bytes() == expected(tlcli, run, images, tmp_path)
 
 
-def _wait_for_workers(address: str, count: int) -> None:
-    code = f"from distributed import Client; Client('{address}').wait_for_workers({count}, 60)"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
 @pytest.mark.slow
 def test_an_interrupted_command_frees_the_workers(run: Path, images: Path, tmp_path: Path) -> None:
-    with cluster(tmp_path, {}) as address:
-        given = ("moments", run, images, "--out", tmp_path / "out.h5", "--cluster", address)
+    held = renamed(images, "hold")
+    with cluster(tmp_path, {"DASK_DISTRIBUTED__WORKER__PRELOAD": accidents.__file__}) as found:
+        given = ("moments", run, images, "--out", tmp_path / "out.h5", "--cluster", found.address)
         process = begun(tmp_path / "cache", *given)
-        time.sleep(4)
+        wait_until(lambda: bool(list(held.parent.glob("hold-*.held"))))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-        assert process.returncode in (0, 130)
-        code = f"from distributed import Client; c = Client('{address}'); print(c.processing())"
-        left = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert b"compute" not in left.stdout
+        assert process.returncode == 130
+        held.with_suffix(".go").touch()
+        assert "compute" not in found.asked("print(c.processing())")
+    assert not (tmp_path / "out.h5").exists()
 
 
 @pytest.mark.parametrize("address", ["nonsense", "local:0", "tcp://", ""])

@@ -27,7 +27,7 @@ def parts_of(root: Path) -> tuple[str | None, ...]:
     assert error.exit_code == DataError.exit_code == 3
     assert "\n" not in str(error)
     found = (error.to_learn, error.to_validate, error.to_test)
-    return tuple(None if path is None else str(path.relative_to(root)) for path in found)
+    return tuple(None if path is None else str(Path(path).relative_to(root)) for path in found)
 
 
 @pytest.mark.parametrize(

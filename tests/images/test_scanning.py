@@ -336,12 +336,12 @@ def test_tables(data, text, name):
 
 def test_table_paths(data, tmp_path):
     odd = put(tmp_path / "a,b\n.whatever")
-    rows = f'path,label\n"{odd}",x\n../data/dog/1.png,x\nmissing.png,x\nhttp://a/b.png,x\n.,x\n'
+    rows = f'path,label\n"{odd}",x\n../data/dog/1.png,x\nmissing.png,x\nodd://a/b.png,x\n.,x\n'
     listing = scan(table(data, rows))
     assert {image.path.name for image in listing.images} == {"1.png", odd.name}
     assert sorted(skip.reason for skip in listing.skipped) == [
         "a folder, not a file",
-        "the file does not exist",
+        "the file cannot be read (odd: Protocol not known: odd)",
         "the file does not exist",
     ]
 

@@ -4,25 +4,41 @@ deadly-….png      ends the process that decodes it, every time
 once-….png        ends the process that decodes it, but for one that comes later
 unseen-….png      is not there for a worker
 failing-….png     raises an error that nobody expects
+hold-….png        waits for a file ….go beside it, after it has left ….PID.held
+
+Where these environment variables are set:
+
+OBJECTS           workers know the URLs of `tests/support/objects.py`
+HIDDEN            packages, with commas between, that a worker cannot import
+VERSION           the version that a scheduler says it has
 """
 
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from tests.support import objects
 from tlcli.errors import BadImage
-from tlcli.images import ImageFile, decoding
+from tlcli.images import decoding
 
 _drawn = decoding._drawn_or_error
 
 
-def dask_setup(worker: Any) -> None:
-    """Let accidents happen in this worker."""
+def dask_setup(server: Any) -> None:
+    """Let accidents happen in this worker or scheduler."""
+    if version := os.environ.get("VERSION"):
+        server.handlers["versions"] = lambda: {"packages": {"distributed": version}}
+    for name in filter(None, os.environ.get("HIDDEN", "").split(",")):
+        sys.modules[name] = None  # type: ignore[assignment]
     decoding._drawn_or_error = _draw
+    if "OBJECTS" in os.environ:
+        objects.install()
 
 
-def _draw(image: ImageFile, *, square: Any) -> Any:
+def _draw(image: Any, *, square: Any) -> Any:
     kind = image.path.name.split("-")[0]
     if kind == "deadly" or (kind == "once" and _first_time(image.path)):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -30,6 +46,10 @@ def _draw(image: ImageFile, *, square: Any) -> Any:
         return BadImage("the file does not exist")
     if kind == "failing":
         raise RuntimeError("nobody expects this")
+    if kind == "hold":
+        image.path.with_suffix(f".{os.getpid()}.held").touch()
+        while not image.path.with_suffix(".go").exists():
+            time.sleep(0.05)
     return _drawn(image, square=square)
 
 

@@ -5,6 +5,7 @@ a process of their own.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,5 +86,9 @@ if __name__ == "__main__":
     from tlcli.cli import main
 
     install()
+    if "OBJECTS" in os.environ:
+        from tests.support import objects
+
+        objects.install()
     sys.argv[0] = "tlcli"
     main()

@@ -8,6 +8,7 @@ import click
 from tlcli.cli.console import run_stage
 from tlcli.cli.divided import Images
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     drawing_options,
@@ -27,14 +28,12 @@ from tlcli.config import AdoptConfig
 @click.command(cls=Command)
 @click.argument("model")
 @heading(Heading.OUTPUT)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
-)
+@click.option("--out", required=True, type=Here(path_type=Path), metavar="RUN", help="The new run.")
 @heading(Heading.MODEL)
 @option(
     AdoptConfig,
     "--classes",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="FILE",
     help="Names of the classes in the order of the columns: one a line, or Keras' class_indices as "
     ".json.  [default: those in the model, or the sorted folders of --data or --test]",

@@ -91,7 +91,7 @@ def cli() -> None:
     """Train image classifiers by transfer learning, and keep adding classes to them.
 
     DATA is a folder of class folders, a CSV or TSV file with the columns path,label, or - for
-    such lines on standard input.
+    such lines on standard input. Images, folders and tables may be URLs like s3://bucket/photos.
 
     \b
     Exit codes: 0 done · 2 usage · 3 unusable data · 4 a gate failed · 5 damaged or other run ·

@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Names,
     config_of,
@@ -33,7 +34,7 @@ from tlcli.config import CompareConfig
 @option(
     CompareConfig,
     "--rounds-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=Here(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="A CSV file with the columns class,round instead.",
 )
@@ -116,7 +117,7 @@ from tlcli.config import CompareConfig
 @option(
     CompareConfig,
     "--report",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="FILE",
     help="An HTML file with the table and plots; needs `pip install 'tlcli[report]'`.",
 )

@@ -8,6 +8,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.divided import TESTED, Images
 from tlcli.cli.headings import Group, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -29,7 +30,7 @@ def data() -> None:
 @heading(Heading.IMAGES)
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Here(path_type=Path, dir_okay=False),
     metavar="FILE.png",
     help="Write a contact sheet: images of DATA on the left, beside them what a network in "
     "training sees of them.",
@@ -77,7 +78,7 @@ def check_data(
 @heading(Heading.IMAGES)
 @click.option(
     "--run",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="RUN",
     help="What this run has learned is not new.",
 )
@@ -99,13 +100,13 @@ def check_data(
 @heading(Heading.OUTPUT)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="DIR",
     help="Write the tables learn.csv and held-out.csv into a new folder.",
 )
 @click.option(
     "--move-into",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Here(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Move what is not to be learned, with all copies, into DIR/held-out and DIR/tested; "
     "when it was interrupted, the same command goes on.",

@@ -6,6 +6,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import json_option
 
 
@@ -13,7 +14,7 @@ from tlcli.cli.options import json_option
 @heading(Heading.OUTPUT)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     default="tlcli-demo",
     show_default=True,
     metavar="DIR",

@@ -3,12 +3,12 @@
 import shlex
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tlcli.errors import DividedData, UnclearTable
+from tlcli.urls import place
 
 DATA = "data"
 """The name of the argument."""
@@ -16,7 +16,7 @@ DATA = "data"
 ARGUMENTS = "tlcli.arguments"
 """Where a context keeps what stands behind the name of the command."""
 
-Serving = Callable[[DividedData], Path | None]
+Serving = Callable[[DividedData], str | None]
 """Which part of a dataset is wanted."""
 
 LEARNED: Serving = attrgetter("to_learn")
@@ -59,9 +59,9 @@ def command_for(error: DividedData, context: click.Context) -> str | None:
     for flag, kind in _taking(context).items():
         part, value = kind.serving(error), context.params.get(flag.lstrip("-"))
         # What stands in the environment or a file is typed here, where it names the dataset.
-        missing = flag not in given and (value is None or Path(value) == error.given)
+        missing = flag not in given and (value is None or _names(value, error.given))
         if kind.aside and part is not None and missing:
-            typed += [flag, str(part)]
+            typed += [flag, part]
     return shlex.join([*context.command_path.split(), *typed])
 
 
@@ -87,12 +87,16 @@ def _replaced(error: DividedData, context: click.Context) -> Iterator[str | None
         if not equals or flag not in taking:
             flag, equals, value = "", "", word
         kind = taking.get(flag or before) or (None if before in others else taking.get(DATA))
-        if kind is None or Path(value) != error.given:
+        if kind is None or not _names(value, error.given):
             yield word
         else:
             part = kind.serving(error)
             yield None if part is None else f"{flag}{equals}{part}"
         before = word
+
+
+def _names(value: str, dataset: str) -> bool:
+    return str(place(value)) == dataset
 
 
 def _taking(context: click.Context) -> dict[str, Images]:

@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
@@ -38,7 +39,7 @@ from tlcli.errors import GateFailed, UsageError
 )
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="RUN2",
     help="Compare with another run, image by image, and say whether the difference may be chance "
     "(McNemar's test).",
@@ -83,7 +84,7 @@ from tlcli.errors import GateFailed, UsageError
     "--report",
     "reports",
     cls=NamedByFlag,
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     multiple=True,
     metavar="FILE",
     help="Write a report: FILE.html with plots and the worst mistakes, FILE.md for a pull request; "
@@ -91,7 +92,7 @@ from tlcli.errors import GateFailed, UsageError
 )
 @click.option(
     "--junit",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="FILE.xml",
     help="Write the gates as the tests of a JUnit file.",
 )

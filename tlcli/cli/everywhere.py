@@ -5,6 +5,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.configuration import load_config
 from tlcli.cli.headings import Heading
+from tlcli.cli.here import Here
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 """The verbosity, which is the object of every context."""
@@ -30,7 +31,7 @@ def _set_verbosity(context: click.Context, parameter: click.Parameter, given: bo
 _OPTIONS = (
     _Everywhere(
         ["--config"],
-        type=click.Path(dir_okay=False),
+        type=Here(dir_okay=False),
         metavar="FILE",
         callback=load_config,
         expose_value=False,

@@ -8,6 +8,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.divided import VALIDATED, Images
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     json_option,
@@ -32,7 +33,7 @@ from tlcli.config import ExportConfig
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="PATH",
     help="Where to; an earlier export that is there is replaced.",
 )

@@ -8,6 +8,7 @@ import click
 from tlcli.cli.console import run_stage
 from tlcli.cli.divided import Images
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -35,7 +36,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
     ExtendConfig,
     "--moments",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=Here(path_type=Path, exists=True),
     metavar="FILE",
     help="A file of `tlcli moments`, or a folder of them; more than one may be given.",
 )

@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Group, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -73,7 +74,7 @@ def index_add(verbosity: int, /, as_json: bool, **options: Any) -> None:
 @click.option(
     "--images",
     "images_of",
-    type=click.Path(),
+    type=Here(),
     multiple=True,
     metavar="PATH",
     help="A file, folder or pattern of images to remove, whatever their class; may be repeated.",

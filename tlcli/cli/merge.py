@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli.console import run_stage
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     engine_option,
@@ -21,12 +22,10 @@ from tlcli.config import MergeConfig
 
 
 @click.command(cls=Command)
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
+@click.argument("run_a", type=Here(path_type=Path))
+@click.argument("run_b", type=Here(path_type=Path))
 @heading(Heading.OUTPUT)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
-)
+@click.option("--out", required=True, type=Here(path_type=Path), metavar="RUN", help="The new run.")
 @head_options
 @test_option
 @table_options

@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -41,7 +42,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="FILE",
     help="Where to; a file that is there is replaced.",
 )

@@ -11,6 +11,7 @@ import click
 
 from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.config import (
     AUTO,
     Columns,
@@ -174,7 +175,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-run_argument = click.argument("run", type=click.Path(path_type=Path))
+run_argument = click.argument("run", type=Here(path_type=Path))
 data_argument = click.argument(DATA, type=Images())
 test_argument = click.argument(DATA, type=Images(TESTED))
 json_option = heading(
@@ -365,7 +366,7 @@ def watch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = option(
         WatchOptions,
         "--tensorboard",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Here(path_type=Path, file_okay=False),
         metavar="DIR",
         help="Write the figures of every epoch for TensorBoard.",
     )(command)

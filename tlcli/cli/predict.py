@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     by_option,
@@ -53,7 +54,7 @@ from tlcli.errors import DataError, UsageError
 @option(
     PredictConfig,
     "--copy-into",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Here(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Copy each image into DIR/its class; no file is replaced.",
 )

@@ -7,6 +7,7 @@ import click
 
 from tlcli.cli.console import run_stage
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -31,9 +32,7 @@ from tlcli.config import WIDEST, PretrainConfig
 @click.command(cls=Command)
 @data_argument
 @heading(Heading.OUTPUT)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="RUN", help="The new run."
-)
+@click.option("--out", required=True, type=Here(path_type=Path), metavar="RUN", help="The new run.")
 @heading(Heading.BACKBONE)
 @option(
     PretrainConfig,

@@ -8,6 +8,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.divided import VALIDATED, Images
 from tlcli.cli.headings import Command, Heading, heading
+from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -50,13 +51,13 @@ from tlcli.config import TriageConfig
 @heading(Heading.OUTPUT)
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=Here(path_type=Path),
     metavar="FILE.html",
     help="Write a page with the images of each candidate.",
 )
 @click.option(
     "--copy-into",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Here(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Copy each candidate into a folder of DIR, to be renamed and given to `extend-classes`.",
 )

@@ -15,6 +15,18 @@ from tlcli.images import PROCESSORS
 CONNECT_SECONDS = 10.0
 """A scheduler that has not answered by then is not there, and neither are workers."""
 
+LOCAL_SECONDS = 60.0
+"""So long workers of this machine may take to start, where much else runs."""
+
+_LOCAL_SETTINGS = {
+    # Dask's own settings make every large array a new one of the system, which takes time.
+    "distributed.nanny.pre-spawn-environ": {},
+    # What workers watch of themselves, for a dashboard that nobody sees, costs a seventh.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+
 _LOCAL = re.compile(r"local:([1-9][0-9]{0,3})")
 _ELSEWHERE = re.compile(r"((tcp|tls|ucx|ws|wss)://)?(?!local:)[^\s/]+:[0-9]{1,5}")
 _LOGGERS = ("distributed", "distributed.client", "distributed.nanny", "distributed.worker")
@@ -114,12 +126,24 @@ def _require_dask() -> None:
 
 
 def _local(address: str, workers: int) -> Connection:
-    import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    # Dask's own settings make every large array a new one of the system, which takes time.
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
-        cluster = LocalCluster(
+    try:
+        cluster = _processes(workers)
+        return Connection(address, Client(cluster, timeout=LOCAL_SECONDS), cluster)
+    except (OSError, RuntimeError) as error:
+        raise ClusterUnavailable(
+            f"Expected {workers} worker processes on this machine. Received: they do not start "
+            f"({_line(error)}). Close other programs, or leave --cluster out."
+        ) from error
+
+
+def _processes(workers: int) -> Any:
+    import dask
+    from distributed import LocalCluster
+
+    with dask.config.set(_LOCAL_SETTINGS):
+        return LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, PROCESSORS // workers),
             host="127.0.0.1",
@@ -128,7 +152,6 @@ def _local(address: str, workers: int) -> Connection:
             memory_limit=None,
             silence_logs=logging.CRITICAL + 1,
         )
-    return Connection(address, Client(cluster, timeout=CONNECT_SECONDS), cluster)
 
 
 def _elsewhere(address: str) -> Connection:

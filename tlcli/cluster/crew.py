@@ -29,6 +29,9 @@ RETRIES = 2
 LOOK_SECONDS = 5.0
 """How often workers are counted while no shard ends."""
 
+FETCH_SECONDS = 20.0
+"""So long what a worker has computed may be on its way; it may have died with it."""
+
 ALONE_SECONDS = 60.0
 """So long a cluster may be without a worker."""
 
@@ -73,6 +76,8 @@ class _Part:
     images: tuple[ImageFile, ...]
     allowed: frozenset[str] = frozenset()
     """Addresses of the workers that may have it; empty: all."""
+    alone: bool = False
+    """Whether nothing else may be on the way: who dies then dies of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +151,7 @@ class Crew:
         threads = self._awaited()
         allowed = frozenset(threads.keys() - self.others.keys())
         most = 2 * sum(threads[address] for address in allowed) + 2
-        while waiting and len(running) < most:
+        while waiting and len(running) < most and not _must_wait(waiting[0], running):
             part = replace(waiting.popleft(), allowed=allowed if self.others else frozenset())
             running[self._submit(part)] = part
 
@@ -208,19 +213,32 @@ class Crew:
     def _taken(self, future: Any, part: _Part, waiting: deque[_Part]) -> Computed | None:
         """What came of a shard; None where it is to be handed out again."""
         if future.status == "finished":
-            with self.connection.answering():
-                address, kind, computed = future.result()
-            if kind == self.kind:
-                return self._confirmed(computed, part)
-            self.others[address] = kind
-            self.warn_of_others()
+            answer = self._answer(future)
+            if answer is not None and answer[1] == self.kind:
+                return self._confirmed(answer[2], part)
+            if answer is not None:
+                self.others[answer[0]] = answer[1]
+                self.warn_of_others()
         elif future.status == "error":
             return self._failed(future.exception(), part, waiting)
         waiting.appendleft(part)
         return None
 
+    def _answer(self, future: Any) -> tuple[str, Kind, Computed] | None:
+        """What a worker answered; None where it has gone before that was fetched."""
+        import distributed
+
+        with self.connection.answering():
+            try:
+                return future.result(timeout=FETCH_SECONDS)  # type: ignore[no-any-return]
+            except (CancelledError, TimeoutError, distributed.KilledWorker):
+                return None
+
     def _failed(self, error: BaseException, part: _Part, waiting: deque[_Part]) -> Computed | None:
-        """A shard that failed is tried image by image; an image that fails is left out."""
+        """A shard that failed is tried image by image; an image that fails is left out.
+
+        With a worker dies what waits there, too: an image is left out where it was there alone.
+        """
         if isinstance(error, TlcliError):
             raise ClusterUnavailable(
                 f"Expected workers that compute features. Received: one of "
@@ -228,6 +246,9 @@ class Crew:
             ) from error
         if len(part.images) > 1:
             waiting.extend(_Part((image,)) for image in part.images)
+            return None
+        if _has_killed(error) and not part.alone:
+            waiting.append(replace(part, alone=True))
             return None
         return Computed.refusing(part.images[0].sha256, _reason(error))
 
@@ -258,6 +279,16 @@ class Crew:
                 self.connection.client.cancel(list(running), force=True)
             except (OSError, RuntimeError, CancelledError):
                 log.info("the cluster could not be told to stop")
+
+
+def _must_wait(part: _Part, running: dict[Any, _Part]) -> bool:
+    return bool(running) and (part.alone or any(other.alone for other in running.values()))
+
+
+def _has_killed(error: BaseException) -> bool:
+    import distributed
+
+    return isinstance(error, distributed.KilledWorker)
 
 
 def _send(connection: Connection, stored: StoredBackbone) -> None:
@@ -328,9 +359,7 @@ def _wanted(kinds: dict[str, Kind], stored: StoredBackbone, engine: str) -> Kind
 
 
 def _reason(error: BaseException) -> str:
-    import distributed
-
-    if isinstance(error, distributed.KilledWorker):
+    if _has_killed(error):
         return "the worker processes that were given it died"
     return f"the workers failed with it ({_named(error)})"
 

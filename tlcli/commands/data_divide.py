@@ -14,7 +14,9 @@ from tlcli import files, images, memory, runs
 from tlcli.config import DivideConfig, Progress, no_progress
 from tlcli.errors import DataError, StorageError, UsageError
 from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images.walking import is_folder
 from tlcli.rounds.intake import scan, unlearned
+from tlcli.urls import lies_in, place
 
 log = logging.getLogger(__name__)
 
@@ -187,12 +189,12 @@ def _has_tables(out: Path) -> bool:
 
 def _require_apart(config: DivideConfig) -> None:
     """Refuse folders within one another: their images would be taken for each other's."""
-    data = Path(config.data).resolve()
-    others = [Path(config.test)] if config.test and Path(config.test).is_dir() else []
+    data = place(config.data)
+    others = [place(config.test)] if config.test and is_folder(place(config.test)) else []
     if config.move_into is not None:
         others += [config.move_into / name for name in (HELD_OUT_FOLDER, TESTED_FOLDER)]
-    for other in (path.resolve() for path in others):
-        if data.is_dir() and (other.is_relative_to(data) or data.is_relative_to(other)):
+    for other in others:
+        if is_folder(data) and (lies_in(other, data) or lies_in(data, other)):
             raise UsageError(
                 f"Expected DATA apart from {other}. Received: data={config.data!r}. "
                 "Choose folders that do not lie in one another."
@@ -316,7 +318,7 @@ def _moves(
     data: Path, into: Path, held_out: Collection[str], tested: Collection[str]
 ) -> Iterator[tuple[Path, Path]]:
     """Every file that goes, and where to."""
-    paths = list(images.find_images([data]))
+    paths = [path for path in images.find_images([data]) if isinstance(path, Path)]
     for path, key in zip(paths, images.content_hashes(paths), strict=True):
         if key in held_out:
             yield path, into / HELD_OUT_FOLDER / path.relative_to(data)

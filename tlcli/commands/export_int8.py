@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tlcli import formats, images, memory
 from tlcli.config import Columns, ExportConfig, Progress
-from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.errors import BadImage, DataError
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile, Square
 from tlcli.rounds.intake import warn_of_tones
@@ -136,29 +136,18 @@ def _readable(
     return readable
 
 
-def _is_class_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
 def _chosen(data: str, columns: Columns) -> dict[ImageFile, str | None]:
     """At most `MOST` images with their classes, each content once, the same on every call.
 
     They are drawn by content hash, which is as good as at random; without class folders, the
     images have no classes.
     """
-    path = Path(data)
-    if not path.exists():
-        raise UsageError(
-            f"Expected images for --calibrate. Received: {data}, which does not exist. "
-            "Check the spelling and the current folder."
-        )
-    plain = path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir())
-    found = _unlabelled(path) if plain else _labelled(data, columns)
+    found = _unlabelled(data) if images.is_plain_folder(data) else _labelled(data, columns)
     drawn = sorted(found, key=lambda image: image.sha256)[:MOST]
     return {image: found[image] for image in drawn}
 
 
-def _unlabelled(folder: Path) -> Mapping[ImageFile, str | None]:
+def _unlabelled(folder: str) -> Mapping[ImageFile, str | None]:
     """The images of a folder without class folders, each content once."""
     paths = list(images.find_images([folder]))
     hashes = images.content_hashes(paths)

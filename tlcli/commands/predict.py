@@ -23,6 +23,7 @@ from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge
 from tlcli.rounds.parent import Parent, head_of
 from tlcli.runs import Run
+from tlcli.urls import Place
 
 UNKNOWN = "unknown"
 """The answer where the most probable class is less probable than the threshold."""
@@ -120,7 +121,7 @@ class Predictor:
         probabilities = self.head.softmax(self.head.logits(self.extractor.seen(vectors)))
         row = {key: index for index, key in enumerate(hashes)}
         for item, key in zip(items, keys, strict=True):
-            path = str(item) if isinstance(item, Path) else None
+            path = str(item) if isinstance(item, Place) else None
             if isinstance(key, BadImage):
                 yield Prediction(path, error=str(key)), ""
             elif key in reasons:
@@ -195,7 +196,7 @@ def _rule(config: PredictConfig, progress: Progress) -> Judge | None:
     return judge(parent, config.unknown_at, None, Columns(), progress)
 
 
-def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> Prediction:
+def _copied(config: PredictConfig, answer: Prediction, path: Place, key: str) -> Prediction:
     """The answer once the image was copied, where that was asked for."""
     if config.copy_into is None or answer.label is None:
         return answer
@@ -205,15 +206,15 @@ def _copied(config: PredictConfig, answer: Prediction, path: Path, key: str) -> 
 
 def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
     """Yield what an item's features are known by: the hash of a file, the place of pixels."""
-    paths = [item for item in items if isinstance(item, Path)]
+    paths = [item for item in items if isinstance(item, Place)]
     of_files = iter(list(images.content_hashes(paths)))
-    for place, item in enumerate(items):
-        if isinstance(item, Path):
+    for number, item in enumerate(items):
+        if isinstance(item, Place):
             yield next(of_files)
         elif isinstance(item, bytes):
             yield sha256(item).hexdigest()
         else:
-            yield item if isinstance(item, BadImage) else f"pixels {place}"
+            yield item if isinstance(item, BadImage) else f"pixels {number}"
 
 
 def _told_apart(
@@ -225,7 +226,7 @@ def _told_apart(
     for item, key in zip(items, keys, strict=True):
         if isinstance(key, BadImage):
             continue
-        if isinstance(item, Path):
+        if isinstance(item, Place):
             files.setdefault(key, ImageFile(item, key))
         elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
             files[key] = ImageFile(Path(), key, item)

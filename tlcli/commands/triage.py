@@ -19,6 +19,7 @@ from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge, require_rate
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases
+from tlcli.urls import place
 
 
 @dataclass(frozen=True)
@@ -232,13 +233,13 @@ def _novel(judged: _Judged, places: NDArray[np.intp], vectors: Matrix) -> Iterat
     """Yield the images at some places, of which the vectors are."""
     rule = judged.rule
     nearest = rule.novelty.nearest(rule.extractor.seen(vectors)[:])
-    for place, name in zip(places, nearest, strict=True):
-        image = judged.found.images[place]
-        yield Novel(str(image.path), float(judged.scores[place]), name, image.sha256)
+    for row, name in zip(places, nearest, strict=True):
+        image = judged.found.images[row]
+        yield Novel(str(image.path), float(judged.scores[row]), name, image.sha256)
 
 
 def _copy(folder: Path, candidates: tuple[Candidate, ...]) -> None:
     """A folder of copies for each candidate, to be renamed and learned."""
     for candidate in candidates:
         for entry in candidate.images:
-            copy_into(folder, candidate.name, Path(entry.path), entry.sha256)
+            copy_into(folder, candidate.name, place(entry.path), entry.sha256)

@@ -41,7 +41,7 @@ def saving(target: Path) -> Iterator[None]:
         ) from error
 
 
-def require_resources(error: BaseException, path: Path) -> None:
+def require_resources(error: BaseException, path: object) -> None:
     """Raise StorageError for an error that says nothing of a file: the system has no more of it."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _EXHAUSTED:
         reason = getattr(error, "strerror", None) or "not enough memory"

@@ -43,7 +43,7 @@ from tlcli.images.scanning import (
     reject_bad,
     scan,
 )
-from tlcli.images.sources import PassedOver, class_name, passed_text
+from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
 from tlcli.images.splitting import (
     HELD_OUT,
     TRAINED_ONLY,
@@ -92,6 +92,7 @@ __all__ = [
     "growing",
     "holdout",
     "image_batches",
+    "is_plain_folder",
     "map_ahead",
     "passed_text",
     "reject_bad",

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
@@ -20,6 +19,7 @@ from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, li
 from tlcli.images.sources import USUAL, PassedOver
 from tlcli.images.square import Square
 from tlcli.images.tones import FEW_LEVELS
+from tlcli.urls import Place
 
 SMALL_PIXELS = 32
 ELONGATED = 2
@@ -171,7 +171,7 @@ class _Probe:
 
 
 def check(
-    data: str | Path,
+    data: str | Place,
     *,
     stdin: TextIO | None = None,
     columns: Columns = USUAL,
@@ -211,7 +211,7 @@ def _probe_all(listing: Listing, size: int) -> Iterator[_Probe | Skipped]:
     return map_ahead(partial(_probe, size=size), jobs, WORKERS, AHEAD)
 
 
-def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
+def _probe(job: tuple[Place, str], size: int) -> _Probe | Skipped:
     path, label = job
     try:
         with opened(path) as image:
@@ -222,12 +222,12 @@ def _probe(job: tuple[Path, str], size: int) -> _Probe | Skipped:
     return replace(probe, levels=drawn.levels, perceptual=perceptual(drawn.pixels))
 
 
-def _facts(image: Image.Image, path: Path, label: str) -> _Probe:
+def _facts(image: Image.Image, path: Place, label: str) -> _Probe:
     name = image.format or "unknown"
     return _Probe(label, name, image.mode, *image.size, _is_wrong_suffix(path, name))
 
 
-def _is_wrong_suffix(path: Path, name: str) -> bool:
+def _is_wrong_suffix(path: Place, name: str) -> bool:
     """Whether a suffix of images says another format; other suffixes say nothing."""
     suffix = path.suffix.lower()
     expected = DICOM.get(suffix) or Image.EXTENSION.get(suffix, "")

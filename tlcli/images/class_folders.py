@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tlcli import files
 from tlcli.errors import StorageError, UsageError
+from tlcli.images.walking import is_folder
+from tlcli.urls import Place, lies_in, opened, place
 
 
 def require_outside(folder: Path, paths: Sequence[str]) -> None:
@@ -16,16 +18,15 @@ def require_outside(folder: Path, paths: Sequence[str]) -> None:
     Raises:
         UsageError: names both.
     """
-    target = folder.resolve()
     for path in paths:
-        if Path(path).is_dir() and target.is_relative_to(Path(path).resolve()):
+        if is_folder(place(path)) and lies_in(folder, place(path)):
             raise UsageError(
                 f"Expected a folder for copies outside of {path}, which is used itself. "
                 f"Received: --copy-into {folder}. Choose another."
             )
 
 
-def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
+def copy_into(folder: Path, label: str, image: Place, sha256: str) -> Path:
     """Copy an image into the folder of its class; the path of the copy.
 
     A copy that is there already is not made again, and no file is replaced: another image of the
@@ -40,16 +41,16 @@ def copy_into(folder: Path, label: str, image: Path, sha256: str) -> Path:
     Raises:
         StorageError: it cannot be written.
     """
-    place = folder / _folder_name(label)
+    home = folder / _folder_name(label)
     try:
-        files.make_folders(place)
-        target = next(name for name in _names(place, image) if _is_free(name, sha256))
+        files.make_folders(home)
+        target = next(name for name in _names(home, image) if _is_free(name, sha256))
         if not target.exists():
-            with image.open("rb") as source, files.published(target) as copy:
+            with opened(image) as source, files.published(target) as copy:
                 shutil.copyfileobj(source, copy)
     except OSError as error:
         raise StorageError(
-            f"Expected to be able to copy {image} into {place}. Received: "
+            f"Expected to be able to copy {image} into {home}. Received: "
             f"{error.strerror or error}. Choose another --copy-into."
         ) from error
     return target
@@ -67,7 +68,7 @@ def _folder_name(label: str) -> str:
     return name.replace(".", "%2E") if name in (".", "..") else name
 
 
-def _names(place: Path, image: Path) -> Iterator[Path]:
-    yield place / image.name
+def _names(home: Path, image: Place) -> Iterator[Path]:
+    yield home / image.name
     for number in itertools.count(2):
-        yield place / f"{image.stem}-{number}{image.suffix}"
+        yield home / f"{image.stem}-{number}{image.suffix}"

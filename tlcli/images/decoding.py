@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +28,7 @@ from tlcli.images.identifying import FAILURES, identify, reason_of, require_all_
 from tlcli.images.reading import PROCESSORS, map_ahead, reading
 from tlcli.images.scanning import ImageFile
 from tlcli.images.square import Square
+from tlcli.urls import READERS, Place, Url
 
 AHEAD = 8 * PROCESSORS
 
@@ -61,7 +61,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Source = Path | bytes | Image.Image | NDArray[np.uint8]
+Source = Place | bytes | Image.Image | NDArray[np.uint8]
 """A file, a file's bytes, or an image whose file somebody else has decoded: an array is (H, W, 3),
 (H, W, 4) or (H, W)."""
 
@@ -139,6 +139,8 @@ def draw_many(
 
     Closing the generator stops it after the images that are being decoded.
     """
+    if any(isinstance(image.path, Url) for image in images):
+        workers = max(workers, READERS)
     return map_ahead(partial(_drawn_or_error, square=square), images, workers, ahead)
 
 
@@ -158,7 +160,7 @@ def _drawn_or_error(image: ImageFile, square: Square) -> Drawn | BadImage:
 def opened(source: Source) -> Iterator[Image.Image]:
     """Open an image lazily; every failure until the end of the block becomes BadImage."""
     hush_pillow()
-    given = _stream(source) if isinstance(source, Path | bytes) else nullcontext(source)
+    given = _stream(source) if isinstance(source, Place | bytes) else nullcontext(source)
     with given as file_or_pixels:
         try:
             with _image(file_or_pixels) as image:
@@ -181,7 +183,7 @@ def _levels(pixels: NDArray[np.uint8]) -> int:
     return int((largest.max(axis=0) - smallest.min(axis=0)).max())
 
 
-def thumbnail(source: Path | bytes, size: int) -> bytes:
+def thumbnail(source: Place | bytes, size: int) -> bytes:
     """Return the image, decoded as by `decode` but with its proportions, as a small JPEG.
 
     Args:
@@ -258,7 +260,7 @@ def hush_pillow() -> None:
             warnings.filterwarnings("ignore", module=_PILLOW_ONLY.pattern)
 
 
-def _stream(source: Path | bytes) -> AbstractContextManager[BinaryIO]:
+def _stream(source: Place | bytes) -> AbstractContextManager[BinaryIO]:
     return nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else reading(source)
 
 

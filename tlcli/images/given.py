@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ from tlcli.images.decoding import decode
 from tlcli.images.reading import readable
 from tlcli.images.scanning import find_images
 from tlcli.images.square import Square
+from tlcli.urls import Place
 
 Given = (
     str
@@ -28,7 +28,7 @@ Given = (
 )
 """One image, or with a path a folder or a pattern."""
 
-Item = Path | bytes | NDArray[np.uint8] | BadImage
+Item = Place | bytes | NDArray[np.uint8] | BadImage
 """A file, a file's bytes, an image (S, S, 3) as `decode` returns it, or why there is none."""
 
 

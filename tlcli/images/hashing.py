@@ -5,6 +5,8 @@ absolute path, its SHA-256 and a seal, the checksum over both and over what `sta
 row is believed only if its seal is the one that the file would get now, so that a changed file and
 a damaged row come to the same: the file is hashed.
 
+- What is at a URL has a seal over what its store says of it: its size, and a tag that changes with
+  every content (ETag, generation). Where the store has no tag, it is read again each time.
 - A file that was changed less than two seconds ago is hashed but not recorded. It could change
   once more without a sign, for file systems keep time as coarsely as that.
 - The database is disposable and results never depend on it. When it is damaged it is begun anew;
@@ -28,9 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tlcli import cache
+from tlcli import cache, urls
 from tlcli.errors import BadImage
-from tlcli.images.reading import PROCESSORS, digest, map_ahead, reading
+from tlcli.images.reading import PROCESSORS, digest, map_ahead, readable, reading
+from tlcli.urls import READERS, Place, Url, Version
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +80,17 @@ class Stamp:
     """What tells a file, as it is now, from every other and from itself at other times."""
 
     path: bytes
-    """Absolute; links are not resolved."""
-    facts: tuple[int, ...]
-    """Device, inode, size, time of modification and of change in ns; of a link's target."""
+    """Absolute, links are not resolved; or a URL."""
+    facts: tuple[object, ...]
+    """Device, inode, size, time of modification and of change in ns, of a link's target; of a URL,
+    size and tag."""
+    changed_ns: int = 0
+    """The later of the times."""
 
     @property
     def is_settled(self) -> bool:
         """Whether the file's next change cannot leave its times as they are."""
-        return max(self.facts[3:], default=0) + IN_DOUBT_NS < _now_ns()
+        return self.changed_ns + IN_DOUBT_NS < _now_ns()
 
     def seal(self, sha256: str) -> bytes:
         """The checksum of the row that says that the file has this content."""
@@ -96,7 +102,7 @@ NO_FILE = Stamp(b"", ())
 """The stamp of what cannot be asked; nothing is recorded under it."""
 
 
-def content_hashes(paths: Iterable[Path]) -> Iterator[str | BadImage]:
+def content_hashes(paths: Iterable[Place]) -> Iterator[str | BadImage]:
     """Yield, in input order, each file's SHA-256 in hexadecimal or why it cannot be read.
 
     Paths are taken a chunk at a time. Known files are not opened.
@@ -213,8 +219,8 @@ def _insert(connection: sqlite3.Connection, hashes: Mapping[Stamp, str]) -> None
         connection.execute(DROP_OLDEST, (MOST_ROWS,))
 
 
-def _hash_chunk(paths: Sequence[Path], index: Index) -> Iterator[str | BadImage]:
-    jobs = [(path, _stamp(path)) for path in paths]
+def _hash_chunk(paths: Sequence[Place], index: Index) -> Iterator[str | BadImage]:
+    jobs = list(zip(paths, _stamps(paths), strict=True))
     known = index.find([stamp for _, stamp in jobs])
     computed = _compute([job for job in jobs if job[1] not in known])
     fresh: dict[Stamp, str] = {}
@@ -231,11 +237,27 @@ def _hash_chunk(paths: Sequence[Path], index: Index) -> Iterator[str | BadImage]
         index.add(fresh)
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamps(paths: Sequence[Place]) -> Iterable[Stamp]:
+    if any(isinstance(path, Url) for path in paths):
+        return map_ahead(_stamp, paths, READERS, CHUNK)
+    return map(_stamp, paths)
+
+
+def _stamp(path: Place) -> Stamp:
     try:
-        return Stamp(os.fsencode(path.absolute()), _facts(path.stat()))
+        if isinstance(path, Url):
+            return _stamp_of_url(path, urls.version(path))
+        status = path.stat()
+        changed_ns = max(status.st_mtime_ns, status.st_ctime_ns)
+        return Stamp(os.fsencode(path.absolute()), _facts(status), changed_ns)
     except (OSError, ValueError):  # ValueError: a character that no path can have
         return NO_FILE
+
+
+def _stamp_of_url(url: Url, version: Version) -> Stamp:
+    if not version.tag:
+        return NO_FILE
+    return Stamp(url.text.encode(errors="surrogateescape"), (version.size, version.tag))
 
 
 def _facts(status: os.stat_result) -> tuple[int, ...]:
@@ -243,19 +265,33 @@ def _facts(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, *times)
 
 
-def _compute(jobs: Sequence[tuple[Path, Stamp]]) -> Iterator[tuple[str | BadImage, bool]]:
+def _compute(jobs: Sequence[tuple[Place, Stamp]]) -> Iterator[tuple[str | BadImage, bool]]:
     size = len(jobs) // GROUPS + 1
     groups = (jobs[start : start + size] for start in range(0, len(jobs), size))
-    for group in map_ahead(_hash_group, groups, WORKERS, GROUPS):
+    workers = READERS if any(isinstance(path, Url) for path, _ in jobs) else WORKERS
+    for group in map_ahead(_hash_group, groups, workers, GROUPS):
         yield from group
 
 
-def _hash_group(jobs: Sequence[tuple[Path, Stamp]]) -> list[tuple[str | BadImage, bool]]:
+def _hash_group(jobs: Sequence[tuple[Place, Stamp]]) -> list[tuple[str | BadImage, bool]]:
     return [_hash(path, stamp) for path, stamp in jobs]
 
 
-def _hash(path: Path, stamp: Stamp) -> tuple[str | BadImage, bool]:
+def _hash(path: Place, stamp: Stamp) -> tuple[str | BadImage, bool]:
     """The content hash or why there is none, and whether it is certain to belong to the stamp."""
+    return _hash_url(path, stamp) if isinstance(path, Url) else _hash_file(path, stamp)
+
+
+def _hash_url(url: Url, stamp: Stamp) -> tuple[str | BadImage, bool]:
+    try:
+        content, version = urls.read(url)
+    except OSError as error:
+        return BadImage(readable(error)), False
+    is_certain = stamp is not NO_FILE and stamp == _stamp_of_url(url, version)
+    return hashlib.sha256(content).hexdigest(), is_certain
+
+
+def _hash_file(path: Path, stamp: Stamp) -> tuple[str | BadImage, bool]:
     is_settled = stamp.is_settled
     try:
         with reading(path) as file:

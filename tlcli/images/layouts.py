@@ -4,10 +4,10 @@ import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tlcli.errors import DividedData
 from tlcli.images.walking import holds_images, partition
+from tlcli.urls import Place
 
 
 class Part(enum.Enum):
@@ -47,7 +47,7 @@ _SHOWN = 6
 class _Folder:
     """A folder that is called like a part."""
 
-    path: Path
+    path: Place
     part: Part
     rest: str
     """Of the name: `seg` of `seg_train`."""
@@ -79,13 +79,13 @@ class _Layout:
         """Whether the parts differ."""
         return len({folder.part for folder in self.folders}) > 1
 
-    def serving(self, *parts: Part) -> Path | None:
+    def serving(self, *parts: Part) -> str | None:
         """The folder with classes of the first of the parts that there is."""
-        found = {folder.part: folder.path for folder in self.folders[::-1] if folder.classes}
+        found = {folder.part: str(folder.path) for folder in self.folders[::-1] if folder.classes}
         return next((found[part] for part in parts if part in found), None)
 
 
-def require_undivided(root: Path) -> tuple[str, ...]:
+def require_undivided(root: Place) -> tuple[str, ...]:
     """Return the names of parts that lie in every class folder, whose images are read together.
 
     Raises:
@@ -101,14 +101,14 @@ def require_undivided(root: Path) -> tuple[str, ...]:
     raise DividedData(
         f"Expected class folders in {root}. Received: a dataset that is divided already: "
         f"{', '.join([*shown, *more])}.",
-        given=root,
+        given=str(root),
         to_learn=layout.serving(Part.TRAINING),
         to_validate=layout.serving(Part.VALIDATION, Part.TEST),
         to_test=layout.serving(Part.TEST, Part.VALIDATION),
     )
 
 
-def _layout(root: Path, depth: int) -> _Layout | None:
+def _layout(root: Place, depth: int) -> _Layout | None:
     """The parts of a dataset in a folder, or in folders in it; None where it is not divided."""
     folders, _ = partition(root)
     if not any(_PART.search(_spaced(folder.name)) for folder in folders):
@@ -125,7 +125,7 @@ def _layout(root: Path, depth: int) -> _Layout | None:
     return layout if len(named) == len(folders) and plain and certain else None
 
 
-def _layout_below(folders: Iterable[Path], depth: int) -> _Layout | None:
+def _layout_below(folders: Iterable[Place], depth: int) -> _Layout | None:
     """The parts of all folders, where each is divided."""
     inner: list[_Layout] = []
     for folder in filter(holds_images, folders):
@@ -139,7 +139,7 @@ def _layout_below(folders: Iterable[Path], depth: int) -> _Layout | None:
     return layout if layout.nested else _Layout(layout.folders, in_classes=True)
 
 
-def _folder(path: Path) -> _Folder | None:
+def _folder(path: Place) -> _Folder | None:
     """What a folder is by its name; None where that is no part's."""
     name = _spaced(path.name)
     found = _PART.search(name)
@@ -159,7 +159,7 @@ def _spaced(name: str) -> str:
     return _CAMEL.sub(" ", name)
 
 
-def _unwrapped(folder: Path) -> tuple[Path, int]:
+def _unwrapped(folder: Place) -> tuple[Place, int]:
     """The innermost of folders of one name, as archives unpack, and how many it holds."""
     inside = list(filter(holds_images, partition(folder)[0]))
     while len(inside) == 1 and inside[0].name == folder.name:

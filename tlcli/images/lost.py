@@ -7,6 +7,7 @@ from typing import Any
 
 from tlcli.images.sources import Entry
 from tlcli.images.walking import IMAGE_SUFFIXES, is_folder
+from tlcli.urls import Place, Url, place
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,10 @@ class Lost:
     advice: str
 
     @staticmethod
-    def of(lost: Sequence[Entry], rows: int, folder: Path) -> "Lost":
+    def of(lost: Sequence[Entry], rows: int, folder: Place) -> "Lost":
         """What there is to say of at least one row whose file does not exist."""
         first = lost[0].given
-        helps = filter(None, (advise(first, folder) for advise in _ADVICE))
-        advice = next(helps, "Correct the paths, or move the table to where they fit")
-        return Lost(len(lost), rows, first, str(folder.absolute()), advice)
+        return Lost(len(lost), rows, first, str(folder.absolute()), _advice(first, folder))
 
     @property
     def all_rows(self) -> bool:
@@ -45,6 +44,13 @@ class Lost:
     def to_json(self) -> dict[str, Any]:
         """The fields."""
         return asdict(self)
+
+
+def _advice(first: str, folder: Place) -> str:
+    if isinstance(folder, Url) or isinstance(place(first), Url):
+        return "Correct the paths"
+    helps = filter(None, (advise(first, folder) for advise in _ADVICE))
+    return next(helps, "Correct the paths, or move the table to where they fit")
 
 
 def _below(given: str, folder: Path) -> str:

@@ -1,6 +1,7 @@
-"""Files as they lie on disk: only regular ones are opened, hashed in blocks, mapped by threads."""
+"""Files: of those on disk only regular ones are opened, hashed in blocks, mapped by threads."""
 
 import hashlib
+import io
 import os
 import stat
 from collections import deque
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from tlcli import files
+from tlcli import files, urls
 from tlcli.errors import BadImage
+from tlcli.urls import Place, Url
 
 BLOCK_BYTES = 1 << 20
 
@@ -27,8 +29,8 @@ R = TypeVar("R")
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; links are followed.
+def reading(path: Place) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; links are followed. What is at a URL is there as a whole.
 
     The kind of file is looked at before it is opened: opening a FIFO would wait forever for a
     writer, opening a device may do anything.
@@ -37,6 +39,9 @@ def reading(path: Path) -> Iterator[BinaryIO]:
         BadImage: the file is missing, not regular, not permitted, or fails while it is read.
     """
     try:
+        if isinstance(path, Url):
+            yield io.BytesIO(urls.read(path)[0])
+            return
         _require_regular(path)
         with path.open("rb") as file:
             yield file

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import TextIO
 
 from tlcli.config import Columns
@@ -24,7 +23,8 @@ from tlcli.images.sources import (
     image_batches,
     passed_over,
 )
-from tlcli.images.walking import IMAGE_SUFFIXES
+from tlcli.images.walking import IMAGE_SUFFIXES, is_folder
+from tlcli.urls import Place, Url, place
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -51,7 +51,7 @@ EMPTY = sha256().hexdigest()
 class ImageFile:
     """One image, and the SHA-256 of its bytes in hexadecimal."""
 
-    path: Path
+    path: Place
     sha256: str
     content: bytes | None = field(default=None, repr=False, compare=False)
     """Its bytes, where it is on no disk; the path says nothing then."""
@@ -139,7 +139,7 @@ class Listing:
         return tuple(image.sha256 for image in self.images)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[Place, ...]:
         """The file of each image."""
         return tuple(image.path for image in self.images)
 
@@ -150,7 +150,7 @@ class Listing:
 
 
 def scan(
-    data: str | Path,
+    data: str | Place,
     *,
     stdin: TextIO | None = None,
     columns: Columns = USUAL,
@@ -175,7 +175,7 @@ def scan(
 
 
 def listed(
-    data: str | Path, *, stdin: TextIO | None, columns: Columns, progress: Progress | None
+    data: str | Place, *, stdin: TextIO | None, columns: Columns, progress: Progress | None
 ) -> Listing:
     """Return the same as `scan`, also of a table whose paths all lead nowhere."""
     found = find_entries(data, stdin, columns)
@@ -198,7 +198,7 @@ def listed(
 
 
 def contents(
-    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+    data: str | Place, *, stdin: TextIO | None = None, columns: Columns = USUAL
 ) -> frozenset[str]:
     """Return the content hashes of all images that can be read in a folder or table.
 
@@ -208,7 +208,7 @@ def contents(
 
 
 def content_groups(
-    data: str | Path, *, stdin: TextIO | None = None, columns: Columns = USUAL
+    data: str | Place, *, stdin: TextIO | None = None, columns: Columns = USUAL
 ) -> dict[str, str]:
     """Return the content hash and `group_key` of all images that can be read in a folder or table.
 
@@ -224,7 +224,7 @@ def content_groups(
         UsageError: `data` does not exist.
         DataError: it may not be read, or is malformed.
     """
-    if Path(data).is_dir():
+    if is_folder(place(data)):
         hashes = set(content_hashes(find_images([data]))) - {EMPTY}
         return {key: "" for key in hashes if isinstance(key, str)}
     found = find_entries(data, stdin, columns)
@@ -296,14 +296,16 @@ def _hash_all(
     return hashed, unreadable
 
 
-def _hashes(paths: Sequence[Path]) -> Iterable[str | BadImage]:
+def _hashes(paths: Sequence[Place]) -> Iterable[str | BadImage]:
     """Return what `content_hashes` does, at once where no path leads anywhere."""
     if all(map(_is_missing, paths)):
         return [BadImage(MISSING)] * len(paths)
     return content_hashes(paths)
 
 
-def _is_missing(path: Path) -> bool:
+def _is_missing(path: Place) -> bool:
+    if isinstance(path, Url):  # asked for once, when it is read
+        return False
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

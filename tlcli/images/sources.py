@@ -13,7 +13,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from tlcli import strict
+from tlcli import strict, urls
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
@@ -27,6 +27,7 @@ from tlcli.images.walking import (
     walk,
 )
 from tlcli.strict import Malformed
+from tlcli.urls import Place, Url, place
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 STANDARD_INPUT = "-"
@@ -42,7 +43,7 @@ FIRST, MOST = 32, 1024
 class Entry:
     """One image as it was named; nothing is known about the file yet."""
 
-    path: Path
+    path: Place
     label: str
     given: str
     """The path as written in the table, or below the folder; orders the images."""
@@ -55,18 +56,18 @@ class Found:
     """All entries of one source."""
 
     entries: tuple[Entry, ...]
-    stray: tuple[Path, ...] = ()
+    stray: tuple[Place, ...] = ()
     """Image files beside the class folders: they belong to no class."""
-    ignored: tuple[Path, ...] = ()
+    ignored: tuple[Place, ...] = ()
     """Files that are no images by their suffix."""
     empty_classes: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     """Names like train and test of folders in every class folder."""
-    folder: Path | None = None
+    folder: Place | None = None
     """What relative paths of a table count from; None for a folder."""
 
 
-def find_entries(data: str | Path, stdin: TextIO | None, columns: Columns = USUAL) -> Found:
+def find_entries(data: str | Place, stdin: TextIO | None, columns: Columns = USUAL) -> Found:
     """Return the entries of a folder, a table, or standard input; at least one.
 
     Raises:
@@ -78,10 +79,10 @@ def find_entries(data: str | Path, stdin: TextIO | None, columns: Columns = USUA
     if str(data) == STANDARD_INPUT:
         lines = stdin or sys.stdin or io.StringIO()
         return Found(_stdin_entries(lines, columns), folder=Path())
-    path = Path(data)
-    if _exists_as_folder(path):
+    path = place(data)
+    if exists_as_folder(path):
         return _folder_entries(path)
-    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES or not (isinstance(path, Url) or path.is_file()):
         raise DataError(
             "Expected a folder of class folders, or a .csv, .tsv or .txt table with the columns "
             f"path,label. Received: data={path}. Name the folder above the class folders, or "
@@ -90,7 +91,7 @@ def find_entries(data: str | Path, stdin: TextIO | None, columns: Columns = USUA
     return Found(_table_entries(path, columns), folder=path.parent)
 
 
-def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
+def find_images(paths: Iterable[str | Place]) -> Iterator[Place]:
     """Yield image files lazily: files as they are, folders searched, patterns matched.
 
     A named file is taken whatever its suffix and even when it does not exist; folders are
@@ -101,13 +102,13 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     Raises:
         DataError: a folder may not be read.
     """
-    for path in paths:
+    for path in map(place, paths):
         if is_folder(path):
-            yield from filter(is_image, walk(Path(path), set()))
-        elif matching := _matching(str(path)):
+            yield from filter(is_image, walk(path, set()))
+        elif matching := _matching(path):
             yield from find_images(matching)
         else:
-            yield Path(path)
+            yield path
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ class PassedOver:
         return asdict(self)
 
 
-def passed_over(paths: Sequence[Path]) -> tuple[PassedOver, ...]:
+def passed_over(paths: Sequence[Place]) -> tuple[PassedOver, ...]:
     """Return what the suffixes of files are, the most frequent first."""
-    first: dict[str, Path] = {}
+    first: dict[str, Place] = {}
     for path in paths:
         first.setdefault(path.suffix.lower(), path)
     counted = Counter(path.suffix.lower() for path in paths)
@@ -154,8 +155,8 @@ def growing() -> Iterator[int]:
 
 
 def image_batches(
-    paths: Iterable[str | Path], sizes: Iterator[int], stdin: BinaryIO | None = None
-) -> Iterator[list[Path]]:
+    paths: Iterable[str | Place], sizes: Iterator[int], stdin: BinaryIO | None = None
+) -> Iterator[list[Place]]:
     """Yield image files in lists: as `find_images`, and "-" is standard input.
 
     Standard input holds one path a line. Those that have arrived are yielded at once: a program
@@ -203,31 +204,65 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer if sys.stdin else io.BytesIO()
 
 
-def _matching(pattern: str) -> list[str]:
+def _matching(pattern: Place) -> Sequence[str | Place]:
     """The paths that match a pattern which is no path itself, sorted."""
-    if not glob.has_magic(pattern) or os.path.lexists(pattern):
+    if not glob.has_magic(str(pattern)):
+        return []
+    if isinstance(pattern, Url):
+        return _matching_urls(pattern)
+    if os.path.lexists(pattern):
         return []
     # `Path.glob` takes no absolute pattern.
-    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207
+
+
+def _matching_urls(pattern: Url) -> Sequence[Url]:
+    """Nothing, where it cannot be asked for: reading it says why."""
+    try:
+        return urls.matching(pattern)
+    except OSError:
+        return []
 
 
 # --- folders
 
 
-def _exists_as_folder(path: Path) -> bool:
+def exists_as_folder(path: Place) -> bool:
+    """Whether what is there is a folder.
+
+    Raises:
+        UsageError: there is nothing.
+        DataError: it may not be looked at.
+    """
     try:
+        if isinstance(path, Url):
+            return urls.is_folder(path)
         path.stat()
         return path.is_dir()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UsageError(
             f"Expected an existing folder or table. Received: data={str(path)!r}, which does not "
-            "exist. Check the spelling and the current folder."
+            f"exist. Check the spelling{_and_folder(path)}."
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def _folder_entries(root: Path) -> Found:
+def is_plain_folder(data: str) -> bool:
+    """Whether it is a folder without folders in it.
+
+    Raises:
+        UsageError, DataError: see `exists_as_folder`.
+    """
+    root = place(data)
+    return exists_as_folder(root) and not partition(root)[0]
+
+
+def _and_folder(path: Place) -> str:
+    return "" if isinstance(path, Url) else " and the current folder"
+
+
+def _folder_entries(root: Place) -> Found:
     """Return the images below each class folder of `root`."""
     classes, files = partition(root)
     if not classes:
@@ -255,11 +290,11 @@ def _folder_entries(root: Path) -> Found:
     )
 
 
-def _instead(others: Sequence[Path]) -> str:
+def _instead(others: Sequence[Place]) -> str:
     return f" by its suffix, but {passed_text(passed_over(others))}" if others else ""
 
 
-def _no_class_folders(root: Path, images: int) -> DataError:
+def _no_class_folders(root: Place, images: int) -> DataError:
     received = f"{images} image files directly in it" if images else "no folder in it"
     return DataError(
         f"Expected one folder per class in {root}. Received: {received}. Put each class's images "
@@ -270,10 +305,13 @@ def _no_class_folders(root: Path, images: int) -> DataError:
 # --- tables
 
 
-def _table_entries(path: Path, columns: Columns) -> tuple[Entry, ...]:
+def _table_entries(path: Place, columns: Columns) -> tuple[Entry, ...]:
     table = Table(str(path), columns, tabs=path.suffix.lower() == ".tsv")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (
+            urls.opened(path) as content,
+            io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file,
+        ):
             return _row_entries(table, file, path.parent)
     except UnicodeDecodeError as error:
         raise _encoding_error(str(path), error, _line_not_text(path)) from error
@@ -289,7 +327,7 @@ def _stdin_entries(stdin: TextIO, columns: Columns) -> tuple[Entry, ...]:
         raise _encoding_error(table.source, error) from error
 
 
-def _row_entries(table: Table, lines: Iterable[str], folder: Path) -> tuple[Entry, ...]:
+def _row_entries(table: Table, lines: Iterable[str], folder: Place) -> tuple[Entry, ...]:
     names: dict[str, str] = {}
     entries = []
     for row in table.rows(lines):
@@ -301,9 +339,14 @@ def _row_entries(table: Table, lines: Iterable[str], folder: Path) -> tuple[Entr
     return tuple(entries)
 
 
-def _file(folder: Path, given: str) -> Path:
+def _file(folder: Place, given: str) -> Place:
     """The file of a path in a table, which another system may have separated by backslashes."""
-    path = folder / given
+    named = place(given)
+    if isinstance(named, Url):
+        return named
+    if isinstance(folder, Url):
+        return named if named.is_absolute() else folder / given
+    path = folder / named
     if "\\" in given and not os.path.lexists(path):
         other = folder / given.replace("\\", "/")
         return other if os.path.lexists(other) else path
@@ -317,9 +360,9 @@ def _require_entries(entries: list[Entry], received: str) -> None:
         )
 
 
-def _line_not_text(path: Path) -> int | None:
+def _line_not_text(path: Place) -> int | None:
     """The number of the first line that is not UTF-8."""
-    with path.open("rb") as file:
+    with urls.opened(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode()

@@ -1,7 +1,8 @@
 """How much of the range from black to white images use: few levels are seldom meant."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from tlcli.urls import Place
 
 FEW_LEVELS = 32
 """Of 256. Photographs of every kind use more; 12 bits in a file of 16 use 16."""
@@ -17,10 +18,10 @@ class Tones:
     """With fewer than `FEW_LEVELS` from their darkest value to their brightest."""
     flat: int = 0
     """Of one colour throughout."""
-    first: Path | None = None
+    first: Place | None = None
     """An example of few levels."""
 
-    def add(self, path: Path, levels: int) -> None:
+    def add(self, path: Place, levels: int) -> None:
         """Look at an image.
 
         Args:

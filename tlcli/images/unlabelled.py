@@ -1,11 +1,11 @@
 """Images without labels."""
 
-from pathlib import Path
-
 from tlcli import images
 from tlcli.config import Progress
-from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.errors import BadImage, DataError
 from tlcli.images import LabelledImage, Listing, Skipped
+from tlcli.images.sources import exists_as_folder
+from tlcli.urls import place
 
 
 def unlabelled(data: str, progress: Progress) -> Listing:
@@ -15,11 +15,8 @@ def unlabelled(data: str, progress: Progress) -> Listing:
         UsageError: there is no such folder.
         DataError: it holds fewer than two images.
     """
-    if data != "-" and not Path(data).exists():
-        raise UsageError(
-            f"Expected a folder of images. Received: data={data!r}, which does not exist. "
-            "Check the spelling and the current folder."
-        )
+    if data != "-":
+        exists_as_folder(place(data))
     paths = list(images.find_images([data]))
     distinct: dict[str, LabelledImage] = {}
     skipped = []

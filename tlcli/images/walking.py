@@ -1,12 +1,15 @@
-"""Folders as they lie on disk: what is in them, sorted, whatever links lead back up."""
+"""Folders, on disk or at a URL: what is in them, sorted, whatever links lead back up."""
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tlcli import urls
 from tlcli.errors import BadImage, DataError
 from tlcli.images.reading import readable, reading
+from tlcli.urls import Place, Url
 
 # HEIC cannot be decoded here, nor can DICOM without its library, but they are images: they are
 # skipped by name rather than ignored.
@@ -33,81 +36,112 @@ _BEGINNING_BYTES = 132
 JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
-def partition(root: Path) -> tuple[list[Path], list[Path]]:
+@dataclass(frozen=True)
+class Child:
+    """What lies in a folder."""
+
+    path: Place
+    is_folder: bool
+
+
+def partition(root: Place) -> tuple[list[Place], list[Place]]:
     """Return the folders in `root` and its files; links that lead back up are neither."""
     above = identities(root)
-    folders: list[Path] = []
-    files: list[Path] = []
-    for entry in children(root):
-        if not is_folder(entry):
-            files.append(Path(entry))
-        elif identity(entry) not in above:
-            folders.append(Path(entry))
+    folders: list[Place] = []
+    files: list[Place] = []
+    for child in children(root):
+        if not child.is_folder:
+            files.append(child.path)
+        elif identity(child.path) not in above:
+            folders.append(child.path)
     return folders, files
 
 
-def walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def walk(folder: Place, seen: set[Hashable]) -> Iterator[Place]:
     """Yield the files below a folder, sorted, hidden ones passed over, links followed.
 
     Args:
         folder: where to start.
-        seen: device and inode of folders not to enter; grows, so that a loop of links ends.
+        seen: identities of folders not to enter; grows, so that a loop of links ends.
     """
     seen.add(identity(folder))
     waiting = children(folder)[::-1]
     while waiting:
-        entry = waiting.pop()
-        if not is_folder(entry):
-            yield Path(entry)
-        elif (found := identity(entry)) not in seen:
+        child = waiting.pop()
+        if not child.is_folder:
+            yield child.path
+        elif (found := identity(child.path)) not in seen:
             seen.add(found)
-            waiting.extend(children(entry)[::-1])
+            waiting.extend(children(child.path)[::-1])
 
 
-def holds_images(folder: Path) -> bool:
+def holds_images(folder: Place) -> bool:
     """Whether an image file lies below a folder, at any depth."""
     return any(map(is_image, walk(folder, identities(folder.parent))))
 
 
-def children(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+def children(folder: Place) -> list[Child]:
     """Return what lies in a folder by name, without hidden files and what systems leave behind."""
     try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not _is_hidden(entry.name)]
+        found = _at_url(folder) if isinstance(folder, Url) else _on_disk(folder)
     except OSError as error:
         raise unreadable(folder, error) from error
-    return sorted(visible, key=lambda entry: entry.name)
+    visible = [child for child in found if not _is_hidden(child.path.name)]
+    return sorted(visible, key=lambda child: child.path.name)
 
 
-def unreadable(path: Path | os.DirEntry[str], error: OSError) -> DataError:
+def _on_disk(folder: Path) -> list[Child]:
+    with os.scandir(folder) as entries:
+        return [Child(Path(entry), _leads_to_folder(entry)) for entry in entries]
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _at_url(folder: Url) -> list[Child]:
+    folders, objects = urls.children(folder)
+    return [*(Child(url, True) for url in folders), *(Child(url, False) for url in objects)]
+
+
+def unreadable(path: Place, error: OSError) -> DataError:
     """Return the error of what the system does not let be read."""
-    return DataError(
-        f"Expected readable data. Received: {os.fspath(path)}: {readable(error)}. Give this "
-        "user permission, or move it elsewhere."
+    advice = (
+        "Correct the address, or what this user may read there."
+        if isinstance(path, Url)
+        else "Give this user permission, or move it elsewhere."
     )
+    return DataError(f"Expected readable data. Received: {path}: {readable(error)}. {advice}")
 
 
-def identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return device and inode of a folder, which a link to it shares."""
-    info = Path(folder).stat()
+def identity(folder: Place) -> Hashable:
+    """Return device and inode of a folder, which a link to it shares; a URL as it is."""
+    if isinstance(folder, Url):
+        return folder.text
+    info = folder.stat()
     return info.st_dev, info.st_ino
 
 
-def identities(folder: Path) -> set[tuple[int, int]]:
+def identities(folder: Place) -> set[Hashable]:
     """Return the identities of a folder and of all above it: a link to one of them is a loop."""
+    if isinstance(folder, Url):
+        return set()
     real = folder.resolve()
     return {identity(above) for above in (real, *real.parents)}
 
 
-def is_folder(path: str | os.PathLike[str]) -> bool:
+def is_folder(path: Place) -> bool:
     """Whether a path, or what it links to, is a folder; False for links that lead nowhere."""
     try:
-        return path.is_dir() if isinstance(path, os.DirEntry) else Path(path).is_dir()
+        return urls.is_folder(path) if isinstance(path, Url) else path.is_dir()
     except (OSError, ValueError):
         return False
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Place) -> bool:
     """Whether a file is an image by its suffix, or where it has none by its content."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
@@ -116,7 +150,7 @@ def is_image(path: Path) -> bool:
     return (not suffix or suffix[1:].isdecimal()) and _begins_as_image(path)
 
 
-def _begins_as_image(path: Path) -> bool:
+def _begins_as_image(path: Place) -> bool:
     try:
         with reading(path) as file:
             return _BEGINNING.match(file.read(_BEGINNING_BYTES)) is not None

@@ -10,6 +10,7 @@ from tlcli.images import thumbnail
 from tlcli.reports import html
 from tlcli.reports.html import safe
 from tlcli.reports.tables import counted, table
+from tlcli.urls import place
 
 Json = dict[str, Any]
 
@@ -100,11 +101,11 @@ def _pictures(entries: list[Json]) -> str:
 def _picture(entry: Json) -> str:
     """An image with its score; the reason in its place where it cannot be read any more."""
     try:
-        encoded = base64.b64encode(thumbnail(Path(entry["path"]), PIXELS)).decode()
+        encoded = base64.b64encode(thumbnail(place(entry["path"]), PIXELS)).decode()
         drawn = f'<img alt="" src="data:image/jpeg;base64,{encoded}">'
     except BadImage as error:
         drawn = f'<div class="gone">not shown: {safe(error)}</div>'
     return (
         f'<figure>{drawn}<figcaption class="small">{entry["score"]:.0f} '
-        f"{safe(Path(entry['path']).name)}</figcaption></figure>"
+        f"{safe(place(entry['path']).name)}</figcaption></figure>"
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.retrieval import Hit, Index, Searcher, Space
 from tlcli.retrieval.rows import Rows
+from tlcli.urls import Place
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def search(config: IndexSearchConfig, progress: Progress = no_progress) -> Itera
 
 def _answers(
     config: IndexSearchConfig,
-    chunk: list[Path],
+    chunk: list[Place],
     extractor: Extractor,
     searcher: Searcher,
     progress: Progress,

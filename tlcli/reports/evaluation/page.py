@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tlcli.errors import BadImage
@@ -11,6 +10,7 @@ from tlcli.reports import html
 from tlcli.reports.evaluation import confusion, figures, plots
 from tlcli.reports.html import safe
 from tlcli.reports.tables import Cell, cell_text, percent
+from tlcli.urls import place
 
 Json = dict[str, Any]
 
@@ -186,7 +186,7 @@ def _share(probability: float) -> str:
 def _picture(entry: Json) -> str:
     """The image itself; the reason in its place where it cannot be read any more."""
     try:
-        encoded = base64.b64encode(thumbnail(Path(entry["path"]), THUMBNAIL_PIXELS)).decode()
+        encoded = base64.b64encode(thumbnail(place(entry["path"]), THUMBNAIL_PIXELS)).decode()
     except BadImage as error:
         return f'<div class="gone">not shown: {safe(error)}</div>'
     tip = safe(f"{entry['class']} taken for {entry['predicted']}")
