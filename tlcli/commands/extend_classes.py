@@ -4,7 +4,13 @@ import logging
 from dataclasses import dataclass, replace
 
 from tlcli import evaluation, moments, runs, strategies
-from tlcli.commands.extend_classes_given import Given, mends, take_in
+from tlcli.commands.extend_classes_given import (
+    Given,
+    mends,
+    require_moments_to_begin,
+    require_room_for_moments,
+    take_in,
+)
 from tlcli.config import AUTO, ExtendConfig, Progress, StrategyOptions, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.evaluation import Validation, ValidationScheme
@@ -47,8 +53,8 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
     strategies.named(config.learning.strategy)
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
-        _require_moments_to_begin(config, parent)
-        _require_room_for_moments(config, parent)
+        require_moments_to_begin(config, parent)
+        require_room_for_moments(config, parent)
         same_head = _same_head(config, parent)
         given = take_in(config, writer, parent, phases)
         nothing_new = same_head and not given.anything and not mends(config, parent, given)
@@ -64,25 +70,6 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             remembered = _remember(config, state)
         draft = _draft(config, plan, choice, examined, remembered)
         return publish(writer, draft, phases)
-
-
-def _require_moments_to_begin(config: ExtendConfig, parent: Parent) -> None:
-    """Refuse to keep moments from now on where the run has classes that it never saw."""
-    if keeps_next(config.keeping, parent.memory).moments and parent.memory.moments is None:
-        setting, _ = next_setting(config.keeping, parent.memory)
-        parent.require_seen(f"for --memory {setting}")
-
-
-def _require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
-    """Refuse files of moments where the memory is to hold more of every image."""
-    if config.partial and not config.moments:
-        raise UsageError("Expected --moments with --partial. Received: none. Leave --partial out.")
-    if config.moments and keeps_next(config.keeping, parent.memory).rows:
-        setting, _ = next_setting(config.keeping, parent.memory)
-        raise UsageError(
-            f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
-            "which needs the images. Add --memory moments."
-        )
 
 
 @dataclass(frozen=True, eq=False)

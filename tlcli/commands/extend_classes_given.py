@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 from tlcli import strategies
 from tlcli.config import ExtendConfig, Progress
+from tlcli.errors import UsageError
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
+from tlcli.memory.setting import keeps_next, next_setting
 from tlcli.rounds.intake import (
     Intake,
     readable,
@@ -41,6 +43,25 @@ class Given:
     def anything(self) -> bool:
         """Whether an image is new."""
         return bool(self.found.images or self.collected.ledger)
+
+
+def require_moments_to_begin(config: ExtendConfig, parent: Parent) -> None:
+    """Refuse to keep moments from now on where the run has classes that it never saw."""
+    if keeps_next(config.keeping, parent.memory).moments and parent.memory.moments is None:
+        setting, _ = next_setting(config.keeping, parent.memory)
+        parent.require_seen(f"for --memory {setting}")
+
+
+def require_room_for_moments(config: ExtendConfig, parent: Parent) -> None:
+    """Refuse files of moments where the memory is to hold more of every image."""
+    if config.partial and not config.moments:
+        raise UsageError("Expected --moments with --partial. Received: none. Leave --partial out.")
+    if config.moments and keeps_next(config.keeping, parent.memory).rows:
+        setting, _ = next_setting(config.keeping, parent.memory)
+        raise UsageError(
+            f"Expected a run with --memory moments for --moments. Received: memory={setting!r}, "
+            "which needs the images. Add --memory moments."
+        )
 
 
 def _listing(data: str | None, config: ExtendConfig, progress: Progress) -> Listing:

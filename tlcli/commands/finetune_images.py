@@ -98,14 +98,7 @@ def _at_hand(
         ~among(examples.hashes, ledger),
         pixels_of(sources, extractor.square, parent.memory),
         frozenset(examples.hashes) - sources.keys(),
-        Intake(
-            len(examples),
-            found.from_cache,
-            0,
-            listing.duplicates,
-            skipped,
-            passed_over=listing.passed_over,
-        ),
+        replace(Intake.of(listing, found, skipped), used=len(examples)),
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,18 +90,23 @@ def _require_options(config: FinetuneConfig) -> None:
             f"the features and leaves the backbone as it is. Received: "
             f"unfreeze={config.unfreeze!r}. Leave --unfreeze out, or train the backbone first."
         )
+    if foreign := _foreign(config):
+        flag = foreign[0].replace("_", "-")
+        raise UsageError(
+            f"Expected --{flag} without --objective {name}, which sees features alone and leaves "
+            f"backbone and head as they are. Received: both. Leave --{flag} out."
+        )
+
+
+def _foreign(config: FinetuneConfig) -> list[str]:
+    """Options that were given and that are of images, of the network, or of the head."""
     usual, asked = TrainingOptions(), config.training
     foreign = [option for option in _OF_IMAGES if getattr(asked, option) != getattr(usual, option)]
     foreign += ["distillation_weight"] * (config.distillation_weight is not None)
     foreign += ["train_batch_norm"] * config.train_batch_norm
     foreign += ["distribute"] * (config.distribute != FinetuneConfig.distribute)
     foreign += ["test"] * (config.test is not None)
-    if foreign:
-        flag = foreign[0].replace("_", "-")
-        raise UsageError(
-            f"Expected --{flag} without --objective {name}, which sees features alone and leaves "
-            f"backbone and head as they are. Received: both. Leave --{flag} out."
-        )
+    return foreign
 
 
 def _learned(at_hand: AtHand) -> Examples:
@@ -239,15 +245,19 @@ class _Judged:
         """Whether the projection is clearly worse than plain descriptors, which is said."""
         plain, *others = self.gains
         figure = plain.map_at_r
-        worse = figure.interval[1] < 0
-        if worse:
-            log.warning(
-                "the projection did not help: on held-out classes its MAP@R is %.1f points below "
-                "that of plain descriptors (95 %% interval %.1f to %.1f). Nothing is published; "
-                "try fewer --epochs, a smaller --lr, another --objective, or more classes",
-                *(100 * -value for value in (figure.value, figure.interval[1], figure.interval[0])),
-            )
-        for other in others if not worse else ():
+        if figure.interval[1] >= 0:
+            self._warn_of_equals(others)
+            return False
+        log.warning(
+            "the projection did not help: on held-out classes its MAP@R is %.1f points below "
+            "that of plain descriptors (95 %% interval %.1f to %.1f). Nothing is published; "
+            "try fewer --epochs, a smaller --lr, another --objective, or more classes",
+            *(100 * -value for value in (figure.value, figure.interval[1], figure.interval[0])),
+        )
+        return True
+
+    def _warn_of_equals(self, others: Sequence[Gain]) -> None:
+        for other in others:
             if other.map_at_r.interval[0] <= 0:
                 log.warning(
                     "%s descriptors, which need no training, may be as good on held-out classes: "
@@ -255,7 +265,6 @@ class _Judged:
                     other.than,
                     *(100 * value for value in (other.map_at_r.value, *other.map_at_r.interval)),
                 )
-        return worse
 
 
 @dataclass(frozen=True, eq=False)

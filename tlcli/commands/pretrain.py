@@ -41,7 +41,7 @@ from tlcli.rounds.solution import (
     scheme_for,
 )
 from tlcli.rounds.training import discard_outdated, require_options, same_images
-from tlcli.runs import Writer
+from tlcli.runs import Round, Writer
 from tlcli.training import Objective
 
 
@@ -101,29 +101,36 @@ def _same_again(
     config: PretrainConfig, writer: Writer, listing: Listing, phases: Phases
 ) -> RoundResult:
     """The run exists: fine if it began with these very options on these very images."""
-    taken = UsageError(
+    if 1 in writer.run.numbers():
+        first = writer.run.round(1)
+        given = _given(first, listing)
+        if _began_so(config, first, listing, given):
+            discard_outdated(writer)
+            left_out = (listing.duplicates, listing.skipped)
+            intake = Intake(0, 0, len(given), *left_out, passed_over=listing.passed_over)
+            return unchanged(config.out, first, intake, phases)
+    raise UsageError(
         f"Expected a new folder for the run. Received: {config.out} is a run already, made "
         "with other images or options. Choose another --out, or add to it with "
         "`tlcli extend-classes`."
     )
-    if 1 not in writer.run.numbers():
-        raise taken
-    first = writer.run.round(1)
-    ledger = memory.load(first).ledger
+
+
+def _given(first: Round, listing: Listing) -> dict[str, str]:
+    """Content → label of the images, but for those that the round could not read."""
     skipped = {entry["path"] for entry in report_of(first)["images"]["skipped"]}
-    given = {
-        image.sha256: image.label for image in listing.images if str(image.path) not in skipped
-    }
-    options = options_of(config) | {"data": first.manifest.config.get("data")}
-    digest = images.digest_of(list(given), list(given.values()))
-    same = same_images(first, digest) if listing.unlabelled else ledger == given
-    if first.manifest.config != options or not same:
-        raise taken
-    discard_outdated(writer)
-    intake = Intake(
-        0, 0, len(given), listing.duplicates, listing.skipped, passed_over=listing.passed_over
-    )
-    return unchanged(config.out, first, intake, phases)
+    return {image.sha256: image.label for image in listing.images if str(image.path) not in skipped}
+
+
+def _began_so(
+    config: PretrainConfig, first: Round, listing: Listing, given: dict[str, str]
+) -> bool:
+    """Whether a round was made of these very images, with these options."""
+    if first.manifest.config != options_of(config) | {"data": first.manifest.config.get("data")}:
+        return False
+    if listing.unlabelled:
+        return same_images(first, images.digest_of(list(given), list(given.values())))
+    return memory.load(first).ledger == given
 
 
 def _first_round(
@@ -189,14 +196,7 @@ def _with_classes(
         how = Examination(choice.answers, config.test, config.images.columns, (), 1)
         examined = choice.solution.examined(how, phases.progress)
     memory = _remembered(config, choice.solution, found)
-    intake = Intake(
-        len(found.images),
-        found.from_cache,
-        0,
-        listing.duplicates,
-        skipped,
-        passed_over=listing.passed_over,
-    )
+    intake = Intake.of(listing, found, skipped)
     return Draft("pretrain", None, examined, memory, True, config, intake, choice.table)
 
 
