@@ -5,6 +5,7 @@ loop          epochs of steps, measured, kept, continued bit for bit
 learner       what the loop trains: groups of variables with optimizers and rates of their own
 supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
 contrastive   a learner without labels: SimCLR
+frozen        what the layers that do not learn give of images, kept while the others learn
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
 losses        what is minimised
@@ -28,6 +29,7 @@ from tlcli.training.checkpoint import (
     lines_of,
 )
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
+from tlcli.training.frozen import Keeping
 from tlcli.training.image_source import ImageSource
 from tlcli.training.objectives import OBJECTIVES, Objective, objective_of
 from tlcli.training.supervised import Examples, Teacher
@@ -43,6 +45,7 @@ __all__ = [
     "Epoch",
     "Examples",
     "ImageSource",
+    "Keeping",
     "Objective",
     "Score",
     "Teacher",

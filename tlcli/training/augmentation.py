@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tlcli import backbones
 from tlcli.errors import require_choice
 
@@ -30,7 +32,15 @@ class Augmenter:
     mix: Callable[[Any, Any], tuple[Any, Any]]
     """Images and one-hot labels (n, C) → the same, mixed."""
     generators: Sequence[Any]
-    """The variables that hold the random state."""
+    """The variables (2,) that hold the random state."""
+    seed: int = 0
+    mixes: bool = False
+
+    def begin(self, number: int) -> None:
+        """Put the random state to a function of the seed and a number."""
+        for place, state in enumerate(self.generators):
+            words = np.random.SeedSequence([self.seed, number, place]).generate_state(2)
+            state.assign(words >> 1)
 
 
 def augmenter(preset: str, seed: int) -> Augmenter:
@@ -54,7 +64,8 @@ def augmenter(preset: str, seed: int) -> Augmenter:
         return mixers.mix(images, labels) if mixers else (images, labels)
 
     states = [variable for layer in layers for variable in layer.variables]
-    return Augmenter(change, mix, states + (mixers.generators if mixers else []))
+    states += mixers.generators if mixers else []
+    return Augmenter(change, mix, states, seed, row.mixes)
 
 
 def require_known(preset: str, among: Mapping[str, Preset] | None = None) -> None:

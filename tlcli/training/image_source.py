@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,29 @@ Pixels = NDArray[np.uint8]
 Load = Callable[[Sequence[str]], Pixels]
 """From content hashes to images (n, S, S, 3)."""
 
+Check = Callable[[], None]
+"""Called between batches, where what is done may be broken off."""
+
 IN_MEMORY_BYTES = 1 << 30
 """Decoded images beyond this are decoded again in every epoch."""
 
 _CHUNK = 256
 _AHEAD = 3
 """Batches that are decoded before they are needed."""
+
+
+class Source(Protocol):
+    """What steps are given of n images in a fixed order."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[Any]]:
+        """Yield what stands for the images of `order`, a batch at a time; the last may be less."""
+        ...
+
+    def seen_in(self, epoch: int, check: Check) -> "Source":
+        """The images as an epoch sees them; epoch 0 is the search for a learning rate."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +69,10 @@ class ImageSource:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+    def seen_in(self, epoch: int, check: Check) -> Self:
+        """The same pixels in every epoch; what changes them is part of the step."""
+        return self
 
     def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[Pixels]:
         """Yield the images of `order`, a batch at a time; the last may be smaller."""

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.training.checkpoint import Arrays, Score
-from tlcli.training.image_source import Pixels
+from tlcli.training.image_source import Check, Pixels
 from tlcli.training.order import Columns, Order, shuffled
-
-Check = Callable[[], None]
-"""Called between batches, where a measurement may be broken off."""
 
 MOMENTUM = 0.9
 """Of BatchNormalization while it learns its statistics: with the usual 0.99 or 0.999 they lag
@@ -25,8 +23,8 @@ behind the weights in trainings of a few hundred steps."""
 class Learner:
     """Weights that move, and how good they are."""
 
-    step: Callable[[Pixels, Columns, float], tuple[float, float]]
-    """(images, class columns, learning rate of the head) → mean loss and share of right answers,
+    step: Callable[[NDArray[Any], Columns, float], tuple[float, float]]
+    """(a batch, class columns, learning rate of the head) → mean loss and share of right answers,
     before the weights moved."""
     measure: Callable[[Check], Score]
     """On held-out images."""
@@ -40,6 +38,8 @@ class Learner:
     """Whether the result is the best epoch, and not the last one."""
     order: Order = shuffled
     """In which order it wants the images of an epoch."""
+    begin: Callable[[int], None] = lambda epoch: None
+    """Called before the first step of an epoch; epoch 0 is the search for a learning rate."""
 
     def values(self) -> Arrays:
         """Copies of all that a step changes."""
