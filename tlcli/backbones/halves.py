@@ -57,7 +57,7 @@ def halves(model: Any, learning: Collection[str]) -> Halves | None:
     ]
     rows = flat[0] if len(flat) == 1 else keras.layers.Concatenate(name="frozen_parts")(flat)
     shapes = tuple(tuple(tensor.shape[1:]) for tensor in crossing)
-    return Halves(keras.Model(model.inputs, rows), upper, shapes)
+    return Halves(keras.Model(model.inputs[0], rows), upper, shapes)
 
 
 def _crossing(model: Any, learning: Collection[str]) -> tuple[list[Any], list[Any]]:

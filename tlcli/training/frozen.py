@@ -25,6 +25,7 @@ from tlcli import backbones, engines, files
 from tlcli.backbones import Halves
 from tlcli.config import Progress
 from tlcli.engines import Engine
+from tlcli.errors import StorageError
 from tlcli.training.augmentation import Augmenter
 from tlcli.training.image_source import Check, Pixels, Source
 from tlcli.training.order import Columns, Rows
@@ -132,10 +133,13 @@ def _views(width: int, keeping: Keeping, lesson: Lesson) -> int:
 def _reserved(folder: Path, shape: tuple[int, int]) -> Iterator[Floats]:
     """Rows on disk, which have their space already: written to later, a full disk is a crash."""
     with ExitStack() as opened:
-        with files.saving(folder):
-            files.make_folders(folder)
-            file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
-            os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * _FLOAT_BYTES)
+        try:
+            with files.saving(folder):
+                files.make_folders(folder)
+                file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
+                os.posix_fallocate(file.fileno(), 0, shape[0] * shape[1] * _FLOAT_BYTES)
+        except StorageError as error:
+            raise StorageError(f"{error} A smaller --cached-gb needs less.") from error
         yield np.memmap(file, np.float32, "r+", shape=shape)
 
 
