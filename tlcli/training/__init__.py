@@ -8,6 +8,7 @@ contrastive   a learner without labels: SimCLR
 frozen        what the layers that do not learn give of images, kept while the others learn
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
+warping       flip, rotation, shift and zoom at once
 losses        what is minimised
 order         in which order an epoch goes through the images
 split         images to learn from, and those that are held out
