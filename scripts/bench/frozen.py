@@ -4,7 +4,7 @@
     python scripts/bench/frozen.py flowers128 --old ../old --ways "--cached-views 2" "--epochs 20"
 
 A fifth of the images of each class is set aside for testing. Every way begins with a copy of the
-same run, `--old` too, which is the source of an earlier version with its defaults. Seconds are those
+same run, `--old` too: the source of an earlier version, with its defaults. Seconds are those
 of the whole command `finetune`, in a process of its own; those of the processor say more where a
 machine has other work. `--share` takes a part of the images, and `digits` as data the handwritten
 digits that come with scikit-learn.

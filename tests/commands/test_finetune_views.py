@@ -58,5 +58,7 @@ def test_a_number_of_views_belongs_to_what_is_resumed(
 
 
 @pytest.mark.parametrize("wrong", [("--cached-views", -1), ("--cached-gb", "nan")])
-def test_numbers_that_cannot_be_meant(tlcli: CommandLine, run: Path, wrong: tuple[str, Any]) -> None:
+def test_numbers_that_cannot_be_meant(
+    tlcli: CommandLine, run: Path, wrong: tuple[str, Any]
+) -> None:
     assert wrong[0] in tlcli.error(2, "finetune", run, run, *wrong)
