@@ -231,10 +231,24 @@ def test_one_that_finds_too_little_is_not_published(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("faiss")
-    monkeypatch.setattr(building, "_recall", lambda *_: 0.94)
+    monkeypatch.setattr(building, "_shares", lambda *_: np.full(1000, 0.94))
     with retrieval.writing(small, 0) as writer, pytest.raises(UsageError, match=r"94\.0%"):
         retrieval.build(writer, lambda *_: None)
     assert not list((small / "index").glob("approximate-*"))
+
+
+def test_what_is_measured_on_some_images_has_to_hold_for_all(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    by_chance = np.repeat([1.0, 0.6], [180, 20])
+    by_cells = {8: by_chance, 16: np.ones(200)}
+    monkeypatch.setattr(building, "_shares", lambda it, *_: by_cells[it.structure.nprobe])
+    assert by_chance.mean() > building.LEAST_RECALL
+    with retrieval.writing(small, 0) as writer:
+        assert retrieval.build(writer, lambda *_: None) == 1.0
+        assert writer.index is not None
+        assert writer.index.facts["approximate_cells"] == "16"
 
 
 def test_without_faiss_a_large_index_says_what_it_costs(

@@ -2,8 +2,9 @@
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.classifier_file import ClassifierFile, read_classifier
-from tlcli.backbones.cutting import CannotCut, Cut, answers_of, cut, image_size_of, is_grey
+from tlcli.backbones.cutting import Cut, answers_of, cut, image_size_of, is_grey
 from tlcli.backbones.expected import expected_features
+from tlcli.backbones.flattening import CannotCut
 from tlcli.backbones.halves import Halves, halves
 from tlcli.backbones.imagenet import (
     application,

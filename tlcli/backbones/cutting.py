@@ -1,7 +1,7 @@
 """A classifier that was trained elsewhere → the network below its last layer, and that layer."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,48 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.backbones import preparing
+from tlcli.backbones.flattening import OTHER, CannotCut, Flat, Step
 from tlcli.backbones.hdf5_layers import role
 from tlcli.backbones.runtime import keras_module
-from tlcli.backbones.stored import HEAD_NAME, PROJECTION_NAME
-from tlcli.errors import UsageError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-# Layers that pass images through as they are, except in training.
-_IN_TRAINING = frozenset(
-    {
-        *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
-        *("GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization"),
-        *("Identity", "MixUp", "CutMix", "RandAugment", "AugMix"),
-    }
-)
-_RANDOM = "Random"
-_NOT_IDLE = frozenset({"RandomCrop", "RandomFourierFeatures"})
-
 # What may stand between the last layer with weights and the answers, beside an activation.
 _RESHAPING = frozenset({"Flatten", "Reshape", "Squeeze"})
 _POOLING = frozenset({"GlobalAveragePooling2D"})
-
-# In front of what scales pixels there may be what changes the size of images.
-_RESIZING = frozenset({"Resizing", "CenterCrop", "RandomCrop", "Cast"})
-_SCALING = frozenset({"Rescaling", "Normalization"})
-
-_RESERVED = ("image", "preprocessing", "luma", HEAD_NAME, PROJECTION_NAME)
-
-
-class CannotCut(Exception):
-    """Why a network cannot be taken apart, as "Expected …" and "Received: …" have it."""
-
-    def __init__(self, expected: str, received: str, advice: str) -> None:
-        super().__init__(received)
-        self.expected, self.received, self.advice = expected, received, advice
-
-    def about(self, path: object) -> UsageError:
-        """The error that a user sees."""
-        return UsageError(
-            f"Expected {self.expected}. Received: {path}, {self.received}. {self.advice}"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +52,7 @@ def image_size_of(model: Any, asked: int | None) -> int:
     shape = tuple(_only(model, "inputs", "input").shape[1:])
     if len(shape) != 3 or shape[-1] not in (1, 3):
         raise CannotCut(
-            "a network for images of 3 channels or 1, which come last", f"an input {shape}", _OTHER
+            "a network for images of 3 channels or 1, which come last", f"an input {shape}", OTHER
         )
     own = {side for side in shape[:2] if side}
     if asked is not None and own and asked not in own:
@@ -115,9 +83,6 @@ def _resized(height: int, width: int, channels: int) -> str:
     )
 
 
-_OTHER = "Adopt another model, or begin with `tlcli pretrain`."
-
-
 Prepare = Callable[[Any], Any]
 """From raw RGB (n, S, S, 3), a Keras tensor or values, to what a network wants."""
 
@@ -136,7 +101,7 @@ def cut(model: Any, image_size: int, prepare: Prepare, name: str | None = None) 
     """
     keras = keras_module()
     image = keras.Input((image_size, image_size, 3), name="image")
-    flat = _Flat()
+    flat = Flat()
     answers = flat.run(model, _given(model, prepare, image))
     _only(model, "outputs", "output")
     last, tail = _tail(flat.steps, answers)
@@ -189,116 +154,14 @@ _BATCH = 8
 def _only(model: Any, which: str, one: str) -> Any:
     found = getattr(model, which, None) or []
     if len(found) != 1:
-        raise CannotCut(f"a network with one {one}", f"{len(found)} {which}", _OTHER)
+        raise CannotCut(f"a network with one {one}", f"{len(found)} {which}", OTHER)
     return found[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """A layer that was called."""
-
-    operation: Any
-    given: Any
-    """The tensor that it was given, the first where there are several."""
-    made: Any
-
-    @property
-    def kind(self) -> str:
-        return type(self.operation).__name__
-
-    @property
-    def named(self) -> str:
-        return f"{self.operation.name} ({self.kind})"
-
-
-class _Flat:
-    """Builds a network anew from copies of its layers, those of models within it among them."""
-
-    def __init__(self) -> None:
-        self.steps: list[_Step] = []
-        self.half = False
-        self._copies: dict[int, Any] = {}
-        self._names = set(_RESERVED)
-
-    @property
-    def scales(self) -> str | None:
-        """The layer that scales pixels before any other looks at them."""
-        for step in self.steps:
-            operation = isinstance(step.operation, keras_module().layers.Layer)
-            if step.kind in _SCALING or (not operation and step.kind not in _RESIZING):
-                return step.named
-            if step.kind not in _RESIZING:
-                return None
-        return None
-
-    def run(self, model: Any, tensor: Any) -> Any:
-        """The tensor that a model makes of one."""
-        keras = keras_module()
-        if isinstance(model, keras.Sequential):
-            for layer in model.layers:
-                tensor = self._call(layer, tensor)
-            return tensor
-        if not hasattr(model, "_run_through_graph"):
-            raise CannotCut(
-                "a functional or sequential network", f"the class {type(model).__name__}", _OTHER
-            )
-        made = model._run_through_graph(tensor, call_fn=self._call)
-        return made if len(model.outputs) > 1 else keras.tree.flatten(made)[0]
-
-    def _call(self, operation: Any, *given: Any, **options: Any) -> Any:
-        options = {key: value for key, value in options.items() if key != "training"}
-        if isinstance(operation, keras_module().Model):
-            return self.run(operation, given[0])
-        if _is_idle(type(operation).__name__):
-            return given[0]
-        copy = self._copies.get(id(operation))
-        if copy is None:
-            copy = self._copies[id(operation)] = self._copied(operation)
-            made = copy(*given, **options)
-            _fill(copy, operation)
-        else:
-            made = copy(*given, **options)
-        first = next(iter(keras_module().tree.flatten(given)), None)
-        self.steps.append(_Step(copy, first, made))
-        return made
-
-    def _copied(self, operation: Any) -> Any:
-        """The same layer in float32 and without weights; an operation as it is."""
-        name = next(name for name in _spellings(operation.name) if name not in self._names)
-        self._names.add(name)
-        if not isinstance(operation, keras_module().layers.Layer):
-            operation.name = name
-            return operation
-        self.half |= operation.compute_dtype != "float32"
-        changes = {"name": name, "dtype": "float32", "trainable": True}
-        return type(operation).from_config(operation.get_config() | changes)
-
-
-def _is_idle(kind: str) -> bool:
-    return kind in _IN_TRAINING or (kind.startswith(_RANDOM) and kind not in _NOT_IDLE)
-
-
-def _spellings(name: str) -> Iterator[str]:
-    yield name
-    number = 1
-    while True:
-        yield f"{name}_{number}"
-        number += 1
-
-
-def _fill(copy: Any, layer: Any) -> None:
-    """Give a copy, once it is built, the weights of its layer."""
-    if not getattr(layer, "weights", None):
-        return
-    copy.set_weights(layer.get_weights())
-    if isinstance(copy, keras_module().layers.Normalization):
-        copy.finalize_state()  # the layer computes with copies of its weights
-
-
-def _tail(steps: list[_Step], answers: Any) -> tuple[_Step, list[_Step]]:
+def _tail(steps: list[Step], answers: Any) -> tuple[Step, list[Step]]:
     """The last linear layer, and what stands behind it, the last first."""
     made = {id(step.made): step for step in steps}
-    tail: list[_Step] = []
+    tail: list[Step] = []
     step = made.get(id(answers))
     while step is not None and not _is_linear(step):
         if not _passes(step):
@@ -311,19 +174,19 @@ def _tail(steps: list[_Step], answers: Any) -> tuple[_Step, list[_Step]]:
             "a classifier that ends in a Dense layer, or a 1×1 convolution, and a softmax or "
             "sigmoid",
             f"{received} at its end",
-            _OTHER,
+            OTHER,
         )
     return step, tail
 
 
-def _passes(step: _Step) -> bool:
+def _passes(step: Step) -> bool:
     """Whether a layer may stand behind the last one with weights."""
     weightless = not getattr(step.operation, "weights", None)
     shapes = step.kind in _RESHAPING | _POOLING
     return weightless and (shapes or _activation(step) is not None)
 
 
-def _is_linear(step: _Step) -> bool:
+def _is_linear(step: Step) -> bool:
     layers, operation = keras_module().layers, step.operation
     if type(operation) is layers.Dense:
         return True
@@ -335,7 +198,7 @@ def _is_linear(step: _Step) -> bool:
     )
 
 
-def _activation(step: _Step) -> str | None:
+def _activation(step: Step) -> str | None:
     """The name of the activation that a step is, or that it ends in; None where there is none."""
     function = getattr(step.operation, "activation", None)
     if function is not None:
@@ -344,7 +207,7 @@ def _activation(step: _Step) -> str | None:
     return kind if kind in _PROBABILITIES else None
 
 
-def _pooled(last: _Step, tail: list[_Step]) -> Any:
+def _pooled(last: Step, tail: list[Step]) -> Any:
     """The features (None, D): what the last layer is given, averaged where its answers are.
 
     An average and a linear layer may change places.
@@ -360,11 +223,11 @@ def _pooled(last: _Step, tail: list[_Step]) -> Any:
     raise CannotCut(
         "one answer for an image",
         f"a map of answers {tuple(last.made.shape[1:])} of the layer {last.named}",
-        _OTHER,
+        OTHER,
     )
 
 
-def _columns(last: _Step, tail: list[_Step]) -> tuple[Float32, Float32, str]:
+def _columns(last: Step, tail: list[Step]) -> tuple[Float32, Float32, str]:
     """Weights (D, C), bias (C,), and the activation behind them."""
     activation = _only_activation([last, *tail[::-1]])
     values = {role(variable): variable.numpy() for variable in last.operation.weights}
@@ -380,13 +243,13 @@ def _columns(last: _Step, tail: list[_Step]) -> tuple[Float32, Float32, str]:
     if weights.shape[1] > 1:
         return weights, bias, activation
     if activation not in _OF_ONE_UNIT:
-        raise CannotCut("two classes or more", "one softmax unit, which always answers 1", _OTHER)
+        raise CannotCut("two classes or more", "one softmax unit, which always answers 1", OTHER)
     # softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)).
     pair = np.concatenate([np.zeros_like(weights), weights], axis=1)
     return pair, np.concatenate([np.zeros_like(bias), bias]), _OF_ONE_UNIT[activation]
 
 
-def _only_activation(steps: list[_Step]) -> str:
+def _only_activation(steps: list[Step]) -> str:
     """The one activation behind the last layer, from that layer on."""
     names = [(step, _activation(step) or _LINEAR) for step in steps]
     found = [(place, name) for place, (_, name) in enumerate(names) if name != _LINEAR]
@@ -398,7 +261,7 @@ def _only_activation(steps: list[_Step]) -> str:
         raise CannotCut(
             "a softmax or sigmoid, or nothing, behind the last layer",
             f"{name} behind the layer {steps[0].named}",
-            _OTHER,
+            OTHER,
         )
     return name
 

@@ -82,7 +82,7 @@ def children(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
 def unreadable(path: Path | os.DirEntry[str], error: OSError) -> DataError:
     """Return the error of what the system does not let be read."""
     return DataError(
-        f"Expected readable data. Received: {os.fspath(path)}, where {readable(error)}. Give this "
+        f"Expected readable data. Received: {os.fspath(path)}: {readable(error)}. Give this "
         "user permission, or move it elsewhere."
     )
 

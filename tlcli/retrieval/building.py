@@ -13,15 +13,16 @@ from tlcli.retrieval.store import Index
 from tlcli.retrieval.writer import IndexWriter
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 LEAST_RECALL = 0.95
 """Share of the ten true neighbours, on average, that an approximate index must find."""
 
-QUERIES = 200
+QUERIES = 1000
 """Images whose neighbours are looked for to measure it."""
 
-_MARGIN = 0.01
-"""Above the least recall, as it is measured on a sample."""
+_ERRORS = 2.0
+"""Standard errors by which what is measured on these has to be above the least recall."""
 
 _TRAINED_PER_CELL = 40
 _FIRST_CELLS = 8
@@ -37,10 +38,11 @@ def build(writer: IndexWriter, progress: Progress) -> float:
     assert index is not None
     structure = _structure(index, progress)
     queries, truth = _questions(index)
-    recall, cells = 0.0, _FIRST_CELLS
-    while recall < LEAST_RECALL + _MARGIN and cells <= structure.nlist:
+    shares, cells = np.zeros(1), _FIRST_CELLS
+    while _at_least(shares) < LEAST_RECALL and cells <= structure.nlist:
         structure.nprobe, cells = cells, 2 * cells
-        recall = _recall(Approximate(index, structure, index.records.last()), queries, truth)
+        shares = _shares(Approximate(index, structure, index.records.last()), queries, truth)
+    recall = float(shares.mean())
     if recall < LEAST_RECALL:
         raise UsageError(
             f"Expected an approximate index that finds {LEAST_RECALL:.0%} of the neighbours. "
@@ -89,7 +91,12 @@ def _sample(index: Index, most: int) -> Float32:
 
 def measured_recall(approximate: Approximate) -> float:
     """Share of the true neighbours that an approximate index finds, on some of its images."""
-    return _recall(approximate, *_questions(approximate.index))
+    return float(_shares(approximate, *_questions(approximate.index)).mean())
+
+
+def _at_least(shares: Float64) -> float:
+    """The mean of all queries, as far as that of some tells it."""
+    return float(shares.mean() - _ERRORS * shares.std() / np.sqrt(len(shares)))
 
 
 def _questions(index: Index) -> tuple[Float32, list[list[int]]]:
@@ -104,8 +111,8 @@ def _answers(searcher: Searcher, queries: Float32) -> list[list[int]]:
     return [[hit.entry.id for hit in answer[1:]] for answer in hits]
 
 
-def _recall(approximate: Approximate, queries: Float32, truth: list[list[int]]) -> float:
-    """Share of the true neighbours that are found, the mean over queries."""
+def _shares(approximate: Approximate, queries: Float32, truth: list[list[int]]) -> Float64:
+    """Share of the true neighbours that are found, of each query."""
     found = _answers(Searcher(approximate.index, approximate), queries)
     shares = [len({*mine} & {*true}) / len(true) for mine, true in zip(found, truth, strict=True)]
-    return float(np.mean(shares))
+    return np.array(shares)
