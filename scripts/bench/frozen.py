@@ -4,7 +4,7 @@
     python scripts/bench/frozen.py flowers128 --old ../old --ways "--cached-views 2" "--epochs 20"
 
 A fifth of the images of each class is set aside for testing. Every way begins with a copy of the
-same run, `--old` too: the source of an earlier version, with its defaults. Seconds are those
+same run; `--old`, the source of an earlier version, with one of its own making. Seconds are those
 of the whole command `finetune`, in a process of its own; those of the processor say more where a
 machine has other work. `--share` takes a part of the images, and `digits` as data the handwritten
 digits that come with scikit-learn.
@@ -41,29 +41,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         data = digits(scratch / "digits") if str(options.data) == "digits" else options.data
-        train, test = split(thinned(data, scratch / "data", options.share), scratch)
+        split(thinned(data, scratch / "data", options.share), scratch)
         os.environ["TLCLI_CACHE_DIR"] = str(scratch / "cache")
-        network = ("--backbone", options.backbone, "--image-size", options.image_size)
-        tlcli("pretrain", train, "--out", scratch / "run", *network)
+        os.environ["PYTHONSAFEPATH"] = "1"  # else the folder we are in comes before PYTHONPATH
         print(f"{options.data}, {options.backbone}, {options.image_size} pixels")
         print("\n| | processor s | s | test before | after |\n|---|---|---|---|---|", flush=True)
-        if options.old:
-            report("as it was", scratch, (train, test), options.common, options.old.resolve())
-        for way in options.ways:
-            report(way, scratch, (train, test), f"{options.common} {way}", HERE)
+        network = ("--backbone", options.backbone, "--image-size", options.image_size)
+        rows = [("as it was", "", options.old.resolve())] if options.old else []
+        rows += [(way, way, HERE) for way in options.ways]
+        for name, way, source in rows:
+            words = shlex.split(f"{options.common} {way}")
+            print(f"| {name} | {measured(scratch, network, words, source)} |", flush=True)
 
 
-def report(way: str, scratch: Path, parts: Sequence[Path], words: str, source: Path) -> None:
-    """Print the row of a way."""
-    run = scratch / "tuned"
-    shutil.copytree(scratch / "run", run)
+def measured(scratch: Path, network: Sequence[str], words: Sequence[str], source: Path) -> str:
+    """Fine-tune a copy of the run that this source makes."""
+    begun, run = scratch / f"run{source.name}", scratch / "tuned"
+    train, test, path = scratch / "train", scratch / "test", {"PYTHONPATH": str(source)}
+    if not begun.exists():
+        tlcli("pretrain", train, "--out", begun, *network, **path)
+    shutil.copytree(begun, run)
     began, before = time.monotonic(), processor_seconds()
-    tlcli("finetune", run, parts[0], *shlex.split(words), PYTHONPATH=str(source))
+    tlcli("finetune", run, train, *words, **path)
     used, passed = processor_seconds() - before, time.monotonic() - began
-    rounds = tlcli("evaluate", run, parts[1], PYTHONPATH=str(HERE))["rounds"]
-    first, last = (f"{rounds[place]['accuracy']:.1%}" for place in (0, -1))
-    print(f"| {way} | {used:.0f} | {passed:.0f} | {first} | {last} |", flush=True)
+    rounds = tlcli("evaluate", run, test, **path)["rounds"]
     shutil.rmtree(run)
+    accuracies = (f"{rounds[place]['accuracy']:.1%}" for place in (0, -1))
+    return " | ".join((f"{used:.0f}", f"{passed:.0f}", *accuracies))
 
 
 def processor_seconds() -> float:

@@ -75,10 +75,10 @@ def fit(
             "Add images."
         )
     with _training(setting, learned.source):
-        top = SoftmaxTop.of(start, _usual_length(setting, learned.source))
-        network = Network(setting.model, top, setting.layers)
         changes = augmentation.augmenter(setting.options.augment, setting.options.seed)
         entry = Entry.at_images(setting.model, changes)
+        top = SoftmaxTop.of(start, _usual_length(entry, learned.source))
+        network = Network(setting.model, top, setting.layers)
         lesson = Lesson(learned, held_out, teacher, entry, len(start.classes))
         course = _course(setting, learned, size)
         with frozen.kept(network, lesson, setting.keeping, course) as above:
@@ -177,7 +177,7 @@ def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
     return options.batch_size
 
 
-def _usual_length(setting: TrainingSetup, source: Source) -> float:
+def _usual_length(entry: Entry, source: Source) -> float:
     """The mean length of the features of some images."""
-    features = setting.model(_some(source).astype(np.float32), training=False).numpy()
+    features = supervised.inference(entry)(_some(source)).numpy()
     return float(np.linalg.norm(features, axis=1).mean())
