@@ -1,4 +1,4 @@
-"""Measure images → features: tlcli beside plain Keras, and beside what the hardware allows.
+"""Measure images → features: tlcli beside plain Keras and PyTorch, and what the hardware allows.
 
     python scripts/bench/forward.py PHOTOS --backbones EfficientNetLite0,MobileNetV2,ResNet50
 
@@ -10,12 +10,15 @@ network are not counted on either side.
     tlcli         scan + features.extract with an empty cache: hashing, decoding, forward pass,
                   saving the vectors
     Keras         keras.utils.image_dataset_from_directory + Model.predict, batches of 32
+    PyTorch       timm's network of the same name, batches of 32 of a DataLoader with a process for
+                  each processor; where `torch` and `timm` are installed, else –
     decode only   the same files through the same decoder, nothing else
     forward only  the same engine on images that are in memory, nothing else
     limit         1 / (1/decode + 1/forward): what both together allow on the same processors
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -28,11 +31,25 @@ import time
 from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 IN_MEMORY = 256
 BATCH = 32
+
+OF_TIMM = {
+    "DenseNet121": "densenet121",
+    "EfficientNetB0": "efficientnet_b0",
+    "EfficientNetLite0": "tf_efficientnet_lite0",
+    "EfficientNetLite1": "tf_efficientnet_lite1",
+    "EfficientNetLite2": "tf_efficientnet_lite2",
+    "MobileNetV2": "mobilenetv2_100",
+    "ResNet50": "resnet50",
+    "ResNet101": "resnet101",
+    "VGG16": "vgg16",
+}
+"""What timm calls a backbone."""
 
 
 def main() -> None:
@@ -45,10 +62,10 @@ def main() -> None:
         return
     print(f"{os.cpu_count()} processors, {options.images} images, median of {options.repeats}\n")
     print(
-        "| backbone | Keras | tlcli | ratio | decode only | forward only | limit | of limit "
-        "| peak MB, Keras | peak MB, tlcli |"
+        "| backbone | Keras | PyTorch | tlcli | beside Keras | beside PyTorch | decode only "
+        "| forward only | limit | of limit | peak MB, Keras | peak MB, tlcli |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         photos = _sample(options.photos, options.images, Path(scratch) / "photos")
         for backbone in options.backbones.split(","):
@@ -81,7 +98,8 @@ def _sample(photos: Path, count: int, folder: Path) -> Path:
 
 
 def _row(backbone: str, photos: Path, folder: Path, options: argparse.Namespace) -> str:
-    kinds = ("keras", "tlcli", "decode", "forward")
+    torch = ("torch",) if _has_torch(backbone) else ()
+    kinds = ("keras", *torch, "tlcli", "decode", "forward")
     runs = [
         {kind: _measure(kind, photos, backbone, folder, options) for kind in kinds}
         for _ in range(options.repeats)
@@ -92,8 +110,10 @@ def _row(backbone: str, photos: Path, folder: Path, options: argparse.Namespace)
     cells = (
         backbone,
         f"{rate['keras']:.0f}",
+        f"{rate['torch']:.0f}" if torch else "–",
         f"{rate['tlcli']:.0f}",
         f"{rate['tlcli'] / rate['keras']:.2f}",
+        f"{rate['tlcli'] / rate['torch']:.2f}" if torch else "–",
         f"{rate['decode']:.0f}",
         f"{rate['forward']:.0f}",
         f"{limit:.0f}",
@@ -153,6 +173,43 @@ def _keras(options: argparse.Namespace) -> float:
     return _rate(count, work)
 
 
+def _has_torch(backbone: str) -> bool:
+    installed = all(importlib.util.find_spec(name) for name in ("torch", "timm"))
+    return installed and backbone in OF_TIMM
+
+
+def _torch(options: argparse.Namespace) -> float:
+    import timm
+    import torch
+    from PIL import Image
+
+    from tlcli import backbones
+
+    size = backbones.load_stored(options.folder).image_size
+    paths = sorted(options.photos.glob("*/*"))
+    model = timm.create_model(OF_TIMM[options.backbones], num_classes=0).eval()
+
+    class Photographs:
+        def __len__(self) -> int:
+            return len(paths)
+
+        def __getitem__(self, row: int) -> Any:
+            with Image.open(paths[row]) as image:
+                square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+    batches = torch.utils.data.DataLoader(
+        Photographs(), batch_size=BATCH, num_workers=os.cpu_count() or 1
+    )
+
+    def work() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                model(batch)
+
+    return _rate(len(paths), work)
+
+
 def _tlcli(options: argparse.Namespace) -> float:
     from tlcli import backbones, images
     from tlcli.config import RunsOn, no_progress
@@ -188,6 +245,7 @@ def _forward(options: argparse.Namespace) -> float:
 MEASURES = {
     "store": _store,
     "keras": _keras,
+    "torch": _torch,
     "tlcli": _tlcli,
     "decode": _decode,
     "forward": _forward,
