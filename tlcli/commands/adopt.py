@@ -1,7 +1,7 @@
 """adopt: round 1 from a classifier that exists."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +14,25 @@ from tlcli.config import AdoptConfig, MemoryOptions, Progress, no_progress
 from tlcli.errors import UsageError
 from tlcli.extractor import Extractor, require_computable
 from tlcli.features import Features
-from tlcli.heads import LinearHead, Recipe, generic
+from tlcli.heads import Generic, LinearHead, Recipe, generic
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import require_memory
-from tlcli.rounds.adoption import Adopted, FromFile, FromImagenet, source_of
-from tlcli.rounds.intake import Intake, readable, scan
+from tlcli.moments import Rows
+from tlcli.rounds.adoption import Adopted, FromFile, FromImagenet, Probabilities, source_of
+from tlcli.rounds.intake import NOTHING, Intake, readable, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of
 from tlcli.rounds.usual import expected_of, sample_of
-from tlcli.runs import Writer
+from tlcli.runs import Round, Writer
 
 log = logging.getLogger(__name__)
 
-NOTHING = MemoryOptions(memory="none")
+NO_MEMORY = MemoryOptions(memory="none")
 """What a run remembers of images that it was never given."""
 
 
@@ -48,20 +49,14 @@ def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
             return _same_again(config, writer, phases)
         with phases.phase("model"):
             source = source_of(config)
-        listing = (
-            None if config.data is None else scan(config.data, config.images.columns, progress)
-        )
+        listing = _listing(config.data, config, progress)
         registry = _registry(config, source, listing, progress)
         with phases.phase("model"):
             adopted = _scaled(config, source, registry, listing, progress)
         with phases.phase("backbone"):
-            stored = _stored(writer, adopted)
-            extractor = Extractor.of(stored, config.runs_on, None)
-            head = LinearHead(
-                tuple(entry.name for entry in registry), adopted.weights, adopted.bias
-            )
-            adopted.facts["deviation"] = _require_same_answers(config, adopted, extractor, head)
-        draft = _draft(config, extractor, registry, head, listing, phases)
+            classifier = _Classifier.of(config, writer, adopted, registry)
+            adopted.facts["deviation"] = _require_same_answers(config, adopted, classifier)
+        draft = _draft(config, classifier, listing, phases)
         facts = {"model": config.model, "sha256": source.sha256, **adopted.facts}
         return publish(writer, replace(draft, adoption=facts), phases)
 
@@ -84,20 +79,28 @@ def _require_options(config: AdoptConfig) -> None:
 
 def _same_again(config: AdoptConfig, writer: Writer, phases: Phases) -> RoundResult:
     """The run exists: fine if it began with this very model and these options."""
-    taken = UsageError(
+    if 1 in writer.run.numbers():
+        first = writer.run.round(1)
+        if _began_so(config, first):
+            return unchanged(config.out, first, NOTHING, phases)
+    raise UsageError(
         f"Expected a new folder for the run. Received: {config.out} is a run already, made of "
         "another model or with other options. Choose another --out."
     )
-    if 1 not in writer.run.numbers():
-        raise taken
-    first = writer.run.round(1)
+
+
+def _began_so(config: AdoptConfig, first: Round) -> bool:
+    """Whether a round was made of this very model, with these options."""
     adoption = report_of(first).get("adoption")
     if first.manifest.config != options_of(config) or adoption is None:
-        raise taken
+        return False
     path = Path(config.model)
-    if adoption["sha256"] not in (None, files.sha256(path) if path.is_file() else ""):
-        raise taken
-    return unchanged(config.out, first, Intake(0, 0, 0, 0, ()), phases)
+    return adoption["sha256"] in (None, files.sha256(path) if path.is_file() else "")
+
+
+def _listing(data: str | None, config: AdoptConfig, progress: Progress) -> Listing | None:
+    """What --data or --test holds; None where it was not given."""
+    return None if data is None else scan(data, config.images.columns, progress)
 
 
 def _registry(
@@ -107,7 +110,7 @@ def _registry(
     progress: Progress,
 ) -> tuple[RegisteredClass, ...]:
     """The classes, after every label that was given has been found among them."""
-    tested = None if config.test is None else scan(config.test, config.images.columns, progress)
+    tested = _listing(config.test, config, progress)
     registry = registry_of(config, source, listing or tested)
     if listing is not None:
         require_classes(listing, registry, "--data", all_of_them=True)
@@ -125,8 +128,8 @@ def _scaled(
 ) -> Adopted:
     if not isinstance(source, FromFile):
         return source.adopted
-    if listing is None and config.test is not None:
-        listing = scan(config.test, config.images.columns, progress)
+    if listing is None:
+        listing = _listing(config.test, config, progress)
     names = [entry.name for entry in registry]
     adopted, found = scaled(config, source, names, listing)
     return replace(adopted, facts=adopted.facts | found)
@@ -138,8 +141,33 @@ def _stored(writer: Writer, adopted: Adopted) -> StoredBackbone:
         return backbones.load_stored(writer.add_backbone(staged, stored.fingerprint))
 
 
+@dataclass(frozen=True, eq=False)
+class _Classifier:
+    """What was adopted, in the form of a run."""
+
+    extractor: Extractor
+    registry: tuple[RegisteredClass, ...]
+    head: LinearHead
+
+    @staticmethod
+    def of(
+        config: AdoptConfig,
+        writer: Writer,
+        adopted: Adopted,
+        registry: tuple[RegisteredClass, ...],
+    ) -> "_Classifier":
+        """Store the network in the run; the columns are those of the classifier."""
+        extractor = Extractor.of(_stored(writer, adopted), config.runs_on, None)
+        names = tuple(entry.name for entry in registry)
+        return _Classifier(extractor, registry, LinearHead(names, adopted.weights, adopted.bias))
+
+    def deviation(self, features: Rows, expected: Probabilities) -> float:
+        """The largest difference of a probability from what is expected on images."""
+        return float(np.abs(self.head.probabilities(features) - expected).max())
+
+
 def _require_same_answers(
-    config: AdoptConfig, adopted: Adopted, extractor: Extractor, head: LinearHead
+    config: AdoptConfig, adopted: Adopted, classifier: _Classifier
 ) -> float | None:
     """The largest difference of a probability; None where there is no model to compare with.
 
@@ -148,81 +176,77 @@ def _require_same_answers(
     """
     if adopted.answers is None:
         return None
+    extractor = classifier.extractor
     pixels = backbones.probe_images(extractor.stored.image_size)
     expected = adopted.answers(pixels)
     features = backbones.features_of(backbones.load_model(extractor.stored), pixels)
-    difference = float(np.abs(head.probabilities(features) - expected).max())
+    difference = classifier.deviation(features, expected)
     if not difference <= adopted.tolerance:
-        raise UsageError(
-            f"Expected a network that answers alike with and without its other half. Received: "
-            f"{config.model}, whose probabilities differ by {difference:.1e} once it is cut below "
-            f"{adopted.facts['last_layer']}. A layer of it may depend on the other images of a "
-            "batch, or on chance; save it without."
-        )
-    computed = extractor.features_of_pixels(pixels)
-    by_engine = float(np.abs(head.probabilities(computed) - expected).max())
+        raise _other_answers(config, adopted, difference)
+    by_engine = classifier.deviation(extractor.features_of_pixels(pixels), expected)
     if by_engine > adopted.tolerance:
-        log.warning(
-            "with %s the probabilities differ from the model's by up to %.1e, with keras by %.1e",
-            extractor.engine,
-            by_engine,
-            difference,
-        )
+        _warn_of_engine(extractor.engine, by_engine, difference)
     return max(by_engine, difference)
 
 
+def _warn_of_engine(engine: str, by_engine: float, by_keras: float) -> None:
+    log.warning(
+        "with %s the probabilities differ from the model's by up to %.1e, with keras by %.1e",
+        engine,
+        by_engine,
+        by_keras,
+    )
+
+
+def _other_answers(config: AdoptConfig, adopted: Adopted, difference: float) -> UsageError:
+    return UsageError(
+        f"Expected a network that answers alike with and without its other half. Received: "
+        f"{config.model}, whose probabilities differ by {difference:.1e} once it is cut below "
+        f"{adopted.facts['last_layer']}. A layer of it may depend on the other images of a "
+        "batch, or on chance; save it without."
+    )
+
+
 def _draft(
-    config: AdoptConfig,
-    extractor: Extractor,
-    registry: tuple[RegisteredClass, ...],
-    head: LinearHead,
-    listing: Listing | None,
-    phases: Phases,
+    config: AdoptConfig, classifier: _Classifier, listing: Listing | None, phases: Phases
 ) -> Draft:
     """Round 1, with what is to be remembered of the images that were given."""
-    if listing is None:
-        found, intake = None, Intake(0, 0, 0, 0, ())
-    else:
+    found, intake = None, NOTHING
+    if listing is not None:
         with phases.phase("features"):
-            found = extractor.features(listing.images, phases.progress)
+            found = classifier.extractor.features(listing.images, phases.progress)
             skipped = readable(listing, found, (), config.images.max_bad)
-        intake = Intake(
-            len(found.images),
-            found.from_cache,
-            0,
-            listing.duplicates,
-            skipped,
-            passed_over=listing.passed_over,
-        )
-    head = _with_usual_images(config, extractor, head, found, phases)
-    remembered = _remembered(config, extractor, found)
-    examined = _examined(config, extractor, registry, head, found, remembered, phases)
+        intake = Intake.of(listing, found, skipped)
+    head = replace(classifier.head, generic=_usual_images(config, classifier, found, phases))
+    classifier = replace(classifier, head=head)
+    remembered = _remembered(config, classifier.extractor, found)
+    examined = _examined(config, classifier, found, remembered, phases)
     name = strategies.ADOPTED
     return Draft("adopt", name, examined, remembered, False, config, intake)
 
 
-def _with_usual_images(
+def _usual_images(
     config: AdoptConfig,
-    extractor: Extractor,
-    head: LinearHead,
+    classifier: _Classifier,
     found: Features[LabelledImage] | None,
     phases: Phases,
-) -> LinearHead:
-    """The head with what its images look like on average, or what the network expects of them."""
+) -> Generic | None:
+    """What images look like on average, or what the network expects of them."""
+    head, extractor = classifier.head, classifier.extractor
     if found is not None:
-        return replace(head, generic=generic.of_features(head, found.examples.vectors))
+        return generic.of_features(head, found.examples.vectors)
     if config.sample is None:
-        return replace(head, generic=expected_of(extractor))
+        return expected_of(extractor)
     with phases.phase("features"):
         sample = sample_of(extractor, config.sample, phases.progress)
-    return replace(head, generic=generic.of_features(head, sample.vectors))
+    return generic.of_features(head, sample.vectors)
 
 
 def _remembered(
     config: AdoptConfig, extractor: Extractor, found: Features[LabelledImage] | None
 ) -> Memory:
     if found is None:
-        return empty_memory(extractor, NOTHING)
+        return empty_memory(extractor, NO_MEMORY)
     start = empty_memory(extractor, config.keeping)
     total = extractor.moments(found.examples) if start.keeps.moments else None
     sources = {image.sha256: image for image in found.images}
@@ -232,9 +256,7 @@ def _remembered(
 
 def _examined(
     config: AdoptConfig,
-    extractor: Extractor,
-    registry: tuple[RegisteredClass, ...],
-    head: LinearHead,
+    classifier: _Classifier,
     found: Features[LabelledImage] | None,
     remembered: Memory,
     phases: Phases,
@@ -245,10 +267,11 @@ def _examined(
     softer by what they show, never sharper.
     """
     recipe = Recipe("softmax") if remembered.moments is None else Recipe()
+    extractor, head = classifier.extractor, classifier.head
     known = extractor.no_examples() if found is None else found.examples
     evidence = evidence_of(extractor, remembered.moments, known)
     fit = strategies.adopted(head)
-    solution = Solution.of(extractor, recipe, fit, evidence, registry)
+    solution = Solution.of(extractor, recipe, fit, evidence, classifier.registry)
     answers = evaluation.on_test(head, None, evidence.new)
     kept = 1.0
     if len(known):

@@ -24,24 +24,29 @@ def registry_of(
         UsageError: nothing says what they are called, or what does has other names than columns.
         DataError: the images are of other classes.
     """
-    if config.classes is not None:
-        rows = tuple((name, "") for name in _of_file(config.classes))
-        where = str(config.classes)
-    elif source.names is not None:
-        rows, where = source.names, config.model
-    elif listing is not None:
-        rows, where = tuple((name, "") for name in listing.classes), _images_of(config)
-    else:
-        raise UsageError(
-            f"Expected the names of the {source.columns} classes of {config.model}, which does not "
-            "have them. Add --classes FILE, a name a line in the order of the columns or Keras' "
-            "class_indices as JSON, or --data DATA with a folder for each."
-        )
+    rows, where = _rows(config, source, listing)
     names = tuple(class_name(name, where) for name, _ in rows)
     _require_fit(names, source.columns, where)
     return tuple(
         RegisteredClass(name, 1, identifier)
         for name, (_, identifier) in zip(names, rows, strict=True)
+    )
+
+
+def _rows(
+    config: AdoptConfig, source: FromFile | FromImagenet, listing: Listing | None
+) -> tuple[tuple[tuple[str, str], ...], str]:
+    """Name and identifier of each column, and what says so."""
+    if config.classes is not None:
+        return tuple((name, "") for name in _of_file(config.classes)), str(config.classes)
+    if source.names is not None:
+        return source.names, config.model
+    if listing is not None:
+        return tuple((name, "") for name in listing.classes), _images_of(config)
+    raise UsageError(
+        f"Expected the names of the {source.columns} classes of {config.model}, which does not "
+        "have them. Add --classes FILE, a name a line in the order of the columns or Keras' "
+        "class_indices as JSON, or --data DATA with a folder for each."
     )
 
 

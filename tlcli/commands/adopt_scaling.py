@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,28 +52,34 @@ def scaled(
     """
     possible = (config.scaling,) if config.scaling is not None else source.scalings
     if listing is None:
-        if len(possible) > 1:
-            raise UsageError(
-                f"Expected --scaling with a model that does not scale pixels itself: one of "
-                f"{', '.join(possible)}. Received: {config.model}, whose script did. Look there, "
-                "or add --test DATA with labelled images, on which all are tried."
-            )
-        return source.scaled(possible[0]), {"scalings": [], "tried_on": 0}
+        _require_said(config, possible)
+        return source.scaled(possible[0]), _facts((), 0)
     sample, pixels = _sample(listing, source.square)
     columns = np.array([names.index(image.label) for image in sample])
     answers = {name: source.answers(name, pixels) for name in possible}
-    trials = sorted(
-        (_trial(name, found, columns) for name, found in answers.items()),
-        key=lambda trial: (-trial.accuracy, trial.log_loss),
-    )
+    trials = _trials(answers, columns)
     _require_better_than_chance(config, trials, columns)
     said = [answers[trial.scaling].argmax(axis=1) for trial in trials]
     _warn_of_exchanged(names, said[0], columns)
     if len(trials) > 1:
         _require_lead(config, trials)
         _warn_of_doubt(trials, said[0] == columns, said[1] == columns)
-    facts = {"scalings": [asdict(trial) for trial in trials], "tried_on": len(columns)}
-    return source.scaled(trials[0].scaling), facts
+    return source.scaled(trials[0].scaling), _facts(trials, len(columns))
+
+
+def _facts(trials: Sequence[Trial], images: int) -> dict[str, Any]:
+    """What the round reports."""
+    return {"scalings": [asdict(trial) for trial in trials], "tried_on": images}
+
+
+def _require_said(config: AdoptConfig, possible: Sequence[str]) -> None:
+    """Refuse to choose between scalings without images."""
+    if len(possible) > 1:
+        raise UsageError(
+            f"Expected --scaling with a model that does not scale pixels itself: one of "
+            f"{', '.join(possible)}. Received: {config.model}, whose script did. Look there, "
+            "or add --test DATA with labelled images, on which all are tried."
+        )
 
 
 def _sample(listing: Listing, square: Square) -> tuple[list[LabelledImage], NDArray[np.uint8]]:
@@ -93,6 +99,12 @@ def _sample(listing: Listing, square: Square) -> tuple[list[LabelledImage], NDAr
             "can. Look at them with `tlcli data check`."
         )
     return [image for image, _ in usable], np.stack([pixels for _, pixels in usable])
+
+
+def _trials(answers: Mapping[str, NDArray[np.float64]], columns: NDArray[np.int64]) -> list[Trial]:
+    """Every scaling, the best first."""
+    trials = [_trial(name, found, columns) for name, found in answers.items()]
+    return sorted(trials, key=lambda trial: (-trial.accuracy, trial.log_loss))
 
 
 def _trial(scaling: str, answers: NDArray[np.float64], columns: NDArray[np.int64]) -> Trial:

@@ -1,6 +1,7 @@
 """cache: what is kept there, and its deletion."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -82,17 +83,11 @@ def stats() -> CacheUse:
     uses = [
         _space_use(space, found) for space in cache.spaces() if (found := cache.segments(space))
     ]
-    backbones = [
-        BackboneUse(
-            _described(entry.path / "backbone.json").get("name"), entry.bytes, _last_used([entry])
-        )
-        for entry in cache.backbones()
-    ]
     return CacheUse(
         str(cache.folder()),
         cache.limit(),
         tuple(uses),
-        tuple(backbones),
+        tuple(_backbone_use(entry) for entry in cache.backbones()),
         sum(entry.bytes for entry in cache.hash_index()),
     )
 
@@ -111,6 +106,11 @@ def _space_use(space: Path, segments: Sequence[Entry]) -> SpaceUse:
         sum(entry.bytes for entry in segments),
         _last_used(segments),
     )
+
+
+def _backbone_use(entry: Entry) -> BackboneUse:
+    name = _described(entry.path / "backbone.json").get("name")
+    return BackboneUse(name, entry.bytes, _last_used([entry]))
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -137,21 +137,23 @@ def clear(older_than: float = 0.0) -> Cleared:
     """Delete what was not used for longer than `older_than` days, and nothing foreign."""
     segments = [entry for space in cache.spaces() for entry in cache.segments(space)]
     backbones = cache.backbones()
-    newest = time.time() - older_than * SECONDS_A_DAY
-    removed, left = set(), 0
-    for entry in (*segments, *backbones, *_small(), *cache.unfinished()):
-        if older_than and entry.last_used > newest:
-            continue
-        if cache.remove(entry):
-            removed.add(entry)
-        else:
-            left += 1
-            log.warning("%s cannot be deleted", entry.path)
+    newest = time.time() - older_than * SECONDS_A_DAY if older_than else math.inf
+    found = (*segments, *backbones, *_small(), *cache.unfinished())
+    unused = [entry for entry in found if entry.last_used <= newest]
+    removed = {entry for entry in unused if _removed(entry)}
     cache.remove_empty_folders()
     return Cleared(
         str(cache.folder()),
         sum(entry.bytes for entry in removed),
         len(removed.intersection(segments)),
         len(removed.intersection(backbones)),
-        left,
+        len(unused) - len(removed),
     )
+
+
+def _removed(entry: Entry) -> bool:
+    """Whether an entry could be deleted; a warning where not."""
+    removed = cache.remove(entry)
+    if not removed:
+        log.warning("%s cannot be deleted", entry.path)
+    return removed

@@ -1,6 +1,9 @@
 """A contact sheet of augmented images: what a network in training will see."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +36,18 @@ def contact_sheet(config: SheetConfig) -> None:
         DataError: no image can be read.
         StorageError: the file cannot be written.
     """
+    _require(config)
+    chosen, originals = _chosen(config)
+    names = sorted({image.label for image in chosen})
+    labels = np.eye(len(names), dtype=np.float32)[[names.index(i.label) for i in chosen]]
+    tiles = [originals, *_changed(originals, labels, config)]
+    sheet = _sheet(tiles, [f"{image.label}  {image.path.name}" for image in chosen])
+    with files.published(config.sheet) as stream:
+        sheet.save(stream, "PNG")
+
+
+def _require(config: SheetConfig) -> None:
+    """Refuse what cannot be meant, and a place that cannot be written to, before any work."""
     training.require_known(config.augment, training.SHEETS)
     if config.data == "-":
         raise UsageError(
@@ -44,36 +59,31 @@ def contact_sheet(config: SheetConfig) -> None:
             f"Expected a file that ends in .png. Received: sheet={str(config.sheet)!r}. Rename it."
         )
     files.require_folder(config.sheet, "--sheet")
-    chosen, originals = _chosen(config)
-    names = sorted({image.label for image in chosen})
-    labels = np.eye(len(names), dtype=np.float32)[[names.index(i.label) for i in chosen]]
-    tiles = [originals, *_changed(originals, labels, config)]
-    sheet = _sheet(tiles, [f"{image.label}  {image.path.name}" for image in chosen])
-    with files.published(config.sheet) as stream:
-        sheet.save(stream, "PNG")
 
 
 def _chosen(config: SheetConfig) -> tuple[list[LabelledImage], Pixels]:
-    """Readable images, the first of each class, then the second …, in the order of the classes."""
-    listing = images.scan(config.data, columns=config.columns)
-    seen: dict[str, int] = {}
-    ranked = []
-    for image in listing.images:
-        rank = seen[image.label] = seen.get(image.label, 0) + 1
-        ranked.append((rank, image.label, image))
-    ordered = [image for *_, image in sorted(ranked, key=lambda entry: entry[:2])]
-    chosen, pixels = [], []
-    decoded = images.decode_many(ordered, images.Square(TILE))
-    for image, picture in zip(ordered, decoded, strict=True):
-        if not isinstance(picture, BadImage):
-            chosen.append(image)
-            pixels.append(picture)
-        if len(chosen) == ROWS:
-            decoded.close()
-            break
+    """As many readable images as there are rows, with their pixels."""
+    ordered = _in_turns(images.scan(config.data, columns=config.columns).images)
+    with closing(images.decode_many(ordered, images.Square(TILE))) as decoded:
+        readable = (
+            (image, picture)
+            for image, picture in zip(ordered, decoded, strict=True)
+            if not isinstance(picture, BadImage)
+        )
+        chosen = list(islice(readable, ROWS))
     if not chosen:
         raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
-    return chosen, np.stack(pixels)
+    return [image for image, _ in chosen], np.stack([picture for _, picture in chosen])
+
+
+def _in_turns(found: Iterable[LabelledImage]) -> list[LabelledImage]:
+    """The first image of each class, then the second …, in the order of the classes."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for image in found:
+        seen[image.label] += 1
+        ranked.append((seen[image.label], image.label, image))
+    return [image for *_, image in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _changed(originals: Pixels, labels: NDArray[np.float32], config: SheetConfig) -> list[Pixels]:

@@ -77,24 +77,31 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
     Raises:
         TlcliError: see errors.py; no table was written, and no image is in two places.
     """
-    _require_one_way(config)
-    _require_apart(config)
-    tested = (
-        {} if config.test is None else images.content_groups(config.test, columns=config.columns)
-    )
+    _require(config)
+    tested = _tested(config)
     earlier = _moved_earlier(config)
-    listing = _listing(config, progress)
-    groups = set(tested.values()) - {""}
-    untested = tuple(
-        image
-        for image in listing.images
-        if image.sha256 not in tested and image.group_key not in groups
-    )
+    division = _division(config, _listing(config, progress), tested, earlier)
+    if config.out is not None:
+        return replace(division, tables=_write_tables(config.out, division))
+    if config.move_into is not None:
+        held_out = {image.sha256 for image in (*division.held_out, *earlier)}
+        return replace(division, moved=_move_all(config.data, config.move_into, held_out, tested))
+    return division
+
+
+def _division(
+    config: DivideConfig,
+    listing: Listing,
+    tested: Mapping[str, str],
+    earlier: Sequence[LabelledImage],
+) -> Division:
+    """Which way the images of DATA go, where some may have been held out earlier."""
+    untested = _untested(listing.images, tested)
     ledger = {} if config.run is None else learned_by(config.run)
     fresh, refused = unlearned(replace(listing, images=untested), ledger)
     free = _free((*fresh, *earlier), config.run)
     held_out = _chosen(free, config.hold_out).union(image.sha256 for image in earlier)
-    division = Division(
+    return Division(
         data=config.data,
         learn=tuple(image for image in fresh if image.sha256 not in held_out),
         held_out=tuple(image for image in fresh if image.sha256 in held_out),
@@ -103,11 +110,21 @@ def divide(config: DivideConfig, progress: Progress = no_progress) -> Division:
         duplicates=listing.duplicates,
         skipped=(*listing.skipped, *refused),
     )
-    if config.out is not None:
-        return replace(division, tables=_write_tables(config.out, division))
-    if config.move_into is not None:
-        return replace(division, moved=_move_all(config.data, config.move_into, held_out, tested))
-    return division
+
+
+def _tested(config: DivideConfig) -> Mapping[str, str]:
+    """The group of every image of --test, by content hash."""
+    return {} if config.test is None else images.content_groups(config.test, columns=config.columns)
+
+
+def _untested(
+    found: Iterable[LabelledImage], tested: Mapping[str, str]
+) -> tuple[LabelledImage, ...]:
+    """The images that are not tested on, nor of a group of which others are."""
+    groups = set(tested.values()) - {""}
+    return tuple(
+        image for image in found if image.sha256 not in tested and image.group_key not in groups
+    )
 
 
 def learned_by(run: Path) -> Mapping[str, str]:
@@ -123,8 +140,16 @@ def _free(new: Sequence[LabelledImage], run: Path | None) -> Sequence[LabelledIm
     return [image for image in new if image.group_key not in learned]
 
 
+def _require(config: DivideConfig) -> None:
+    """Refuse what cannot be meant, and places that are taken, before any work."""
+    _require_one_way(config)
+    if config.out is not None:
+        _require_free(config.out)
+    _require_apart(config)
+
+
 def _require_one_way(config: DivideConfig) -> None:
-    """Refuse what cannot be done together, and places that are taken, before any work."""
+    """Refuse what cannot be done together."""
     if config.data == config.test == "-":
         raise UsageError(
             "Expected standard input for DATA or --test. Received: for both. Write a table."
@@ -139,10 +164,13 @@ def _require_one_way(config: DivideConfig) -> None:
             f"Expected a folder of class folders with --move-into. Received: data={config.data!r}. "
             "Use --out, which writes tables."
         )
-    if config.out is not None:
-        files.require_folder(config.out, "--out")
-        if os.path.lexists(config.out) and not _has_tables(config.out):
-            raise _taken(config.out)
+
+
+def _require_free(out: Path) -> None:
+    """Refuse a folder that is not to be had, and one that is not of an earlier call."""
+    files.require_folder(out, "--out")
+    if os.path.lexists(out) and not _has_tables(out):
+        raise _taken(out)
 
 
 def _taken(out: Path) -> UsageError:

@@ -122,12 +122,16 @@ def _draw(data: Path) -> None:
     with files.staging(data) as staged:
         draft = staged / data.name
         for index, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-            image = _enlarged(pixels)
-            for part in _parts(index, int(digit)):
-                path = draft / part / str(digit) / f"{index:04d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                image.save(path)
+            _save(_enlarged(pixels), draft, index, int(digit))
         files.place_folder(draft, data)
+
+
+def _save(image: Image.Image, data: Path, index: int, digit: int) -> None:
+    """Write an image into each of its class folders."""
+    for part in _parts(index, digit):
+        path = data / part / str(digit) / f"{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
 
 
 def _parts(index: int, digit: int) -> list[str]:

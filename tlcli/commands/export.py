@@ -13,7 +13,7 @@ from tlcli.config import ExportConfig, Progress, RunsOn, no_progress
 from tlcli.errors import GateFailed, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Projected, Vectors
-from tlcli.formats import Format, Source
+from tlcli.formats import Format, Parity, Source
 from tlcli.heads import LinearHead
 from tlcli.rounds.intake import require_classes
 from tlcli.rounds.parent import head_of
@@ -86,67 +86,94 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     _sweep(config.out, chosen)
     _require_fitting_name(config, chosen)
     chosen.require_packages()
-    run = runs.open_run(config.run)
-    current, extractor, head = run.steadily(lambda: _opened(run))
-    samples = calibration_samples(config, current, extractor, progress)
+    opened = _Opened.of(config.run)
+    samples = calibration_samples(config, opened.round, opened.extractor, progress)
     progress("converting", 0, 0)
     with files.staging(config.out) as folder:
         draft = folder / config.out.name
-        _write(config.format, draft, extractor, head, samples)
-        check = None if samples else _checked(config.format, draft, extractor, head)
+        _write(config.format, draft, opened, samples)
+        check = None if samples else _checked(config.format, draft, opened)
         int8 = samples.compared(config.format, draft) if samples else None
         _publish(draft, config.out, chosen)
+    return _exported(config, _files_of(config.out, chosen), opened, check, int8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A round, its intact backbone, its head."""
+
+    round: Round
+    extractor: Extractor
+    head: LinearHead
+
+    @staticmethod
+    def of(path: Path) -> "_Opened":
+        """The current round of a run; raises RunError where its backbone is damaged."""
+        run = runs.open_run(path)
+        return run.steadily(lambda: _Opened._of_round(run, run.round()))
+
+    @staticmethod
+    def _of_round(run: Run, current: Round) -> "_Opened":
+        require_classes(current)
+        extractor = Extractor.of_round(run, current, RunsOn())
+        extractor.stored.verify()
+        return _Opened(current, extractor, head_of(current, extractor))
+
+
+def _exported(
+    config: ExportConfig,
+    written: list[Path],
+    opened: _Opened,
+    check: Check | None,
+    int8: Quantised | None,
+) -> Exported:
     return Exported(
         run=str(config.run),
-        round=current.number,
+        round=opened.round.number,
         format=config.format,
         precision="int8" if config.int8 else "float32",
         path=str(config.out),
-        image_size=extractor.square.size,
-        fit=extractor.square.fit,
-        white_level=extractor.square.white_level,
-        classes=head.classes,
-        bytes=sum(path.stat().st_size for path in _files_of(config.out, chosen)),
-        sha256=_digest(_files_of(config.out, chosen)),
+        image_size=opened.extractor.square.size,
+        fit=opened.extractor.square.fit,
+        white_level=opened.extractor.square.white_level,
+        classes=opened.head.classes,
+        bytes=sum(path.stat().st_size for path in written),
+        sha256=_digest(written),
         check=check,
         int8=int8,
     )
 
 
-def _opened(run: Run) -> tuple[Round, Extractor, LinearHead]:
-    """The current round, its intact backbone, its head."""
-    require_classes(current := run.round())
-    extractor = Extractor.of_round(run, current, RunsOn())
-    extractor.stored.verify()
-    return current, extractor, head_of(current, extractor)
-
-
-def _write(
-    name: str, draft: Path, extractor: Extractor, head: LinearHead, samples: Samples | None
-) -> None:
+def _write(name: str, draft: Path, opened: _Opened, samples: Samples | None) -> None:
     archive = draft.with_name("classifier of the run.keras")
-    write_model(extractor, head, archive)
+    write_model(opened.extractor, opened.head, archive)
     pixels = None if samples is None else samples.pixels
-    formats.write(name, Source(archive, head.classes, extractor.square.to_json(), pixels), draft)
+    square = opened.extractor.square.to_json()
+    formats.write(name, Source(archive, opened.head.classes, square, pixels), draft)
 
 
-def _checked(name: str, draft: Path, extractor: Extractor, head: LinearHead) -> Check:
+def _checked(name: str, draft: Path, opened: _Opened) -> Check:
     """How close the file is to the run; raises GateFailed where it is not close enough."""
+    extractor, head = opened.extractor, opened.head
     images = backbones.probe_images(extractor.stored.image_size, _PROBES)
     features, projection = _in_float32(extractor).features_of_pixels(images), extractor.projection
     plain = features if projection is None else Vectors.of(projection.without_grid(features[:]))
     expected = head.probabilities(plain)
     parity = formats.compare(expected, formats.run(name, draft, images))
-    if not parity.fine:
-        raise GateFailed(
-            f"Expected logits within {parity.limit:.2g} of the run's. Received: {name} deviates "
-            f"by {parity.deviation:.2g}. Nothing was written: choose another --format."
-        )
+    _require_close(name, parity)
     if projection is None:
         return Check(parity.deviation, parity.limit, None)
     on_grid = head.probabilities(Projected(features, projection))
     grid = formats.compare(on_grid, expected).deviation
     return Check(parity.deviation, parity.limit, grid)
+
+
+def _require_close(name: str, parity: Parity) -> None:
+    if not parity.fine:
+        raise GateFailed(
+            f"Expected logits within {parity.limit:.2g} of the run's. Received: {name} deviates "
+            f"by {parity.deviation:.2g}. Nothing was written: choose another --format."
+        )
 
 
 def _in_float32(extractor: Extractor) -> Extractor:
@@ -163,21 +190,27 @@ def _in_float32(extractor: Extractor) -> Extractor:
 
 
 def _require_fitting_options(config: ExportConfig, chosen: Format) -> None:
-    if config.int8 and not chosen.int8:
+    if config.int8:
+        _require_int8(config, chosen)
+    elif config.calibrate is not None:
+        raise UsageError(
+            "Expected --int8 with --calibrate. Received: --calibrate alone. Add --int8, or leave "
+            "--calibrate out."
+        )
+
+
+def _require_int8(config: ExportConfig, chosen: Format) -> None:
+    """Refuse int8 in a format that has none, or without images to calibrate it on."""
+    if not chosen.int8:
         able = " or ".join(name for name, row in formats.FORMATS.items() if row.int8)
         raise UsageError(
             f"Expected --format {able} for --int8. Received: format={config.format!r}. "
             f"Leave --int8 out, or choose {able}."
         )
-    if config.int8 and config.calibrate is None:
+    if config.calibrate is None:
         raise UsageError(
             "Expected images for --int8, which show what values occur. Received: no --calibrate. "
             "Add --calibrate DATA with some hundred images like those that will come."
-        )
-    if config.calibrate is not None and not config.int8:
-        raise UsageError(
-            "Expected --int8 with --calibrate. Received: --calibrate alone. Add --int8, or leave "
-            "--calibrate out."
         )
 
 
@@ -187,21 +220,31 @@ def _require_fitting_name(config: ExportConfig, chosen: Format) -> None:
         raise UsageError(f"Expected a name for the export. Received: --out {out}. Choose one.")
     files.require_folder(out, "--out")
     if chosen.suffix:
-        if out.suffix != chosen.suffix:
-            raise UsageError(
-                f"Expected a name that ends in {chosen.suffix}. Received: {out}. Rename --out."
-            )
-        for path in _names(out, chosen):
-            if path.is_dir():
-                raise UsageError(
-                    f"Expected a file, or nothing, at {path}. Received: a folder. Rename --out."
-                )
-        if any(path.exists() for path in _names(out, chosen)[:-1]) and not out.exists():
-            raise UsageError(
-                f"Expected both files of an earlier export, or none. Received: only "
-                f"{_names(out, chosen)[0]}. Remove it, or rename --out."
-            )
-        return
+        _require_name_of_file(out, chosen)
+    else:
+        _require_name_of_folder(out)
+
+
+def _require_name_of_file(out: Path, chosen: Format) -> None:
+    """Refuse another suffix, and whatever is there but a complete earlier export."""
+    if out.suffix != chosen.suffix:
+        raise UsageError(
+            f"Expected a name that ends in {chosen.suffix}. Received: {out}. Rename --out."
+        )
+    names = _names(out, chosen)
+    if folder := next((path for path in names if path.is_dir()), None):
+        raise UsageError(
+            f"Expected a file, or nothing, at {folder}. Received: a folder. Rename --out."
+        )
+    if any(path.exists() for path in names[:-1]) and not out.exists():
+        raise UsageError(
+            f"Expected both files of an earlier export, or none. Received: only {names[0]}. "
+            "Remove it, or rename --out."
+        )
+
+
+def _require_name_of_folder(out: Path) -> None:
+    """Refuse the suffix of a file, and whatever is there but an earlier export."""
     if out.suffix in {entry.suffix for entry in formats.FORMATS.values() if entry.suffix}:
         raise UsageError(
             f"Expected the name of a folder. Received: {out}, which is named like a file. "

@@ -1,6 +1,7 @@
 """The images that int8 is calibrated on, and how far its answers are from the run's."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tlcli import formats, images, memory
 from tlcli.config import Columns, ExportConfig, Progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.extractor import Extractor
-from tlcli.images import ImageFile
+from tlcli.images import ImageFile, Square
 from tlcli.rounds.intake import warn_of_tones
 from tlcli.rounds.parent import head_of
 from tlcli.runs import Round
@@ -71,12 +72,16 @@ class Samples:
             learned=self.learned,
         )
         if result.agreement < LEAST_AGREEMENT:
-            log.warning(
-                "int8 answers as the run does on %.1f %% of the images only: calibrate on more "
-                "images like those that will come, or leave --int8 out",
-                100 * result.agreement,
-            )
+            _warn_of_disagreement(result.agreement)
         return result
+
+
+def _warn_of_disagreement(agreement: float) -> None:
+    log.warning(
+        "int8 answers as the run does on %.1f %% of the images only: calibrate on more "
+        "images like those that will come, or leave --int8 out",
+        100 * agreement,
+    )
 
 
 def _share(right: NDArray[Any]) -> float | None:
@@ -97,19 +102,7 @@ def calibration_samples(
     if config.calibrate is None:
         return None
     chosen = _chosen(config.calibrate, config.columns)
-    decoded = images.decode_many(list(chosen), extractor.square)
-    readable = {
-        image: pixels
-        for image, pixels in zip(chosen, decoded, strict=True)
-        if not isinstance(pixels, BadImage)
-    }
-    if not readable:
-        raise DataError(
-            f"Expected images for --calibrate. Received: none that can be read in "
-            f"{config.calibrate}. Give a folder of images."
-        )
-    if len(readable) < len(chosen):
-        log.warning("%d images could not be read", len(chosen) - len(readable))
+    readable = _readable(list(chosen), extractor.square, config.calibrate)
     found = extractor.features(list(readable), progress)
     warn_of_tones(found.tones)
     labels = [chosen[image] for image in found.images]
@@ -123,6 +116,26 @@ def calibration_samples(
     )
 
 
+def _readable(
+    chosen: list[ImageFile], square: Square, data: str
+) -> dict[ImageFile, NDArray[np.uint8]]:
+    """The pixels of the images that can be read; a warning of the others."""
+    decoded = images.decode_many(chosen, square)
+    readable = {
+        image: pixels
+        for image, pixels in zip(chosen, decoded, strict=True)
+        if not isinstance(pixels, BadImage)
+    }
+    if not readable:
+        raise DataError(
+            f"Expected images for --calibrate. Received: none that can be read in {data}. "
+            "Give a folder of images."
+        )
+    if len(readable) < len(chosen):
+        log.warning("%d images could not be read", len(chosen) - len(readable))
+    return readable
+
+
 def _is_class_folder(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
@@ -133,20 +146,26 @@ def _chosen(data: str, columns: Columns) -> dict[ImageFile, str | None]:
     They are drawn by content hash, which is as good as at random; without class folders, the
     images have no classes.
     """
-    found: dict[ImageFile, str | None]
     path = Path(data)
     if not path.exists():
         raise UsageError(
             f"Expected images for --calibrate. Received: {data}, which does not exist. "
             "Check the spelling and the current folder."
         )
-    if path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir()):
-        paths = list(images.find_images([path]))
-        hashes = images.content_hashes(paths)
-        named = {key: path for path, key in zip(paths, hashes, strict=True) if isinstance(key, str)}
-        found = {ImageFile(path, key): None for key, path in named.items()}
-    else:
-        listing = images.scan(data, columns=columns)
-        found = {ImageFile(image.path, image.sha256): image.label for image in listing.images}
+    plain = path.is_dir() and not any(_is_class_folder(entry) for entry in path.iterdir())
+    found = _unlabelled(path) if plain else _labelled(data, columns)
     drawn = sorted(found, key=lambda image: image.sha256)[:MOST]
     return {image: found[image] for image in drawn}
+
+
+def _unlabelled(folder: Path) -> Mapping[ImageFile, str | None]:
+    """The images of a folder without class folders, each content once."""
+    paths = list(images.find_images([folder]))
+    hashes = images.content_hashes(paths)
+    named = {key: path for path, key in zip(paths, hashes, strict=True) if isinstance(key, str)}
+    return {ImageFile(path, key): None for key, path in named.items()}
+
+
+def _labelled(data: str, columns: Columns) -> Mapping[ImageFile, str | None]:
+    listing = images.scan(data, columns=columns)
+    return {ImageFile(image.path, image.sha256): image.label for image in listing.images}

@@ -25,7 +25,7 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
+from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of, scheme_for
 from tlcli.rounds.usual import Usual, claimed, sample_of, usual_images
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
@@ -62,17 +62,7 @@ def extend_classes(config: ExtendConfig, progress: Progress = no_progress) -> Ro
             _require_no_regression(config.max_regression, examined.validation)
         with phases.phase("memory"):
             remembered = _remember(config, state)
-        draft = Draft(
-            command="extend-classes",
-            strategy=plan.strategy_name,
-            examined=examined,
-            memory=remembered,
-            anew=plan.strategy.exact,
-            config=config,
-            intake=given.intake,
-            choice=choice.table,
-            usual=_usual(plan, choice.solution),
-        )
+        draft = _draft(config, plan, choice, examined, remembered)
         return publish(writer, draft, phases)
 
 
@@ -220,24 +210,29 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
 
 def _plan(config: ExtendConfig, state: _State, head: str | None = None) -> _Plan:
     """How the head is solved by the strategy that was asked for, or the best that is possible."""
-    parent, given = state.parent, state.given
-    recipe = _recipe(config, parent, head)
+    recipe = _recipe(config, state.parent, head)
     if config.learning.strategy in EXACT:
-        parent.require_seen(f"for {config.learning.strategy}")
+        state.parent.require_seen(f"for {config.learning.strategy}")
     strategy = strategies.choose(config.learning.strategy, _available(recipe, state))
     strategies.require_options(strategy, config.learning)
-    per_class = exemplars_per_class(config.keeping, parent.memory)
-    classes = tuple(entry.name for entry in given.registry)
+    per_class = exemplars_per_class(config.keeping, state.parent.memory)
+    classes = tuple(entry.name for entry in state.given.registry)
     told = StrategyInput(recipe, classes, config.learning, per_class)
-    origin, known = None, parent.head
-    if STRATEGIES[strategy].generic:
-        new = parent.extractor.project(given.found.examples)
-        origin, known = usual_images(parent.head, parent.extractor, state.sample, new)
+    origin, known = _known_head(state, STRATEGIES[strategy])
     if state.sample is not None:
         strategies.require_sampling(strategy)
     plan = _Plan(state, strategy, STRATEGIES[strategy], told, known, origin)
     _require_room_for(config, plan)
     return plan
+
+
+def _known_head(state: _State, strategy: Strategy) -> tuple[str | None, LinearHead]:
+    """Of the parent, with what the strategy has to know of its images, and where that is from."""
+    parent = state.parent
+    if not strategy.generic:
+        return None, parent.head
+    new = parent.extractor.project(state.given.found.examples)
+    return usual_images(parent.head, parent.extractor, state.sample, new)
 
 
 def _available(recipe: Recipe, state: _State) -> Available:
@@ -256,25 +251,28 @@ def _available(recipe: Recipe, state: _State) -> Available:
 
 def _require_room_for(config: ExtendConfig, plan: _Plan) -> None:
     """Refuse what the strategy cannot take in or be tested on; say which option it passes over."""
-    strategy, row = plan.strategy_name, plan.strategy
-    if not row.exact and config.solver.head is not None:
-        log.warning(
-            "--head %s is for the next %s round: %s has columns of its own",
-            plan.told.recipe.head,
-            " or ".join(EXACT),
-            strategy,
-        )
-    if plan.state.given.collected.ledger and not row.from_moments:
+    if not plan.strategy.exact and config.solver.head is not None:
+        _warn_of_later_head(plan)
+    if plan.state.given.collected.ledger and not plan.strategy.from_moments:
         raise UsageError(
-            f"Expected --strategy merge with --moments. Received: strategy={strategy!r}, which "
-            "needs the images. Give them as DATA, or use a run with moments and a head solved from "
-            "them, like --head lda."
+            f"Expected --strategy merge with --moments. Received: strategy={plan.strategy_name!r}, "
+            "which needs the images. Give them as DATA, or use a run with moments and a head "
+            "solved from them, like --head lda."
         )
     if config.max_regression is not None and config.test is None and not plan.old_too:
         raise UsageError(
             "Expected images of the old classes with --max-regression. Received: a run that "
             "cannot test them. Add --test DATA, or use a run with --memory features."
         )
+
+
+def _warn_of_later_head(plan: _Plan) -> None:
+    log.warning(
+        "--head %s is for the next %s round: %s has columns of its own",
+        plan.told.recipe.head,
+        " or ".join(EXACT),
+        plan.strategy_name,
+    )
 
 
 def _choose(config: ExtendConfig, state: _State, phases: Phases) -> tuple[_Plan, Choice]:
@@ -292,6 +290,23 @@ def _choose(config: ExtendConfig, state: _State, phases: Phases) -> tuple[_Plan,
 
 
 def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Plan, Choice]:
+    """By the head of several that is right most often on images that are held out."""
+    _require_comparable_heads(config, state)
+    parent = state.parent
+    names = candidates(
+        config.solver,
+        (*state.given.found.labels, *state.recalled.examples.labels),
+        keeps_next(config.keeping, parent.memory).every_feature,
+        parent.extractor.projection is not None,
+    )
+    plans = {name: _plan(config, state, name) for name in names}
+    scheme = scheme_for(parent.extractor, evaluation.cross_validate)
+    choice = best_head(names, lambda name: plans[name].solve(), scheme, True, progress)
+    return plans[choice.solution.recipe.head], choice
+
+
+def _require_comparable_heads(config: ExtendConfig, state: _State) -> None:
+    """Refuse --head auto where heads make no difference, or cannot be tried on all images."""
     asked = strategies.named(config.learning.strategy)
     if asked is not None and not asked.exact:
         raise UsageError(
@@ -304,17 +319,6 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
             "Expected the features of all old images with --head auto. Received: a run that keeps "
             f"{state.recalled.extent} of them. Name a head, or give the images with --old-data."
         )
-    parent = state.parent
-    names = candidates(
-        config.solver,
-        (*state.given.found.labels, *state.recalled.examples.labels),
-        keeps_next(config.keeping, parent.memory).every_feature,
-        parent.extractor.projection is not None,
-    )
-    plans = {name: _plan(config, state, name) for name in names}
-    scheme = scheme_for(parent.extractor, evaluation.cross_validate)
-    choice = best_head(names, lambda name: plans[name].solve(), scheme, True, progress)
-    return plans[choice.solution.recipe.head], choice
 
 
 def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examination:
@@ -332,6 +336,22 @@ def _examination(config: ExtendConfig, plan: _Plan, choice: Choice) -> Examinati
     )
 
 
+def _draft(
+    config: ExtendConfig, plan: _Plan, choice: Choice, examined: Examined, remembered: Memory
+) -> Draft:
+    return Draft(
+        command="extend-classes",
+        strategy=plan.strategy_name,
+        examined=examined,
+        memory=remembered,
+        anew=plan.strategy.exact,
+        config=config,
+        intake=plan.state.given.intake,
+        choice=choice.table,
+        usual=_usual(plan, choice.solution),
+    )
+
+
 def _usual(plan: _Plan, solution: Solution) -> Usual | None:
     """What the round goes by in place of old images."""
     sample = plan.state.sample
@@ -346,20 +366,25 @@ def _require_no_regression(limit: float | None, validation: Validation | None) -
     """Refuse a round that is worse on the old classes than its parent by more than the limit."""
     if limit is None:
         return
-    now = before = None
-    if validation is not None:
-        now, before = validation.old_accuracy, validation.old_accuracy_before
-    if now is None or before is None:
-        raise GateFailed(
-            "Expected images of every old class to hold --max-regression against. Received: some "
-            "have none. Complete --test; nothing was published."
-        )
+    before, now = _old_accuracies(validation)
     if before - now > limit + 1e-9:
         raise GateFailed(
             f"Expected the accuracy on old classes to fall by at most {limit:g}. Received: "
             f"{before:.4f} before, {now:.4f} after. Nothing was published; look at the new images, "
             "or raise --max-regression."
         )
+
+
+def _old_accuracies(validation: Validation | None) -> tuple[float, float]:
+    """On the classes of the parent: its accuracy, and that of the new round."""
+    if validation is not None:
+        before, now = validation.old_accuracy_before, validation.old_accuracy
+        if before is not None and now is not None:
+            return before, now
+    raise GateFailed(
+        "Expected images of every old class to hold --max-regression against. Received: some "
+        "have none. Complete --test; nothing was published."
+    )
 
 
 def _remember(config: ExtendConfig, state: _State) -> Memory:

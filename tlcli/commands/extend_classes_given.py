@@ -1,6 +1,6 @@
 """What `extend-classes` is given, told apart from what the run has learned before."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlcli import strategies
 from tlcli.config import ExtendConfig, Progress
@@ -64,14 +64,11 @@ def take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases
     known = labels & set(parent.round.classes)
     warn_of_former(labels - known, parent.former)
     registry = registered(parent.round.manifest.classes, labels, writer.next_number)
-    intake = Intake(
+    intake = replace(
+        Intake.of(listing, found, skipped),
         used=len(found.images) + len(collected.ledger),
-        from_cache=found.from_cache,
         already_learned=len(learned) - len(refused) + collected.already_learned,
-        duplicates=listing.duplicates,
-        skipped=skipped,
         known_classes=tuple(sorted(known)),
-        passed_over=listing.passed_over,
     )
     old = _listing(config.old_data, config, phases.progress).images
     return Given(found, collected, learned, old, registry, intake)

@@ -1,5 +1,8 @@
 """merge: two runs on one backbone become one."""
 
+from collections.abc import Mapping, Set
+from pathlib import Path
+
 from tlcli import backbones, evaluation, files, heads, memory, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
@@ -13,7 +16,7 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
 from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
-from tlcli.runs import Writer
+from tlcli.runs import Round, Writer
 
 
 def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
@@ -40,9 +43,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
             return _same_again(config, writer, recipe, united, phases)
         extractor = _take_backbone(config, first, writer, phases)
         with phases.phase("head"):
-            evidence = evidence_of(extractor, united.moments, old=united.kept)
-            fit, registry = strategies.first(recipe), _registry(first, second)
-            solution = Solution.of(extractor, recipe, fit, evidence, registry)
+            solution = _solution(recipe, extractor, united, _registry(first, second))
         with phases.phase("validation"):
             how = _examination(config, first, second, united, solution)
             examined = solution.examined(how, progress)
@@ -60,6 +61,14 @@ def _require_features(recipe: Recipe, united: Memory) -> None:
         )
 
 
+def _solution(
+    recipe: Recipe, extractor: Extractor, united: Memory, registry: tuple[RegisteredClass, ...]
+) -> Solution:
+    """The head of what both runs remember, without a temperature."""
+    evidence = evidence_of(extractor, united.moments, old=united.kept)
+    return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
+
+
 def _examination(
     config: MergeConfig, first: Parent, second: Parent, united: Memory, solution: Solution
 ) -> Examination:
@@ -71,19 +80,10 @@ def _examination(
 
 
 def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> None:
-    for path, parent in ((config.run_a, first), (config.run_b, second)):
-        if parent.memory.moments is None:
-            raise UsageError(
-                f"Expected runs with moments. Received: {path} with --memory none, which "
-                "remembers too little to be merged."
-            )
-    mine, theirs = first.extractor.square, second.extractor.square
-    if mine.choices != theirs.choices:
-        raise RunError(
-            f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
-            f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "
-            "mixed."
-        )
+    """Refuse runs without moments, or with moments that cannot be added."""
+    _require_moments(config.run_a, first)
+    _require_moments(config.run_b, second)
+    _require_drawn_alike(config, first, second)
     try:
         moments.require_same_space(
             first.extractor.empty_moments(), second.extractor.empty_moments()
@@ -92,28 +92,48 @@ def _require_same_space(config: MergeConfig, first: Parent, second: Parent) -> N
         raise RunError(f"{config.run_b}: {error}") from error
 
 
+def _require_moments(path: Path, parent: Parent) -> None:
+    if parent.memory.moments is None:
+        raise UsageError(
+            f"Expected runs with moments. Received: {path} with --memory none, which "
+            "remembers too little to be merged."
+        )
+
+
+def _require_drawn_alike(config: MergeConfig, first: Parent, second: Parent) -> None:
+    mine, theirs = first.extractor.square, second.extractor.square
+    if mine.choices != theirs.choices:
+        raise RunError(
+            f"{config.run_b}: Expected images drawn as in {config.run_a}: {mine.described}. "
+            f"Received: {theirs.described}. Features of images that are drawn otherwise cannot be "
+            "mixed."
+        )
+
+
 def _same_again(
     config: MergeConfig, writer: Writer, recipe: Recipe, united: Memory, phases: Phases
 ) -> RoundResult:
     """The run exists: fine if it began with what both runs remember, and these very options."""
-    taken = UsageError(
+    if 1 in writer.run.numbers():
+        first = writer.run.round(1)
+        if _began_so(config, first, recipe, united):
+            return unchanged(config.out, first, Intake(0, 0, len(united.ledger), 0, ()), phases)
+    raise UsageError(
         f"Expected a new folder for the run. Received: {config.out} is a run already, which began "
         "otherwise. Choose another --out."
     )
-    if 1 not in writer.run.numbers():
-        raise taken
-    first = writer.run.round(1)
+
+
+def _began_so(config: MergeConfig, first: Round, recipe: Recipe, united: Memory) -> bool:
+    """Whether a round was made with these options, of the same memory; the runs may have moved."""
     manifest, began = first.manifest, memory.load(first)
     places = {name: manifest.config.get(name) for name in ("run_a", "run_b")}
-    same = (
+    return (
         manifest.config == options_of(config) | places
         and (manifest.head, manifest.head_options) == (recipe.head, recipe.options())
         and (began.setting, began.digest) == (united.setting, united.digest)
         and began.ledger == united.ledger
     )
-    if not same:
-        raise taken
-    return unchanged(config.out, first, Intake(0, 0, len(united.ledger), 0, ()), phases)
 
 
 def _take_backbone(config: MergeConfig, first: Parent, writer: Writer, phases: Phases) -> Extractor:
@@ -143,20 +163,27 @@ def _united(config: MergeConfig, first: Parent, second: Parent, progress: Progre
     """What both runs remember; images that both have learned count once."""
     a, b = first.memory, second.memory
     common = a.ledger.keys() & b.ledger.keys()
-    for key in sorted(common):
-        if a.ledger[key] != b.ledger[key]:
-            raise DataError(
-                f"Expected one class for each image. Received: an image (content hash {key[:12]}…) "
-                f"that is {a.ledger[key]!r} in {config.run_a} and {b.ledger[key]!r} in "
-                f"{config.run_b}. Give the class one name with `tlcli rename-classes`, or "
-                "remove the image from one of them with `tlcli remove-classes --images`."
-            )
+    _require_same_classes(config, common, a.ledger, b.ledger)
     for whole, part in ((a, b), (b, a)):
         if common == part.ledger.keys():
             return whole
     if common:
         b = _without(config, second, common, progress)
     return a.merged(b)
+
+
+def _require_same_classes(
+    config: MergeConfig, common: Set[str], a: Mapping[str, str], b: Mapping[str, str]
+) -> None:
+    """Refuse an image that is of one class in the first run and of another in the second."""
+    for key in sorted(common):
+        if a[key] != b[key]:
+            raise DataError(
+                f"Expected one class for each image. Received: an image (content hash {key[:12]}…) "
+                f"that is {a[key]!r} in {config.run_a} and {b[key]!r} in "
+                f"{config.run_b}. Give the class one name with `tlcli rename-classes`, or "
+                "remove the image from one of them with `tlcli remove-classes --images`."
+            )
 
 
 def _without(config: MergeConfig, second: Parent, common: set[str], progress: Progress) -> Memory:

@@ -9,9 +9,12 @@ from typing import Any
 from tlcli import memory, runs
 from tlcli.config import MemoryOptions, MomentsConfig, Progress, no_progress
 from tlcli.errors import StorageError, UsageError
+from tlcli.extractor import Extractor
+from tlcli.features import Examples
 from tlcli.images import Listing
-from tlcli.memory import Shard
+from tlcli.memory import Memory, Shard
 from tlcli.memory.pixels import pixels_of
+from tlcli.moments import Moments
 from tlcli.rounds.intake import Intake, readable, scan
 from tlcli.rounds.parent import Parent, empty_memory
 from tlcli.rounds.result import Phases
@@ -57,9 +60,7 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
         total = parent.extractor.moments(found.examples)
-    start = empty_memory(parent.extractor, MemoryOptions("moments"))
-    pixels = pixels_of({}, parent.extractor.square, None)
-    content = start.learned(found.examples, total, parent.extractor.kind, pixels)
+    content = _content(parent.extractor, found.examples, total)
     with phases.phase("save"):
         memory.save_file(content, config.out, shard)
     return CollectedFile(
@@ -68,19 +69,19 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
         f"{shard.number}/{shard.count}" if shard else None,
         shard.data if shard else None,
         dict(zip(total.classes, map(int, total.counts), strict=True)),
-        Intake(
-            len(found.images),
-            found.from_cache,
-            0,
-            listing.duplicates,
-            skipped,
-            passed_over=listing.passed_over,
-        ),
+        Intake.of(listing, found, skipped),
         parent.extractor.stored.fingerprint,
         total.digest,
         config.out.stat().st_size,
         phases.total(),
     )
+
+
+def _content(extractor: Extractor, found: Examples, total: Moments) -> Memory:
+    """What a run would remember that has learned these images alone."""
+    start = empty_memory(extractor, MemoryOptions("moments"))
+    pixels = pixels_of({}, extractor.square, None)
+    return start.learned(found, total, extractor.kind, pixels)
 
 
 def _require_place(out: Path) -> None:

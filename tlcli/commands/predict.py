@@ -134,17 +134,7 @@ class Predictor:
         self, items: Sequence[Item], keys: Sequence[str | BadImage], progress: Progress
     ) -> tuple[tuple[str, ...], Matrix, dict[str, str]]:
         """Keys of items, their features, and why others have none."""
-        files: dict[str, ImageFile] = {}
-        pixels: dict[str, NDArray[np.uint8]] = {}
-        for item, key in zip(items, keys, strict=True):
-            if isinstance(key, BadImage):
-                continue
-            if isinstance(item, Path):
-                files.setdefault(key, ImageFile(item, key))
-            elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
-                files[key] = ImageFile(Path(), key, item)
-            elif isinstance(item, np.ndarray):
-                pixels[key] = item
+        files, pixels = _told_apart(items, keys)
         found = self.extractor.features(list(files.values()), progress)
         self.tones.join(found.tones)
         reasons = {image.sha256: reason for image, reason in found.refused}
@@ -224,6 +214,24 @@ def _keys(items: Sequence[Item]) -> Iterator[str | BadImage]:
             yield sha256(item).hexdigest()
         else:
             yield item if isinstance(item, BadImage) else f"pixels {place}"
+
+
+def _told_apart(
+    items: Sequence[Item], keys: Sequence[str | BadImage]
+) -> tuple[dict[str, ImageFile], dict[str, NDArray[np.uint8]]]:
+    """The files to be decoded, each content once, and the pixels, by their keys."""
+    files: dict[str, ImageFile] = {}
+    pixels: dict[str, NDArray[np.uint8]] = {}
+    for item, key in zip(items, keys, strict=True):
+        if isinstance(key, BadImage):
+            continue
+        if isinstance(item, Path):
+            files.setdefault(key, ImageFile(item, key))
+        elif isinstance(item, bytes):  # rather than a file, which may be replaced meanwhile
+            files[key] = ImageFile(Path(), key, item)
+        elif isinstance(item, np.ndarray):
+            pixels[key] = item
+    return files, pixels
 
 
 def _ranked(

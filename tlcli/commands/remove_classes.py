@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlcli import evaluation, gaussian, images, moments, runs, strategies
 from tlcli.config import Progress, RemoveConfig, no_progress
@@ -12,8 +12,9 @@ from tlcli.features import Examples
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import ImageFile, LabelledImage
 from tlcli.manifest import RegisteredClass
+from tlcli.memory import Memory
 from tlcli.moments import Moments
-from tlcli.rounds.intake import Intake, named, scan
+from tlcli.rounds.intake import NOTHING, named, scan
 from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
@@ -38,8 +39,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
         named = _to_forget(config)
         to_remove = _to_remove(config, parent, named)
         if not to_remove and parent.unseen.isdisjoint(config.names):
-            nothing = Intake(0, 0, 0, 0, ())
-            return unchanged(config.run, parent.round, nothing, phases)
+            return unchanged(config.run, parent.round, NOTHING, phases)
         with phases.phase("features"):
             given = [*named, *_given(config, progress)]
             left = _leave(config, parent, to_remove, given, progress)
@@ -49,23 +49,20 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
 
 def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases) -> Draft:
     """What remains, solved, tested and remembered as a round of this number."""
-    parent = left.parent
     with phases.phase("head"):
         solution = left.solve()
     with phases.phase("validation"):
-        learned = parent.memory.ledger.keys() - left.forgotten
-        how = left.examination(solution, config, learned, number)
-        examined = solution.examined(how, phases.progress)
+        examined = solution.examined(left.examination(solution, config, number), phases.progress)
     with phases.phase("memory"):
-        remembered = parent.memory.forgetting(left.forgotten, left.total, left.exact, left.removed)
+        remembered = left.memory()
     return Draft(
         command="remove-classes",
-        strategy=None if left.anew else parent.round.manifest.strategy,
+        strategy=None if left.anew else left.parent.round.manifest.strategy,
         examined=examined,
         memory=remembered,
         anew=left.anew,
         config=config,
-        intake=Intake(0, 0, 0, 0, (), removed=len(left.forgotten)),
+        intake=replace(NOTHING, removed=len(left.forgotten)),
     )
 
 
@@ -169,9 +166,11 @@ class _Remaining:
         evidence = evidence_of(extractor, self.total, old=self.examples)
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 
-    def examination(
-        self, solution: Solution, config: RemoveConfig, learned: Collection[str], number: int
-    ) -> Examination:
+    def memory(self) -> Memory:
+        """What the run remembers of what remains."""
+        return self.parent.memory.forgetting(self.forgotten, self.total, self.exact, self.removed)
+
+    def examination(self, solution: Solution, config: RemoveConfig, number: int) -> Examination:
         """Tested on kept images, where the head can be solved without them.
 
         The temperature of the parent stays where the head lost columns alone.
@@ -180,9 +179,8 @@ class _Remaining:
         held_out = solution.held_out(scheme, self.anew and self.complete)
         carried = None if self.complete else self.parent.suggests(solution.head, self.total)
         kept = None if self.anew else self.parent.head.temperature
-        return Examination(
-            held_out, config.test, config.images.columns, learned, number, carried, kept
-        )
+        columns, learned = config.images.columns, self.parent.memory.ledger.keys() - self.forgotten
+        return Examination(held_out, config.test, columns, learned, number, carried, kept)
 
 
 def _leave(
@@ -194,26 +192,35 @@ def _leave(
 ) -> _Remaining:
     ledger = parent.memory.ledger
     left = {key: name for key, name in ledger.items() if key not in to_remove}
-    stay = set(left.values()) | (parent.unseen - set(config.names))
-    registry = tuple(entry for entry in parent.round.manifest.classes if entry.name in stay)
-    if len(registry) < 2:
-        raise DataError(
-            f"Expected at least two classes to remain. Received: {len(registry)}. "
-            "Make a new run instead."
-        )
+    registry = _registry(parent, set(left.values()) | (parent.unseen - set(config.names)))
     kept = recall(parent, (), False, progress, left).examples
     before = parent.memory.moments
     if before is None:
         return _Remaining(parent, to_remove, registry, None, True, kept)
     known = with_same_bits(parent, recall(parent, given, True, progress, to_remove))
     if known.missing and not config.approximate:
-        raise DataError(
-            f"Expected the features of the images to be removed. Received: those of "
-            f"{len(known.missing)} of {len(to_remove)} images are neither kept nor in the cache"
-            f"{same_bits_advice(parent)}, or add --approximate."
-        )
+        raise _unknown_features(parent, len(known.missing), len(to_remove))
     total = moments.subtract(before, parent.extractor.moments(known.examples))
     if known.missing:
         total = gaussian.without_unknown(total, Counter(ledger[key] for key in known.missing))
     exact = parent.memory.exact and not known.missing
     return _Remaining(parent, to_remove, registry, total, exact, kept, known.examples)
+
+
+def _registry(parent: Parent, stay: Collection[str]) -> tuple[RegisteredClass, ...]:
+    """The classes that stay, each where it stood."""
+    registry = tuple(entry for entry in parent.round.manifest.classes if entry.name in stay)
+    if len(registry) < 2:
+        raise DataError(
+            f"Expected at least two classes to remain. Received: {len(registry)}. "
+            "Make a new run instead."
+        )
+    return registry
+
+
+def _unknown_features(parent: Parent, missing: int, asked: int) -> DataError:
+    return DataError(
+        f"Expected the features of the images to be removed. Received: those of "
+        f"{missing} of {asked} images are neither kept nor in the cache"
+        f"{same_bits_advice(parent)}, or add --approximate."
+    )

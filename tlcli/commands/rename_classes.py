@@ -10,14 +10,12 @@ from tlcli.errors import DataError, UsageError
 from tlcli.heads import Fit
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
-from tlcli.rounds.intake import Intake, named
+from tlcli.rounds.intake import NOTHING, named
 from tlcli.rounds.names import former, said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
-
-NOTHING = Intake(0, 0, 0, 0, ())
 
 
 def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> RoundResult:
@@ -37,22 +35,25 @@ def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> Ro
         with phases.phase("memory"):
             called = _Called.of(parent, renames)
         _require_solvable(called)
-        with phases.phase("head"):
-            solution = called.solve()
-        with phases.phase("validation"):
-            examined = solution.examined(
-                called.examination(solution, config, writer.next_number), progress
-            )
-        draft = Draft(
-            command="rename-classes",
-            strategy=None if called.unites else parent.round.manifest.strategy,
-            examined=examined,
-            memory=called.memory,
-            anew=called.unites or parent.round.manifest.exact,
-            config=replace(config, renames=renames),
-            intake=NOTHING,
-        )
-        return publish(writer, draft, phases)
+        return publish(writer, _draft(config, called, writer.next_number, phases), phases)
+
+
+def _draft(config: RenameConfig, called: "_Called", number: int, phases: Phases) -> Draft:
+    """The run under the new names, solved and tested as a round of this number."""
+    with phases.phase("head"):
+        solution = called.solve()
+    with phases.phase("validation"):
+        examined = solution.examined(called.examination(solution, config, number), phases.progress)
+    manifest = called.parent.round.manifest
+    return Draft(
+        command="rename-classes",
+        strategy=None if called.unites else manifest.strategy,
+        examined=examined,
+        memory=called.memory,
+        anew=called.unites or manifest.exact,
+        config=replace(config, renames=called.names),
+        intake=NOTHING,
+    )
 
 
 def pairs(run: Path, words: Sequence[str]) -> dict[str, str]:
@@ -194,16 +195,20 @@ def _require_solvable(called: _Called) -> None:
             "would all be one. Make a new run instead."
         )
     called.parent.require_seen("to unite classes")
-    if called.memory.moments is None:
-        raise UsageError(
-            "Expected a run with moments to unite classes. Received: memory="
-            f"{called.memory.setting!r}, which keeps nothing that a head for them could be solved "
-            "from. Give all images once more with `tlcli extend-classes RUN DATA --old-data DATA "
-            "--memory moments`."
-        )
+    _require_moments(called.memory)
     if not called.solvable:
         raise DataError(
             "Expected a head that can be solved again for united classes. Received: columns that "
             "were fitted to images. Solve the head anew first with `tlcli extend-classes RUN DATA "
             "--strategy merge --head lda`."
+        )
+
+
+def _require_moments(memory: Memory) -> None:
+    if memory.moments is None:
+        raise UsageError(
+            "Expected a run with moments to unite classes. Received: memory="
+            f"{memory.setting!r}, which keeps nothing that a head for them could be solved "
+            "from. Give all images once more with `tlcli extend-classes RUN DATA --old-data DATA "
+            "--memory moments`."
         )

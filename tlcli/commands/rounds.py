@@ -110,16 +110,7 @@ def _content(manifest: Manifest) -> Manifest:
 
 def _publish(writer: Writer, source: Round, result: RolledBack) -> RolledBack:
     """Commit the files of the source, linked, under a manifest that names it."""
-    manifest = replace(
-        source.manifest,
-        round=writer.next_number,
-        parent=source.number,
-        command="rollback",
-        config={"to": source.number},
-        versions=versions(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files={},
-    )
+    manifest = _manifest(source, writer.next_number)
     result = replace(result, manifest=manifest)
 
     def link(staged: Path) -> None:
@@ -128,6 +119,20 @@ def _publish(writer: Writer, source: Round, result: RolledBack) -> RolledBack:
 
     committed = commit(writer, manifest, result.to_json(), link)
     return replace(result, manifest=committed.manifest)
+
+
+def _manifest(source: Round, number: int) -> Manifest:
+    """Of a round of this number with the source's content, without the files."""
+    return replace(
+        source.manifest,
+        round=number,
+        parent=source.number,
+        command="rollback",
+        config={"to": source.number},
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={},
+    )
 
 
 @dataclass(frozen=True)

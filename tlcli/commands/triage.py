@@ -84,30 +84,63 @@ def triage(config: TriageConfig, progress: Progress = no_progress) -> Triaged:
     run = runs.open_run(config.run)
     require_classes(run.round())
     parent = Parent.of(run, config.runs_on)
-    with phases.phase("limit"):
-        rule = judge(parent, config.false_alarms, config.known, config.columns, progress)
-    with phases.phase("features"):
-        found, skipped = _looked_at(config, parent, progress)
-    learned = np.array([key in parent.memory.ledger for key in found.hashes], bool)
-    scores = rule.scores(found.vectors)
-    novel = (scores > rule.limit) & ~learned
+    judged = _judged(config, parent, phases)
     with phases.phase("groups"):
-        candidates, singles = _grouped(config, rule, found, scores, novel)
+        candidates, singles = _grouped(config, judged)
     if config.copy_into is not None:
         _copy(config.copy_into, candidates)
+    return _triaged(config, judged, candidates, singles, phases)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """The images that were looked at, and how novel they are."""
+
+    parent: Parent
+    rule: Judge
+    found: Features[ImageFile]
+    skipped: tuple[Skipped, ...]
+    scores: NDArray[np.float64]
+    """(n,) of the images that were found."""
+    learned: NDArray[np.bool_]
+    """(n,) whether the run has learned them."""
+
+    @property
+    def novel(self) -> NDArray[np.bool_]:
+        """(n,) whether they are of no known class, and were never learned."""
+        return (self.scores > self.rule.limit) & ~self.learned
+
+
+def _judged(config: TriageConfig, parent: Parent, phases: Phases) -> _Judged:
+    """The scores of the images, beside the limit that images of known classes set."""
+    with phases.phase("limit"):
+        rule = judge(parent, config.false_alarms, config.known, config.columns, phases.progress)
+    with phases.phase("features"):
+        found, skipped = _looked_at(config, parent, phases.progress)
+    learned = np.array([key in parent.memory.ledger for key in found.hashes], bool)
+    return _Judged(parent, rule, found, skipped, rule.scores(found.vectors), learned)
+
+
+def _triaged(
+    config: TriageConfig,
+    judged: _Judged,
+    candidates: tuple[Candidate, ...],
+    singles: tuple[Novel, ...],
+    phases: Phases,
+) -> Triaged:
     return Triaged(
         run=str(config.run),
-        round=parent.round.number,
-        images=len(found.images),
-        known=int((~novel).sum()),
-        learned=int(learned.sum()),
+        round=judged.parent.round.number,
+        images=len(judged.found.images),
+        known=int((~judged.novel).sum()),
+        learned=int(judged.learned.sum()),
         candidates=candidates,
         singles=singles,
-        limit=rule.limit,
+        limit=judged.rule.limit,
         false_alarms=config.false_alarms,
-        calibrated_on=rule.source,
-        calibration_images=len(rule.known),
-        skipped=skipped,
+        calibrated_on=judged.rule.source,
+        calibration_images=len(judged.rule.known),
+        skipped=judged.skipped,
         copied_to=None if config.copy_into is None else str(config.copy_into),
         seconds=phases.total(),
     )
@@ -143,24 +176,16 @@ def _looked_at(
 
 
 def _grouped(
-    config: TriageConfig,
-    rule: Judge,
-    found: Features[ImageFile],
-    scores: NDArray[np.float64],
-    novel: NDArray[np.bool_],
+    config: TriageConfig, judged: _Judged
 ) -> tuple[tuple[Candidate, ...], tuple[Novel, ...]]:
     """Candidates, and novel images that are alone."""
-    places = np.flatnonzero(novel)
+    places = np.flatnonzero(judged.novel)
     if len(places) == 0:
         return (), ()
-    if len(places) > clusters.MOST:
-        raise DataError(
-            f"Expected at most {clusters.MOST} novel images to group. Received: {len(places)}. "
-            "Look at fewer at a time, or lower --false-alarms."
-        )
-    vectors = found.vectors.take(places)
+    _require_few(len(places))
+    rule, vectors = judged.rule, judged.found.vectors.take(places)
+    entries = list(_novel(judged, places, vectors))
     described = _described(rule, vectors)
-    entries = list(_novel(rule, [found.images[place] for place in places], vectors, scores[places]))
     members = list(_members(clusters.clusters(described, _least_similarity(rule)), described))
     large = [rows for rows in members if len(rows) >= config.min_images]
     rest = [entries[row] for rows in members if len(rows) < config.min_images for row in rows]
@@ -169,6 +194,14 @@ def _grouped(
         for number, rows in enumerate(large, 1)
     )
     return candidates, tuple(sorted(rest, key=lambda entry: -entry.score))
+
+
+def _require_few(novel: int) -> None:
+    if novel > clusters.MOST:
+        raise DataError(
+            f"Expected at most {clusters.MOST} novel images to group. Received: {novel}. "
+            "Look at fewer at a time, or lower --false-alarms."
+        )
 
 
 def _descriptor(rule: Judge) -> Descriptor:
@@ -195,12 +228,13 @@ def _members(groups: NDArray[np.intp], described: NDArray[np.float32]) -> Iterat
         yield rows[np.argsort(-typical, kind="stable")].tolist()
 
 
-def _novel(
-    rule: Judge, files: list[ImageFile], vectors: Matrix, scores: NDArray[np.float64]
-) -> Iterator[Novel]:
+def _novel(judged: _Judged, places: NDArray[np.intp], vectors: Matrix) -> Iterator[Novel]:
+    """Yield the images at some places, of which the vectors are."""
+    rule = judged.rule
     nearest = rule.novelty.nearest(rule.extractor.seen(vectors)[:])
-    for image, score, name in zip(files, scores, nearest, strict=True):
-        yield Novel(str(image.path), float(score), name, image.sha256)
+    for place, name in zip(places, nearest, strict=True):
+        image = judged.found.images[place]
+        yield Novel(str(image.path), float(judged.scores[place]), name, image.sha256)
 
 
 def _copy(folder: Path, candidates: tuple[Candidate, ...]) -> None:

@@ -31,6 +31,24 @@ class Intake:
     passed_over: tuple[PassedOver, ...] = ()
     """Files in folders that are no images by their suffix."""
 
+    @staticmethod
+    def of(
+        listing: Listing, found: Features[LabelledImage], skipped: tuple[Skipped, ...]
+    ) -> "Intake":
+        """Of DATA all of whose images were new."""
+        return Intake(
+            used=len(found.images),
+            from_cache=found.from_cache,
+            already_learned=0,
+            duplicates=listing.duplicates,
+            skipped=skipped,
+            passed_over=listing.passed_over,
+        )
+
+
+NOTHING = Intake(0, 0, 0, 0, ())
+"""Where no image was given, or none was looked at."""
+
 
 def scan(data: str, columns: Columns, progress: Progress) -> Listing:
     """What DATA holds; a class folder without images is an error.
