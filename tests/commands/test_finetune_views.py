@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_finetune import NAMES, begun
+from tests.commands.test_finetune import NAMES, _interrupt, begun
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import runs
@@ -49,8 +49,6 @@ def test_what_the_disk_does_not_hold_is_said(
 def test_a_number_of_views_belongs_to_what_is_resumed(
     tlcli: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.commands.test_finetune import _interrupt
-
     run = begun(tlcli, data)
     _interrupt(tlcli, monkeypatch, run, data)
     error = tlcli.error(2, "finetune", run, data, *SHORT, "--cached-views", 9, "--resume")
