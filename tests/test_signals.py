@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tlcli import signals
+from tlcli.errors import Stopped
 
 
 class Interrupted(BaseException):
@@ -76,3 +77,27 @@ def test_another_thread_holds_nothing_back() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_what_another_process_was_told_is_delivered_here(number: int) -> None:
+    told = [0, number]
+    asked: list[int] = []
+
+    def agree(own: int) -> int:
+        asked.append(own)
+        return told.pop(0)
+
+    done = []
+    with pytest.raises(Interrupted), signals.held(agree) as waiting:
+        waiting.deliver(lambda: done.append("too early"))
+        waiting.deliver(lambda: done.append("saved"))
+        done.append("too far")
+    assert (done, asked) == (["saved"], [0, 0])
+
+
+def test_a_signal_of_others_that_is_ignored_here_ends_the_program_all_the_same() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with pytest.raises(Stopped) as stopped, signals.held(lambda own: signal.SIGHUP) as waiting:
+        waiting.deliver(lambda: None)
+    assert stopped.value.exit_code == 129
+    signal.signal(signal.SIGHUP, before)

@@ -36,6 +36,7 @@ TABLES: dict[str, Collection[str]] = {
     "retrieval/neighbours.py": retrieval.BY,
     "strategies/table.py": {*strategies.STRATEGIES, strategies.ADOPTED},
     "training/augmentation.py": training.SHEETS,
+    "training/distribution.py": {*training.DISTRIBUTIONS} - WORDS,
     "training/objectives.py": training.OBJECTIVES,
 }
 """Module → the names of its rows."""

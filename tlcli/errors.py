@@ -12,7 +12,8 @@
     ├── RunError               5   a run is damaged, newer, or does not match
     ├── StorageError           6   nothing could be saved, or the system has no more of something
     ├── WeightsUnavailable     7   pretrained weights cannot be had here
-    └── RunLocked             75   another process holds the run
+    ├── RunLocked             75   another process holds the run
+    └── WorkerGone            75   a worker that trains along is not there, or not any more
 
     Stopped (BaseException)   130 / 143 / 129: a signal asked to stop
 
@@ -154,6 +155,12 @@ class WeightsUnavailable(TlcliError):
 
 class RunLocked(TlcliError):
     """Another process is writing to the run."""
+
+    exit_code = 75
+
+
+class WorkerGone(TlcliError):
+    """Of the processes that train together one is not there, or not any more: start them again."""
 
     exit_code = 75
 

@@ -25,12 +25,14 @@ from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import features_of, probe_images
 from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading, read
 from tlcli.backbones.runtime import (
+    first_line,
     keras_module,
     openvino_core,
     openvino_module,
     quiet,
     require_own_threads,
     silenced,
+    tensorflow_module,
     versions,
 )
 from tlcli.backbones.scalings import OWN, SCALINGS, Scaling, scaling_named
@@ -105,6 +107,7 @@ __all__ = [
     "expected_features",
     "features_of",
     "fingerprint",
+    "first_line",
     "halves",
     "image_size_of",
     "imagenet_classes",
@@ -127,6 +130,7 @@ __all__ = [
     "silenced",
     "statistics",
     "store",
+    "tensorflow_module",
     "versions",
     "weights_here",
     "weights_of",

@@ -38,6 +38,17 @@ def keras_module() -> ModuleType:
         return _imported[0]
 
 
+def tensorflow_module() -> ModuleType:
+    """Return `tensorflow`, imported as quietly, which has computed nothing yet.
+
+    Raises:
+        ImportError: as `keras_module`.
+    """
+    with _import_lock, silenced():
+        _set_environment()
+        return importlib.import_module("tensorflow")
+
+
 def loading_errors() -> tuple[type[Exception], ...]:
     """Return what Keras raises for files that are damaged or made by hand: no narrower type is."""
     import tensorflow
@@ -150,9 +161,13 @@ def _flush() -> None:
                 stream.flush()
 
 
-def _import_keras() -> ModuleType:
+def _set_environment() -> None:
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def _import_keras() -> ModuleType:
+    _set_environment()
     with silenced():
         import tensorflow
         from absl import logging as absl_logging

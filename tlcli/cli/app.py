@@ -95,7 +95,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done · 2 usage · 3 unusable data · 4 a gate failed · 5 damaged or other run ·
-    6 cannot save · 7 no weights here · 75 run in use · 130/143 stopped · 1 a bug
+    6 cannot save · 7 no weights here · 75 run in use, or a worker gone · 130/143 stopped · 1 a bug
     """
 
 

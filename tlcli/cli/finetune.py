@@ -84,6 +84,13 @@ from tlcli.config import FinetuneConfig
     is_flag=True,
     help="Let BatchNormalization move in the layers that learn.",
 )
+@option(
+    FinetuneConfig,
+    "--distribute",
+    metavar="DEVICES",
+    help="What shares the steps. `none`: one device; `mirrored`: all GPUs of this machine; "
+    "`multiworker`: the processes that TF_CONFIG names, one or more machines.",
+)
 @test_option
 @max_bad_option
 @table_options

@@ -33,7 +33,14 @@ from tlcli.rounds.intake import (
 )
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
+from tlcli.rounds.result import (
+    FollowedResult,
+    Phases,
+    RoundResult,
+    following,
+    options_of,
+    unchanged,
+)
 from tlcli.rounds.solution import Examination, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
@@ -44,7 +51,7 @@ from tlcli.rounds.training import (
     summary_of,
 )
 from tlcli.runs import Writer
-from tlcli.training import Keeping, Teacher, TrainingHistory, TrainingSetup
+from tlcli.training import Distribution, Keeping, Teacher, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split, split_images
 from tlcli.training.tensorboard import watch_with
 
@@ -53,7 +60,9 @@ log = logging.getLogger(__name__)
 ROUNDING = 1e-9
 
 
-def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundResult:
+def finetune(
+    config: FinetuneConfig, progress: Progress = no_progress
+) -> RoundResult | FollowedResult:
     """Unfreeze the top of the backbone, train it with the head, and commit the next round.
 
     Features, moments and head are rebuilt on the new backbone from the images at hand; what the
@@ -65,15 +74,34 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
     """
     phases = Phases(progress)
     require_options(config.training, config.watching)
+    distribution = training.begin(config.distribute, config.train_batch_norm)
+    with distribution.until_published():
+        work = _lead if distribution.leads else _follow
+        answer = work(config, distribution, phases)
+    return answer if distribution.leads else following(answer)
+
+
+def _follow(config: FinetuneConfig, distribution: Distribution, phases: Phases) -> RoundResult:
+    """Make the same steps as the chief, which writes; the run is only read."""
+    parent = Parent.of(runs.open_run(config.run), config.runs_on)
+    at_hand = take_in(config, parent, phases)
+    if not _same_again(config, parent, at_hand):
+        _require(config, parent, at_hand, phases)
+        _train(config, parent, at_hand, distribution, phases)
+    return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
+
+
+def _lead(config: FinetuneConfig, distribution: Distribution, phases: Phases) -> RoundResult:
+    """Train, rebuild, publish."""
+    progress = phases.progress
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
         at_hand = take_in(config, parent, phases)
         if _same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        require_test(config.test, config.images.columns, parent.round.classes, progress)
-        require_movable(parent, at_hand.examples)
-        tuned = _train(config, parent, at_hand, writer, phases)
+        _require(config, parent, at_hand, phases)
+        tuned = _train(config, parent, at_hand, distribution, phases)
         after = _store(tuned.model, parent.extractor, config.runs_on, writer, phases)
         moved, solution = _rebuild(parent, after, at_hand, tuned, phases)
         with phases.phase("validation"):
@@ -95,6 +123,13 @@ def finetune(config: FinetuneConfig, progress: Progress = no_progress) -> RoundR
         told = summary_of(tuned.history, tuned.split.digest, moved.drift)
         draft = Draft("finetune", None, examined, remembered, anew, config, taken, training=told)
         return publish(writer, draft, phases)
+
+
+def _require(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Phases) -> None:
+    """Refuse what cannot be tested, or not be carried over."""
+    classes = parent.round.classes
+    require_test(config.test, config.images.columns, classes, phases.progress)
+    require_movable(parent, at_hand.examples)
 
 
 def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "AtHand") -> bool:
@@ -140,21 +175,29 @@ class _Tuned:
 
 
 def _train(
-    config: FinetuneConfig, parent: Parent, at_hand: AtHand, writer: Writer, phases: Phases
+    config: FinetuneConfig,
+    parent: Parent,
+    at_hand: AtHand,
+    distribution: Distribution,
+    phases: Phases,
 ) -> _Tuned:
     """The fine-tuned model, from a head that has not seen the held-out images if that can be."""
+    stored = parent.extractor.stored
     with phases.phase("training"):
-        model = backbones.load_model(parent.extractor.stored)
+        with distribution.scope():
+            model = backbones.load_model(stored)
         solved = _solved(parent, at_hand)
         start = _with_temperature(solved or parent.head, at_hand)
         split = _split(parent, at_hand, start.classes, phases.progress)
-        setting = _setup(config, parent, writer, model, split, phases.progress)
+        setting = _setup(config, parent, distribution, model, split, phases.progress)
         _name_single(at_hand)
         before = backbones.statistics(model)
-        teacher = _teacher(config, parent, start, at_hand)
+        with distribution.scope():
+            teacher = _teacher(config, parent, start, at_hand)
         head, history = training.fit(setting, start, split.learned, split.held_out, teacher)
         if backbones.statistics(model) != before and not config.train_batch_norm:
             raise AssertionError("BatchNormalization moved")
+        model = distribution.collected(model, lambda: backbones.load_model(stored))
         return _Tuned(model, head, history, split, solved is not None)
 
 
@@ -174,7 +217,7 @@ def _split(parent: Parent, at_hand: AtHand, classes: Sequence[str], progress: Pr
 def _setup(
     config: FinetuneConfig,
     parent: Parent,
-    writer: Writer,
+    distribution: Distribution,
     model: Any,
     split: Split,
     progress: Progress,
@@ -194,10 +237,11 @@ def _setup(
         training.blocks_to_train(model, stored.name, config.unfreeze),
         config.train_batch_norm,
         config.training,
-        checkpoints_of(writer, identity),
+        distribution.checkpoints(runs.Run(config.run).training_folder, identity),
         config.watching.resume,
-        watch_with(config.watching.tensorboard),
+        watch_with(config.watching.tensorboard if distribution.leads else None),
         progress,
+        distribution,
         _keeping(config, parent.extractor),
     )
 

@@ -12,6 +12,7 @@ from tlcli.config.learning import (
 )
 from tlcli.config.options import (
     AUTO,
+    ONE_DEVICE,
     WIDEST,
     Columns,
     DataOptions,
@@ -41,6 +42,7 @@ from tlcli.config.using import (
 
 __all__ = [
     "AUTO",
+    "ONE_DEVICE",
     "WIDEST",
     "AdoptConfig",
     "Columns",

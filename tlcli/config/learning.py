@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlcli.config.options import (
+    ONE_DEVICE,
     DataOptions,
     DrawingOptions,
     HeadOptions,
@@ -195,6 +196,8 @@ class FinetuneConfig:
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
+    distribute: str = ONE_DEVICE
+    """Which devices share the steps, see `training.DISTRIBUTIONS`."""
     watching: WatchOptions = WatchOptions()
     runs_on: RunsOn = RunsOn()
     keras_model: bool = True

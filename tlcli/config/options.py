@@ -132,6 +132,10 @@ class TrainingOptions:
     seed: int = 0
 
 
+ONE_DEVICE = "none"
+"""What says that a training runs on one device."""
+
+
 @dataclass(frozen=True)
 class WatchOptions:
     """How a training is continued and watched; its result does not depend on it."""

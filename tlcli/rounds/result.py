@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tlcli import files, heads, strict
-from tlcli.config import Columns, Progress, ReadingOptions
+from tlcli.config import ONE_DEVICE, Columns, Progress, ReadingOptions
 from tlcli.evaluation import Validation
 from tlcli.manifest import Manifest
 from tlcli.rounds.intake import Intake
 from tlcli.rounds.solution import Calibration
-from tlcli.runs import Round
+from tlcli.runs import Round, open_run
 
 REPORT = "report.json"
 
@@ -112,6 +112,8 @@ def options_of(config: Any) -> dict[str, Any]:
     if values.get("images", {}).get("columns") == asdict(Columns()):
         # As in rounds that were made before there was the option.
         values["images"] = {"max_bad": values["images"]["max_bad"]}
+    if values.get("distribute") == ONE_DEVICE:
+        del values["distribute"]
     if values.get("reading") == asdict(ReadingOptions()):
         del values["reading"]
     return dict(json.loads(json.dumps(values, default=str)))
@@ -148,6 +150,29 @@ _REPORT = strict.at_least(
     training=strict.optional(_TABLE),
     adoption=strict.optional(_TABLE),
 )
+
+
+@dataclass(frozen=True)
+class FollowedResult:
+    """What another process answered that committed a round."""
+
+    content: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        return self.content
+
+
+def following(answer: RoundResult) -> RoundResult | FollowedResult:
+    """The answer of a process that works for another one, which may have committed a round.
+
+    Args:
+        answer: with the round that was there before.
+    """
+    current = open_run(answer.run).round()
+    if current.number == answer.manifest.round:
+        return answer
+    return FollowedResult(report_of(current) | {"seconds": answer.seconds})
 
 
 def unchanged(run: Path, current: Round, intake: Intake, phases: Phases) -> RoundResult:

@@ -10,6 +10,10 @@ schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
 warping       flip, rotation, shift and zoom at once
 losses        what is minimised
+distribution  which devices share the steps: the table
+steps         one step, compiled: on one device, or shared by several
+gathering     how they come together
+members       TF_CONFIG: which processes train together
 order         in which order an epoch goes through the images
 split         images to learn from, and those that are held out
 image_source  the pixels that are read
@@ -29,6 +33,7 @@ from tlcli.training.checkpoint import (
     TrainingHistory,
     lines_of,
 )
+from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.frozen import Keeping
 from tlcli.training.image_source import ImageSource
@@ -37,12 +42,14 @@ from tlcli.training.supervised import Examples, Teacher
 
 __all__ = [
     "ALL",
+    "DISTRIBUTIONS",
     "METRICS",
     "OBJECTIVES",
     "PRESETS",
     "ROUND",
     "SHEETS",
     "Checkpoints",
+    "Distribution",
     "Epoch",
     "Examples",
     "ImageSource",
@@ -53,6 +60,7 @@ __all__ = [
     "TrainingHistory",
     "TrainingSetup",
     "augmenter",
+    "begin",
     "blocks_to_train",
     "fit",
     "fit_without_labels",

@@ -165,6 +165,11 @@ class Checkpoints:
         return (self.folder / STATE).is_file()
 
     @property
+    def digest(self) -> str | None:
+        """SHA-256 of what names the state that is saved; None without one."""
+        return files.sha256(self.folder / STATE) if self.exists else None
+
+    @property
     def outdated(self) -> bool:
         """Whether the saved state is of a training that began at another round, or at none."""
         content = self._described()

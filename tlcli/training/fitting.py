@@ -13,6 +13,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
 from tlcli.training import augmentation, contrastive, frozen, loop, supervised
 from tlcli.training.checkpoint import Checkpoints, TrainingHistory
+from tlcli.training.distribution import ALONE, Distribution
 from tlcli.training.frozen import NOTHING, Keeping
 from tlcli.training.image_source import ImageSource, Pixels, Source
 from tlcli.training.learner import begin_statistics, training_mode
@@ -42,6 +43,7 @@ class TrainingSetup:
     resume: bool
     callback: Callback
     progress: Progress
+    distribution: Distribution = ALONE
     keeping: Keeping = NOTHING
     """Of what the layers below give, where there are labels."""
 
@@ -74,15 +76,18 @@ def fit(
             f"{len(learned.source)} in {len(start.classes)} classes, of which none is held out. "
             "Add images."
         )
+    _require_agreement(setting)
     with _training(setting, learned.source):
         changes = augmentation.augmenter(setting.options.augment, setting.options.seed)
         entry = Entry.at_images(setting.model, changes)
-        top = SoftmaxTop.of(start, _usual_length(entry, learned.source))
+        length = _usual_length(entry, learned.source)
+        with setting.distribution.scope():
+            top = SoftmaxTop.of(start, length)
         network = Network(setting.model, top, setting.layers)
         lesson = Lesson(learned, held_out, teacher, entry, len(start.classes))
-        course = _course(setting, learned, size)
-        with frozen.kept(network, lesson, setting.keeping, course) as above:
-            learner = supervised.learner(network, above, setting.options)
+        keeping = setting.keeping if setting.distribution is ALONE else NOTHING
+        with frozen.kept(network, lesson, keeping, _course(setting, learned, size)) as above:
+            learner = supervised.learner(network, above, setting.options, setting.distribution)
             job = _job(setting, above.learned.source, learned.columns, size)
             history = loop.train(learner, job)
     return top.head(), history
@@ -133,6 +138,7 @@ def _job(setting: TrainingSetup, source: Source, columns: Any, batch_size: int) 
         setting.resume,
         setting.callback,
         setting.progress,
+        setting.distribution.agreed,
     )
 
 
@@ -142,12 +148,30 @@ def _training(setting: TrainingSetup, learned: Source) -> Iterator[None]:
     options, model = setting.options, setting.model
     augmentation.require_known(options.augment)
     backbones.keras_module().utils.set_random_seed(options.seed)
-    asked = options.mixed_precision
-    mixed = asked == "on" or (asked == AUTO and _gains_from_bfloat16())
-    with training_mode(model, setting.layers, setting.statistics, mixed):
+    with training_mode(model, setting.layers, setting.statistics, _mixed(options)):
         if setting.statistics:
             begin_statistics(model, _some(learned))
         yield
+
+
+def _mixed(options: TrainingOptions) -> bool:
+    """Whether layers compute in bfloat16."""
+    asked = options.mixed_precision
+    return asked == "on" or (asked == AUTO and _gains_from_bfloat16())
+
+
+def _require_agreement(setting: TrainingSetup) -> None:
+    """Refuse processes that would not make the same steps."""
+    saved = setting.checkpoints
+    setting.distribution.require_agreement(
+        {
+            **saved.identity,
+            "epochs": setting.options.epochs,
+            "bfloat16": _mixed(setting.options),
+            "resume": setting.resume,
+            "saved state": saved.digest if setting.resume else None,
+        }
+    )
 
 
 def _some(source: Source) -> Pixels:

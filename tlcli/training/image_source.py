@@ -1,7 +1,7 @@
 """The pixels that training reads: decoded once where memory allows, else once an epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -73,6 +73,11 @@ class ImageSource:
     def seen_in(self, epoch: int, check: Check) -> Self:
         """The same pixels in every epoch; what changes them is part of the step."""
         return self
+
+    def only(self, rows: NDArray[np.intp]) -> Self:
+        """Those of some rows, in their order."""
+        decoded = None if self.decoded is None else self.decoded[rows]
+        return replace(self, hashes=tuple(self.hashes[row] for row in rows), decoded=decoded)
 
     def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[Pixels]:
         """Yield the images of `order`, a batch at a time; the last may be smaller."""

@@ -116,9 +116,14 @@ def apply_gradients(tape: Any, loss: Any, groups: Sequence[Group], rate: Any, cl
         rate: learning rate of the head, a scalar.
         clip: largest norm of all gradients together.
     """
+    variables = [v.value for group in groups for v in group.variables]
+    descend(tape.gradient(loss, variables), groups, rate, clip)
+
+
+def descend(gradients: list[Any], groups: Sequence[Group], rate: Any, clip: float) -> None:
+    """The same with the gradients of all variables, in the order of the groups."""
     import tensorflow as tf
 
-    gradients = tape.gradient(loss, [v.value for group in groups for v in group.variables])
     gradients, _ = tf.clip_by_global_norm(gradients, clip)
     for group in groups:
         group.optimizer.learning_rate.assign(rate * group.share)

@@ -45,6 +45,8 @@ class Job:
     resume: bool
     callback: Callback
     progress: Progress
+    agreed: Callable[[int], int] = int
+    """See `signals.Waiting`."""
 
 
 def train(learner: Learner, job: Job) -> TrainingHistory:
@@ -56,7 +58,7 @@ def train(learner: Learner, job: Job) -> TrainingHistory:
         UsageError: the loss is no longer finite; the saved state is of the last epoch.
         StorageError: the state cannot be saved; the one before is intact.
     """
-    with signals.held() as waiting:
+    with signals.held(job.agreed) as waiting:
         loop = _Loop.begin(learner, job, waiting)
         while not loop.finished:
             loop.epoch()

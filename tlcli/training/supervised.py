@@ -13,16 +13,17 @@ from tlcli.heads import LinearHead
 from tlcli.training import losses
 from tlcli.training.augmentation import Augmenter
 from tlcli.training.checkpoint import Score
+from tlcli.training.distribution import ALONE, Distribution
 from tlcli.training.image_source import Check, ImageSource, Source
 from tlcli.training.learner import (
     Group,
     Learner,
-    apply_gradients,
     groups_of,
     moving,
     random_states,
 )
 from tlcli.training.order import Columns
+from tlcli.training.steps import Parts
 
 MEASURED_AT_ONCE = 64
 """Images of a forward pass."""
@@ -146,26 +147,37 @@ class Lesson:
         return self.classes if self.entry.changes.mixes else 0
 
 
-def learner(network: Network, lesson: Lesson, options: TrainingOptions) -> Learner:
+def learner(
+    network: Network,
+    lesson: Lesson,
+    options: TrainingOptions,
+    distribution: Distribution = ALONE,
+) -> Learner:
     """Trains a network on labelled images; inside `training_mode` only.
 
     Args:
         network: changed in place.
         lesson: what from, and where that enters the network.
         options: learning rates, smoothing.
+        distribution: the devices that share the steps.
     """
     top = [network.top.weights, network.top.bias]
-    groups = groups_of(network.model, network.layers, top, options)
+    with distribution.scope():
+        groups = groups_of(network.model, network.layers, top, options)
     entry, held_out, changes = lesson.entry, lesson.held_out, lesson.entry.changes
     infer = inference(entry)
 
     def measure(check: Check) -> Score:
-        features = all_features(infer, held_out.source, check)
-        return measured(network.top.head().logits(features), held_out.columns)
+        head = network.top.head()
+
+        def logits_of(source: Source, check: Check) -> NDArray[np.float32]:
+            return head.logits(all_features(infer, source, check))
+
+        return measured(distribution.logits(logits_of, held_out.source, check), held_out.columns)
 
     slots = [variable for group in groups for variable in group.optimizer.variables]
     return Learner(
-        _step(network, groups, lesson, options),
+        distribution.compiled(_parts(network, groups, lesson, options)),
         measure,
         [*moving(network.model, network.layers), *top],
         [*slots, *random_states(network.model), *changes.generators],
@@ -207,32 +219,25 @@ def _batch(entry: Entry) -> Any:
     return tf.TensorSpec((None, *entry.shape), entry.dtype)
 
 
-def _step(
+def _parts(
     network: Network, groups: Sequence[Group], lesson: Lesson, options: TrainingOptions
-) -> Callable[[NDArray[Any], Columns, float], tuple[float, float]]:
+) -> Parts:
     import tensorflow as tf
 
-    top, entry, teacher = network.top, lesson.entry, lesson.teacher
-    classes = lesson.classes
-    signature = [_batch(entry), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)]
+    top, entry, teacher, classes = network.top, lesson.entry, lesson.teacher, lesson.classes
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def graph(batch: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
+    def change(batch: Any, columns: Any) -> tuple[Any, Any]:
         images = entry.changes.change(tf.cast(batch, tf.float32))
-        images, targets = entry.changes.mix(images, tf.one_hot(columns, classes))
+        return entry.changes.mix(images, tf.one_hot(columns, classes))
+
+    def measure(images: Any, targets: Any) -> tuple[Any, Any]:
         smooth = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
-        with tf.GradientTape() as tape:
-            logits = top.logits(tf.cast(entry.run(images, training=True), tf.float32))
-            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
-            if teacher is not None:
-                said = teacher.logits(images)
-                loss += teacher.weight * losses.distillation(said, logits, teacher.temperature)
-        apply_gradients(tape, loss, groups, rate, options.clip_norm)
+        logits = top.logits(tf.cast(entry.run(images, training=True), tf.float32))
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
+        if teacher is not None:
+            said = teacher.logits(images)
+            loss += teacher.weight * losses.distillation(said, logits, teacher.temperature)
         right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
 
-    def step(batch: NDArray[Any], columns: Columns, rate: float) -> tuple[float, float]:
-        loss, hits = graph(batch, columns, np.float32(rate))
-        return float(loss), float(hits)
-
-    return step
+    return Parts(change, measure, groups, options.clip_norm, _batch(entry))
