@@ -1,6 +1,7 @@
 """A backbone as a run sees through it: engines, the cache of features, the projection."""
 
 import logging
+import stat
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -10,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, cluster, engines, features, moments
+from tlcli import backbones, cluster, engines, features, moments, runs
 from tlcli.backbones import StoredBackbone
 from tlcli.config import Progress, RunsOn
 from tlcli.engines import Choice
@@ -19,12 +20,14 @@ from tlcli.features import (
     Examples,
     Features,
     Kind,
+    LearnedProjection,
     Matrix,
     Projected,
     Projection,
     Space,
     Store,
     Vectors,
+    learned,
 )
 from tlcli.images import DECODER, ImageFile, Square
 from tlcli.manifest import Manifest
@@ -70,6 +73,35 @@ def require_computable(runs_on: RunsOn) -> None:
         cluster.connect(runs_on.cluster)
 
 
+def learned_projection(run: Run, entry: Round) -> LearnedProjection | None:
+    """The learned projection of a round; None where it has none.
+
+    Raises:
+        RunError: it is missing or damaged, or of another backbone.
+    """
+    manifest = entry.manifest
+    if manifest.learned_projection is None:
+        return None
+    path = run.projection_file(manifest.learned_projection)
+    runs.require_own(path, stat.S_ISREG)
+    found = learned.load(path, manifest.learned_projection)
+    if found.backbone != manifest.backbone_fingerprint:
+        raise RunError(
+            f"Expected a projection of features of the backbone. Received: {path}, which is of "
+            "those of another. Restore the run from a copy."
+        )
+    return found
+
+
+def warn_of_projection(before: "Extractor") -> None:
+    """Say that a learned projection does not go along where the backbone or its images change."""
+    if before.learned is not None:
+        log.warning(
+            "the learned projection stays behind, as it is of what the run was before: train one "
+            "again with `tlcli finetune --objective`"
+        )
+
+
 @dataclass(frozen=True)
 class Extractor:
     """A stored backbone with the engines that may run it, and the projection of its features."""
@@ -78,6 +110,8 @@ class Extractor:
     engines: list[Choice]
     """The best first; those that failed are dropped."""
     projection: Projection | None
+    learned: str | None = None
+    """Fingerprint of the learned projection, which descriptors may use and heads do not."""
     _stores: dict[str, Store] = field(default_factory=dict)
     """By the engine's name; made when one is wanted, as it takes the engine's arithmetic."""
     _lock: Lock = field(default_factory=Lock)
@@ -105,7 +139,9 @@ class Extractor:
                 f"Expected a projection of features of {stored.fixed_point_bits} bits. Received: "
                 f"{entry.folder} with {projection.bits} bits. Restore the run from a copy."
             )
-        return Extractor.of(stored, runs_on, projection)
+        return replace(
+            Extractor.of(stored, runs_on, projection), learned=entry.manifest.learned_projection
+        )
 
     def through(self, width: int) -> "Extractor":
         """The same behind a projection to this width."""

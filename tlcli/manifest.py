@@ -62,6 +62,8 @@ class Manifest:
     """UTC, ISO 8601."""
     drawing: dict[str, Any] = field(default_factory=dict)
     """How images are drawn to the square that the backbone takes, see `images.Square`."""
+    learned_projection: str | None = None
+    """Fingerprint of the projection that descriptors may use, see `features.learned`."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of each file of the round → its SHA-256."""
     format: int = FORMAT
@@ -107,7 +109,9 @@ def read_manifest(folder: Path) -> Manifest:
         _refuse_newer(path, content["format"])
         if content.pop("sha256", None) != _digest(content):
             raise Malformed("its checksum does not match")
-        return _consistent(_MANIFEST({"decoder": [], **content}), folder)
+        return _consistent(
+            _MANIFEST({"decoder": [], "learned_projection": None, **content}), folder
+        )
     except (OSError, ValueError) as error:
         files.require_resources(error, path)
         raise RunError(
@@ -159,6 +163,7 @@ _MANIFEST = strict.record(
     versions=strict.mapping(strict.NAME, _TEXT),
     created=strict.NAME,
     drawing=strict.mapping(strict.NAME, strict.anything),
+    learned_projection=strict.optional(strict.HEX_DIGEST),
     files=strict.mapping(_file_name, strict.HEX_DIGEST),
     format=_WHOLE,
 )

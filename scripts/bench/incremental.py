@@ -46,7 +46,7 @@ from tlcli.features import Examples
 from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.rounds.intake import registered, scan
-from tlcli.rounds.selection import best_head, candidates
+from tlcli.rounds.selection import Candidate, best_head, candidates
 from tlcli.rounds.solution import Solution
 
 FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
@@ -157,7 +157,8 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
     rows = {name: found[method] for method, name in SHOWN.items()}
     start = time.perf_counter()
     with threadpool_limits(limits=1):
-        head = chosen_head(extractor, split.train.where(np.isin(split.train.labels, planned[0])))
+        first = split.train.where(np.isin(split.train.labels, planned[0]))
+        head = chosen_head(extractor, first).head
         choosing_seconds = time.perf_counter() - start
         references = _references(planned, split)
     best = found[merged[head]]
@@ -169,7 +170,7 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
     return rows | references, head
 
 
-def chosen_head(plain: Extractor, first: Examples) -> str:
+def chosen_head(plain: Extractor, first: Examples) -> Candidate:
     """Return the head that `pretrain --head auto` takes for the images of round 1."""
 
     def solve(name: str) -> Solution:
@@ -183,21 +184,23 @@ def chosen_head(plain: Extractor, first: Examples) -> str:
         registry = registered((), first.labels, 1)
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
-    names = candidates(HeadOptions(), first.labels, all_features=False, projected=None)
-    return best_head(
-        names, solve, evaluation.cross_validate, False, no_progress
-    ).solution.recipe.head
+    width = plain.stored.width
+    names = candidates(HeadOptions(), first.labels, False, None, width)
+    choice = best_head(names, solve, evaluation.cross_validate, False, no_progress)
+    return choice.candidates[0]
 
 
 def _references(planned: Schedule, split: Split) -> dict[str, Row]:
+    return {LOGISTIC: joint_logistic(planned, split), "joint linear SVM": joint_svm(planned, split)}
+
+
+def joint_svm(planned: Schedule, split: Split) -> Row:
+    """Fit a linear support vector machine to all images so far in every round."""
     from sklearn.preprocessing import Normalizer
     from sklearn.svm import LinearSVC
 
     machine = LinearSVC(max_iter=100_000, random_state=0)
-    return {
-        LOGISTIC: joint_logistic(planned, split),
-        "joint linear SVM": _joint(planned, split, Normalizer(), machine, (0.1, 1, 10)),
-    }
+    return _joint(planned, split, Normalizer(), machine, (0.1, 1, 10))
 
 
 def joint_logistic(planned: Schedule, split: Split) -> Row:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tlcli import memory, moments, retrieval, runs
 from tlcli.features import Examples, Kind
 from tlcli.heads import Recipe
-from tlcli.retrieval import Descriptor, Neighbours, Searcher, Space
+from tlcli.retrieval import Descriptor, Ground, Neighbours, Searcher, Space
 
 Float64 = NDArray[np.float64]
 
@@ -88,8 +88,8 @@ def unseen(examples: Examples, known: int) -> None:
     first, rest = examples.where(learned), examples.where(~learned)
     total = moments.of(first.vectors[:], first.labels, "bench", BITS)
     right = {
-        name: recall(row.make(rest.vectors.shape[1], total), rest)
-        for name, row in retrieval.DESCRIPTORS.items()
+        name: recall(kind, rest)
+        for name, kind in retrieval.possible(Ground(rest.vectors.shape[1], total, None)).items()
     }
     print(f"{known} classes with {len(first.labels)} images whiten; {len(rest.labels)} queries")
     for name, found in right.items():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 
 from tests.conftest import CommandLine
 from tests.support import runtimes, tiny
-from tlcli import backbones, runs
+from tlcli import backbones, evaluation, runs
 from tlcli.backbones import LAYERS, USUAL, Reading
 from tlcli.formats import FORMATS
 
@@ -170,3 +171,100 @@ def test_what_there_is_not_is_refused(
     tlcli("pretrain", tmp_path / "none", "--out", tmp_path / "run", *options, code=2)
     assert said in tlcli.err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_layers_are_chosen_in_cross_validation(
+    tlcli: CommandLine, tiny_backbone: None, tmp_path: Path
+) -> None:
+    """The run is the one of that name, bit for bit, and the command a second time does nothing."""
+    hard = tiny.draw(tmp_path / "hard", ("apple", "leaf", "plum"), 20, contrast=0.02)
+    command = ("pretrain", hard, "--out", tmp_path / "auto", "--layers", "auto")
+    answer = tlcli.json(*command, "--views", 2)
+    tried = {entry["layers"]: entry for entry in answer["layers_choice"]}
+    assert set(tried) == set(LAYERS)
+    figures = {name: entry["mean_class_accuracy"] for name, entry in tried.items()}
+    chosen = stored_of(tmp_path / "auto").reading
+    assert len(set(figures.values())) > 1
+    assert figures[chosen.layers] == max(figures.values())
+    assert answer["layers_choice"][0]["layers"] == chosen.layers
+    assert chosen.views == 2
+    assert [tried[name]["width"] for name in LAYERS] == sorted(
+        entry["width"] for entry in tried.values()
+    )
+    named = ("--layers", chosen.layers, "--views", 2)
+    again = tlcli.json("pretrain", hard, "--out", tmp_path / "named", *named)
+    assert answer["memory_sha256"] == again["memory_sha256"]
+    assert again["layers_choice"] == []
+    assert not tlcli.json(*command, "--views", 2)["changed"]
+
+
+def test_the_layers_that_are_chosen_are_shown(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    options = ("--layers", "auto", "--head", "auto")
+    text = tlcli("pretrain", pictures / "first", "--out", tmp_path / "run", *options)
+    assert "layers in cross-validation, the best first:" in text
+    assert "blocks+rms" in text and "heads in cross-validation" in text
+
+
+def test_layers_are_chosen_on_some_images_of_each_class(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the head is solved from all of them."""
+    seen = []
+    measured = evaluation.accuracies
+
+    def counted(answers: evaluation.HeldOutPredictions) -> tuple[float, float]:
+        seen.append(Counter(answers.true))
+        return measured(answers)
+
+    monkeypatch.setattr(evaluation, "accuracies", counted)
+    monkeypatch.setattr("tlcli.rounds.reading.MOST_IMAGES", 9)
+    run = tmp_path / "run"
+    answer = tlcli.json("pretrain", pictures / "first", "--out", run, "--layers", "auto")
+    assert len(seen) == len(LAYERS) and all(len(set(one.values())) == 1 for one in seen)
+    classes = len(answer["classes"])
+    assert seen[0].total() == 9 // classes * classes < answer["images"]["used"]
+    assert answer["validation"]["images"] == answer["images"]["used"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        (("--weights", "none"), 2, "a network that is trained already"),
+        (("--objective", "simclr"), 2, "a network that is trained already"),
+        (("--layers", "all"), 2, "layers='all'"),
+    ],
+)
+def test_layers_that_cannot_be_chosen(
+    tlcli: CommandLine,
+    pictures: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    code: int,
+    named: str,
+) -> None:
+    command = ("pretrain", pictures / "first", "--out", tmp_path / "run", "--layers", "auto")
+    assert named in tlcli.error(code, *command, *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_layers_of_one_image_a_class_cannot_be_chosen(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    for folder in sorted((pictures / "first").iterdir()):
+        target = tmp_path / "single" / folder.name
+        target.mkdir(parents=True)
+        shutil.copy(sorted(folder.iterdir())[0], target)
+    error = tlcli.error(
+        3, "pretrain", tmp_path / "single", "--out", tmp_path / "run", "--layers", "auto"
+    )
+    assert "at least two images of a class with --layers auto" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_layers_of_another_run_are_not_chosen_anew(
+    tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
+) -> None:
+    command = ("pretrain", pictures / "first", "--out", tmp_path / "run", "--weights", wide)
+    assert "layers=auto" in tlcli.error(2, *command, "--layers", "auto")

@@ -44,6 +44,13 @@ def test_a_kill_at_some_steps(world: World, name: str) -> None:
     assert faults.every(world, SCENARIOS[name], Kill, step, first) > 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kill, Error])
+def test_some_steps_of_a_training_of_a_projection(world: World, kind: type[Fault]) -> None:
+    options = {"code": errno.ENOSPC} if kind is Error else {}
+    assert faults.every(world, SCENARIOS["finetune a projection"], kind, 15, 2, **options) > 2
+
+
 @pytest.mark.parametrize("name", ["merge", "pretrain below folders", "evaluate with reports"])
 def test_a_full_disk_at_some_steps(world: World, name: str) -> None:
     first, step = SOME_STEPS[name]

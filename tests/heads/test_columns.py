@@ -96,7 +96,7 @@ def hard(strategy: str, sample: Examples | None) -> float:
     """The accuracy on old classes that overlap, and with new ones."""
     first, second = images(OLD_NAMES, 30, 0, 4000), images(NEW_NAMES, 30, 1, 4000)
     asked = images(OLD_NAMES, 40, 2, 4000)
-    start = strategies.first(Recipe("softmax"))(Evidence(None, first, first.take([])))
+    start = strategies.first(Recipe("softmax", c="1"))(Evidence(None, first, first.take([])))
     head = extended(start, second, sample, strategy)
     return float((head.predict(asked.vectors) == np.array(asked.labels, object)).mean())
 

@@ -123,7 +123,7 @@ def test_what_is_left_open_is_the_default_or_that_of_the_parent():
 
 def test_options_are_those_of_the_head_alone():
     assert Recipe("lda", "oas").options() == {"priors": "uniform", "shrinkage": "oas"}
-    assert Recipe("svm").options() == {"class_weights": "none"}
+    assert Recipe("svm").options() == {"c": "auto", "class_weights": "none"}
     for name in ("ridge", "rp-ridge", "ncm", "ncm-cosine"):
         assert Recipe(name).options() == {}
 
@@ -140,6 +140,11 @@ def test_options_are_those_of_the_head_alone():
         (HeadOptions(priors="equal"), "uniform, frequency. Received: priors='equal'"),
         (HeadOptions(head="svm", class_weights="yes"), "class-weights='yes'"),
         (HeadOptions(shrinkage="2"), "shrinkage='2'"),
+        (HeadOptions(c="0.1"), r"c=0\.1, which is for softmax, svm"),
+        *(
+            (HeadOptions(head="softmax", c=value), rf"C: auto, or a positive.*c='{value}'.*--c out")
+            for value in ("0", "-1", "nan", "inf", "much", "")
+        ),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(asked, message):

@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tlcli import heads, memory, runs
-from tlcli.config import RunsOn
+from tlcli.config import HeadOptions, RunsOn
+from tlcli.rounds.selection import candidates
 
 
 @pytest.fixture
@@ -187,6 +188,8 @@ def test_rounds_show_what_is_kept_and_what_it_costs(
         (["--priors", "guess"], "uniform, frequency"),
         (["--head", "softmax", "--class-weights", "heavy"], "none, balanced"),
         (["--class-weights", "balanced"], "softmax"),
+        (["--head", "softmax", "--c", "0"], "a positive number. Received: c='0'"),
+        (["--head", "svm", "--c", "nan"], "a positive number. Received: c='nan'"),
     ],
 )
 def test_options_that_cannot_be_meant(
@@ -244,7 +247,8 @@ def test_the_best_head_is_chosen_in_cross_validation(
     empty_cache: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tlcli.commands.pretrain.PROJECTION_WIDTH", 32)
+    for module in ("commands.pretrain", "rounds.selection"):
+        monkeypatch.setattr(f"tlcli.{module}.PROJECTION_WIDTH", 20)
     run = tmp_path / "run"
     options = ("--head", "auto", "--memory", "features")
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, *options)
@@ -416,3 +420,16 @@ def test_a_projected_run_can_be_fine_tuned(
     run = start(tlcli, pictures, tmp_path / "run", "--head", "softmax", "--projection", "32")
     tlcli("finetune", run, pictures / "first", "--epochs", "1")
     assert tlcli.json("evaluate", run, pictures / "test", "--ignore-unknown")["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("width", "images", "expected"),
+    [(1280, 500, False), (1280, 2048, True), (2304, 20_000, False)],
+)
+def test_a_projection_is_tried_where_it_may_bring_something(
+    width: int, images: int, expected: bool
+) -> None:
+    labels = [f"class {number % 5}" for number in range(images)]
+    for projected, known in ((None, expected), (True, True), (False, False)):
+        names = candidates(HeadOptions(), labels, False, projected, width)
+        assert ("rp-ridge" in names) == known

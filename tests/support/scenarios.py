@@ -189,6 +189,7 @@ def _of_round(entry: runs.Round) -> Any:
         bits,
         len(remembered.ledger),
         manifest.backbone_fingerprint,
+        manifest.learned_projection,
     )
 
 
@@ -247,6 +248,13 @@ def of_reports(place: Path) -> Any:
 
 def _one_round(world: World, place: Path, *options: str) -> None:
     must("pretrain", world.data / "first", "--out", place / "run", *options)
+
+
+def _all_classes(world: World, place: Path) -> None:
+    """A run that has learned everything in the folder `all`."""
+    for part in PARTS:
+        shutil.copytree(world.data / part, place / "all", dirs_exist_ok=True)
+    must("pretrain", place / "all", "--out", place / "run")
 
 
 def _start(*options: str) -> Callable[[World, Path], None]:
@@ -352,6 +360,13 @@ SCENARIOS = {
             "finetune",
             _start(),
             ("finetune", "run", "../data/first", "--unfreeze", "1", "--lr", "0.0001", *TRAINED),
+            of_run,
+            heavy=True,
+        ),
+        Scenario(
+            "finetune a projection",
+            _all_classes,
+            ("finetune", "run", "all", "--objective", "softmax-margin", *TRAINED),
             of_run,
             heavy=True,
         ),

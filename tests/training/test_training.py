@@ -392,10 +392,10 @@ def test_a_training_that_does_not_spread_is_stopped(
 
 
 def test_a_collapse_is_noticed() -> None:
-    contrastive._require_spread(np.eye(4))
+    contrastive.require_spread(np.eye(4))
     for alike in (np.tile([1.0, 0.0], (9, 1)), 1e-5 * np.eye(4)):
         with pytest.raises(UsageError, match="collapsed"):
-            contrastive._require_spread(alike)
+            contrastive.require_spread(alike)
 
 
 @pytest.mark.parametrize("preset", SHEETS)

@@ -21,7 +21,7 @@ from tlcli.cli.options import (
     test_argument,
 )
 from tlcli.config import EvaluateConfig
-from tlcli.errors import GateFailed
+from tlcli.errors import GateFailed, UsageError
 
 
 @click.command(cls=Command)
@@ -42,6 +42,13 @@ from tlcli.errors import GateFailed
     metavar="RUN2",
     help="Compare with another run, image by image, and say whether the difference may be chance "
     "(McNemar's test).",
+)
+@heading(Heading.ANSWERS)
+@click.option(
+    "--retrieval",
+    is_flag=True,
+    help="Ask no head: how well images find those of their class by each kind of descriptor of "
+    "`tlcli index`, on classes that the run has not learned.",
 )
 @heading(Heading.IMAGES)
 @click.option(
@@ -108,16 +115,21 @@ def evaluate(
       tlcli evaluate run test-photos
       tlcli evaluate run test-photos --json --fail-under 0.9 --max-regression 0.02
       tlcli evaluate run test-photos --against other-run --report report.html
+      tlcli evaluate run photos-of-other-classes --retrieval
     """
     from tlcli import reports as forms
     from tlcli.commands.evaluate import evaluate as stage
 
+    config = config_of(EvaluateConfig, options)
+    if config.retrieval:
+        _retrieval(config, (*reports, *([junit] if junit else [])), verbosity, as_json)
+        return
     for path in reports:
         forms.require_evaluation_report(path)
     if junit is not None:
         forms.require_file(junit, "--junit")
     with console.progress_bar(verbosity < 0) as progress:
-        report = stage(config_of(EvaluateConfig, options), progress)
+        report = stage(config, progress)
     content = report.to_json()
     for path in reports:
         forms.write_evaluation(content, path)
@@ -126,3 +138,20 @@ def evaluate(
     console.result(content, forms.evaluation_text, as_json)
     if failed := [gate.to_text() for gate in report.gates if not gate.passed]:
         raise GateFailed(f"Expected every gate to pass. Received: {'; '.join(failed)}.")
+
+
+def _retrieval(
+    config: EvaluateConfig, forms: tuple[Path, ...], verbosity: int, as_json: bool
+) -> None:
+    """Measure descriptors, and print the figures."""
+    from tlcli.commands.evaluate_retrieval import evaluate_retrieval
+    from tlcli.reports import retrieval_text
+
+    if forms:
+        raise UsageError(
+            f"Expected --retrieval without --report and --junit, which are about heads. Received: "
+            f"{forms[0]} too. Leave it out; --json has all figures."
+        )
+    with console.progress_bar(verbosity < 0) as progress:
+        answer = evaluate_retrieval(config, progress)
+    console.result(answer.to_json(), retrieval_text, as_json)

@@ -32,10 +32,22 @@ from tlcli.config import FinetuneConfig
 @heading(Heading.TRAINING)
 @option(
     FinetuneConfig,
+    "--objective",
+    metavar="NAME",
+    help="`supervised`: images with labels teach the top of the backbone and the head. The "
+    "others train a projection of the features for `tlcli index`, and leave backbone and "
+    "head as they are. `triplet`: each image is nearer to those of its class than to others"
+    " by a margin, learned from semi-hard triplets; `multi-similarity`: the same from all "
+    "pairs of a batch, the harder the more; `proxy-anchor`: images are drawn to a learned "
+    "vector of their class, and vectors push others away; `softmax-margin`: a softmax of "
+    "the similarities with such vectors, that of the own class less a margin.",
+)
+@option(
+    FinetuneConfig,
     "--unfreeze",
     metavar="WHAT",
     help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
-    "backbones --blocks NAME` lists them.",
+    "backbones --blocks NAME` lists them.  [default: 3; none where a projection is trained]",
 )
 @heading(Heading.IMAGES)
 @option(
@@ -113,6 +125,7 @@ def finetune(verbosity: int, /, as_json: bool, **options: Any) -> None:
     Examples:
       tlcli finetune run photos --unfreeze all --epochs 20
       tlcli finetune run photos --unfreeze 5 --lr auto --augment strong --resume
+      tlcli finetune run photos --objective triplet
     """
     from tlcli.commands.finetune import finetune as stage
 

@@ -41,7 +41,8 @@ def index() -> None:
     "--descriptor",
     metavar="NAME",
     help="Of an index without images. `plain`: the features as they are; `whitened`: differences "
-    "weighed by how rare they are within classes.  [default: whitened where the run keeps moments]",
+    "weighed by how rare they are within classes; `learned`: a projection that `tlcli finetune "
+    "--objective` has trained.  [default: whitened where the run keeps moments]",
 )
 @max_bad_option
 @table_options

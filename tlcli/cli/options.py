@@ -169,7 +169,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Of which outputs of the network features are made, for the life of the run. `last`: "
         "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
         "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
-        "memory.  [default: last, or that of --weights RUN]",
+        "memory. `auto` at `pretrain` takes the best in cross-validation.  [default: last, or "
+        "that of --weights RUN]",
     )(command)
 
 
@@ -250,6 +251,12 @@ def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What head is solved, and how."""
     for flag, metavar, text in (
         (
+            "--c",
+            "C",
+            "What an error costs against the size of the weights (softmax, svm): a number; "
+            "smaller ones overfit less; `auto`: the best in cross-validation.  [default: auto]",
+        ),
+        (
             "--class-weights",
             "NAME",
             "`none`, or `balanced`: every class weighs the same (softmax, svm).  [default: none]",
@@ -328,7 +335,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
          "changes, and of random weights."),
         ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
         ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
-         "simclr]"),
+         "simclr; 4 of each of 16 classes where a projection is trained]"),
         ("--augment", click.STRING, "PRESET", "Random changes of training images. `none`: the "
          "images as they are; `light`: flip, small shifts; `standard`: flip, rotation, shift, "
          "zoom, brightness, contrast; `strong`: more of all that, colours, erased patches, MixUp "

@@ -298,6 +298,7 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
         (*state.given.found.labels, *state.recalled.examples.labels),
         keeps_next(config.keeping, parent.memory).every_feature,
         parent.extractor.projection is not None,
+        parent.extractor.stored.width,
     )
     plans = {name: _plan(config, state, name) for name in names}
     scheme = scheme_for(parent.extractor, evaluation.cross_validate)

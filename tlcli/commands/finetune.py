@@ -14,17 +14,17 @@ from tlcli import (
     evaluation,
     files,
     heads,
-    images,
     moments,
     runs,
     strategies,
     training,
 )
-from tlcli.commands.finetune_images import AtHand, take_in
+from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.commands.finetune_metric import finetune_metric
 from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
 from tlcli.errors import DataError
 from tlcli.evaluation import HeldOutPredictions
-from tlcli.extractor import Extractor
+from tlcli.extractor import Extractor, warn_of_projection
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe, generic
 from tlcli.rounds.compensation import Compensated, compensate, require_movable
 from tlcli.rounds.intake import (
@@ -33,21 +33,13 @@ from tlcli.rounds.intake import (
 )
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.result import (
-    FollowedResult,
-    Phases,
-    RoundResult,
-    following,
-    options_of,
-    unchanged,
-)
+from tlcli.rounds.result import FollowedResult, Phases, RoundResult, following, unchanged
 from tlcli.rounds.solution import Examination, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
     discard_outdated,
     identity_of,
     require_options,
-    same_images,
     summary_of,
 )
 from tlcli.runs import Writer
@@ -58,6 +50,9 @@ from tlcli.training.tensorboard import watch_with
 log = logging.getLogger(__name__)
 
 ROUNDING = 1e-9
+
+UNFREEZE = "3"
+"""Blocks that learn where nothing else is asked for."""
 
 
 def finetune(
@@ -72,6 +67,10 @@ def finetune(
         TlcliError: see errors.py; the run is as it was.
         Stopped: a signal came; the training state is kept beside the rounds.
     """
+    objective = training.objective_of(config.objective, "finetune")
+    if objective.metric is not None:
+        return finetune_metric(config, objective.metric, progress)
+    config = replace(config, unfreeze=_unfreeze(config))
     phases = Phases(progress)
     require_options(config.training, config.watching)
     distribution = training.begin(config.distribute, config.train_batch_norm)
@@ -85,7 +84,7 @@ def _follow(config: FinetuneConfig, distribution: Distribution, phases: Phases) 
     """Make the same steps as the chief, which writes; the run is only read."""
     parent = Parent.of(runs.open_run(config.run), config.runs_on)
     at_hand = take_in(config, parent, phases)
-    if not _same_again(config, parent, at_hand):
+    if not same_again(config, parent, at_hand):
         _require(config, parent, at_hand, phases)
         _train(config, parent, at_hand, distribution, phases)
     return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
@@ -97,7 +96,7 @@ def _lead(config: FinetuneConfig, distribution: Distribution, phases: Phases) ->
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
         at_hand = take_in(config, parent, phases)
-        if _same_again(config, parent, at_hand):
+        if same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         _require(config, parent, at_hand, phases)
@@ -125,20 +124,16 @@ def _lead(config: FinetuneConfig, distribution: Distribution, phases: Phases) ->
         return publish(writer, draft, phases)
 
 
+def _unfreeze(config: FinetuneConfig) -> str:
+    """What learns."""
+    return UNFREEZE if config.unfreeze is None else config.unfreeze
+
+
 def _require(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Phases) -> None:
     """Refuse what cannot be tested, or not be carried over."""
     classes = parent.round.classes
     require_test(config.test, config.images.columns, classes, phases.progress)
     require_movable(parent, at_hand.examples)
-
-
-def _same_again(config: FinetuneConfig, parent: Parent, at_hand: "AtHand") -> bool:
-    """Whether the current round is this very command's, on these very images."""
-    manifest = parent.round.manifest
-    options = options_of(config) | {"data": manifest.config.get("data")}
-    return manifest.config == options and same_images(
-        parent.round, images.digest_of(at_hand.examples.hashes, at_hand.examples.labels)
-    )
 
 
 def _is_worse(held_out: HeldOutPredictions, history: TrainingHistory) -> bool:
@@ -223,7 +218,8 @@ def _setup(
     progress: Progress,
 ) -> TrainingSetup:
     stored = parent.extractor.stored
-    identity = identity_of(config.training, config.runs_on.engine, split, parent.round.classes) | {
+    options, classes = config.training, parent.round.classes
+    identity = identity_of(options, config.runs_on.engine, split.described, classes) | {
         "unfreeze": config.unfreeze,
         "train-batch-norm": config.train_batch_norm,
         "distillation-weight": config.distillation_weight,
@@ -234,7 +230,7 @@ def _setup(
     }
     return TrainingSetup(
         model,
-        training.blocks_to_train(model, stored.name, config.unfreeze),
+        training.blocks_to_train(model, stored.name, _unfreeze(config)),
         config.train_batch_norm,
         config.training,
         distribution.checkpoints(runs.Run(config.run).training_folder, identity),
@@ -347,6 +343,7 @@ def _store(
             old.reading,
         )
         folder = writer.add_backbone(staged, stored.fingerprint)
+    warn_of_projection(before)
     plain = Extractor.of(backbones.load_stored(folder), runs_on, None)
     return plain if before.projection is None else plain.through(before.projection.width)
 

@@ -25,7 +25,8 @@ from tlcli.rounds.intake import (
 )
 from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
-from tlcli.rounds.result import Phases
+from tlcli.rounds.result import Phases, options_of
+from tlcli.rounds.training import same_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,15 @@ def take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> AtHand:
     )
     with phases.phase("features"):
         return _at_hand(config, parent, listing, phases.progress)
+
+
+def same_again(config: FinetuneConfig, parent: Parent, at_hand: AtHand) -> bool:
+    """Whether the current round is this very command's, on these very images."""
+    recorded = {"objective": FinetuneConfig.objective} | parent.round.manifest.config
+    options = options_of(config) | {"data": recorded.get("data")}
+    return recorded == options and same_images(
+        parent.round, images.digest_of(at_hand.examples.hashes, at_hand.examples.labels)
+    )
 
 
 def _at_hand(

@@ -6,7 +6,7 @@ from pathlib import Path
 from tlcli import backbones, evaluation, files, heads, memory, moments, runs, strategies
 from tlcli.config import MergeConfig, Progress, no_progress
 from tlcli.errors import DataError, RunError, UsageError
-from tlcli.extractor import Extractor
+from tlcli.extractor import Extractor, warn_of_projection
 from tlcli.heads import Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
@@ -33,6 +33,8 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     )
     _require_same_space(config, first, second)
     runs.require_available(config.out, config.wait)
+    for parent in (first, second):
+        warn_of_projection(parent.extractor)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):

@@ -19,7 +19,7 @@ from tlcli.config import AUTO, PretrainConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import PROJECTION_WIDTH, Extractor, require_computable
 from tlcli.features import Examples, Features
-from tlcli.heads import LinearHead, Recipe
+from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.images import LabelledImage, Listing
 from tlcli.images.unlabelled import unlabelled
 from tlcli.memory import Memory
@@ -29,6 +29,7 @@ from tlcli.rounds.backbone import Beginning, beginning
 from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
+from tlcli.rounds.reading import Readings, best_reading, require_choosable
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import (
@@ -63,6 +64,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         config.drawing,
         config.reading,
     )
+    require_choosable(begins, config.reading.layers, objective.pretrained)
     require_options(config.training, config.watching)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
@@ -131,7 +133,8 @@ def _first_round(
     listing: Listing,
     phases: Phases,
 ) -> RoundResult:
-    stored, trained = _store_backbone(config, begins, writer, listing, phases)
+    readings = _readings(config, begins, listing, phases)
+    stored, trained = _store_backbone(config, readings.begins, writer, listing, phases)
     plain = Extractor.of(stored, config.runs_on, None)
     if listing.unlabelled and trained is not None:
         draft = _without_classes(config, plain, listing, trained)
@@ -139,7 +142,21 @@ def _first_round(
         draft = _with_classes(config, plain, listing, phases)
     if trained is not None:
         draft = replace(draft, training=trained.summary)
-    return publish(writer, draft, phases)
+    return publish(writer, replace(draft, readings=readings.table), phases)
+
+
+def _readings(
+    config: PretrainConfig, begins: Beginning, listing: Listing, phases: Phases
+) -> Readings:
+    """The backbone as it is to be read, with the layers that were asked for, or the best."""
+    if config.reading.layers != AUTO:
+        return Readings(begins)
+
+    def chosen(plain: Extractor, found: Examples) -> Choice:
+        return _choose(config, plain, found, Phases(phases.progress))
+
+    with phases.phase("layers"):
+        return best_reading(begins, listing.images, chosen, config.runs_on, phases.progress)
 
 
 def _without_classes(
@@ -197,12 +214,15 @@ def _remembered(
 def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: Phases) -> Choice:
     """The head that was asked for, or the best, and its answers about held-out images."""
     registry = registered((), found.labels, 1)
+    known: dict[str, Evidence] = {}
 
     def solve(name: str | None) -> Solution:
         recipe = Recipe.of(replace(config.solver, head=name))
         recipe.require_images(found.labels)
         extractor = _projected(plain, recipe, config.projection)
-        evidence = evidence_of(extractor, extractor.moments(found), found)
+        if extractor.fingerprint not in known:
+            known[extractor.fingerprint] = evidence_of(extractor, extractor.moments(found), found)
+        evidence = known[extractor.fingerprint]
         return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
@@ -210,7 +230,7 @@ def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: P
         # Where a run keeps no moments, later rounds are given the old images again.
         all_features = keeps.every_feature or not keeps.moments
         projected = None if config.projection is None else True
-        names = candidates(config.solver, found.labels, all_features, projected)
+        names = candidates(config.solver, found.labels, all_features, projected, plain.stored.width)
         with phases.phase("validation"):
             scheme = scheme_for(plain, evaluation.cross_validate)
             return best_head(names, solve, scheme, False, phases.progress)
@@ -236,7 +256,7 @@ def _store_backbone(
     phases: Phases,
 ) -> tuple[StoredBackbone, Scratch | None]:
     """Put the backbone of the new run in its place; how it was trained, where it was."""
-    objective, trained = training.objective_of(config.objective), None
+    objective, trained = training.objective_of(config.objective, "pretrain"), None
     if objective.pretrained or isinstance(begins.source, Random):
         with phases.phase("training"):
             trained = train_network(config, begins, writer, listing, phases.progress)

@@ -36,7 +36,7 @@ def require_objective(config: PretrainConfig) -> Objective:
     Raises:
         UsageError: there is none of this name, or nothing could be remembered of its classes.
     """
-    objective = training.objective_of(config.objective)
+    objective = training.objective_of(config.objective, "pretrain")
     if not objective.labels and not keeps_first(config.keeping).moments:
         raise UsageError(
             "Expected a memory for the classes that will come. Received: --objective "
@@ -53,7 +53,7 @@ def train_network(
     progress: Progress,
 ) -> Scratch:
     """Train every layer on the images that validation does not hold out."""
-    objective = training.objective_of(config.objective)
+    objective = training.objective_of(config.objective, "pretrain")
     model = begins.model(config.training.seed)
     square = Square.of(size_of(model), begins.drawing)
     usable, skipped = _decodable(config, listing, square, progress)
@@ -62,6 +62,7 @@ def train_network(
         _require_all_classes(config, classes, usable)
         require_test(config.test, config.images.columns, classes, progress)
     setting, split = _setting(config, begins, writer, model, usable, classes, progress)
+    assert objective.train is not None
     history = objective.train(setting, classes, split.learned, split.held_out)
     return Scratch(model, skipped, summary_of(history, split.digest))
 
@@ -82,7 +83,7 @@ def _setting(
     groups = [image.group_key for image in usable]
     split = split_images(list(sources), labels, classes, load, square.size, progress, groups)
     options = replace(config.training, backbone_lr_factor=1.0, layer_decay=1.0)
-    identity = identity_of(options, config.runs_on.engine, split, classes) | {
+    identity = identity_of(options, config.runs_on.engine, split.described, classes) | {
         **begins.reading.choices,
         "objective": config.objective,
         "backbone": begins.name,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tlcli import evaluation, gaussian, images, moments, runs, strategies
 from tlcli.config import Progress, RemoveConfig, no_progress
 from tlcli.errors import DataError, UsageError
+from tlcli.extractor import warn_of_projection
 from tlcli.features import Examples
 from tlcli.heads import Fit, LinearHead
 from tlcli.images import ImageFile, LabelledImage
@@ -49,6 +50,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
 
 def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases) -> Draft:
     """What remains, solved, tested and remembered as a round of this number."""
+    warn_of_projection(left.parent.extractor)
     with phases.phase("head"):
         solution = left.solve()
     with phases.phase("validation"):
@@ -162,7 +164,7 @@ class _Remaining:
 
     def solve(self) -> Solution:
         """The head, without a temperature."""
-        extractor = self.parent.extractor
+        extractor = replace(self.parent.extractor, learned=None)
         evidence = evidence_of(extractor, self.total, old=self.examples)
         return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
 

@@ -9,7 +9,7 @@ from typing import Any
 from tlcli import files, runs
 from tlcli.config import PruneConfig, RollbackConfig
 from tlcli.errors import RunError, UsageError
-from tlcli.extractor import backbone_of
+from tlcli.extractor import backbone_of, learned_projection
 from tlcli.manifest import MANIFEST, Manifest
 from tlcli.memory import bytes_by_part
 from tlcli.rounds.publication import commit, versions
@@ -98,6 +98,7 @@ def _require_intact(run: Run, source: Round) -> None:
             "Choose another with --to N."
         )
     backbone_of(run, source.manifest).verify()
+    learned_projection(run, source)
 
 
 def _content(manifest: Manifest) -> Manifest:
@@ -222,9 +223,18 @@ def _verified(run: Run) -> Verification:
         damages += entry.damages()
         manifest = entry.manifest
         used[manifest.backbone_fingerprint, manifest.backbone] = manifest
+        damages += _damages_of_projection(run, entry)
     for key in sorted(used):
         damages += _damages_of_backbone(run, used[key])
-    return Verification(str(run.path), tuple(numbers), tuple(damages))
+    return Verification(str(run.path), tuple(numbers), tuple(dict.fromkeys(damages)))
+
+
+def _damages_of_projection(run: Run, entry: Round) -> list[str]:
+    try:
+        learned_projection(run, entry)
+    except RunError as error:
+        return [str(error)]
+    return []
 
 
 def _damages_of_backbone(run: Run, manifest: Manifest) -> list[str]:

@@ -14,7 +14,7 @@ from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.features import Features, Matrix
 from tlcli.images import ImageFile, Skipped
 from tlcli.images.class_folders import copy_into, require_outside
-from tlcli.retrieval import Descriptor
+from tlcli.retrieval import Descriptor, Ground
 from tlcli.rounds.intake import require_classes, warn_of_tones
 from tlcli.rounds.novelty import Judge, judge, require_rate
 from tlcli.rounds.parent import Parent
@@ -207,8 +207,8 @@ def _require_few(novel: int) -> None:
 def _descriptor(rule: Judge) -> Descriptor:
     """Whitened by the moments of the run, where they are of plain features."""
     total = None if rule.extractor.projection else rule.moments
-    name = "plain" if total is None else "whitened"
-    return retrieval.DESCRIPTORS[name].make(rule.extractor.stored.width, total)
+    ground = Ground(rule.extractor.stored.width, total, None)
+    return retrieval.DESCRIPTORS[ground.usual].make(ground)
 
 
 def _described(rule: Judge, vectors: Matrix) -> NDArray[np.float32]:

@@ -178,8 +178,11 @@ class FinetuneConfig:
 
     run: Path
     data: str
-    unfreeze: str = "3"
-    """A number of blocks counted from the output, `all`, or a layer-name prefix."""
+    objective: str = "supervised"
+    """Or what trains a projection of the features, a row of `training.OBJECTIVES`."""
+    unfreeze: str | None = None
+    """A number of blocks counted from the output, `all`, or a layer-name prefix. None: 3 blocks, or
+    `none` where a projection is trained."""
     train_batch_norm: bool = False
     """Whether BatchNormalization layers that learn move their statistics."""
     old_data: str | None = None

@@ -81,6 +81,7 @@ class HeadOptions:
     shrinkage: str | None = None
     priors: str | None = None
     class_weights: str | None = None
+    c: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class TrainingOptions:
     augment: str = "standard"
     """A preset, see `training.PRESETS`."""
     batch_size: int | None = None
-    """None: 32, or 128 without labels; fewer where there are fewer images."""
+    """None: 32, 128 without labels, or 4 of each of 16 classes for a projection; fewer where there
+    are fewer images."""
     patience: int = 5
     """Epochs without a better validation accuracy after which training ends."""
     mixed_precision: str = "auto"

@@ -35,6 +35,8 @@ class EvaluateConfig:
     ignore_unknown: bool = False
     by: str | None = None
     """A row of `retrieval.BY`, measured beside the head."""
+    retrieval: bool = False
+    """Whether descriptors are measured, on classes that the run does not know, and not heads."""
     include_learned: bool = False
     """Whether images that a run has learned are measured too."""
     fail_under: float | None = None

@@ -41,10 +41,7 @@ def interval_of_difference(this: Mask, other: Mask) -> Interval:
         other: (n,) whether the second is.
     """
     gains = this.astype(np.float64) - other
-    values = [float(weights @ gains / len(gains)) for weights in resamples(len(gains))]
-    found = _percentiles(values)
-    assert found is not None
-    return found
+    return percentiles([float(weights @ gains / len(gains)) for weights in resamples(len(gains))])
 
 
 def resamples(count: int) -> Iterator[NDArray[np.float64]]:
@@ -57,8 +54,11 @@ def resamples(count: int) -> Iterator[NDArray[np.float64]]:
 
 def _percentiles(values: Sequence[float | None]) -> Interval | None:
     known = [value for value in values if value is not None]
-    if not known:
-        return None
+    return percentiles(known) if known else None
+
+
+def percentiles(values: Sequence[float]) -> Interval:
+    """The interval that the figures of resamples give."""
     margin = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(known, [margin, 100 - margin])
+    low, high = np.percentile(values, [margin, 100 - margin])
     return [float(low), float(high)]

@@ -6,6 +6,7 @@ examples     labelled feature vectors: what a head learns from
 store        the cache of one space: segments written, found and merged
 segments     one immutable file of vectors, checked against its name
 projection   a fixed random projection of vectors
+learned      a learned projection of vectors, and its file
 vectors      a matrix whose rows stay on disk until they are asked for
 
 Vectors are cached under the hash of the image's bytes, in a folder for each backbone, image size,
@@ -16,6 +17,7 @@ computed again, and results never depend on it. Memory does not grow with the nu
 from tlcli.features.examples import Examples, Matrix, among
 from tlcli.features.extraction import Features, compute, extract, extract_pixels, recall
 from tlcli.features.kinds import UNKNOWN_DECODER, Differences, Kind, another
+from tlcli.features.learned import LearnedProjection
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
 from tlcli.features.store import DESCRIPTION, Space, Store
@@ -28,6 +30,7 @@ __all__ = [
     "Examples",
     "Features",
     "Kind",
+    "LearnedProjection",
     "Matrix",
     "Projected",
     "Projection",

@@ -6,6 +6,7 @@ imprinting   where the columns of new classes start
 generic      what the images of a head's classes look like on average
 columns      Gaussian columns: new classes beside a head whose images are gone
 gradient     solved by optimisation on features: softmax, and some columns of a head
+costs        what an error costs in softmax, chosen on images that are held out
 svm          solved by optimisation on the directions of features
 descent      what both of them are solved by: watched, bounded in cost
 calibration  the temperature of a head, and how far its probabilities can be believed
@@ -24,6 +25,7 @@ from tlcli.heads.calibration import (
     temperature,
 )
 from tlcli.heads.closed_form import PRIORS
+from tlcli.heads.costs import priced
 from tlcli.heads.descent import Watch, watched
 from tlcli.heads.evidence import Evidence, Fit
 from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_columns
@@ -56,6 +58,7 @@ __all__ = [
     "fit_columns",
     "load",
     "margin",
+    "priced",
     "reliability",
     "require_known",
     "rounded",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -79,14 +79,26 @@ class Solver:
 
 @dataclass
 class Watch:
-    """Who is told how far a solver is, and whether it was said how long that will take."""
+    """Who is told how far a solver is, and what has been said."""
 
     progress: Progress = no_progress
     """Told the phase "solving a head"."""
-    announced: bool = False
+    said: set[str] = field(default_factory=set)
+    """Subjects of warnings that came once already."""
+
+    def warn_once(self, subject: str, message: str) -> None:
+        """Log a warning, unless one on this subject has been logged."""
+        if subject not in self.said:
+            self.said.add(subject)
+            log.warning("%s", message)
 
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+def watch() -> Watch:
+    """Who is told here."""
+    return _watch.get() or Watch()
 
 
 @contextmanager
@@ -113,7 +125,7 @@ def minimum(
     """
     from scipy import optimize
 
-    watch = _watch.get() or Watch()
+    told_to = watch()
     begun, done = time.monotonic(), 0
 
     def told(point: Float64) -> tuple[float, Float64]:
@@ -123,8 +135,8 @@ def minimum(
         if done == 1:  # it takes longer than the others
             begun = time.monotonic()
         if done == _TIMED:
-            _announce(watch, size, solver, (time.monotonic() - begun) / (_TIMED - 1))
-        watch.progress("solving a head", done, 0)
+            _announce(told_to, size, solver, (time.monotonic() - begun) / (_TIMED - 1))
+        told_to.progress("solving a head", done, 0)
         return answer
 
     options = {"maxiter": 500, "gtol": tolerance, "ftol": 1e-12}
@@ -132,19 +144,16 @@ def minimum(
     return np.asarray(found.x)
 
 
-def _announce(watch: Watch, size: Size, solver: Solver, step_seconds: float) -> None:
+def _announce(told_to: Watch, size: Size, solver: Solver, step_seconds: float) -> None:
     """Say how long it will take, where that is long."""
     seconds = step_seconds * solver.steps
-    if seconds * _HELD_OUT < _MOST_SECONDS or watch.announced:
+    if seconds * _HELD_OUT < _MOST_SECONDS:
         return
-    watch.announced = True
-    log.warning(
-        "the head %s of %d classes takes about %s here, and up to %s with its test on held-out "
-        "images; --head lda takes seconds",
-        solver.name,
-        size.classes,
-        _duration(seconds),
-        _duration(seconds * _HELD_OUT),
+    told_to.warn_once(
+        "seconds",
+        f"the head {solver.name} of {size.classes} classes takes about {_duration(seconds)} here, "
+        f"and up to {_duration(seconds * _HELD_OUT)} with its test on held-out images; "
+        "--head lda takes seconds",
     )
 
 

@@ -3,7 +3,7 @@
 Symbols: n images, D feature width, C classes, φ a feature vector, W (D, C), b (C,).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,37 +16,41 @@ from tlcli.moments import Moments
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
-_SOLVER = Solver("softmax", steps=60)
+_SOLVER, _COMPARED = Solver("softmax", steps=60), Solver("softmax", steps=200)
+"""Of the head, and of heads that are only compared."""
+
+_COMPARED_TOLERANCE = 1e-3
 
 _MOST_ROTATED = 2048
 """Images whose span is looked for: of more it takes seconds in which no signal is heard."""
 
 
-def softmax(features: Float32, labels: Sequence[str], balanced: bool = False) -> LinearHead:
+def softmax(
+    features: Float32, labels: Sequence[str], balanced: bool = False, cost: float = 1.0
+) -> LinearHead:
     """Multinomial logistic regression on features (n, D), solved to convergence.
 
-    Features are standardised; the loss is the mean cross-entropy + ‖W‖²/(2n), as in
-    scikit-learn's LogisticRegression with C = 1. L-BFGS finds the one minimum.
+    Features are standardised; the loss is the mean cross-entropy + ‖W‖²/(2nC), as in
+    scikit-learn's LogisticRegression. L-BFGS finds the one minimum.
 
     Args:
         features: (n, D).
         labels: (n,)
         balanced: weigh all classes alike.
+        cost: C, see `costs`.
     """
     classes = tuple(sorted(set(labels)))
-    start = LinearHead(
-        classes,
-        np.zeros((features.shape[1], len(classes)), np.float32),
-        np.zeros(len(classes), np.float32),
+    frame, free = Standardisation.of_features(features), np.ones(len(classes), bool)
+    task = Task(features, labels, frame, free, balanced, pull=1.0 / (cost * len(labels)))
+    return fit_columns(nothing_learned(classes, features.shape[1]), task)
+
+
+def nothing_learned(classes: Sequence[str], width: int) -> LinearHead:
+    """A head for which all classes are alike."""
+    count = len(classes)
+    return LinearHead(
+        tuple(classes), np.zeros((width, count), np.float32), np.zeros(count, np.float32)
     )
-    task = Task(
-        features,
-        labels,
-        Standardisation.of_features(features),
-        free=np.ones(len(classes), bool),
-        balanced=balanced,
-    )
-    return fit_columns(start, task)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +136,34 @@ def fit_columns(start: LinearHead, task: Task) -> LinearHead:
     with threadpool_limits(limits=1):
         problem = _Problem.of(start, task)
         solution = minimum(problem.loss_and_gradient, problem.start, problem.size, _SOLVER)
-        fitted = problem.columns(solution) * start.temperature
+        return _moved(start, task, problem.columns(solution))
+
+
+def path(start: LinearHead, task: Task, costs: Sequence[float]) -> Iterator[LinearHead]:
+    """The head for each of rising costs C, sought from the one before: good enough to compare.
+
+    Args:
+        start: as in `fit_columns`.
+        task: with C = 1.
+        costs: C: columns pay for moving in proportion to 1/C.
+    """
+    problem = _Problem.of(start, task)
+    found = problem.start
+    for cost in costs:
+        priced = replace(problem, penalty=problem.penalty / cost)
+        found = minimum(
+            priced.loss_and_gradient, found, problem.size, _COMPARED, _COMPARED_TOLERANCE
+        )
+        yield _moved(start, task, problem.columns(found))
+
+
+def _moved(start: LinearHead, task: Task, fitted: Float64) -> LinearHead:
+    """The head with its free columns where they were found, (D + 1, free) in the frame."""
     frame, free = task.frame, task.free
     weights, bias = start.weights.copy(), start.bias.copy()
-    weights[:, free] = fitted[:-1] / frame.scale[:, None]
-    bias[free] = fitted[-1] - (frame.mean / frame.scale) @ fitted[:-1]
+    columns = fitted * start.temperature
+    weights[:, free] = columns[:-1] / frame.scale[:, None]
+    bias[free] = columns[-1] - (frame.mean / frame.scale) @ columns[:-1]
     return replace(start, weights=weights, bias=bias)
 
 

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from tlcli import gaussian
-from tlcli.config import HeadOptions
+from tlcli.config import AUTO, HeadOptions
 from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.features import Examples
-from tlcli.heads import closed_form, gradient
+from tlcli.heads import closed_form, costs
 from tlcli.heads.linear import LinearHead
 from tlcli.heads.svm import svm
 from tlcli.moments import Moments
@@ -25,6 +25,8 @@ class Recipe:
     """`uniform`, or `frequency`: the share of each class among all images."""
     class_weights: str = "none"
     """`none`, or `balanced`: every class weighs the same, however many images it has."""
+    c: str = AUTO
+    """What an error costs: `auto`, or a positive number."""
 
     @staticmethod
     def of(options: HeadOptions, parent: "Recipe | None" = None) -> "Recipe":
@@ -51,7 +53,7 @@ class Recipe:
         require_known(head)
         for name in options:
             require_choice("an option of the head", name, HEADS[head].options)
-        recipe = Recipe(head, **options)
+        recipe = Recipe(head, **{**HEADS[head].before, **options})
         recipe._check(set(options))
         return recipe
 
@@ -69,6 +71,7 @@ class Recipe:
         require_choice("priors", self.priors, closed_form.PRIORS)
         require_choice("class-weights", self.class_weights, CLASS_WEIGHTS)
         gaussian.require_shrinkage(self.shrinkage)
+        costs.require(self.c)
 
     @property
     def balanced(self) -> bool:
@@ -114,7 +117,7 @@ class Recipe:
 
     def options(self) -> dict[str, str]:
         """The options that this head has, by name."""
-        named = {field.name for field in fields(self)} & HEADS[self.head].options
+        named = {one.name for one in fields(self)} & HEADS[self.head].options
         return {name: getattr(self, name) for name in sorted(named)}
 
 
@@ -135,6 +138,8 @@ class Head:
     """Whether it is for features behind a random projection alone."""
     projected_as: str | None = None
     """The row that it is behind a random projection, where that has a name of its own."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """What rounds were solved with that do not record an option, as there was none."""
 
 
 CLASS_WEIGHTS = ("none", "balanced")
@@ -152,14 +157,13 @@ HEADS = {
     "ncm": Head(solve=lambda moments, recipe: closed_form.ncm(moments), enough_images=3),
     "ncm-cosine": Head(solve=lambda moments, recipe: closed_form.ncm_cosine(moments)),
     "softmax": Head(
-        frozenset({"class_weights"}),
-        fit=lambda examples, recipe: gradient.softmax(
-            examples.vectors[:], examples.labels, recipe.balanced
-        ),
+        frozenset({"class_weights", "c"}),
+        fit=lambda examples, recipe: costs.softmax(examples, recipe.c, recipe.balanced),
+        before={"c": f"{costs.USUAL:g}"},
     ),
     "svm": Head(
-        frozenset({"class_weights"}),
-        fit=lambda examples, recipe: svm(examples, recipe.balanced),
+        frozenset({"class_weights", "c"}),
+        fit=lambda examples, recipe: svm(examples, recipe.balanced, recipe.c),
         least_images=2,
     ),
 }

@@ -7,9 +7,10 @@ files       what is refused before any work; a format for each suffix
 evaluation  figures, text, page, markdown, plots, confusion, junit of `evaluate`
 comparison  text and page of `compare`
 result      what the commands that make a round answer
+rankings    how well descriptors find images of a class: the rows
 curves      the epochs of a training → PNG
 predictions an answer of `predict` → a line
-rounds, backbones, cache, data, demo, doctor, export, index, moments, triage
+rounds, backbones, cache, data, demo, doctor, export, index, moments, retrieval, triage
             the answer of the command of this name
 """
 
@@ -41,6 +42,7 @@ from tlcli.reports.index import (
 from tlcli.reports.moments import moments_text
 from tlcli.reports.predictions import PREDICTION_LINES
 from tlcli.reports.result import round_text
+from tlcli.reports.retrieval import retrieval_text
 from tlcli.reports.rounds import (
     details_text,
     pruned_text,
@@ -79,6 +81,7 @@ __all__ = [
     "require_file",
     "require_page",
     "require_report",
+    "retrieval_text",
     "rollback_text",
     "round_text",
     "rounds_text",

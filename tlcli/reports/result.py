@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tlcli.reports.rankings import COLUMNS, ranking_rows
 from tlcli.reports.tables import percent, table
 
 Json = dict[str, Any]
@@ -33,6 +34,8 @@ def round_text(content: Json) -> str:
         lines.insert(2, f"  renamed     {_renamed(content['renamed_classes'])}")
     if content["adoption"]:
         lines[1:1] = _adoption(content["adoption"])
+    if content["layers_choice"]:
+        lines += ["", _layers(content["layers_choice"])]
     if content["head_choice"]:
         lines += ["", _choice(content["head_choice"])]
     if content["adoption"] and len(content["adoption"]["scalings"]) > 1:
@@ -68,6 +71,8 @@ def _scalings(adoption: Json) -> str:
 
 def _training(training: Json) -> str:
     count = training["epochs"]
+    if "descriptors" in training:
+        return _metric(training)
     before, after = (
         percent(training[name]) for name in ("validation_accuracy_before", "validation_accuracy")
     )
@@ -80,6 +85,20 @@ def _training(training: Json) -> str:
         known = "unknown" if r2 is None else f"{r2:.3f}"
         text += f"; images that are gone carried over with R² {known}"
     return text
+
+
+def _metric(training: Json) -> str:
+    """How a projection was trained, and how well each kind of descriptor does."""
+    before, after = (percent(training[name]) for name in ("map_at_r_before", "map_at_r"))
+    count = training["epochs"]
+    text = (
+        f"{training['objective']}, {count} epoch{'s' if count > 1 else ''}, the best is "
+        f"{training['best_epoch']}, MAP@R on {training['held_out_images']} images of "
+        f"{len(training['held_out_classes'])} held-out classes {before} → {after}, "
+        f"lr {training['lr']:.2g}"
+    )
+    rows = table(COLUMNS, ranking_rows(training["descriptors"]))
+    return "\n".join([text, *(f"    {line}" for line in rows.splitlines())])
 
 
 def _usual(usual: Json) -> str:
@@ -117,6 +136,27 @@ def _choice(candidates: Sequence[Json]) -> str:
     rows = [(*(entry[key] for key in keys), f"{entry['seconds']:.1f}") for entry in candidates]
     title = "heads in cross-validation, the best first:"
     return table(("head", "mean class accuracy", "accuracy", "seconds"), rows, title)
+
+
+def _layers(tried: Sequence[Json]) -> str:
+    rows = [
+        (
+            *(entry[key] for key in ("layers", "width", "head", "mean_class_accuracy", "accuracy")),
+            None if (cost := entry["milliseconds_per_image"]) is None else f"{cost:.1f}",
+            f"{entry['seconds']:.1f}",
+        )
+        for entry in tried
+    ]
+    columns = (
+        "layers",
+        "width",
+        "head",
+        "mean class accuracy",
+        "accuracy",
+        "ms an image",
+        "seconds",
+    )
+    return table(columns, rows, "layers in cross-validation, the best first:")
 
 
 def _what(content: Json) -> str:

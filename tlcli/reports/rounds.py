@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tlcli.reports.rankings import COLUMNS, ranking_rows
 from tlcli.reports.result import memory_line, named
 from tlcli.reports.tables import byte_text, counted, table
 
@@ -32,6 +33,10 @@ def rounds_text(summaries: Sequence[Json]) -> str:
     return table((*columns, "exact", "memory", "size", "intact"), rows)
 
 
+_RANKED = ("descriptors", "differences")
+"""Of a training, what is shown as a table."""
+
+
 def details_text(details: Json) -> str:
     """The details of a round, a line each."""
     simple = {
@@ -40,12 +45,19 @@ def details_text(details: Json) -> str:
     for name in ("arithmetic", "decoder"):
         simple[name] = ", ".join(details[name])
     lines = [f"{name:22}{value}" for name, value in simple.items()]
+    training = details["training"] or {}
+    ranked = training.get("descriptors")
+    told = {name: value for name, value in training.items() if name not in _RANKED}
+    details = details | {"training": told}
     for name in (
         *("config", "versions", "images", "training", "adoption", "validation", "calibration"),
         *("head_options", "projection", "drawing", "bytes_by_part"),
     ):
         lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
-    return "\n".join(lines) + "\n\n" + _classes(details["classes"])
+    parts = ["\n".join(lines), _classes(details["classes"])]
+    if ranked:
+        parts.insert(1, table(COLUMNS, ranking_rows(ranked)))
+    return "\n\n".join(parts)
 
 
 def _classes(entries: Sequence[Json]) -> str:

@@ -1,6 +1,6 @@
 """Images by what they look like: descriptors, what is kept of them, the search.
 
-descriptors   feature vectors → descriptors of length 1: plain, whitened
+descriptors   feature vectors → descriptors of length 1: plain, whitened, learned
 records       which image is which row, in SQLite: the record of truth
 store         the folder of an index: records, rows, the approximate index; one writer
 search        the nearest rows, exactly or by way of the approximate index
@@ -14,7 +14,7 @@ float32; a transaction of SQLite is what adds an image or takes it away.
 
 from tlcli.retrieval.approximate import available, load
 from tlcli.retrieval.building import LEAST_RECALL, build, measured_recall
-from tlcli.retrieval.descriptors import DESCRIPTORS, Descriptor
+from tlcli.retrieval.descriptors import DESCRIPTORS, Descriptor, Ground, possible
 from tlcli.retrieval.neighbours import BY, Neighbours
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.search import Hit, Searcher
@@ -27,6 +27,7 @@ __all__ = [
     "LEAST_RECALL",
     "Descriptor",
     "Entry",
+    "Ground",
     "Hit",
     "Index",
     "IndexWriter",
@@ -38,6 +39,7 @@ __all__ = [
     "load",
     "measured_recall",
     "open_index",
+    "possible",
     "require_index",
     "writing",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcli import backbones, runs
 from tlcli.backbones import Drawing, Imagenet, Random, Reading, StoredBackbone, WeightsFile
-from tlcli.config import DrawingOptions, ReadingOptions
+from tlcli.config import AUTO, DrawingOptions, ReadingOptions
 from tlcli.errors import UsageError, require_choice
 from tlcli.extractor import backbone_of
 from tlcli.images import DEFAULT_FIT, Square
@@ -119,7 +119,8 @@ def beginning(
         image_size: side of its images; None for that of the run, or its own.
         precision: of its features; None for that of the run, or the default.
         drawing: how its images are drawn to their square.
-        reading: what of its network becomes the feature vector.
+        reading: what of its network becomes the feature vector; layers that are to be chosen are
+            the usual ones so far.
 
     Raises:
         UsageError: there is no such backbone, precision, fit or reading, or the weights cannot be
@@ -159,7 +160,8 @@ def reading_of(options: ReadingOptions) -> Reading:
         UsageError: there are no such layers or views.
     """
     usual = backbones.USUAL
-    reading = Reading(options.layers or usual.layers, options.views or usual.views)
+    layers = usual.layers if options.layers in (None, AUTO) else options.layers
+    reading = Reading(layers, options.views or usual.views)
     reading.require()
     return reading
 

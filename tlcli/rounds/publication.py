@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 
+KERAS_MODEL = "model.keras"
+
 _LIBRARIES = ("tlcli", "keras", "tensorflow", "openvino", "numpy", "scipy", "pillow", "h5py")
 
 
@@ -45,6 +47,8 @@ class Draft:
     intake: Intake
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
+    readings: tuple[dict[str, Any], ...] = ()
+    """What `--layers auto` chose from, the best first."""
     training: Summary | None = None
     """How the backbone was trained, where it was."""
     adoption: dict[str, Any] | None = None
@@ -78,6 +82,7 @@ def publish(writer: Writer, draft: Draft, phases: Phases) -> RoundResult:
         seconds=phases.seconds,
         calibration=draft.examined.calibration,
         choice=draft.choice,
+        readings=draft.readings,
         training=draft.training.content if draft.training else None,
         adoption=draft.adoption,
         usual=draft.usual.to_json() if draft.usual else None,
@@ -115,7 +120,7 @@ def _write(draft: Draft, staged: Path) -> None:
     heads.save(solution.head, staged / "head.h5")
     memory.save(draft.memory, staged)
     if draft.config.keras_model and solution.head.classes:
-        write_model(solution.extractor, solution.head, staged / "model.keras")
+        write_model(solution.extractor, solution.head, staged / KERAS_MODEL)
     if draft.training is not None:
         _write_training(draft.training, staged)
 
@@ -215,4 +220,5 @@ def _manifest(writer: Writer, draft: Draft) -> Manifest:
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         drawing=extractor.square.to_json(),
+        learned_projection=extractor.learned,
     )

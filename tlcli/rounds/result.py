@@ -35,6 +35,8 @@ class RoundResult:
     calibration: Calibration | None = None
     choice: tuple[dict[str, Any], ...] = ()
     """What `--head auto` chose from, the best first."""
+    readings: tuple[dict[str, Any], ...] = ()
+    """What `--layers auto` chose from, the best first."""
     training: dict[str, Any] | None = None
     """How the backbone was trained, where it was."""
     adoption: dict[str, Any] | None = None
@@ -68,6 +70,7 @@ class RoundResult:
             "validation": asdict(self.validation) if self.validation else None,
             "calibration": asdict(self.calibration) if self.calibration else None,
             "head_choice": list(self.choice),
+            "layers_choice": list(self.readings),
             "training": self.training,
             "adoption": self.adoption,
             "usual": self.usual,
@@ -112,6 +115,8 @@ def options_of(config: Any) -> dict[str, Any]:
     if values.get("images", {}).get("columns") == asdict(Columns()):
         # As in rounds that were made before there was the option.
         values["images"] = {"max_bad": values["images"]["max_bad"]}
+    if values.get("solver", {}).get("c", "") is None:
+        del values["solver"]["c"]
     if values.get("distribute") == ONE_DEVICE:
         del values["distribute"]
     if values.get("reading") == asdict(ReadingOptions()):

@@ -10,6 +10,7 @@ from tlcli import evaluation, heads
 from tlcli.config import HeadOptions, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import HeldOutPredictions, ValidationScheme
+from tlcli.extractor import PROJECTION_WIDTH
 from tlcli.rounds.solution import Solution
 
 
@@ -40,7 +41,11 @@ class Choice:
 
 
 def candidates(
-    options: HeadOptions, labels: Sequence[str], all_features: bool, projected: bool | None
+    options: HeadOptions,
+    labels: Sequence[str],
+    all_features: bool,
+    projected: bool | None,
+    width: int,
 ) -> list[str]:
     """Names of the heads to choose from, the simplest first.
 
@@ -48,20 +53,23 @@ def candidates(
         options: those that were asked for leave only heads that have them.
         labels: of all images; a head that needs more of a class than there are is left out.
         all_features: whether the features of all images will be known in later rounds too.
-        projected: whether the run has a projection; None where that is still open.
+        projected: whether the run has a projection; None where that is still open: then one is
+            tried where it can bring something, see `_worth_projecting`.
+        width: of the features, before a projection.
 
     Raises:
         UsageError: no head has the options.
     """
     asked = {name for name, value in asdict(options).items() if value is not None} - {"head"}
     fewest = min(Counter(labels).values())
+    open_to_it = _worth_projecting(width, len(labels)) if projected is None else projected
     names = [
         name
         for name, row in heads.HEADS.items()
         if (row.solve or all_features)
         and row.least_images <= fewest
         and asked <= row.options
-        and (projected is not False or not row.projected)
+        and (not row.projected or open_to_it)
         and (projected is not True or row.projected or row.projected_as is None)
     ]
     if not names:
@@ -70,6 +78,15 @@ def candidates(
             "Leave them out with --head auto."
         )
     return names
+
+
+def _worth_projecting(width: int, images: int) -> bool:
+    """Whether a head behind a random projection may be the best.
+
+    With fewer images than the projection is wide, or features that are as wide themselves, it was
+    behind ridge on every set that was tried, and takes most of the time.
+    """
+    return width < PROJECTION_WIDTH <= images
 
 
 def best_head(

@@ -12,13 +12,12 @@ from tlcli.errors import StorageError, UsageError
 from tlcli.rounds.result import report_of
 from tlcli.runs import Round, Writer
 from tlcli.training import Checkpoints, TrainingHistory
-from tlcli.training.split import Split
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow")
 
 
 def identity_of(
-    options: TrainingOptions, engine: str, split: Split, classes: Sequence[str]
+    options: TrainingOptions, engine: str, images: str, classes: Sequence[str]
 ) -> dict[str, Any]:
     """What decides the result of a training, as JSON values; `epochs` may be raised later."""
     deciding = asdict(options)
@@ -27,8 +26,7 @@ def identity_of(
         **{name.replace("_", "-"): value for name, value in deciding.items()},
         "engine": engine,
         "classes": list(classes),
-        "images": f"{len(split.learned.source)}+{len(split.held_out.source)}, "
-        f"sha256 {split.digest[:16]}",
+        "images": images,
         **backbones.versions(_LIBRARIES),
     }
 

@@ -2,6 +2,7 @@
 
     RUN/
       backbones/<fingerprint>/   the backbone, its formats and backbone.json
+      projections/<sha256>.h5    learned projections of features, see `features.learned`
       rounds/0001/               round.json  model.keras  head.h5  memory.h5  report.json
                                  features-*.h5 or exemplars-*.h5 where the memory keeps them
       training/                  the state of a training that goes on or was interrupted

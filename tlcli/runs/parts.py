@@ -51,6 +51,11 @@ def rounds_folder(path: Path) -> Path:
     return path / "rounds"
 
 
+def projections_folder(path: Path) -> Path:
+    """Where the learned projections of a run are, each named by its content."""
+    return path / "projections"
+
+
 def backbones_folder(path: Path) -> Path:
     """Where the backbones of a run are."""
     return path / "backbones"

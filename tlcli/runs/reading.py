@@ -10,7 +10,14 @@ from typing import TypeVar
 from tlcli import files
 from tlcli.errors import RunError, UsageError
 from tlcli.manifest import Manifest, read_manifest, round_name
-from tlcli.runs.parts import TRAINING, backbones_folder, looking_at, require_own, rounds_folder
+from tlcli.runs.parts import (
+    TRAINING,
+    backbones_folder,
+    looking_at,
+    projections_folder,
+    require_own,
+    rounds_folder,
+)
 
 _ROUND_NAME = re.compile(r"[0-9]{4}|[1-9][0-9]{4,}")
 
@@ -146,6 +153,10 @@ class Run:
         """Where the backbone with this fingerprint is kept."""
         return backbones_folder(self.path) / fingerprint
 
+    def projection_file(self, fingerprint: str) -> Path:
+        """Where the learned projection with this fingerprint is kept."""
+        return projections_folder(self.path) / f"{fingerprint}.h5"
+
 
 def open_run(path: Path) -> Run:
     """Open a run for reading; readers never wait for writers.
@@ -176,7 +187,8 @@ def require_run(path: Path) -> Run:
             raise RunError(
                 f"Expected the folder of a run. Received: {path} holds no committed round. {advice}"
             )
-        require_own(backbones_folder(path))
+        for folder in (backbones_folder(path), projections_folder(path)):
+            require_own(folder)
     return Run(path)
 
 

@@ -17,6 +17,7 @@ from tlcli.runs.parts import (
     LOCK,
     TRAINING,
     backbones_folder,
+    projections_folder,
     require_own,
     rounds_folder,
 )
@@ -51,6 +52,19 @@ class Writer:
         if not target.exists():
             _move_in(staged, target)
         return target
+
+    def add_projection(self, content: bytes, fingerprint: str) -> None:
+        """Write the file of a learned projection; no round names it yet.
+
+        Raises:
+            StorageError: it cannot be saved.
+        """
+        path = self.run.projection_file(fingerprint)
+        with files.saving(path):
+            path.parent.mkdir(exist_ok=True)
+            with files.written(path) as stream:
+                stream.write(content)
+            files.sync(self.run.path)
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Take rounds away, the first one first, and the backbones that no other round uses.
@@ -115,7 +129,12 @@ def extending(path: Path, wait_seconds: float) -> Iterator[Writer]:
         UsageError, RunError: as `open_run`.
     """
     open_run(path)
-    for folder in (rounds_folder(path), backbones_folder(path), path / TRAINING):
+    for folder in (
+        rounds_folder(path),
+        backbones_folder(path),
+        projections_folder(path),
+        path / TRAINING,
+    ):
         require_own(folder)
     with locked(path, wait_seconds):
         _sweep(path)
@@ -197,13 +216,24 @@ def _empty(path: Path) -> None:
 
 
 def _sweep(path: Path) -> list[Path]:
-    """Remove what a killed writer left behind: unfinished folders and unused backbones.
+    """Remove what a killed writer left behind: unfinished folders, unused parts.
 
     Those that cannot be removed come back.
     """
-    kept = {entry.manifest.backbone_fingerprint for entry in Run(path).rounds()}
-    unused = [entry for entry in backbones_folder(path).glob("*") if entry.name not in kept]
+    manifests = [entry.manifest for entry in Run(path).rounds()]
+    kept = {manifest.backbone_fingerprint for manifest in manifests}
+    kept |= {f"{manifest.learned_projection}.h5" for manifest in manifests}
+    parts = (*backbones_folder(path).glob("*"), *projections_folder(path).glob("*"))
+    unused = [entry for entry in parts if entry.name not in kept]
     left_behind = [*path.glob(f"{BUILDING}*"), *unused]
-    for folder in left_behind:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder for folder in left_behind if folder.exists()]
+    for entry in left_behind:
+        _remove(entry)
+    return [entry for entry in left_behind if entry.exists()]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -91,7 +91,13 @@ def _sampled(evidence: Evidence) -> Examples:
 
 def naive(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     """Cross-entropy on the new images alone."""
-    return heads.fit_columns(_start(asked, evidence), _task(asked, evidence, evidence.new))
+    start, task = _start(asked, evidence), _task(asked, evidence, evidence.new)
+    return _fitted(asked, start, task, evidence.new)
+
+
+def _fitted(asked: StrategyInput, start: LinearHead, task: Task, examples: Examples) -> LinearHead:
+    """The columns fitted, with C as in the recipe."""
+    return heads.fit_columns(start, heads.priced(task, start, examples, asked.recipe.c))
 
 
 def lwf(asked: StrategyInput, evidence: Evidence) -> LinearHead:
@@ -106,7 +112,7 @@ def lwf(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     how = Distillation(int(old.sum()), weight, temperature)
     images = evidence.new.joined(_sampled(evidence))
     task = replace(_task(asked, evidence, images), anchored=old, distillation=how)
-    return heads.fit_columns(start, task)
+    return _fitted(asked, start, task, images)
 
 
 def replay(asked: StrategyInput, evidence: Evidence) -> LinearHead:
@@ -127,7 +133,8 @@ def _rehearse(
 ) -> LinearHead:
     """Every class weighs the same; old columns are pulled to where they were."""
     task = _task(asked, evidence, rehearsed)
-    return heads.fit_columns(start, replace(task, balanced=True, anchored=_old(asked, evidence)))
+    task = replace(task, balanced=True, anchored=_old(asked, evidence))
+    return _fitted(asked, start, task, rehearsed)
 
 
 def _aligned(head: LinearHead, old: NDArray[np.bool_]) -> LinearHead:

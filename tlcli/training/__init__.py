@@ -1,11 +1,12 @@
 """Everything with gradients through a backbone.
 
-objectives    what a whole network can learn: the table
+objectives    what can be learned, and by which command: the table
 loop          epochs of steps, measured, kept, continued bit for bit
 learner       what the loop trains: groups of variables with optimizers and rates of their own
 supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
 contrastive   a learner without labels: SimCLR
 frozen        what the layers that do not learn give of images, kept while the others learn
+metric        a learner of a projection of features, which leaves the backbone as it is
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
 warping       flip, rotation, shift and zoom at once
@@ -17,6 +18,7 @@ members       TF_CONFIG: which processes train together
 order         in which order an epoch goes through the images
 split         images to learn from, and those that are held out
 image_source  the pixels that are read
+feature_source  vectors in place of pixels
 checkpoint    the training state on disk
 blocks        which layers learn
 tensorboard   figures of each epoch for TensorBoard
@@ -37,7 +39,14 @@ from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.frozen import Keeping
 from tlcli.training.image_source import ImageSource
-from tlcli.training.objectives import OBJECTIVES, Objective, objective_of
+from tlcli.training.metric import (
+    Labelled,
+    Metric,
+    MetricSetup,
+    batch_classes,
+    fit_projection,
+)
+from tlcli.training.objectives import OBJECTIVES, Objective, objective_of, objectives_of
 from tlcli.training.supervised import Examples, Teacher
 
 __all__ = [
@@ -54,17 +63,23 @@ __all__ = [
     "Examples",
     "ImageSource",
     "Keeping",
+    "Labelled",
+    "Metric",
+    "MetricSetup",
     "Objective",
     "Score",
     "Teacher",
     "TrainingHistory",
     "TrainingSetup",
     "augmenter",
+    "batch_classes",
     "begin",
     "blocks_to_train",
     "fit",
+    "fit_projection",
     "fit_without_labels",
     "lines_of",
     "objective_of",
+    "objectives_of",
     "require_known",
 ]

@@ -169,13 +169,13 @@ def _measure(
             vectors.append(first.numpy())
             check()
         if next(epochs) > GRACE:
-            _require_spread(np.concatenate(vectors))
+            require_spread(np.concatenate(vectors))
         return Score(sum(shares) / len(held_out), -sum(losses) / len(held_out))
 
     return measure
 
 
-def _require_spread(vectors: Any) -> None:
+def require_spread(vectors: Any) -> None:
     """Refuse a state in which all images give the same vector: it has learned nothing to keep.
 
     The vectors have length 1, but for those that are so short that their length means nothing.

@@ -27,6 +27,7 @@ from tlcli.config import Progress
 from tlcli.engines import Engine
 from tlcli.errors import StorageError
 from tlcli.training.augmentation import Augmenter
+from tlcli.training.feature_source import FeatureSource
 from tlcli.training.image_source import Check, Pixels, Source
 from tlcli.training.order import Columns, Rows
 from tlcli.training.supervised import Entry, Labelled, Lesson, Network, Teacher
@@ -200,25 +201,6 @@ class _Given:
             done += len(pixels)
 
 
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """Rows that are there."""
-
-    rows: Floats
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def seen_in(self, epoch: int, check: Check) -> Self:
-        """The same."""
-        return self
-
-    def batches(self, order: Rows, batch_size: int) -> Iterator[Floats]:
-        """See `Source`."""
-        for start in range(0, len(order), batch_size):
-            yield self.rows[order[start : start + batch_size]]
-
-
 @dataclass(eq=False)
 class _Once:
     """Images that are always the same: computed the first time, all of them, and then kept."""
@@ -237,7 +219,7 @@ class _Once:
     def batches(self, order: Rows, batch_size: int) -> Iterator[Floats]:
         """See `Source`."""
         if self.full:
-            yield from _Kept(self.rows).batches(order, batch_size)
+            yield from FeatureSource(self.rows).batches(order, batch_size)
             return
         done = 0
         for rows in self.given.batches(order, batch_size):
@@ -275,7 +257,7 @@ class _Views:
         place = (epoch - 1) % self.views
         if place not in self._full:
             self._fill(place, check)
-        return _Kept(self.rows[place])
+        return FeatureSource(self.rows[place])
 
     def _fill(self, place: int, check: Check) -> None:
         """With the images as epoch `place` + 1 sees them: in its order, which decides on them."""

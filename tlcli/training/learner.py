@@ -91,19 +91,20 @@ def groups_of(
         variables = [v for name in names for v in model.get_layer(name).trainable_variables]
         by_share.setdefault(share, []).extend(variables)
     return [
-        Group(variables, share, _optimizer(variables, options))
+        Group(variables, share, optimizer(variables, options))
         for share, variables in by_share.items()
         if variables
     ]
 
 
-def _optimizer(variables: list[Any], options: TrainingOptions) -> Any:
+def optimizer(variables: list[Any], options: TrainingOptions) -> Any:
+    """AdamW for these variables, before its first step."""
     keras = backbones.keras_module()
-    optimizer = keras.optimizers.AdamW(options.lr or 0.0, weight_decay=options.weight_decay)
+    made = keras.optimizers.AdamW(options.lr or 0.0, weight_decay=options.weight_decay)
     # Biases, scales and offsets are not decayed (He et al., Bag of Tricks, CVPR 2019).
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
-    optimizer.build(variables)
-    return optimizer
+    made.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    made.build(variables)
+    return made
 
 
 def apply_gradients(tape: Any, loss: Any, groups: Sequence[Group], rate: Any, clip: float) -> None:

@@ -22,6 +22,12 @@ class Split:
     """See `images.digest_of`."""
     load: memory.Pixels
 
+    @property
+    def described(self) -> str:
+        """How many images there are, and which."""
+        counts = f"{len(self.learned.source)}+{len(self.held_out.source)}"
+        return f"{counts}, sha256 {self.digest[:16]}"
+
     def pixels(self, hashes: Sequence[str]) -> NDArray[np.uint8]:
         """The images (n, S, S, 3) with these content hashes; decoded ones are not read again."""
         places = self._places

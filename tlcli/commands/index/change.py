@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import images, memory, retrieval, runs
+from tlcli import images, retrieval, runs
 from tlcli.config import IndexAddConfig, IndexRemoveConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError, require_choice
 from tlcli.extractor import Extractor
@@ -18,9 +18,10 @@ from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.retrieval import Descriptor, Entry, IndexWriter, Space
 from tlcli.retrieval.approximate import EXACT_UNTIL, is_fresh
 from tlcli.retrieval.writer import MOST_FILES
+from tlcli.rounds.descriptors import ground_of
 from tlcli.rounds.intake import named, readable, scan
 from tlcli.rounds.result import Phases
-from tlcli.runs import Round
+from tlcli.runs import Round, Run
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def add(config: IndexAddConfig, progress: Progress = no_progress) -> Changed:
     entry = run.round()
     with retrieval.writing(config.run, config.wait) as writer:
         extractor = Extractor.of_round(run, entry, config.runs_on)
-        descriptor = _descriptor(config, entry, extractor, writer)
+        descriptor = _descriptor(config, run, entry, extractor, writer)
         listing = scan(config.data, config.images.columns, progress)
         new, refused = _new(listing, writer)
         with phases.phase("features"):
@@ -75,15 +76,14 @@ def add(config: IndexAddConfig, progress: Progress = no_progress) -> Changed:
 
 
 def _descriptor(
-    config: IndexAddConfig, entry: Round, extractor: Extractor, writer: IndexWriter
+    config: IndexAddConfig, run: Run, entry: Round, extractor: Extractor, writer: IndexWriter
 ) -> Descriptor:
     """That of the index; an empty one gets that which was asked for."""
     space = Space.of(extractor)
     index = writer.begun
     if index is None:
-        remembered = None if extractor.projection else memory.load(entry).moments
-        chosen = config.descriptor or ("plain" if remembered is None else "whitened")
-        descriptor = retrieval.DESCRIPTORS[chosen].make(space.width, remembered)
+        ground = ground_of(run, entry, extractor)
+        descriptor = retrieval.DESCRIPTORS[config.descriptor or ground.usual].make(ground)
         writer.begin(space, descriptor)
         return descriptor
     index.require_space(space)

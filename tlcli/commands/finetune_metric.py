@@ -1,0 +1,348 @@
+"""finetune --objective of a metric: a projection of features, beside backbone and head."""
+
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import files, images, moments, retrieval, runs, training
+from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.config import FinetuneConfig, Progress, TrainingOptions
+from tlcli.errors import DataError, UsageError
+from tlcli.evaluation import Validation
+from tlcli.evaluation.retrieval import Gain, Measured, Ranking, answers
+from tlcli.features import Examples, LearnedProjection
+from tlcli.manifest import Manifest
+from tlcli.retrieval import Descriptor, Ground
+from tlcli.rounds.parent import Parent
+from tlcli.rounds.publication import CURVES, KERAS_MODEL, commit, versions
+from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of, report_of, unchanged
+from tlcli.rounds.solution import Calibration
+from tlcli.rounds.training import checkpoints_of, discard_outdated, identity_of, require_options
+from tlcli.runs import Writer
+from tlcli.training import METRICS, Labelled, Metric, MetricSetup, TrainingHistory
+from tlcli.training.tensorboard import watch_with
+
+log = logging.getLogger(__name__)
+
+Mask = NDArray[np.bool_]
+
+UNFREEZE = "none"
+"""What `--unfreeze` may be: features are computed once, and no image is seen again."""
+
+HELD_OUT = 0.2
+"""Share of the classes on which the projection is judged; at least two."""
+
+LEAST_CLASSES = 4
+"""With two images each: two to learn from, and two to judge by."""
+
+_OF_IMAGES = ("augment", "backbone_lr_factor", "layer_decay", "label_smoothing", "mixed_precision")
+"""Training options that are about images, layers, or the labels of a head."""
+
+
+def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) -> RoundResult:
+    """Train a projection on features, and commit the next round with it.
+
+    The head, the memory and the backbone are those of the round before. Whole classes are held
+    out; where the projection is worse than plain descriptors on these, nothing is published.
+
+    Raises:
+        TlcliError: see errors.py; the run is as it was.
+        Stopped: a signal came; the training state is kept beside the rounds.
+    """
+    phases = Phases(progress)
+    _require_options(config)
+    require_options(config.training, config.watching)
+    with runs.extending(config.run, config.wait) as writer:
+        parent = Parent.of(writer.run, config.runs_on)
+        at_hand = take_in(config, parent, phases)
+        if same_again(config, parent, at_hand):
+            discard_outdated(writer)
+            return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
+        divided = _Divided.of(_learned(at_hand))
+        with phases.phase("training"):
+            projection, history = _train(config, metric, parent, divided, writer, phases.progress)
+        _warn_of_start(history)
+        with phases.phase("validation"):
+            judged = _Judged.of(projection, parent, divided)
+        if judged.is_worse:
+            checkpoints_of(writer, {}).discard()
+            return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
+        trained = _Trained(projection, history, divided, judged)
+        manifest = _manifest(config, writer, parent, projection)
+        result = _result(config, parent, at_hand, manifest, trained)
+        return _publish(writer, parent, result, trained, phases)
+
+
+def _require_options(config: FinetuneConfig) -> None:
+    """Refuse what has no effect where the backbone and the head stay as they are."""
+    name = config.objective
+    if config.unfreeze not in (None, UNFREEZE):
+        raise UsageError(
+            f"Expected --unfreeze {UNFREEZE} with --objective {name}, which trains a projection of "
+            f"the features and leaves the backbone as it is. Received: "
+            f"unfreeze={config.unfreeze!r}. Leave --unfreeze out, or train the backbone first."
+        )
+    usual, asked = TrainingOptions(), config.training
+    foreign = [option for option in _OF_IMAGES if getattr(asked, option) != getattr(usual, option)]
+    foreign += ["distillation_weight"] * (config.distillation_weight is not None)
+    foreign += ["train_batch_norm"] * config.train_batch_norm
+    foreign += ["distribute"] * (config.distribute != FinetuneConfig.distribute)
+    foreign += ["test"] * (config.test is not None)
+    if foreign:
+        flag = foreign[0].replace("_", "-")
+        raise UsageError(
+            f"Expected --{flag} without --objective {name}, which sees features alone and leaves "
+            f"backbone and head as they are. Received: both. Leave --{flag} out."
+        )
+
+
+def _learned(at_hand: AtHand) -> Examples:
+    """The images that the run has learned: no other may leave a trace, as none could be removed."""
+    if count := int(at_hand.new.sum()):
+        log.warning(
+            "%d of %d images are left out, as the run has not learned them: "
+            "`tlcli extend-classes` does",
+            count,
+            len(at_hand.examples),
+        )
+    return at_hand.examples.where(~at_hand.new)
+
+
+@dataclass(frozen=True, eq=False)
+class _Divided:
+    """Images of classes to learn from, and of classes that are held out."""
+
+    learned: Examples
+    held_out: Examples
+
+    @staticmethod
+    def of(examples: Examples) -> "_Divided":
+        """Hold out classes that the hash of their names chooses.
+
+        Raises:
+            DataError: too few classes have two images.
+        """
+        counts = Counter(examples.labels)
+        able = [name for name, count in counts.items() if count > 1]
+        if len(able) < LEAST_CLASSES:
+            raise DataError(
+                f"Expected at least {LEAST_CLASSES} classes of two or more learned images: two "
+                f"to learn from, two to judge it by. Received: {len(able)} of {len(counts)} "
+                "classes. Add images, with `tlcli extend-classes` where they are new."
+            )
+        if alone := len(counts) - len(able):
+            log.warning("%d classes have one image, of which no pair can be learned", alone)
+        able.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        held_out = able[: max(2, round(HELD_OUT * len(able)))]
+        apart: Mask = np.isin(np.array(examples.labels, object), held_out)
+        return _Divided(examples.where(~apart), examples.where(apart))
+
+    @property
+    def labelled(self) -> Labelled:
+        """The images to learn from, with columns of their sorted classes."""
+        _, columns = np.unique(np.array(self.learned.labels, object), return_inverse=True)
+        return Labelled(self.learned.vectors[:], np.asarray(columns, np.int64))
+
+
+def _train(
+    config: FinetuneConfig,
+    metric: Metric,
+    parent: Parent,
+    divided: _Divided,
+    writer: Writer,
+    progress: Progress,
+) -> tuple[LearnedProjection, TrainingHistory]:
+    labels, labelled = divided.held_out.labels, divided.labelled
+    training.batch_classes(config.training, labelled.columns)
+    setting = MetricSetup(
+        metric,
+        parent.extractor.bits,
+        config.training,
+        checkpoints_of(writer, _identity(config, parent, divided)),
+        config.watching.resume,
+        watch_with(config.watching.tensorboard),
+        progress,
+    )
+    found, history = training.fit_projection(
+        setting,
+        labelled,
+        divided.held_out.vectors[:],
+        lambda descriptors: answers(descriptors, labels).measured,
+    )
+    classes = tuple(sorted({*divided.learned.labels, *labels}))
+    fingerprint = parent.extractor.stored.fingerprint
+    projection = LearnedProjection(
+        fingerprint, config.objective, classes, found.centre, found.matrix
+    )
+    return projection, history
+
+
+def _warn_of_start(history: TrainingHistory) -> None:
+    """Say where no epoch was better than what training began with."""
+    if history.kept <= history.start:
+        log.warning(
+            "no epoch was better on held-out classes than the whitened directions that training "
+            "starts from: MAP@R %.1f %% before, %.1f %% after epoch %d",
+            100 * history.start.accuracy,
+            100 * history.kept.accuracy,
+            history.best,
+        )
+
+
+def _identity(config: FinetuneConfig, parent: Parent, divided: _Divided) -> dict[str, Any]:
+    """What decides the result of the training."""
+    both = divided.learned.joined(divided.held_out)
+    digest = images.digest_of(both.hashes, both.labels)
+    counts = f"{len(divided.learned)}+{len(divided.held_out)}, sha256 {digest[:16]}"
+    engine = config.runs_on.engine
+    return identity_of(config.training, engine, counts, parent.round.classes) | {
+        "objective": config.objective,
+        training.ROUND: parent.round.number,
+        "backbone": parent.extractor.stored.fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Kinds of descriptors on the classes that were held out."""
+
+    rankings: tuple[Ranking, ...]
+    gains: tuple[Gain, ...]
+    """Of the learned ones, over each of the others."""
+
+    @staticmethod
+    def of(projection: LearnedProjection, parent: Parent, divided: _Divided) -> "_Judged":
+        """What whitens is made of the images that were learned from alone."""
+        learned, bits = divided.learned, parent.extractor.bits
+        total = moments.of(learned.vectors, learned.labels, "", bits)
+        ground = Ground(parent.extractor.stored.width, total, projection)
+        return _Judged._over(retrieval.possible(ground), divided.held_out)
+
+    @staticmethod
+    def _over(kinds: dict[str, Descriptor], held_out: Examples) -> "_Judged":
+        vectors, labels = held_out.vectors[:], held_out.labels
+        found = [Measured.of(name, kind.of(vectors), labels) for name, kind in kinds.items()]
+        *others, last = found
+        return _Judged(
+            tuple(kind.ranking for kind in found), tuple(last.over(other) for other in others)
+        )
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the projection is clearly worse than plain descriptors, which is said."""
+        plain, *others = self.gains
+        figure = plain.map_at_r
+        worse = figure.interval[1] < 0
+        if worse:
+            log.warning(
+                "the projection did not help: on held-out classes its MAP@R is %.1f points below "
+                "that of plain descriptors (95 %% interval %.1f to %.1f). Nothing is published; "
+                "try fewer --epochs, a smaller --lr, another --objective, or more classes",
+                *(100 * -value for value in (figure.value, figure.interval[1], figure.interval[0])),
+            )
+        for other in others if not worse else ():
+            if other.map_at_r.interval[0] <= 0:
+                log.warning(
+                    "%s descriptors, which need no training, may be as good on held-out classes: "
+                    "MAP@R %+.1f points (%+.1f to %+.1f) with the projection",
+                    other.than,
+                    *(100 * value for value in (other.map_at_r.value, *other.map_at_r.interval)),
+                )
+        return worse
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A projection, how it came about, and how good it is."""
+
+    projection: LearnedProjection
+    history: TrainingHistory
+    divided: _Divided
+    judged: _Judged
+
+    def to_json(self, at_hand: Examples) -> dict[str, Any]:
+        """What the round says of its training."""
+        history, divided = self.history, self.divided
+        return {
+            "objective": self.projection.objective,
+            "epochs": len(history.epochs),
+            "best_epoch": history.best,
+            "lr": history.peak,
+            "map_at_r_before": history.start.accuracy,
+            "map_at_r": history.kept.accuracy,
+            "images_sha256": images.digest_of(at_hand.hashes, at_hand.labels),
+            "learned_images": len(divided.learned),
+            "held_out_images": len(divided.held_out),
+            "held_out_classes": sorted(set(divided.held_out.labels)),
+            "descriptors": [entry.to_json() for entry in self.judged.rankings],
+            "differences": [asdict(entry) for entry in self.judged.gains],
+            "drift": None,
+        }
+
+
+def _result(
+    config: FinetuneConfig, parent: Parent, at_hand: AtHand, manifest: Manifest, trained: _Trained
+) -> RoundResult:
+    """What is said of the head is what was said before."""
+    before = report_of(parent.round)
+    return RoundResult(
+        config.run,
+        manifest,
+        (),
+        replace(at_hand.intake, used=int((~at_hand.new).sum())),
+        _recorded(Validation, before["validation"]),
+        {},
+        calibration=_recorded(Calibration, before["calibration"]),
+        training=trained.to_json(at_hand.examples),
+    )
+
+
+def _publish(
+    writer: Writer, parent: Parent, result: RoundResult, trained: _Trained, phases: Phases
+) -> RoundResult:
+    """Commit the files of the parent, linked, under a manifest that names the projection."""
+    left_out = {REPORT, METRICS, CURVES}
+    if not result.manifest.config["keras_model"]:
+        left_out.add(KERAS_MODEL)
+
+    def write(staged: Path) -> None:
+        for name in parent.round.manifest.files.keys() - left_out:
+            files.link(parent.round.file(name), staged / name)
+        with files.written(staged / METRICS) as stream:
+            stream.write(training.lines_of(trained.history.epochs))
+
+    projection = trained.projection
+    with phases.phase("save"):
+        writer.add_projection(projection.content, projection.fingerprint)
+        committed = commit(writer, result.manifest, result.to_json(), write)
+    return replace(result, manifest=committed.manifest, seconds=phases.total())
+
+
+def _manifest(
+    config: FinetuneConfig, writer: Writer, parent: Parent, projection: LearnedProjection
+) -> Manifest:
+    return replace(
+        parent.round.manifest,
+        round=writer.next_number,
+        parent=parent.round.number,
+        command="finetune",
+        config=options_of(config),
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        learned_projection=projection.fingerprint,
+        files={},
+    )
+
+
+def _recorded(kind: Any, content: dict[str, Any] | None) -> Any:
+    """What the parent's report says of the head, which is the same."""
+    if content is None:
+        return None
+    return kind(**{entry.name: content.get(entry.name) for entry in fields(kind)})

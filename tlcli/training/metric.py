@@ -1,0 +1,287 @@
+"""Metric learning: a projection in which images of one class are near each other.
+
+The backbone stays as it is, so that training takes vectors and no images. It starts from the
+directions in which whitened features vary most: in them differences count by how rare they are
+within classes, which is as far as moments lead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlcli import backbones, gaussian, linalg, moments
+from tlcli.config import Progress, TrainingOptions
+from tlcli.errors import DataError, UsageError
+from tlcli.training import loop
+from tlcli.training.checkpoint import Checkpoints, Score, TrainingHistory
+from tlcli.training.contrastive import require_spread
+from tlcli.training.feature_source import FeatureSource
+from tlcli.training.image_source import Check
+from tlcli.training.learner import Group, Learner, apply_gradients, optimizer
+from tlcli.training.loop import Callback, Job
+from tlcli.training.order import Columns, by_class
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+Loss = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""(vectors (n, M) of length 1, class columns (n,), proxies (C, M)) → the loss, and how many terms
+of it teach something."""
+
+Measure = Callable[[Float32], tuple[float, float]]
+"""Descriptors (h, M) of the held-out images → MAP@R and Recall@1."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a projection is trained by."""
+
+    loss: Loss
+    proxies: bool
+    """Whether a vector of each class is learned beside the projection."""
+
+
+WIDTH = 256
+"""M, where the features have as many numbers."""
+
+IMAGES = 4
+"""K, of a class in a batch."""
+
+CLASSES = 16
+"""P, of a batch, where there are as many and nothing else was asked for."""
+
+RATE = 0.1
+"""Share of the learning rate with which the projection learns; proxies learn with all of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class MetricSetup:
+    """What a training of a projection is told."""
+
+    metric: Metric
+    bits: int
+    """Of the fixed-point grid of the features."""
+    options: TrainingOptions
+    checkpoints: Checkpoints
+    resume: bool
+    callback: Callback
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Features of images with the columns of their classes, 0 to C − 1."""
+
+    vectors: Float32
+    """(n, D)"""
+    columns: Columns
+
+
+@dataclass(frozen=True, eq=False)
+class Projected:
+    """x → (x − m)A."""
+
+    centre: Float32
+    """m (D,)"""
+    matrix: Float32
+    """A (D, M)"""
+
+
+def fit_projection(
+    setting: MetricSetup, learned: Labelled, held_out: Float32, measure: Measure
+) -> tuple[Projected, TrainingHistory]:
+    """Train a projection of features.
+
+    Args:
+        setting: how.
+        learned: images to learn from.
+        held_out: (h, D) features of images of other classes.
+        measure: how good their descriptors are, which decides the epoch that is kept.
+
+    Raises:
+        DataError: too few classes have two images.
+        UsageError: the batch cannot be filled, the training collapsed, no batch teaches anything,
+            or the loss is no longer finite.
+        StorageError: the state cannot be saved.
+    """
+    classes = batch_classes(setting.options, learned.columns)
+    backbones.keras_module().utils.set_random_seed(setting.options.seed)
+    start = _whitened(learned, setting.bits)
+    inner, outer = (start.of(vectors) for vectors in (learned.vectors, held_out))
+    top = _Top.of(inner, learned.columns)
+    learner = _learner(setting, top, classes, lambda: measure(top.project(outer)))
+    job = Job(
+        FeatureSource(inner),
+        learned.columns,
+        setting.options,
+        classes * IMAGES,
+        setting.checkpoints,
+        setting.resume,
+        setting.callback,
+        setting.progress,
+    )
+    history = loop.train(learner, job)
+    matrix = start.matrix.astype(np.float64) @ top.matrix.numpy()
+    return Projected(start.centre, matrix.astype(np.float32)), history
+
+
+def batch_classes(options: TrainingOptions, columns: Columns) -> int:
+    """P, the classes of a batch.
+
+    Raises:
+        DataError: too few classes have two images.
+        UsageError: the batch that was asked for cannot be filled.
+    """
+    able = int((np.bincount(columns) > 1).sum())
+    if able < 2:
+        raise DataError(
+            f"Expected at least 2 classes of two or more images to learn from. Received: {able}. "
+            "Add images."
+        )
+    size = options.batch_size
+    if size is None:
+        return min(CLASSES, able)
+    if size % IMAGES or not 2 * IMAGES <= size <= able * IMAGES:
+        raise UsageError(
+            f"Expected a batch of {IMAGES} images of each of 2 to {able} classes. Received: "
+            f"batch-size={size}. Use a multiple of {IMAGES} from {2 * IMAGES} to {able * IMAGES}."
+        )
+    return size // IMAGES
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """Where training starts from: x → (x − m)A, vectors of a mean length of 1."""
+
+    centre: Float32
+    matrix: Float32
+    """(D, D)"""
+
+    def of(self, vectors: Float32) -> Float32:
+        return np.asarray((vectors - self.centre) @ self.matrix, np.float32)
+
+
+def _whitened(learned: Labelled, bits: int) -> _Start:
+    """Features whitened by their covariance within classes, as far as it has an inverse."""
+    vectors = learned.vectors
+    total = moments.of(vectors, tuple(map(str, learned.columns)), "", bits)
+    factor = linalg.cholesky(gaussian.shrunken_covariance(total, "auto"))
+    width = vectors.shape[1]
+    matrix = np.eye(width) if factor is None else linalg.inverse(factor).T
+    centre = vectors.mean(axis=0, dtype=np.float64)
+    lengths = np.linalg.norm((vectors - centre) @ matrix, axis=1)
+    matrix = matrix / (lengths.mean() or 1.0)
+    return _Start(centre.astype(np.float32), matrix.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Top:
+    """What is trained."""
+
+    matrix: Any
+    """(D, M)"""
+    proxies: Any
+    """(C, M), one of each class."""
+    taught: Any
+    """(2,): steps that were made, and how many terms of their losses taught something."""
+
+    @staticmethod
+    def of(inner: Float32, columns: Columns) -> "_Top":
+        """The directions in which vectors (n, D) vary most, and the mean of each class in them."""
+        keras = backbones.keras_module()
+        width = min(WIDTH, inner.shape[1])
+        _, directions = np.linalg.eigh(inner.T.astype(np.float64) @ inner)
+        matrix = directions[:, ::-1][:, :width].astype(np.float32)
+        vectors = _directions(inner @ matrix)
+        proxies = np.stack([vectors[columns == c].mean(axis=0) for c in range(columns.max() + 1)])
+        return _Top(
+            keras.Variable(matrix, name="projection"),
+            keras.Variable(proxies, name="proxies"),
+            keras.Variable(np.zeros(2, np.float32), name="taught"),
+        )
+
+    def project(self, inner: Float32) -> Float32:
+        """Descriptors (n, M)."""
+        return _directions(inner @ self.matrix.numpy())
+
+
+def _directions(vectors: Float32) -> Float32:
+    """Vectors made to length 1; those of length 0 stay so."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return np.asarray(found, np.float32)
+
+
+def _learner(
+    setting: MetricSetup, top: _Top, classes: int, measured: Callable[[], tuple[float, float]]
+) -> Learner:
+    learning = [(top.matrix, RATE), (top.proxies, 1.0)]
+    groups = [
+        Group([variable], share, optimizer([variable], setting.options))
+        for variable, share in (learning if setting.metric.proxies else learning[:1])
+    ]
+    slots = [variable for group in groups for variable in group.optimizer.variables]
+
+    def measure(check: Check) -> Score:
+        _require_lessons(*top.taught.numpy())
+        precision, recall = measured()
+        check()
+        return Score(precision, recall - 1)
+
+    return Learner(
+        _step(setting, top, groups),
+        measure,
+        [top.matrix],
+        [top.proxies, top.taught, *slots],
+        order=by_class(classes, IMAGES),
+    )
+
+
+def _require_lessons(steps: float, terms: float) -> None:
+    """Refuse to go on where no batch of an epoch had anything to teach."""
+    if steps and not terms:
+        raise UsageError(
+            "Expected batches with a triplet, or a pair, to learn from. Received: none in the "
+            "first epoch: all images are nearer to those of their class than to others already, by "
+            "more than the margin. Use --objective softmax-margin, more classes, or a larger "
+            "--batch-size; whitened descriptors need no training."
+        )
+
+
+def _step(
+    setting: MetricSetup, top: _Top, groups: list[Group]
+) -> Callable[[Float32, Columns, float], tuple[float, float]]:
+    import tensorflow as tf
+
+    signature = [
+        tf.TensorSpec((None, top.matrix.shape[0]), tf.float32),
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((), tf.float32),
+    ]
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def graph(inner: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            vectors = tf.math.l2_normalize(tf.matmul(inner, top.matrix.value), axis=1)
+            loss, terms = setting.metric.loss(vectors, columns, top.proxies.value)
+        apply_gradients(tape, loss, groups, rate, setting.options.clip_norm)
+        top.taught.assign_add(tf.stack([1.0, terms]))
+        return loss, vectors
+
+    def step(inner: Float32, columns: Columns, rate: float) -> tuple[float, float]:
+        loss, vectors = graph(inner, columns, np.float32(rate))
+        if np.isfinite(loss):
+            require_spread(vectors.numpy())
+        return float(loss), _found(vectors.numpy(), columns)
+
+    return step
+
+
+def _found(vectors: Float32, columns: Columns) -> float:
+    """The share of the images of a batch whose nearest other one is of their class."""
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -np.inf)
+    return float((columns[similar.argmax(axis=1)] == columns).mean())
