@@ -1,10 +1,11 @@
 """Engines: the frozen forward pass of a stored backbone, from raw images to feature vectors."""
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,12 @@ ENGINES = ("auto", "keras", "openvino")
 
 KERAS_BATCH = 32
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
-Images = Iterable[NDArray[np.uint8]]
+Image = NDArray[np.uint8] | NDArray[np.float32]
+Images = Iterable[Image]
 Vectors = Generator[NDArray[np.float32], None, None]
 
 
@@ -43,6 +47,17 @@ class KerasEngine:
 
     predict: Callable[[NDArray[np.float32]], Any]
 
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """What runs a `keras.Model` as in prediction."""
+        import tensorflow
+
+        @tensorflow.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def predict(batch: Any) -> Any:
+            return model(batch, training=False)
+
+        return cls(predict)
+
     def features(self, images: Images) -> Vectors:
         """See `Engine`. Batches are always full: a short one would change the last bits."""
         backbones.require_own_threads()
@@ -52,8 +67,8 @@ class KerasEngine:
             yield from np.asarray(self.predict(padded), np.float32)[: len(batch)]
 
 
-def _batches(images: Images) -> Iterator[list[NDArray[np.uint8]]]:
-    batch = []
+def _batches(images: Images) -> Iterator[list[Image]]:
+    batch: list[Image] = []
     for image in images:
         batch.append(image)
         if len(batch) == KERAS_BATCH:
@@ -78,7 +93,7 @@ class OpenVINOEngine:
     def features(self, images: Images) -> Vectors:
         """See `Engine`. A request belongs to one call until its answer was copied."""
         backbones.require_own_threads()
-        running: deque[tuple[Any, NDArray[np.uint8]]] = deque()
+        running: deque[tuple[Any, Image]] = deque()
         try:
             for image in images:
                 if len(running) == self.most:
@@ -100,7 +115,7 @@ class OpenVINOEngine:
         except IndexError:
             return self.network.create_infer_request()
 
-    def _answer(self, running: deque[tuple[Any, NDArray[np.uint8]]]) -> NDArray[np.float32]:
+    def _answer(self, running: deque[tuple[Any, Image]]) -> NDArray[np.float32]:
         """The vector of the image that was begun first."""
         request, _ = running[0]
         request.wait()
@@ -208,6 +223,22 @@ def choices(stored: StoredBackbone, wanted: str, threads: int = images.PROCESSOR
     return [openvino, keras]
 
 
+def of_model(model: Any, wanted: str) -> Engine:
+    """What runs a `keras.Model` that is in memory: images (S, S, 3) float32 → vectors.
+
+    Args:
+        model: as it is now; it may have moved since it was stored, and is not to move any more.
+        wanted: the name of the engine that the backbone's features come from.
+    """
+    if wanted == "openvino":
+        try:
+            network = backbones.compiled_model(model, images.PROCESSORS)
+            return OpenVINOEngine(network, 2 * images.PROCESSORS)
+        except EngineUnavailable as error:
+            log.info("%s: Keras runs it", error)
+    return KerasEngine.of(model)
+
+
 def require_known(name: str) -> None:
     """Raise UsageError, listing the engines, unless `name` is one of `ENGINES`."""
     require_choice("an engine", name, ENGINES)
@@ -272,11 +303,4 @@ def _open_openvino(stored: StoredBackbone, streams: int) -> Engine:
 
 def _open_keras(stored: StoredBackbone) -> Engine:
     stored.file(backbones.MODEL)
-    model = backbones.load_model(stored)
-    import tensorflow
-
-    @tensorflow.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def predict(batch: Any) -> Any:
-        return model(batch, training=False)
-
-    return KerasEngine(predict)
+    return KerasEngine.of(backbones.load_model(stored))

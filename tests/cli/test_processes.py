@@ -205,9 +205,12 @@ def test_after_a_kill_the_same_command_starts_anew(tmp_path: Path, phase: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "times"), [("finetune", 10), ("simclr", 2)])
+@pytest.mark.parametrize(
+    ("command", "unfreeze", "times"),
+    [("finetune", "all", 10), ("finetune", "1", 3), ("simclr", "", 2)],
+)
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
-    tmp_path: Path, command: str, times: int
+    tmp_path: Path, command: str, unfreeze: str, times: int
 ) -> None:
     """SIGKILL, SIGTERM or SIGINT, at moments that a fixed seed chooses."""
     data = tiny.draw(tmp_path / "data", ["apple", "leaf", "sky"], count=60, contrast=0.03)
@@ -216,7 +219,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
 
     def arguments(run: Path) -> list[object]:
         if command == "finetune":
-            return [command, run, data, "--unfreeze", "all", *options]
+            return [command, run, data, "--unfreeze", unfreeze, *options]
         objective = ["--objective", "simclr"] if command == "simclr" else []
         return ["pretrain", data, "--out", run, "--weights", "none", *objective, *options]
 

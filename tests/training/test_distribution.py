@@ -281,7 +281,7 @@ def test_two_devices_learn_what_one_learns_and_go_on(prepared: tuple[Path, Path]
     one, two, cut = (copied(run, name) for name in ("one", "two", "cut"))
     given = (data, "--unfreeze", "2", "--epochs", "20", "--patience", "20", "--batch-size", "6")
     shared = (*given, "--distribute", "mirrored", "--json")
-    called("tests.support.tiny", "finetune", one, *given)
+    called("tests.support.tiny", "finetune", one, *given, "--cached-views", "0")
     whole = called("tests.support.devices", 2, "finetune", two, *shared)
     np.testing.assert_allclose(losses(two)[:2], losses(one)[:2], atol=1e-6)
     with started("tests.support.devices", 2, "finetune", cut, *shared) as process:
@@ -316,7 +316,7 @@ def test_workers_learn_what_one_learns_and_survive_one(
     run, data = prepared
     one, two = copied(run, "one"), copied(run, "two")
     given = ("--unfreeze", "2", "--epochs", "6", "--batch-size", "6", "--json")
-    called("tests.support.tiny", "finetune", one, data, *given)
+    called("tests.support.tiny", "finetune", one, data, *given, "--cached-views", "0")
     program, pid = tmp_path / "tlcli", tmp_path / "pid"
     program.write_text(
         f'#!/bin/sh\necho $$ > "$PID$WORKER"\nexec {sys.executable} -m tests.support.tiny "$@"\n'

@@ -5,6 +5,7 @@ from tlcli.backbones.classifier_file import ClassifierFile, read_classifier
 from tlcli.backbones.cutting import Cut, answers_of, cut, image_size_of, is_grey
 from tlcli.backbones.expected import expected_features
 from tlcli.backbones.flattening import CannotCut
+from tlcli.backbones.halves import Halves, halves
 from tlcli.backbones.imagenet import (
     application,
     cut_application,
@@ -12,7 +13,13 @@ from tlcli.backbones.imagenet import (
     packaged_columns,
 )
 from tlcli.backbones.network import PREPARE, Block, blocks, build, fingerprint, statistics
-from tlcli.backbones.openvino_ir import DEFAULT_PRECISION, PRECISIONS, compiled, one_line
+from tlcli.backbones.openvino_ir import (
+    DEFAULT_PRECISION,
+    PRECISIONS,
+    compiled,
+    compiled_model,
+    one_line,
+)
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import features_of, probe_images
@@ -80,6 +87,7 @@ __all__ = [
     "ClassifierFile",
     "Cut",
     "Drawing",
+    "Halves",
     "Imagenet",
     "Random",
     "Reading",
@@ -93,12 +101,14 @@ __all__ = [
     "blocks",
     "build",
     "compiled",
+    "compiled_model",
     "cut",
     "cut_application",
     "expected_features",
     "features_of",
     "fingerprint",
     "first_line",
+    "halves",
     "image_size_of",
     "imagenet_classes",
     "is_grey",

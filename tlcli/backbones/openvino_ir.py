@@ -7,6 +7,7 @@ The compiled network is not kept on disk: compiling takes 0.1 to 0.6 seconds
 (docs/decisions/0002-openvino.md).
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,20 +111,41 @@ def compiled(folder: Path, image_size: int, precision: str, streams: int) -> Any
     """
     try:
         openvino = openvino_module()
-        core = openvino_core()
-        _require_capability(core, precision)
-        network = core.read_model(folder / XML)
+        network = openvino_core().read_model(folder / XML)
         network.reshape([1, image_size, image_size, 3])
         prepared = openvino.preprocess.PrePostProcessor(network)
         prepared.input().tensor().set_element_type(openvino.Type.u8)
-        properties = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": streams,
-        }
-        return core.compile_model(prepared.build(), "CPU", properties)
+        return _on_cpu(prepared.build(), precision, streams)
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineUnavailable(f"OpenVINO cannot run it here ({one_line(error)})") from error
+
+
+def compiled_model(model: Any, streams: int) -> Any:
+    """A `keras.Model` as an `openvino.CompiledModel`: one image float32 in, (1, W) float32 out.
+
+    Raises:
+        EngineUnavailable: OpenVINO is not installed, or cannot express or compile it.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            converted = network(model, Path(folder))
+            converted.reshape([1, *model.input_shape[1:]])
+            return _on_cpu(converted, DEFAULT_PRECISION, streams)
+    except Exception as error:
+        raise EngineUnavailable(
+            f"OpenVINO cannot express {model.name} ({one_line(error)})"
+        ) from error
+
+
+def _on_cpu(network: Any, precision: str, streams: int) -> Any:
+    core = openvino_core()
+    _require_capability(core, precision)
+    properties = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": streams,
+    }
+    return core.compile_model(network, "CPU", properties)
 
 
 def _require_capability(core: Any, precision: str) -> None:

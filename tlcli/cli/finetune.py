@@ -76,6 +76,22 @@ from tlcli.config import FinetuneConfig
 )
 @option(
     FinetuneConfig,
+    "--cached-views",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="The frozen layers run on K random views of each image, which the epochs see in turn; 0: "
+    "every epoch sees new views.",
+)
+@option(
+    FinetuneConfig,
+    "--cached-gb",
+    type=click.FloatRange(min=0),
+    callback=finite,
+    metavar="GB",
+    help="Most disk space for what the frozen layers gave of these views, while training runs.",
+)
+@option(
+    FinetuneConfig,
     "--train-batch-norm",
     is_flag=True,
     help="Let BatchNormalization move in the layers that learn.",

@@ -43,7 +43,7 @@ from tlcli.rounds.training import (
     summary_of,
 )
 from tlcli.runs import Writer
-from tlcli.training import Distribution, Teacher, TrainingHistory, TrainingSetup
+from tlcli.training import Distribution, Keeping, Teacher, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split, split_images
 from tlcli.training.tensorboard import watch_with
 
@@ -223,6 +223,8 @@ def _setup(
         "unfreeze": config.unfreeze,
         "train-batch-norm": config.train_batch_norm,
         "distillation-weight": config.distillation_weight,
+        "cached-views": config.cached_views,
+        "cached-gb": config.cached_gb,
         training.ROUND: parent.round.number,
         "backbone": stored.fingerprint,
     }
@@ -236,7 +238,12 @@ def _setup(
         watch_with(config.watching.tensorboard if distribution.leads else None),
         progress,
         distribution,
+        _keeping(config, parent.extractor),
     )
+
+
+def _keeping(config: FinetuneConfig, extractor: Extractor) -> Keeping:
+    return Keeping(config.cached_views, int(config.cached_gb * 1e9), extractor.engine)
 
 
 def _rebuild(

@@ -191,6 +191,11 @@ class FinetuneConfig:
     """Refuse where images that were learned before are not given."""
     distillation_weight: float | None = None
     """Of the old answers, where classes have no images. None: the share of these classes."""
+    cached_views: int = 3
+    """How many random views of each image are kept behind the frozen layers, and seen in turn; 0:
+    every epoch sees new ones."""
+    cached_gb: float = 8.0
+    """Most disk space for them, in the run's folder, while it is trained."""
     test: str | None = None
     images: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()

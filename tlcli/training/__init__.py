@@ -5,9 +5,11 @@ loop          epochs of steps, measured, kept, continued bit for bit
 learner       what the loop trains: groups of variables with optimizers and rates of their own
 supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
 contrastive   a learner without labels: SimCLR
+frozen        what the layers that do not learn give of images, kept while the others learn
 metric        a learner of a projection of features, which leaves the backbone as it is
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
+warping       flip, rotation, shift and zoom at once
 losses        what is minimised
 distribution  which devices share the steps: the table
 steps         one step, compiled: on one device, or shared by several
@@ -35,6 +37,7 @@ from tlcli.training.checkpoint import (
 )
 from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
+from tlcli.training.frozen import Keeping
 from tlcli.training.image_source import ImageSource
 from tlcli.training.metric import (
     Labelled,
@@ -59,6 +62,7 @@ __all__ = [
     "Epoch",
     "Examples",
     "ImageSource",
+    "Keeping",
     "Labelled",
     "Metric",
     "MetricSetup",

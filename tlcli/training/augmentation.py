@@ -1,11 +1,14 @@
-"""Random changes of training images that leave their class as it is, with Keras' own layers."""
+"""Random changes of training images that leave their class as it is, by Keras' layers and ours."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tlcli import backbones
 from tlcli.errors import require_choice
+from tlcli.training.warping import Extent, Warp
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,15 @@ class Augmenter:
     mix: Callable[[Any, Any], tuple[Any, Any]]
     """Images and one-hot labels (n, C) → the same, mixed."""
     generators: Sequence[Any]
-    """The variables that hold the random state."""
+    """The variables (2,) that hold the random state."""
+    seed: int = 0
+    mixes: bool = False
+
+    def begin(self, number: int) -> None:
+        """Put the random state to a function of the seed and a number."""
+        for place, state in enumerate(self.generators):
+            words = np.random.SeedSequence([self.seed, number, place]).generate_state(2)
+            state.assign(words >> 1)
 
 
 def augmenter(preset: str, seed: int) -> Augmenter:
@@ -54,7 +65,8 @@ def augmenter(preset: str, seed: int) -> Augmenter:
         return mixers.mix(images, labels) if mixers else (images, labels)
 
     states = [variable for layer in layers for variable in layer.variables]
-    return Augmenter(change, mix, states + (mixers.generators if mixers else []))
+    states += mixers.generators if mixers else []
+    return Augmenter(change, mix, states, seed, row.mixes)
 
 
 def require_known(preset: str, among: Mapping[str, Preset] | None = None) -> None:
@@ -96,29 +108,21 @@ def _mixers(keras: Any, seed: int) -> _Mixers:
 
 
 def _light(layers: Any, seed: int) -> list[Any]:
-    return [
-        layers.RandomFlip("horizontal", seed=seed),
-        layers.RandomTranslation(0.06, 0.06, fill_mode="reflect", seed=seed + 1),
-    ]
+    return [Warp(Extent(shift=(-0.06, 0.06)), seed)]
 
 
 def _standard(layers: Any, seed: int) -> list[Any]:
     return [
-        layers.RandomFlip("horizontal", seed=seed),
-        layers.RandomRotation(0.05, fill_mode="reflect", seed=seed + 1),
-        layers.RandomTranslation(0.1, 0.1, fill_mode="reflect", seed=seed + 2),
-        layers.RandomZoom((-0.3, 0.1), fill_mode="reflect", seed=seed + 3),
+        Warp(Extent(rotation=(-0.05, 0.05), shift=(-0.1, 0.1), zoom=(-0.3, 0.1)), seed),
         layers.RandomBrightness(0.2, value_range=(0, 255), seed=seed + 4),
         layers.RandomContrast(0.2, value_range=(0, 255), seed=seed + 5),
     ]
 
 
 def _strong(layers: Any, seed: int) -> list[Any]:
+    turned, moved = (-0.08, 0.08), (-0.15, 0.15)
     return [
-        layers.RandomFlip("horizontal", seed=seed),
-        layers.RandomRotation(0.08, fill_mode="reflect", seed=seed + 1),
-        layers.RandomTranslation(0.15, 0.15, fill_mode="reflect", seed=seed + 2),
-        layers.RandomZoom((-0.4, 0.1), (-0.4, 0.1), fill_mode="reflect", seed=seed + 3),
+        Warp(Extent(turned, moved, zoom=(-0.4, 0.1), stretches=True), seed),
         _jitter(layers, 0.2, 0.3, 0.04, seed + 4),
         layers.RandomErasing(factor=0.25, scale=(0.02, 0.2), seed=seed + 5),
     ]
@@ -138,9 +142,7 @@ def _jitter(layers: Any, brightness: float, others: float, hue: float, seed: int
 
 def _views(layers: Any, seed: int) -> list[Any]:
     return [
-        layers.RandomFlip("horizontal", seed=seed),
-        layers.RandomTranslation(0.2, 0.2, fill_mode="reflect", seed=seed + 1),
-        layers.RandomZoom((-0.65, 0.0), (-0.65, 0.0), fill_mode="reflect", seed=seed + 2),
+        Warp(Extent(shift=(-0.2, 0.2), zoom=(-0.65, 0.0), stretches=True), seed),
         _jitter(layers, 0.3, 0.4, 0.08, seed + 3),
         layers.RandomGrayscale(0.2, seed=seed + 4),
     ]

@@ -16,9 +16,8 @@ from tlcli.config import TrainingOptions
 from tlcli.errors import UsageError
 from tlcli.training import augmentation
 from tlcli.training.checkpoint import Score
-from tlcli.training.image_source import ImageSource, Pixels
+from tlcli.training.image_source import Check, ImageSource, Pixels
 from tlcli.training.learner import (
-    Check,
     Learner,
     apply_gradients,
     groups_of,

@@ -21,8 +21,7 @@ from tlcli import backbones
 from tlcli.errors import ClusterUnavailable, UsageError, WorkerGone, require_choice
 from tlcli.training.checkpoint import Arrays, Checkpoints, TrainingHistory
 from tlcli.training.gathering import gather, killable
-from tlcli.training.image_source import ImageSource
-from tlcli.training.learner import Check
+from tlcli.training.image_source import Check
 from tlcli.training.members import Members, members_of_environment
 from tlcli.training.steps import Parts, Step, on_one_device, on_replicas
 
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 GATHERING_SECONDS = 300.0
 """Workers that have not come by then are missing."""
 
-Logits = Callable[[ImageSource, Check], NDArray[np.float32]]
+Logits = Callable[[Any, Check], NDArray[np.float32]]
 """Of the images of a source, (n, C)."""
 
 Float32 = NDArray[np.float32]
@@ -63,7 +62,7 @@ class Distribution:
         """A trained model as one that knows of no devices; `load` gives another one like it."""
         return model
 
-    def logits(self, logits_of: Logits, source: ImageSource, check: Check) -> Float32:
+    def logits(self, logits_of: Logits, source: Any, check: Check) -> Float32:
         """What `logits_of` says of all images."""
         return logits_of(source, check)
 
@@ -144,7 +143,7 @@ class _Cluster(_Mirrored):
 
         return together
 
-    def logits(self, logits_of: Logits, source: ImageSource, check: Check) -> Float32:
+    def logits(self, logits_of: Logits, source: Any, check: Check) -> Float32:
         """Each worker computes its share; a check is a question to all, so that there is one."""
         check()
         mine = np.arange(self.members.here, len(source), len(self.members.addresses))

@@ -11,13 +11,15 @@ from tlcli import backbones
 from tlcli.config import AUTO, Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
-from tlcli.training import augmentation, contrastive, loop, supervised
+from tlcli.training import augmentation, contrastive, frozen, loop, supervised
 from tlcli.training.checkpoint import Checkpoints, TrainingHistory
 from tlcli.training.distribution import ALONE, Distribution
-from tlcli.training.image_source import ImageSource, Pixels
+from tlcli.training.frozen import NOTHING, Keeping
+from tlcli.training.image_source import ImageSource, Pixels, Source
 from tlcli.training.learner import begin_statistics, training_mode
 from tlcli.training.loop import Callback, Job
-from tlcli.training.supervised import Examples, Network, SoftmaxTop, Teacher
+from tlcli.training.order import shuffled
+from tlcli.training.supervised import Entry, Examples, Lesson, Network, SoftmaxTop, Teacher
 
 SUPERVISED_BATCH = 32
 CONTRASTIVE_BATCH = 128
@@ -42,6 +44,8 @@ class TrainingSetup:
     callback: Callback
     progress: Progress
     distribution: Distribution = ALONE
+    keeping: Keeping = NOTHING
+    """Of what the layers below give, where there are labels."""
 
 
 def fit(
@@ -74,15 +78,30 @@ def fit(
         )
     _require_agreement(setting)
     with _training(setting, learned.source):
-        length = _usual_length(setting, learned.source)
+        changes = augmentation.augmenter(setting.options.augment, setting.options.seed)
+        entry = Entry.at_images(setting.model, changes)
+        length = _usual_length(entry, learned.source)
         with setting.distribution.scope():
             top = SoftmaxTop.of(start, length)
         network = Network(setting.model, top, setting.layers)
-        learner = supervised.learner(
-            network, held_out, setting.options, teacher, setting.distribution
-        )
-        history = loop.train(learner, _job(setting, learned.source, learned.columns, size))
+        lesson = Lesson(learned, held_out, teacher, entry, len(start.classes))
+        keeping = setting.keeping if setting.distribution is ALONE else NOTHING
+        with frozen.kept(network, lesson, keeping, _course(setting, learned, size)) as above:
+            learner = supervised.learner(network, above, setting.options, setting.distribution)
+            job = _job(setting, above.learned.source, learned.columns, size)
+            history = loop.train(learner, job)
     return top.head(), history
+
+
+def _course(setting: TrainingSetup, learned: Examples, batch_size: int) -> frozen.Course:
+    options, folder = setting.options, setting.checkpoints.folder
+    return frozen.Course(
+        lambda epoch: shuffled(learned.columns, options.seed, epoch),
+        batch_size,
+        options.epochs,
+        folder,
+        setting.progress,
+    )
 
 
 def fit_without_labels(
@@ -109,7 +128,7 @@ def fit_without_labels(
         return loop.train(learner, _job(setting, learned, columns, size))
 
 
-def _job(setting: TrainingSetup, source: ImageSource, columns: Any, batch_size: int) -> Job:
+def _job(setting: TrainingSetup, source: Source, columns: Any, batch_size: int) -> Job:
     return Job(
         source,
         columns,
@@ -124,7 +143,7 @@ def _job(setting: TrainingSetup, source: ImageSource, columns: Any, batch_size: 
 
 
 @contextmanager
-def _training(setting: TrainingSetup, learned: ImageSource) -> Iterator[None]:
+def _training(setting: TrainingSetup, learned: Source) -> Iterator[None]:
     """The backbone as it is while it is trained."""
     options, model = setting.options, setting.model
     augmentation.require_known(options.augment)
@@ -155,7 +174,7 @@ def _require_agreement(setting: TrainingSetup) -> None:
     )
 
 
-def _some(source: ImageSource) -> Pixels:
+def _some(source: Source) -> Pixels:
     """At most 64 images, evenly spaced."""
     rows = np.linspace(0, len(source) - 1, min(len(source), 64)).astype(np.intp)
     (pixels,) = source.batches(rows, len(rows))
@@ -182,8 +201,7 @@ def _batch_size(options: TrainingOptions, images: int, usual: int) -> int:
     return options.batch_size
 
 
-def _usual_length(setting: TrainingSetup, source: ImageSource) -> float:
+def _usual_length(entry: Entry, source: Source) -> float:
     """The mean length of the features of some images."""
-    model = setting.model
-    features = supervised.inference(model)(_some(source)).numpy()
+    features = supervised.inference(entry)(_some(source)).numpy()
     return float(np.linalg.norm(features, axis=1).mean())

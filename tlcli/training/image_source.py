@@ -14,6 +14,9 @@ Pixels = NDArray[np.uint8]
 Load = Callable[[Sequence[str]], Pixels]
 """From content hashes to images (n, S, S, 3)."""
 
+Check = Callable[[], None]
+"""Called between batches, where what is done may be broken off."""
+
 IN_MEMORY_BYTES = 1 << 30
 """Decoded images beyond this are decoded again in every epoch."""
 
@@ -25,12 +28,14 @@ _AHEAD = 3
 class Source(Protocol):
     """What steps are given of n images in a fixed order."""
 
-    def __len__(self) -> int:
-        """How many images."""
-        ...
+    def __len__(self) -> int: ...
 
     def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[Any]]:
-        """Yield what stands for the images of `order`, in batches; the last may be smaller."""
+        """Yield what stands for the images of `order`, a batch at a time; the last may be less."""
+        ...
+
+    def seen_in(self, epoch: int, check: Check) -> "Source":
+        """The images as an epoch sees them; epoch 0 is the search for a learning rate."""
         ...
 
 
@@ -64,6 +69,10 @@ class ImageSource:
 
     def __len__(self) -> int:
         return len(self.hashes)
+
+    def seen_in(self, epoch: int, check: Check) -> Self:
+        """The same pixels in every epoch; what changes them is part of the step."""
+        return self
 
     def only(self, rows: NDArray[np.intp]) -> Self:
         """Those of some rows, in their order."""

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.training.checkpoint import Arrays, Score
-from tlcli.training.image_source import Pixels
+from tlcli.training.image_source import Check, Pixels
 from tlcli.training.order import Columns, Order, shuffled
-
-Check = Callable[[], None]
-"""Called between batches, where a measurement may be broken off."""
 
 MOMENTUM = 0.9
 """Of BatchNormalization while it learns its statistics: with the usual 0.99 or 0.999 they lag
@@ -41,6 +38,8 @@ class Learner:
     """Whether the result is the best epoch, and not the last one."""
     order: Order = shuffled
     """In which order it wants the images of an epoch."""
+    begin: Callable[[int], None] = lambda epoch: None
+    """Called before the first step of an epoch; epoch 0 is the search for a learning rate."""
 
     def values(self) -> Arrays:
         """Copies of all that a step changes."""

@@ -135,12 +135,15 @@ class _Loop:
         )
 
     def _learn(self) -> None:
-        job, order = self.job, self._order()
-        phase = f"epoch {len(self.history.epochs) + 1}/{job.options.epochs}{self._so_far}"
+        job, order, epoch = self.job, self._order(), len(self.history.epochs) + 1
+        phase = f"epoch {epoch}/{job.options.epochs}{self._so_far}"
         done = min(self.history.steps * job.batch_size, len(order))
-        job.progress(phase, done, len(order))
         began = time.monotonic()
-        for pixels in job.source.batches(order[done:], job.batch_size):
+        source = job.source.seen_in(epoch, self._pause)
+        job.progress(phase, done, len(order))
+        if not self.history.steps:
+            self.learner.begin(epoch)
+        for pixels in source.batches(order[done:], job.batch_size):
             columns = job.columns[order[done : done + len(pixels)]]
             loss, hits = self.learner.step(pixels, columns, self.rate)
             done += len(pixels)
@@ -247,7 +250,9 @@ def _found_rate(learner: Learner, job: Job, waiting: Waiting) -> float:
     order = learner.order(job.columns, job.options.seed, 0)
     needed = schedule.SEARCH_STEPS * job.batch_size
     rows = np.resize(order, needed)
-    batches = job.source.batches(rows, job.batch_size)
+    learner.begin(0)
+    source = job.source.seen_in(0, lambda: waiting.deliver(lambda: None))
+    batches = source.batches(rows, job.batch_size)
     done = 0
 
     def loss_at(rate: float) -> float:

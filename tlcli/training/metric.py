@@ -19,7 +19,8 @@ from tlcli.training import loop
 from tlcli.training.checkpoint import Checkpoints, Score, TrainingHistory
 from tlcli.training.contrastive import require_spread
 from tlcli.training.feature_source import FeatureSource
-from tlcli.training.learner import Check, Group, Learner, apply_gradients, optimizer
+from tlcli.training.image_source import Check
+from tlcli.training.learner import Group, Learner, apply_gradients, optimizer
 from tlcli.training.loop import Callback, Job
 from tlcli.training.order import Columns, by_class
 

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli.training.image_source import Pixels
 from tlcli.training.learner import Group, apply_gradients, descend
 from tlcli.training.order import Columns
 
-Step = Callable[[Pixels, Columns, float], tuple[float, float]]
+Step = Callable[[NDArray[Any], Columns, float], tuple[float, float]]
 """See `Learner.step`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a step consists of. All but `image_shape` is called while a graph is built."""
+    """What a step consists of. All but `batch` is called while a graph is built."""
 
     change: Callable[[Any, Any], tuple[Any, Any]]
     """(pixels (n, S, S, 3), class columns (n,)) → what is learned: images, targets."""
@@ -25,7 +24,8 @@ class Parts:
     """(images, targets) → their mean loss, the share of right answers."""
     groups: Sequence[Group]
     clip_norm: float
-    image_shape: tuple[int, ...]
+    batch: Any
+    """Of what stands for images in a step: a `tf.TensorSpec`."""
 
     @property
     def signature(self) -> list[Any]:
@@ -33,7 +33,7 @@ class Parts:
         import tensorflow as tf
 
         return [
-            tf.TensorSpec((None, *self.image_shape), tf.uint8),
+            self.batch,
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((), tf.float32),
         ]
@@ -51,7 +51,7 @@ def on_one_device(parts: Parts) -> Step:
         apply_gradients(tape, loss, parts.groups, rate, parts.clip_norm)
         return loss, hits
 
-    def step(pixels: Pixels, columns: Columns, rate: float) -> tuple[float, float]:
+    def step(pixels: NDArray[Any], columns: Columns, rate: float) -> tuple[float, float]:
         loss, hits = graph(pixels, columns, np.float32(rate))
         return float(loss), float(hits)
 
@@ -93,7 +93,7 @@ def on_replicas(parts: Parts, strategy: Any) -> Step:
         descend(summed[2:], parts.groups, rate, parts.clip_norm)
         return summed[0], summed[1]
 
-    def step(pixels: Pixels, columns: Columns, rate: float) -> tuple[float, float]:
+    def step(pixels: NDArray[Any], columns: Columns, rate: float) -> tuple[float, float]:
         loss, hits = graph(pixels, columns, np.float32(rate), bounds_of(len(pixels), count))
         return float(loss), float(hits)
 

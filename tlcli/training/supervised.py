@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tlcli import backbones
 from tlcli.config import TrainingOptions
 from tlcli.heads import LinearHead
-from tlcli.training import augmentation, losses
+from tlcli.training import losses
+from tlcli.training.augmentation import Augmenter
 from tlcli.training.checkpoint import Score
 from tlcli.training.distribution import ALONE, Distribution
-from tlcli.training.image_source import ImageSource
+from tlcli.training.image_source import Check, ImageSource, Source
 from tlcli.training.learner import (
-    Check,
     Group,
     Learner,
     groups_of,
@@ -30,12 +30,19 @@ MEASURED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class Labelled:
+    """What steps are given, with the columns of the classes."""
+
+    source: Source
+    columns: Columns
+    """(n,)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Labelled):
     """Images with the columns of their classes."""
 
     source: ImageSource
-    columns: Columns
-    """(n,)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,42 +109,79 @@ class Network:
     """Names of the layers that learn, block by block, the one nearest to the output first."""
 
 
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Where a step enters a network: at its images, or above the part that is frozen."""
+
+    run: Callable[..., Any]
+    """(a batch, training=…) → features (n, D); called while a graph is built."""
+    shape: tuple[int, ...]
+    """Of what stands for an image in a batch."""
+    dtype: str
+    changes: Augmenter
+    """Of a batch, within the step."""
+
+    @staticmethod
+    def at_images(model: Any, changes: Augmenter) -> "Entry":
+        """Raw RGB goes in."""
+        return Entry(model, tuple(model.input_shape[1:]), "uint8", changes)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What a network is taught with labels."""
+
+    learned: Labelled
+    held_out: Labelled
+    """Those that decide which epoch is the best."""
+    teacher: Teacher | None
+    """None where every class has images."""
+    entry: Entry
+    """For what the sources above give."""
+    classes: int
+    """C"""
+
+    @property
+    def labels(self) -> int:
+        """How many numbers are the label of an image that was mixed; 0 where none are."""
+        return self.classes if self.entry.changes.mixes else 0
+
+
 def learner(
     network: Network,
-    held_out: Examples,
+    lesson: Lesson,
     options: TrainingOptions,
-    teacher: Teacher | None,
     distribution: Distribution = ALONE,
 ) -> Learner:
     """Trains a network on labelled images; inside `training_mode` only.
 
     Args:
         network: changed in place.
-        held_out: images that decide which epoch is the best.
-        options: learning rates, augmentation, smoothing.
-        teacher: None where every class has images.
+        lesson: what from, and where that enters the network.
+        options: learning rates, smoothing.
         distribution: the devices that share the steps.
     """
     top = [network.top.weights, network.top.bias]
     with distribution.scope():
         groups = groups_of(network.model, network.layers, top, options)
-    changes = augmentation.augmenter(options.augment, options.seed)
-    infer = inference(network.model)
+    entry, held_out, changes = lesson.entry, lesson.held_out, lesson.entry.changes
+    infer = inference(entry)
 
     def measure(check: Check) -> Score:
         head = network.top.head()
 
-        def logits_of(source: ImageSource, check: Check) -> NDArray[np.float32]:
+        def logits_of(source: Source, check: Check) -> NDArray[np.float32]:
             return head.logits(all_features(infer, source, check))
 
         return measured(distribution.logits(logits_of, held_out.source, check), held_out.columns)
 
     slots = [variable for group in groups for variable in group.optimizer.variables]
     return Learner(
-        distribution.compiled(_parts(network, groups, changes, options, teacher)),
+        distribution.compiled(_parts(network, groups, lesson, options)),
         measure,
         [*moving(network.model, network.layers), *top],
         [*slots, *random_states(network.model), *changes.generators],
+        begin=changes.begin,
     )
 
 
@@ -149,49 +193,46 @@ def measured(logits: NDArray[np.float32], columns: Columns) -> Score:
     return Score(float((logits.argmax(axis=1) == columns).mean()), float(given.mean()))
 
 
-def all_features(
-    infer: Callable[[Any], Any], source: ImageSource, check: Check
-) -> NDArray[np.float32]:
+def all_features(infer: Callable[[Any], Any], source: Source, check: Check) -> NDArray[np.float32]:
     """Features (n, D) of images, a batch at a time."""
     found = []
-    for pixels in source.batches(np.arange(len(source)), MEASURED_AT_ONCE):
-        found.append(infer(pixels).numpy())
+    for batch in source.batches(np.arange(len(source)), MEASURED_AT_ONCE):
+        found.append(infer(batch).numpy())
         check()
     return np.concatenate(found)
 
 
-def inference(model: Any) -> Callable[[Any], Any]:
-    """Images (n, S, S, 3) uint8 → features (n, D), as in prediction."""
+def inference(entry: Entry) -> Callable[[Any], Any]:
+    """A batch of what enters → features (n, D), as in prediction."""
     import tensorflow as tf
 
-    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
-
-    @tf.function(input_signature=[shape])  # type: ignore[untyped-decorator]
-    def infer(pixels: Any) -> Any:
-        return tf.cast(model(tf.cast(pixels, tf.float32), training=False), tf.float32)
+    @tf.function(input_signature=[_batch(entry)])  # type: ignore[untyped-decorator]
+    def infer(batch: Any) -> Any:
+        return tf.cast(entry.run(tf.cast(batch, tf.float32), training=False), tf.float32)
 
     return infer  # type: ignore[no-any-return]
 
 
+def _batch(entry: Entry) -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec((None, *entry.shape), entry.dtype)
+
+
 def _parts(
-    network: Network,
-    groups: Sequence[Group],
-    changes: augmentation.Augmenter,
-    options: TrainingOptions,
-    teacher: Teacher | None,
+    network: Network, groups: Sequence[Group], lesson: Lesson, options: TrainingOptions
 ) -> Parts:
     import tensorflow as tf
 
-    model, top = network.model, network.top
-    classes = int(top.bias.shape[0])
+    top, entry, teacher, classes = network.top, lesson.entry, lesson.teacher, lesson.classes
 
-    def change(pixels: Any, columns: Any) -> tuple[Any, Any]:
-        images = changes.change(tf.cast(pixels, tf.float32))
-        return changes.mix(images, tf.one_hot(columns, classes))
+    def change(batch: Any, columns: Any) -> tuple[Any, Any]:
+        images = entry.changes.change(tf.cast(batch, tf.float32))
+        return entry.changes.mix(images, tf.one_hot(columns, classes))
 
     def measure(images: Any, targets: Any) -> tuple[Any, Any]:
         smooth = targets * (1 - options.label_smoothing) + options.label_smoothing / classes
-        logits = top.logits(tf.cast(model(images, training=True), tf.float32))
+        logits = top.logits(tf.cast(entry.run(images, training=True), tf.float32))
         loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logits))
         if teacher is not None:
             said = teacher.logits(images)
@@ -199,4 +240,4 @@ def _parts(
         right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
 
-    return Parts(change, measure, groups, options.clip_norm, tuple(model.input_shape[1:]))
+    return Parts(change, measure, groups, options.clip_norm, _batch(entry))

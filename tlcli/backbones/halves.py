@@ -1,0 +1,83 @@
+"""A network in two halves: what is frozen while it is trained, and what learns."""
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tlcli.backbones.runtime import keras_module
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Both halves, of the very layers of the network."""
+
+    lower: Any
+    """A `keras.Model`: images (n, S, S, 3) → what the upper half is given of them, end to end in
+    rows (n, W)."""
+    upper: Any
+    """A `keras.Model`: the tensors that `rows` are made of → features (n, D)."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of these tensors for one image. There are several where a shortcut crosses the cut."""
+
+    @property
+    def width(self) -> int:
+        """W, how many floats stand for an image."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    def features(self, rows: Any, training: bool) -> Any:
+        """Features (n, D) of rows (n, W); called while a graph is built."""
+        keras = keras_module()
+        parts, start = [], 0
+        for shape in self.shapes:
+            end = start + math.prod(shape)
+            parts.append(keras.ops.reshape(rows[:, start:end], (-1, *shape)))
+            start = end
+        return self.upper(parts, training=training)
+
+
+def halves(model: Any, learning: Collection[str]) -> Halves | None:
+    """Cut a network below the layers that learn.
+
+    Args:
+        model: a functional `keras.Model` with one input; its layers stay its own.
+        learning: the names of these layers.
+
+    Returns:
+        None where nothing with weights is below them.
+    """
+    keras = keras_module()
+    below, crossing = _crossing(model, learning)
+    if not any(operation.weights for operation in below):
+        return None
+    upper = keras.Model(crossing, model.output)
+    flat = [
+        keras.layers.Flatten(name=f"frozen_part_{place}")(tensor)
+        for place, tensor in enumerate(crossing)
+    ]
+    rows = flat[0] if len(flat) == 1 else keras.layers.Concatenate(name="frozen_parts")(flat)
+    shapes = tuple(tuple(tensor.shape[1:]) for tensor in crossing)
+    return Halves(keras.Model(model.inputs[0], rows), upper, shapes)
+
+
+def _crossing(model: Any, learning: Collection[str]) -> tuple[list[Any], list[Any]]:
+    """The layers that nothing that learns feeds, and the tensors that they hand over."""
+    moving: set[int] = set()
+    handed: dict[int, Any] = {}
+    below = []
+    for node in _nodes(model):
+        given = node.input_tensors
+        moves = node.operation.name in learning or any(id(tensor) in moving for tensor in given)
+        if moves:
+            moving |= {id(tensor) for tensor in node.outputs}
+            handed |= {id(tensor): tensor for tensor in given if id(tensor) not in moving}
+        elif isinstance(node.operation, keras_module().layers.Layer):
+            below.append(node.operation)
+    return below, list(handed.values())
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """The calls of layers of which a network is made, in an order in which they can be made."""
+    by_depth = model._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        yield from by_depth[depth]
