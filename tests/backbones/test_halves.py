@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tlcli import backbones, engines, training
+from tlcli.backbones import Reading
 
 SIZE = 32
 
@@ -59,6 +60,26 @@ def test_the_halves_are_of_the_layers_of_the_network() -> None:
     np.testing.assert_allclose(made, model(pixels(), training=False), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+@pytest.mark.parametrize(("learning", "crossing"), [("block1_conv", 1), ("block2_project", 2)])
+def test_a_row_has_the_image_and_its_mirror_image(
+    engine: str, learning: str, crossing: int
+) -> None:
+    """They go through the network side by side, as images of one batch."""
+    model = backbones.read(residual(), "residual", Reading(views=2))
+    found = backbones.halves(model, {learning})
+    assert found is not None
+    assert (len(found.shapes), found.views) == (crossing, 2)
+    rows = np.stack(list(engines.of_model(found.lower, engine).features(pixels())))
+    assert rows.shape == (3, found.width)
+    np.testing.assert_allclose(
+        found.features(rows, training=False),
+        model(pixels(), training=False),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
 def test_nothing_is_below_the_first_layer() -> None:
     assert backbones.halves(residual(), {"stem_conv"}) is None
     assert backbones.halves(residual(), {"block2_expand", "stem_conv"}) is None
@@ -83,10 +104,11 @@ def test_what_openvino_cannot_express_is_run_by_keras(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("reading", [Reading(), Reading("blocks+rms", 2)], ids=["last", "blocks"])
 @pytest.mark.parametrize("name", ["EfficientNetLite0", "MobileNetV2", "VGG16", "ResNet50"])
 @pytest.mark.parametrize("unfreeze", ["1", "3"])
-def test_real_networks(name: str, unfreeze: str) -> None:
-    model = backbones.build(name, 64, backbones.Random())
+def test_real_networks(name: str, unfreeze: str, reading: Reading) -> None:
+    model = backbones.read(backbones.build(name, 64, backbones.Random()), name, reading)
     blocks = training.blocks_to_train(model, name, unfreeze)
     found = backbones.halves(model, {layer for block in blocks for layer in block})
     assert found is not None

@@ -14,21 +14,24 @@ class Halves:
 
     lower: Any
     """A `keras.Model`: images (n, S, S, 3) → what the upper half is given of them, end to end in
-    rows (n, W)."""
+    rows (n, W), those of the mirror images behind the others where it sees both."""
     upper: Any
     """A `keras.Model`: the tensors that `rows` are made of → features (n, D)."""
     shapes: tuple[tuple[int, ...], ...]
-    """Of these tensors for one image. There are several where a shortcut crosses the cut."""
+    """Of these tensors for one view. There are several where a shortcut crosses the cut."""
+    views: int
+    """Of an image, that go through the network side by side, see `reading`."""
 
     @property
     def width(self) -> int:
         """W, how many floats stand for an image."""
-        return sum(math.prod(shape) for shape in self.shapes)
+        return self.views * sum(math.prod(shape) for shape in self.shapes)
 
     def features(self, rows: Any, training: bool) -> Any:
         """Features (n, D) of rows (n, W); called while a graph is built."""
         keras = keras_module()
         parts, start = [], 0
+        rows = _each(rows, self.views)
         for shape in self.shapes:
             end = start + math.prod(shape)
             parts.append(keras.ops.reshape(rows[:, start:end], (-1, *shape)))
@@ -57,7 +60,27 @@ def halves(model: Any, learning: Collection[str]) -> Halves | None:
     ]
     rows = flat[0] if len(flat) == 1 else keras.layers.Concatenate(name="frozen_parts")(flat)
     shapes = tuple(tuple(tensor.shape[1:]) for tensor in crossing)
-    return Halves(keras.Model(model.inputs[0], rows), upper, shapes)
+    image, side = model.inputs[0], model.input_shape[1]
+    views = len(keras.Model(image, rows)(keras.ops.zeros((1, side, side, 3))))
+    return Halves(keras.Model(image, _beside(rows, views)), upper, shapes, views)
+
+
+def _beside(rows: Any, views: int) -> Any:
+    """From (views · n, V), one view of all images after the other, to (n, views · V)."""
+    ops, width = keras_module().ops, rows.shape[1]
+    if views == 1:
+        return rows
+    apart = ops.transpose(ops.reshape(rows, (views, -1, width)), (1, 0, 2))
+    return ops.reshape(apart, (-1, views * width))
+
+
+def _each(rows: Any, views: int) -> Any:
+    """From (n, views · V) to (views · n, V), see `_beside`."""
+    ops, width = keras_module().ops, rows.shape[1] // views
+    if views == 1:
+        return rows
+    apart = ops.transpose(ops.reshape(rows, (-1, views, width)), (1, 0, 2))
+    return ops.reshape(apart, (-1, width))
 
 
 def _crossing(model: Any, learning: Collection[str]) -> tuple[list[Any], list[Any]]:
