@@ -180,18 +180,8 @@ def check_classifier(stored, images, features, path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", FAMILIES, indirect=True)
-def test_openvino_agrees_with_keras(row, folder):
-    """None of the families is left to Keras."""
-    model = backbones.build(row.name, row.smallest, backbones.Random())
-    stored = backbones.store(model, row.name, "none", folder)
-    assert stored.openvino_deviation is not None
-    assert 0 <= stored.openvino_deviation <= openvino_ir.TOLERANCE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", FAMILIES, indirect=True)
 def test_every_family_is_stored_and_run_with_more_layers(row, folder):
-    """Safe mode loads it, and OpenVINO agrees with Keras."""
+    """Safe mode loads it, and OpenVINO agrees with Keras: none is left to Keras."""
     reading = Reading(list(LAYERS)[-1], VIEWS[-1])
     model = backbones.build(row.name, row.smallest, backbones.Random())
     model = backbones.read(model, row.name, reading)
@@ -199,6 +189,7 @@ def test_every_family_is_stored_and_run_with_more_layers(row, folder):
     features = np.asarray(model(images, training=False))
     stored = backbones.store(model, row.name, "none", folder / "backbone", reading=reading)
     assert stored.openvino_deviation is not None
+    assert 0 <= stored.openvino_deviation <= openvino_ir.TOLERANCE
     loaded = backbones.load_model(stored)
     np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), features)
     assert backbones.load_stored(stored.folder).reading == reading

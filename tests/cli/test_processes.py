@@ -207,7 +207,7 @@ def test_after_a_kill_the_same_command_starts_anew(tmp_path: Path, phase: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "unfreeze", "times"),
-    [("finetune", "all", 10), ("finetune", "1", 3), ("simclr", "", 2)],
+    [("finetune", "all", 5), ("finetune", "1", 2), ("simclr", "", 2)],
 )
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(
     tmp_path: Path, command: str, unfreeze: str, times: int

@@ -70,7 +70,7 @@ def test_a_moments_file_that_cannot_be_meant_is_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_much_that_cannot_be_meant_is_one_line(stranger: Stranger, seed: int) -> None:
     assert all_complaints(stranger, 700, seed) == []
 

@@ -163,7 +163,10 @@ def test_finetune_raises_the_validation_accuracy_and_leaves_batch_normalization(
     tmp_path: Path,
 ) -> None:
     """On small blurred flowers, far from what the backbone was trained on."""
-    run, flowers = tmp_path / "run", SHARED / "data" / "flowers128"
+    run, flowers = tmp_path / "run", tmp_path / "flowers"
+    for path in sorted((SHARED / "data" / "flowers128").glob("*/*"))[::2]:
+        (flowers / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (flowers / path.parent.name / path.name).symlink_to(path)
     tlcli("pretrain", flowers, "--out", run, "--image-size", "128")
     answer = tlcli("finetune", run, flowers, *FINETUNE)
     validation = answer["validation"]

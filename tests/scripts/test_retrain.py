@@ -537,7 +537,6 @@ def killer(site: Site) -> Callable[..., int]:
         (("a", "b"), 0, 2, 7),
         (("poison", "poison"), 4, 1, 11),
         pytest.param(("a", "b", "c", "d", "e"), 0, 4, 1, marks=pytest.mark.slow),
-        pytest.param(("poison", "poison"), 4, 1, 1, marks=pytest.mark.slow),
         pytest.param(("broken", "broken"), 3, 1, 1, marks=pytest.mark.slow),
     ],
 )
