@@ -19,7 +19,6 @@ from tlcli.images import (
     contents,
     find_images,
     image_batches,
-    reject_bad,
     scan,
 )
 
@@ -495,18 +494,6 @@ def test_content_hash_never_opens_what_is_not_regular(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     paths = (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "missing")
     assert all(isinstance(result, BadImage) for result in content_hashes(paths))
-
-
-def test_reject_bad():
-    bad = [Skipped("x/a.png", "the file is empty"), Skipped("b.png", "?")]
-    reject_bad(200, bad, 0.01)
-    reject_bad(0, [], 0.0)
-    with pytest.raises(DataError) as caught:
-        reject_bad(199, bad, 0.01)
-    for part in ("2 of 199", "1.01%", "1.00%", "x/a.png: the file is empty", "--max-bad SHARE"):
-        assert part in str(caught.value)
-    with pytest.raises(DataError):
-        reject_bad(2, bad, 0.99)
 
 
 def test_an_empty_listing():

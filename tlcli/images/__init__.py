@@ -28,6 +28,7 @@ from tlcli.images.decoding import (
 from tlcli.images.given import Given, Item, taken
 from tlcli.images.hashing import content_hashes
 from tlcli.images.identifying import FORMATS
+from tlcli.images.max_bad import reject_bad
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
@@ -40,7 +41,6 @@ from tlcli.images.scanning import (
     find_images,
     growing,
     image_batches,
-    reject_bad,
     scan,
 )
 from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
