@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from incremental import features_of, split_of
+from incremental import arguments, features_of, split_of
 
 from tlcli.commands.compare.trials import Split
 from tlcli.config import AUTO, CompareConfig
@@ -58,13 +58,8 @@ class Told(logging.Handler):
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
+    parser = arguments(__doc__)
     parser.add_argument("--train", type=int, required=True, help="images a class")
-    parser.add_argument("--test", type=int, help="most images a class that are tested")
-    parser.add_argument("--test-data", metavar="DIR")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--image-size", type=int)
     parser.add_argument("--layers", default="last")
     return parser.parse_args()
 

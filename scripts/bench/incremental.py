@@ -100,15 +100,21 @@ def main() -> None:
     _print(found)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(says: str) -> argparse.ArgumentParser:
+    """What the benchmarks have in common that draw images of each class to learn and to test."""
+    parser = argparse.ArgumentParser(description=says.splitlines()[0])
     parser.add_argument("data")
-    parser.add_argument("--rounds", help="classes a round, as for tlcli compare")
-    parser.add_argument("--train", type=int, help="images a class; all others are tested")
     parser.add_argument("--test", type=int, help="most images a class that are tested")
     parser.add_argument("--test-data", metavar="DIR")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-size", type=int)
+    return parser
+
+
+def _options() -> argparse.Namespace:
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", help="classes a round, as for tlcli compare")
+    parser.add_argument("--train", type=int, help="images a class; all others are tested")
     options = parser.parse_args()
     if not options.train and not options.test_data:
         parser.error("give --train, or --test-data")

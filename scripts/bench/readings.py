@@ -25,7 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from incremental import chosen_head, features_of, joint_logistic, joint_svm, split_of, spread_text
+from incremental import (
+    arguments,
+    chosen_head,
+    features_of,
+    joint_logistic,
+    joint_svm,
+    split_of,
+    spread_text,
+)
 from threadpoolctl import threadpool_limits
 
 from tlcli.backbones import LAYERS, VIEWS, Reading
@@ -106,13 +114,8 @@ def _print_joint(splits: Splits) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
+    parser = arguments(__doc__)
     parser.add_argument("--train", type=int, required=True, help="images a class")
-    parser.add_argument("--test", type=int, help="most images a class that are tested")
-    parser.add_argument("--test-data", metavar="DIR")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--image-size", type=int)
     parser.add_argument("--views", type=int, nargs="+", default=VIEWS)
     return parser.parse_args()
 

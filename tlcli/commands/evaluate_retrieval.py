@@ -90,35 +90,27 @@ def evaluate_retrieval(config: EvaluateConfig, progress: Progress = no_progress)
         Measured.of(name, kind.of(found.vectors[:]), found.labels)
         for name, kind in retrieval.possible(ground).items()
     ]
-    told = _Told(config, entry, given, skipped)
-    return told.of(Counter(found.labels), measured)
+    counts = Counter(found.labels)
+    return Retrieval(
+        run=str(config.run),
+        round=entry.number,
+        images=len(found.labels),
+        questions=sum(count for count in counts.values() if count > 1),
+        classes=tuple(sorted(counts)),
+        known_classes=tuple(sorted(given.known_classes)),
+        known_images=given.known_images,
+        included=config.include_learned,
+        skipped=skipped,
+        rankings=tuple(kind.ranking for kind in measured),
+        gains=_gains(measured),
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """What figures are of."""
-
-    config: EvaluateConfig
-    entry: Round
-    given: "_Given"
-    skipped: tuple[Skipped, ...]
-
-    def of(self, counts: Counter[str], measured: Sequence[Measured]) -> Retrieval:
-        """The figures; `counts` has the images of each class."""
-        pairs = [(kind, other) for place, kind in enumerate(measured) for other in measured[:place]]
-        return Retrieval(
-            run=str(self.config.run),
-            round=self.entry.number,
-            images=counts.total(),
-            questions=sum(count for count in counts.values() if count > 1),
-            classes=tuple(sorted(counts)),
-            known_classes=tuple(sorted(self.given.known_classes)),
-            known_images=self.given.known_images,
-            included=self.config.include_learned,
-            skipped=self.skipped,
-            rankings=tuple(kind.ranking for kind in measured),
-            gains=tuple(kind.over(other) for kind, other in pairs),
-        )
+def _gains(measured: Sequence[Measured]) -> tuple[Gain, ...]:
+    """Of each kind over those before it."""
+    return tuple(
+        kind.over(other) for place, kind in enumerate(measured) for other in measured[:place]
+    )
 
 
 def _require_alone(config: EvaluateConfig) -> None:

@@ -89,6 +89,10 @@ class Projected:
     matrix: Float32
     """A (D, M)"""
 
+    def of(self, vectors: Float32) -> Float32:
+        """Vectors (n, M) of features (n, D)."""
+        return np.asarray((vectors - self.centre) @ self.matrix, np.float32)
+
 
 def fit_projection(
     setting: MetricSetup, learned: Labelled, held_out: Float32, measure: Measure
@@ -152,19 +156,7 @@ def batch_classes(options: TrainingOptions, columns: Columns) -> int:
     return size // IMAGES
 
 
-@dataclass(frozen=True, eq=False)
-class _Start:
-    """Where training starts from: x → (x − m)A, vectors of a mean length of 1."""
-
-    centre: Float32
-    matrix: Float32
-    """(D, D)"""
-
-    def of(self, vectors: Float32) -> Float32:
-        return np.asarray((vectors - self.centre) @ self.matrix, np.float32)
-
-
-def _whitened(learned: Labelled, bits: int) -> _Start:
+def _whitened(learned: Labelled, bits: int) -> Projected:
     """Features whitened by their covariance within classes, as far as it has an inverse."""
     vectors = learned.vectors
     total = moments.of(vectors, tuple(map(str, learned.columns)), "", bits)
@@ -174,7 +166,7 @@ def _whitened(learned: Labelled, bits: int) -> _Start:
     centre = vectors.mean(axis=0, dtype=np.float64)
     lengths = np.linalg.norm((vectors - centre) @ matrix, axis=1)
     matrix = matrix / (lengths.mean() or 1.0)
-    return _Start(centre.astype(np.float32), matrix.astype(np.float32))
+    return Projected(centre.astype(np.float32), matrix.astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
