@@ -504,7 +504,6 @@ def test_another_size_than_the_model_has_is_refused(tlcli, folder, tmp_path):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("keras_metadata.pb", "import tf_keras; tf_keras.models.load_model("),
         ("saved_model.pb", "a graph of TensorFlow and no layers"),
         (None, "model.save('model.keras')"),
     ],

@@ -2,6 +2,7 @@
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.classifier_file import ClassifierFile, read_classifier
+from tlcli.backbones.classifier_file import digest as classifier_digest
 from tlcli.backbones.cutting import Cut, answers_of, cut, image_size_of, is_grey
 from tlcli.backbones.expected import expected_features
 from tlcli.backbones.flattening import CannotCut
@@ -100,6 +101,7 @@ __all__ = [
     "architecture",
     "blocks",
     "build",
+    "classifier_digest",
     "compiled",
     "compiled_model",
     "cut",

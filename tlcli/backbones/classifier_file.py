@@ -1,15 +1,18 @@
 """A classifier in a file that somebody else wrote → a Keras model, without running its code."""
 
+import hashlib
 import json
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from tlcli.backbones import archives, hdf5_layers
+from tlcli import files
+from tlcli.backbones import archives, hdf5_layers, keras_2, saved_folder
 from tlcli.backbones.runtime import keras_module, quiet
 from tlcli.backbones.weights_files import check_archive, reading_errors
 from tlcli.errors import UsageError
@@ -41,15 +44,11 @@ _TRAINING = "compile_config"
 """Loss and optimizer, which are not read."""
 
 _PACKAGES = frozenset({"keras"})
-_CONTAINERS = frozenset({"Functional", "Sequential", "Model"})
 _SAVE = "Load it where it was written and save it with model.save('model.keras')."
+_OLD = "2."
+"""How versions of Keras begin that have other configs."""
 
 _FOLDERS = {
-    "keras_metadata.pb": (
-        "a SavedModel of Keras 2",
-        'Make a file of it with `pip install tf_keras` and `python -c "import tf_keras; '
-        "tf_keras.models.load_model('{path}').save('model.h5')\"`, and adopt that.",
-    ),
     "saved_model.pb": (
         "a SavedModel, which holds a graph of TensorFlow and no layers",
         "Save the Keras model that it was exported from with model.save('model.keras').",
@@ -81,18 +80,29 @@ def read_classifier(path: Path) -> ClassifierFile:
     """
     _require_file(path)
     with reading_errors("a model that Keras 3 can read", path, _SAVE):
-        content = _of_archive(path) if path.suffix == ".keras" else _of_hdf5(path)
+        content = _content(path)
         _require_own_layers(content.config, path)
         with quiet():
-            model = keras_module().saving.load_model(str(path), compile=False, safe_mode=True)
+            model = content.load()
     return ClassifierFile(path, model, content.classes)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the parts of a folder that are read."""
+    if not path.is_dir():
+        return files.sha256(path, links=True)
+    parts = [path / saved_folder.METADATA, *sorted((path / "variables").glob("*"))]
+    lines = (f"{files.sha256(part, links=True)} {part.name}\n" for part in parts)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _require_file(path: Path) -> None:
     if path.name.endswith(".weights.h5"):
         raise _weights_alone(path)
     if path.is_dir():
-        raise _folder(path)
+        if not (path / saved_folder.METADATA).is_file():
+            raise _folder(path)
+        return
     if not path.is_file():
         raise UsageError(
             f"Expected a classifier as {' or '.join(SUFFIXES[:2])}, or imagenet. Received: {path}, "
@@ -121,12 +131,21 @@ def _weights_alone(path: Path) -> UsageError:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Content:
     """What a file says of itself."""
 
     config: Any
+    """Of every layer, as Keras 3 has it."""
+    load: Callable[[], Any]
+    """Builds the model."""
     classes: tuple[str, ...] | None = None
+
+
+def _content(path: Path) -> _Content:
+    if path.is_dir():
+        return _of_folder(path)
+    return _of_archive(path) if path.suffix == ".keras" else _of_hdf5(path)
 
 
 def _of_archive(path: Path) -> _Content:
@@ -137,17 +156,56 @@ def _of_archive(path: Path) -> _Content:
         config = json.loads(archive.read(archives.CONFIG))
         metadata = json.loads(archive.read(archives.METADATA))
     check_archive(path)
+    if str(metadata.get("keras_version")).startswith(_OLD):
+        return _of_keras_2(config, lambda model: _load_archived(model, path))
     names = metadata.get("classes")
-    return _Content(config, tuple(map(str, names)) if isinstance(names, list) else None)
+    classes = tuple(map(str, names)) if isinstance(names, list) else None
+    return _Content(config, lambda: _loaded(path), classes)
+
+
+def _load_archived(model: Any, path: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / archives.WEIGHTS
+        weights.write_bytes(archives.read_weights(path))
+        model.load_weights(str(weights))
 
 
 def _of_hdf5(path: Path) -> _Content:
     with h5py.File(path, "r") as file:
         hdf5_layers.require_own(file, path.stat().st_size)
-        found = file.attrs.get("model_config")
+        found, version = (file.attrs.get(key) for key in ("model_config", "keras_version"))
     if found is None:
         raise _weights_alone(path)
-    return _Content(json.loads(found.decode() if isinstance(found, bytes) else found))
+    config = json.loads(_text(found))
+    if _text(version).startswith(_OLD):
+        return _of_keras_2(config, lambda model: model.load_weights(str(path)))
+    return _Content(config, lambda: _loaded(path))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _of_folder(path: Path) -> _Content:
+    folder = saved_folder.SavedFolder.of(path)
+    return _of_keras_2(folder.config, folder.restore)
+
+
+def _of_keras_2(config: Any, restore: Callable[[Any], None]) -> _Content:
+    """A model whose config is put in the words of Keras 3, and which gets its weights then."""
+    config.pop(_TRAINING, None)
+    said = keras_2.upgraded(config)
+
+    def load() -> Any:
+        model = keras_module().models.model_from_json(json.dumps(said))
+        restore(model)
+        return model
+
+    return _Content(said, load)
+
+
+def _loaded(path: Path) -> Any:
+    return keras_module().saving.load_model(str(path), compile=False, safe_mode=True)
 
 
 def _require_own_layers(config: Any, path: Path) -> None:
@@ -201,4 +259,4 @@ def _is_of_keras(entry: dict[str, Any], kind: str) -> bool:
         return module.partition(".")[0] in _PACKAGES
     keras = keras_module()
     places = (keras.layers, keras.initializers, keras.regularizers, keras.constraints)
-    return kind in _CONTAINERS or any(hasattr(place, kind) for place in places)
+    return kind in keras_2.CONTAINERS or any(hasattr(place, kind) for place in places)

@@ -95,10 +95,10 @@ from tlcli.config import AdoptConfig
 def adopt(verbosity: int, /, as_json: bool, **options: Any) -> None:
     """Make a run of a classifier that exists: its own answers are round 1.
 
-    MODEL is a whole Keras model (.keras, .h5) that ends in a Dense layer or a 1×1 convolution with
-    softmax, sigmoid or nothing behind it; or `imagenet`, a backbone with its own 1000 classes. The
-    model is cut below that layer, whose columns become the head, and the answers of both are
-    compared. `tlcli extend-classes` then adds classes, without the old images.
+    MODEL is a whole Keras model (.keras, .h5, a folder of Keras 2) that ends in a Dense layer or a
+    1×1 convolution with softmax, sigmoid or nothing behind it; or `imagenet`, a backbone with its
+    own 1000 classes. The model is cut below that layer, whose columns become the head, and the
+    answers of both are compared. `tlcli extend-classes` then adds classes, without the old images.
 
     \b
     Examples:

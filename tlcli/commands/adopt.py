@@ -95,7 +95,7 @@ def _began_so(config: AdoptConfig, first: Round) -> bool:
     if first.manifest.config != options_of(config) or adoption is None:
         return False
     path = Path(config.model)
-    return adoption["sha256"] in (None, files.sha256(path) if path.is_file() else "")
+    return adoption["sha256"] in (None, backbones.classifier_digest(path) if path.exists() else "")
 
 
 def _listing(data: str | None, config: AdoptConfig, progress: Progress) -> Listing | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, files
+from tlcli import backbones
 from tlcli.backbones import (
     ADOPTED,
     OWN,
@@ -91,7 +91,7 @@ class FromFile:
     @property
     def sha256(self) -> str | None:
         """Of the file."""
-        return files.sha256(self.file.path)
+        return backbones.classifier_digest(self.file.path)
 
     @property
     def scalings(self) -> tuple[str, ...]:
