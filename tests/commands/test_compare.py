@@ -3,7 +3,9 @@
 import csv
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from tlcli.commands.compare import compare
 from tlcli.config import CompareConfig
 from tlcli.errors import Stopped, UsageError
 from tlcli.extractor import Extractor
+from tlcli.features import Features
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.heads.evidence import moments_like
+from tlcli.moments import Moments
 from tlcli.strategies import Strategy, StrategyInput
 
 NAMES = sorted(tiny.COLOURS)
@@ -101,7 +105,9 @@ def test_merge_equals_joint_training_of_lda(
     seen = []
     features = Extractor.features
 
-    def spy(self, wanted, progress):
+    def spy(
+        self: Extractor, wanted: tuple[images.LabelledImage, ...], progress: Callable[..., Any]
+    ) -> Features:
         found = features(self, wanted, progress)
         seen.append((self, found.examples))
         return found
@@ -131,10 +137,10 @@ def test_features_are_extracted_once_and_moments_once_a_round(
 ) -> None:
     calls = {"features": 0, "moments": 0}
 
-    def counted(name):
+    def counted(name: str) -> None:
         original = getattr(Extractor, name)
 
-        def method(self, *arguments):
+        def method(self: Extractor, *arguments: Any) -> Features | Moments:
             calls[name] += 1
             return original(self, *arguments)
 
