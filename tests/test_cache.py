@@ -1,6 +1,8 @@
 """The cache deletes what was not used for longest, and nothing that it has not made."""
 
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -228,7 +230,7 @@ def test_a_run_is_not_taken_for_a_cache(root: Path, monkeypatch: pytest.MonkeyPa
 def test_unfinished_files_are_swept_after_an_hour(
     root: Path, monkeypatch: pytest.MonkeyPatch, name: str, age: int, kept: bool
 ) -> None:
-    monkeypatch.setattr(cache.time, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
     path = put(root / name, used=1_000_000.0 - age)
     (entry,) = cache.unfinished()
     os.utime(entry.path, (1_000_000.0 - age,) * 2)
@@ -245,7 +247,7 @@ def test_a_backbone_is_never_seen_half_deleted(root: Path, monkeypatch: pytest.M
         seen.append(path)
         raise PermissionError
 
-    monkeypatch.setattr(cache.shutil, "rmtree", failing)
+    monkeypatch.setattr(shutil, "rmtree", failing)
     assert not cache.remove(entry)
     assert not entry.path.exists()
     assert [left.path for left in cache.unfinished()] == seen

@@ -5,11 +5,13 @@ scripts/check runs this file under several BLAS kernels, which stand in for othe
 
 import hashlib
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tlcli import linalg
 from tlcli.linalg import Float64
@@ -21,7 +23,7 @@ def integers(rows: int, columns: int, seed: int = 0) -> Float64:
     """A matrix whose bits are the same on every machine, its columns of different size."""
     random = np.random.RandomState(seed)
     scale = np.ldexp(1.0, random.randint(-30, 10, columns))
-    return random.randint(-(2**40), 2**40, (rows, columns)) * scale
+    return random.randint(-(2**40), 2**40, (rows, columns)).astype(np.float64) * scale
 
 
 def positive(width: int) -> Float64:
@@ -30,7 +32,7 @@ def positive(width: int) -> Float64:
     return linalg.times(half.T, half) + 0.5 * np.eye(width)
 
 
-def digest(array: np.ndarray) -> str:
+def digest(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 

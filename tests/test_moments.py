@@ -28,7 +28,7 @@ FOUND = ROWS.map(lambda rows: of(rows))
 
 
 def of(
-    rows: list[tuple[str, list[float]]], fingerprint: str = "backbone-a", bits: int = BITS
+    rows: Sequence[tuple[str, Sequence[float]]], fingerprint: str = "backbone-a", bits: int = BITS
 ) -> moments.Moments:
     """The moments of (class, vector) pairs."""
     vectors = np.array([vector for _, vector in rows], np.float32).reshape(-1, WIDTH)
@@ -113,7 +113,8 @@ def test_rounds_of_classes_and_more_images_of_them_give_the_same_bits(
 ) -> None:
     """Rounds of 1, 3 and 10 new classes, each also with an image of every earlier class."""
     rng = np.random.default_rng(0)
-    total, rows = none(), []
+    total = none()
+    rows: list[tuple[str, list[float]]] = []
     for known in itertools.accumulate(sizes):
         found = [(f"class {i}", rng.uniform(-70, 70, WIDTH).tolist()) for i in range(known)]
         total, rows = moments.add(total, of(found)), rows + found
@@ -228,7 +229,7 @@ def test_a_feature_that_is_not_finite_is_refused(value: float) -> None:
 )
 @pytest.mark.parametrize("combine", [moments.add, moments.subtract])
 def test_moments_of_different_spaces_are_not_mixed(
-    combine: Callable[..., Any], other: dict[str, str | int], named: str
+    combine: Callable[..., moments.Moments], other: dict[str, Any], named: str
 ) -> None:
     rows = [("cat", [1, 2, 3])]
     with pytest.raises(RunError, match=f"backbone-a .10 bits.*{named}"):

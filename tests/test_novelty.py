@@ -1,5 +1,7 @@
 """The score of novelty, the limit, and groups, on Gaussian clouds."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,10 +18,10 @@ def by_hand(
 ) -> list[tuple[float, float]]:
     inverse = np.linalg.inv(covariance)
 
-    def square(x: Doubles, m: Doubles) -> float:
+    def square(x: Doubles, m: Doubles) -> Any:
         return (x - m) @ inverse @ (x - m)
 
-    def cosine(x: Doubles, m: Doubles) -> float:
+    def cosine(x: Doubles, m: Doubles) -> Any:
         return x @ m / np.linalg.norm(x) / np.linalg.norm(m)
 
     return [
@@ -28,9 +30,7 @@ def by_hand(
     ]
 
 
-def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_it_is_than_the_mean() -> (
-    None
-):
+def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_than_the_mean() -> None:
     total = moments_of(FEATURES, LABELS)
     expected = by_hand(
         FEATURES,
@@ -55,8 +55,8 @@ def test_images_of_other_classes_are_more_novel() -> None:
 
 def test_known_images_score_as_if_they_had_not_been_learned() -> None:
     """Exactly so where n and ε of the shrinkage are those of all images, which is what is kept."""
-    features, labels = [*FEATURES[:60], FEATURES[3] + 3], [*LABELS[:60], "alone"]
-    features = np.array(features, np.float32)
+    features = np.array([*FEATURES[:60], FEATURES[3] + 3], np.float32)
+    labels = [*LABELS[:60], "alone"]
     total = moments_of(features, labels)
     amount = gaussian.usual_shrinkage(total.width, total.images)
     ridge = amount * np.trace(gaussian.covariance(total)) / total.width * np.eye(total.width)

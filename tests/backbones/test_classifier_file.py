@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
 
+Config = dict[str, Any]
+
 
 @pytest.fixture(scope="module")
 def keras() -> Any:
@@ -114,7 +116,7 @@ def test_a_truncated_archive_is_refused(saved: tuple[Path, Any], tmp_path: Path)
     refused(path)
 
 
-def with_config(source: Path, target: Path, change: Callable[..., Any]) -> Path:
+def with_config(source: Path, target: Path, change: Callable[[Config], None]) -> Path:
     """Copy an archive with another config."""
     with zipfile.ZipFile(source) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -126,7 +128,7 @@ def with_config(source: Path, target: Path, change: Callable[..., Any]) -> Path:
     return target
 
 
-def layer_of(config: dict[str, str | dict[str, Any]], kind: str) -> dict[str, Any]:
+def layer_of(config: Config, kind: str) -> dict[str, Any]:
     return next(entry for entry in config["config"]["layers"] if entry["class_name"] == kind)
 
 
@@ -147,7 +149,7 @@ def test_a_layer_of_the_author_is_refused_and_named(keras: Any, tmp_path: Path) 
             return x / 255
 
     @keras.saving.register_keras_serializable("pets")
-    def bent(x):
+    def bent(x: Any) -> Any:
         return x
 
     image = keras.Input((8, 8, 3))
@@ -170,7 +172,7 @@ def test_a_config_that_was_made_by_hand_opens_nothing(
 ) -> None:
     folder, _ = saved
 
-    def change(config: dict[str, str | dict[str, Any]]) -> None:
+    def change(config: Config) -> None:
         entry = layer_of(config, "Rescaling")
         entry |= {"module": module, "class_name": kind, "registered_name": kind}
 
@@ -186,7 +188,7 @@ def test_a_link_to_another_file_is_refused(saved: tuple[Path, Any], tmp_path: Pa
     refused(path, "link")
 
 
-def edited(source: Path, target: Path, change: Callable[..., Any]) -> Path:
+def edited(source: Path, target: Path, change: Callable[[Config], None]) -> Path:
     """Copy an .h5 model with another architecture."""
     target.write_bytes(source.read_bytes())
     with h5py.File(target, "a") as file:
@@ -199,13 +201,7 @@ def edited(source: Path, target: Path, change: Callable[..., Any]) -> Path:
 def test_an_operation_of_keras_2_is_named(saved: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = saved
 
-    def change(
-        config: dict[
-            str,
-            str
-            | dict[str, str | bool | list[str | int | dict[str, str | dict[Any, Any] | list[Any]]]],
-        ],
-    ) -> None:
+    def change(config: Config) -> None:
         entry = layer_of(config, "Rescaling")
         entry |= {"class_name": "TFOpLambda", "name": "tf.math.truediv"}
 
@@ -218,13 +214,7 @@ def test_a_model_that_this_keras_cannot_read_says_why(
 ) -> None:
     folder, _ = saved
 
-    def change(
-        config: dict[
-            str,
-            str
-            | dict[str, str | bool | list[str | int | dict[str, str | dict[Any, Any] | list[Any]]]],
-        ],
-    ) -> None:
+    def change(config: Config) -> None:
         layer_of(config, "Dense")["config"]["of_another_time"] = 1
 
     path = edited(folder / "model.h5", tmp_path / "model.h5", change)
@@ -235,7 +225,7 @@ def test_a_model_with_a_loss_of_its_author_is_read(keras: Any, tmp_path: Path) -
     """How it was trained is not looked at."""
 
     @keras.saving.register_keras_serializable("pets")
-    def own_loss(true, said):
+    def own_loss(true: Any, said: Any) -> Any:
         return keras.ops.mean(said)
 
     model = classifiers.sigmoid()

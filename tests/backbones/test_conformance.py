@@ -237,7 +237,7 @@ def test_the_table_names_the_file_that_keras_downloads(
 ) -> None:
     from keras.src.utils import file_utils
 
-    def record(name, *_: object, **__: object) -> NoReturn:
+    def record(name: str, *_: object, **__: object) -> NoReturn:
         raise LookupError(name)
 
     monkeypatch.setattr(file_utils, "get_file", record)

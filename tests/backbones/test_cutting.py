@@ -170,13 +170,13 @@ def several_inputs(keras: Any) -> Any:
     return keras.Model(images, keras.layers.Dense(3)(x))
 
 
-def of_a_class(keras):
+def of_a_class(keras: Any) -> Any:
     class Own(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.dense = keras.layers.Dense(3)
 
-        def call(self, images):
+        def call(self, images: Any) -> Any:
             return self.dense(images)
 
     return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), Own()])

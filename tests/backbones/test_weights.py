@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.backbones import lite, table, weights_files
@@ -217,19 +218,19 @@ def test_an_archive_with_code_is_refused(keras: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory):
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as Keras publishes for EfficientNetB0: the deviation where the variance goes."""
     path = tmp_path_factory.mktemp("published") / "efficientnetb0_notop.h5"
     model = backbones.build("EfficientNetB0", SIZE, backbones.Random(), seed=3)
     normalization = next(layer for layer in model.layers if layer.name.startswith("normalization"))
-    statistics = [np.float32(table.IMAGENET_MEAN), np.float32(table.IMAGENET_DEVIATION)]
+    statistics = np.array([table.IMAGENET_MEAN, table.IMAGENET_DEVIATION], np.float32)
     normalization.set_weights([*statistics, np.int32(0)])
     save_legacy(model, path)
     return path
 
 
 @pytest.fixture
-def offered(published, monkeypatch: pytest.MonkeyPatch) -> None:
+def offered(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Keras find the file where it would have downloaded one."""
     from keras.src.utils import file_utils
 
@@ -237,7 +238,7 @@ def offered(published, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_efficientnet_from_a_file_equals_keras_imagenet(
-    keras: Any, published, offered: None
+    keras: Any, published: Path, offered: None
 ) -> None:
     images = backbones.probe_images(SIZE, 2)
     reference = keras.applications.EfficientNetB0(
@@ -249,7 +250,9 @@ def test_efficientnet_from_a_file_equals_keras_imagenet(
 
 
 @pytest.mark.slow
-def test_efficientnet_is_the_same_by_every_way(published, offered: None, tmp_path: Path) -> None:
+def test_efficientnet_is_the_same_by_every_way(
+    published: Path, offered: None, tmp_path: Path
+) -> None:
     name = "EfficientNetB0"
     from_file = backbones.build(name, SIZE, backbones.WeightsFile(str(published)))
     expected = backbones.fingerprint(from_file, name)
@@ -340,7 +343,7 @@ def test_the_larger_lite_networks_tell_images_apart(name: str) -> None:
 
 
 class Attack:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.getcwd, ()
 
 
@@ -359,7 +362,7 @@ def test_torch_tensors_have_their_shapes() -> None:
 def test_a_tensor_beyond_its_storage_is_refused() -> None:
     from tlcli.backbones.torch_file import _Tensor
 
-    storages = {"a": np.zeros(6, np.float32)}
+    storages: dict[str, NDArray[np.generic]] = {"a": np.zeros(6, np.float32)}
     assert _Tensor("a", 0, (3, 2), (1, 3)).array(storages).shape == (3, 2)
     for tensor in (
         _Tensor("a", 1, (3, 2), (1, 3)),

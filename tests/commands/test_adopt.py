@@ -380,15 +380,16 @@ def test_a_class_is_added_without_the_old_images(
     content = tlcli.json("extend-classes", run, folder / "new")
     assert (content["strategy"], content["memory"]) == ("freeze-old", "none")
     assert content["classes"] == [*CLASSES, "plum", "sun"]
-    after = probabilities(tlcli, run, paths, content["classes"])[:, : len(CLASSES)]
-    ratio = after / after.sum(axis=1, keepdims=True)
+    after = probabilities(tlcli, run, paths, content["classes"])
+    old = after[:, : len(CLASSES)]
+    ratio = old / old.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(ratio, before, atol=1e-6)
     for format_name, row in FORMATS.items():
         path = tmp_path / f"model{row.suffix}"
         tlcli("export", run, "--format", format_name, "--out", path)
-        assert path.exists()
-        if format_name in RUNTIMES:
-            assert RUNTIMES[format_name]
+        received, classes = RUNTIMES[format_name](path, pixels_of(paths))
+        assert classes == content["classes"]
+        np.testing.assert_allclose(received, after, atol=1e-3)
 
 
 @pytest.mark.parametrize("option", ["--sample", "--data"])
@@ -402,7 +403,7 @@ def test_what_images_usually_look_like_is_remembered(
         "adopt", folder / "inside.keras", *names, option, folder / "sized", "--out", run
     )
     head = heads.load(run / "rounds" / "0001" / "head.h5")
-    assert head.generic.images == 24
+    assert head.generic and head.generic.images == 24
     colours = np.array([tiny.COLOURS[name] for name in CLASSES]) / 255
     np.testing.assert_allclose(head.generic.mean, colours.mean(axis=0), atol=0.02)
     assert head.generic.lead > 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,12 @@ import h5py
 import numpy as np
 import platformdirs
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from tests.support.arrays import Floats
 from tlcli import cache as storage
 from tlcli import features, files
 from tlcli.config import no_progress
+from tlcli.engines import Images, Vectors
 from tlcli.errors import Stopped
 from tlcli.features import Kind, Space, Store, store
 from tlcli.images import DECODER, LabelledImage, Square
@@ -42,7 +41,7 @@ class MeanColour:
     def __init__(self) -> None:
         self.images = 0
 
-    def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+    def features(self, images: Images) -> Vectors:
         for image in images:
             assert image.shape in ((8, 8, 3), (16, 16, 3))
             assert image.dtype == np.uint8
@@ -53,7 +52,7 @@ class MeanColour:
 class ReadingAhead(MeanColour):
     """Answers only after it has taken in up to nine images, as a pipeline would."""
 
-    def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+    def features(self, images: Images) -> Vectors:
         waiting = []
         for vector in super().features(images):
             waiting.append(vector)
@@ -65,7 +64,7 @@ class ReadingAhead(MeanColour):
 class OneBuffer(MeanColour):
     """Answers every image with the same array, overwritten."""
 
-    def features(self, images) -> Iterator[None]:
+    def features(self, images: Images) -> Vectors:
         buffer = np.zeros(3, np.float32)
         for vector in super().features(images):
             buffer[:] = vector
@@ -105,16 +104,16 @@ def extract(
     engine: MeanColour | None = None,
     space: Space = SPACE,
     progress: Callable[..., Any] = no_progress,
-) -> tuple[features.Features, MeanColour]:
+) -> tuple[features.Features[LabelledImage], MeanColour]:
     engine = engine or MeanColour()
     found = features.extract(wanted, Store(space), lambda: engine, progress)
     return found, engine
 
 
-def assert_right(found: features.Features, wanted: list[LabelledImage]) -> None:
+def assert_right(found: features.Features[Any], wanted: list[LabelledImage]) -> None:
     assert found.images == tuple(wanted)
     assert found.vectors[:].dtype == np.float32
-    expected = [colour(int(Path(image.path).stem)) for image in wanted]
+    expected = [colour(int(image.path.stem)) for image in wanted]
     np.testing.assert_allclose(found.vectors[:], np.reshape(expected, (-1, 3)), atol=1e-3)
 
 
@@ -222,7 +221,9 @@ def test_nothing_but_bad_images_gives_no_vectors(tmp_path: Path) -> None:
 
 
 def test_no_image_gives_no_vectors(cache: Path) -> None:
-    found = features.extract([], Store(SPACE), pytest.fail, no_progress)
+    found: features.Features[LabelledImage] = features.extract(
+        [], Store(SPACE), pytest.fail, no_progress
+    )
     assert found.vectors.shape == (0, 3)
     assert not cache.exists()
 
@@ -240,7 +241,7 @@ def test_what_was_computed_before_an_interruption_is_saved(
     draw: Callable[..., Any], error: Stopped | type[KeyboardInterrupt | ValueError]
 ) -> None:
     class Dying(MeanColour):
-        def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+        def features(self, images: Images) -> Vectors:
             for number, vector in enumerate(super().features(images)):
                 if number == 7:
                     raise error
@@ -260,7 +261,7 @@ def test_a_full_segment_is_saved_while_others_are_computed(
     counts = []
 
     class Looking(MeanColour):
-        def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+        def features(self, images: Images) -> Vectors:
             for vector in super().features(images):
                 yield vector
                 counts.append(len(segments(cache)))
@@ -279,7 +280,7 @@ def test_a_segment_is_saved_when_the_last_one_is_long_ago(
     counts = []
 
     class Slow(MeanColour):
-        def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+        def features(self, images: Images) -> Vectors:
             for vector in super().features(images):
                 now[0] += 14
                 yield vector
@@ -292,7 +293,7 @@ def test_a_segment_is_saved_when_the_last_one_is_long_ago(
 
 def test_an_engine_that_loses_images_is_a_bug(draw: Callable[..., Any]) -> None:
     class Losing(MeanColour):
-        def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+        def features(self, images: Images) -> Vectors:
             yield from list(super().features(images))[:-1]
 
     with pytest.raises(AssertionError, match="1 image"):
@@ -302,7 +303,7 @@ def test_an_engine_that_loses_images_is_a_bug(draw: Callable[..., Any]) -> None:
 class Adding(MeanColour):
     """Answers once too often."""
 
-    def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+    def features(self, images: Images) -> Vectors:
         vectors = list(super().features(images))
         yield from (*vectors, vectors[0])
 
@@ -310,7 +311,7 @@ class Adding(MeanColour):
 class Skipping(MeanColour):
     """Leaves out the first of the images."""
 
-    def features(self, images: Iterator[Any]) -> Iterator[Floats]:
+    def features(self, images: Images) -> Vectors:
         yield from list(super().features(images))[1:]
 
 
@@ -340,22 +341,22 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def garbage(path) -> None:
+def garbage(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(5000))
 
 
-def other_number(path) -> None:
+def other_number(path: Path) -> None:
     damaged = path.read_bytes().replace(np.float32(7).tobytes(), np.float32(8).tobytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
 
 
-def renamed(path) -> None:
+def renamed(path: Path) -> None:
     """Intact bytes under the name of others."""
     path.write_bytes(files.pack_arrays({"keys": KEYS, "vectors": np.ones((3, 3), "f4")}, {}))
 
 
-def folder(path) -> None:
+def folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -408,7 +409,7 @@ def test_a_segment_of_another_kind_is_warned_of_and_deleted(
     draw: Callable[..., Any],
     cache: Path,
     caplog: pytest.LogCaptureFixture,
-    arrays: dict[str, np.uint8 | np.float32 | NDArray[Any]],
+    arrays: dict[str, Any],
 ) -> None:
     """Its checksum is right: another program, or another version, has written it."""
     content = files.pack_arrays(arrays, {})
@@ -537,7 +538,7 @@ def in_the_middle(cache: Path) -> None:
     (cache / "features").write_text("in the way")
 
 
-def at_the_end(cache) -> None:
+def at_the_end(cache: Path) -> None:
     (cache / "features").mkdir(parents=True)
     (cache / "features" / SPACE.cache_key).write_text("in the way")
 

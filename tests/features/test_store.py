@@ -22,6 +22,7 @@ import pytest
 from tests.support.arrays import Floats
 from tlcli import cache, evaluation, features, files, images, moments, strategies
 from tlcli.config import no_progress
+from tlcli.engines import Images, Vectors
 from tlcli.errors import UsageError
 from tlcli.features import Kind, Space, segments, store
 from tlcli.features.store import Index, Store
@@ -52,7 +53,7 @@ def key(number: int) -> str:
 
 
 def vector(number: int | np.int64) -> Floats:
-    return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / 8
+    return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / np.float32(8)
 
 
 def kept(numbers: range | list[int], space: Space = SPACE) -> Index:
@@ -128,7 +129,7 @@ def test_merging_keeps_each_vector_once_and_does_not_depend_on_who_does_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [range(3), range(1, 4), range(2, 5), range(4, 6), range(6, 9)]
-    names = []
+    names: list[list[str]] = []
     for order in (pieces, pieces[::-1]):
         monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / f"cache {len(names)}"))
         for piece in order:
@@ -201,7 +202,7 @@ def test_a_reader_finds_what_was_merged_behind_its_back(
     for number in range(0, 12, 3):
         write(range(number, number + 3))
     real = segments.opened
-    merged = []
+    merged: list[Path] = []
 
     def opened(path: Path, width: int) -> segments.Segment:
         if not merged:
@@ -245,10 +246,10 @@ def test_readers_and_writers_at_once_lose_nothing(caplog: pytest.LogCaptureFixtu
     assert not caplog.messages
 
 
-class Hesitant(dict):
+class Hesitant(dict[Path, Any]):
     """Lets other threads in between a question and what follows from its answer."""
 
-    def __contains__(self, wanted: Path) -> bool:
+    def __contains__(self, wanted: object) -> bool:
         answer = super().__contains__(wanted)
         time.sleep(1e-5)
         return answer
@@ -369,8 +370,8 @@ class Wide:
     def __init__(self) -> None:
         self.images = 0
 
-    def features(self, pixels: Iterator[Any]) -> Iterator[Floats]:
-        for image in pixels:
+    def features(self, images: Images) -> Vectors:
+        for image in images:
             self.images += 1
             yield np.full(256, image[0, 0, 0], np.float32) + np.float32(self.images % 7)
 
@@ -411,7 +412,7 @@ def peak_bytes(wanted: list[LabelledImage]) -> tuple[int, int]:
     assert len(evaluation.cross_validate(fit, evidence, classes, False).true) == len(wanted)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return peak, found.vectors.size * 4
+    return peak, found.vectors[:].nbytes
 
 
 def test_memory_does_not_grow_with_the_vectors(
@@ -435,7 +436,8 @@ EXTRACTOR = """
     from tests.features import test_store as here
     from tlcli import features, images
     from tlcli.config import no_progress
-    from tlcli.features import store
+    from tlcli.engines import Images, Vectors
+from tlcli.features import store
 
     class Slow(here.Wide):
         def features(self, pixels):
@@ -455,9 +457,9 @@ EXTRACTOR = """
 
 def test_what_was_committed_before_a_kill_is_not_computed_again(listed: Callable[..., Any]) -> None:
     command = [sys.executable, "-c", textwrap.dedent(EXTRACTOR)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout.readline() == b"35\n"
+    pipe, top = subprocess.PIPE, Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=top) as process:
+        assert process.stdout and process.stdout.readline() == b"35\n"
         process.kill()
     engine = Wide()
     found = features.extract(listed(50), Store(WIDE), lambda: engine, no_progress)

@@ -52,7 +52,7 @@ INDICES = st.lists(st.integers(-40, 39), max_size=60).map(lambda rows: np.array(
 def test_every_index_gives_what_numpy_gives(vectors: Vectors, chosen: slice | NDArray[Any]) -> None:
     expected = ROWS[chosen]
     found = vectors[chosen]
-    assert (found.dtype, found.shape) == (np.float32, expected.shape)
+    assert (found.dtype, found.shape) == (np.dtype(np.float32), expected.shape)
     assert found.tobytes() == expected.tobytes()
     taken = vectors.take(chosen)
     assert (len(taken), taken.shape, taken.size) == (len(expected), expected.shape, expected.size)

@@ -1,7 +1,7 @@
 """Heads from moments against scikit-learn, bit for bit under any cut of rounds."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -22,9 +22,11 @@ from tests.support.arrays import Doubles, Floats
 from tests.support.blobs import BITS, assert_same_bits, blobs, moments_of
 from tlcli import gaussian, moments
 from tlcli.errors import UsageError
-from tlcli.heads import closed_form
+from tlcli.heads import LinearHead, closed_form
 
-SOLVERS = {
+Solve = Callable[[moments.Moments], LinearHead]
+
+SOLVERS: dict[str, Solve] = {
     "lda": closed_form.lda,
     "lda-oas": lambda found: closed_form.lda(found, "oas", "frequency"),
     "ridge": closed_form.ridge,
@@ -34,7 +36,7 @@ SOLVERS = {
 every_solver = pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
 
 
-def centred_by_class(features, labels):
+def centred_by_class(features: Floats, labels: Sequence[str]) -> tuple[Doubles, NDArray[np.intp]]:
     """Features (n, D) less the mean of their class, and the class index (n,)."""
     inputs = features.astype(np.float64)
     names, index = np.unique(labels, return_inverse=True)
@@ -200,7 +202,7 @@ def test_copies_of_one_image_do_not_count_as_variation() -> None:
 
 
 @every_solver
-def test_constant_features_are_harmless(solve: Callable[..., Any]) -> None:
+def test_constant_features_are_harmless(solve: Solve) -> None:
     features, labels = blobs(60, 4)
     constant = np.hstack([features, np.zeros((60, 1)), np.full((60, 1), 3.0)]).astype(np.float32)
     head = solve(moments_of(constant, labels))
@@ -209,7 +211,7 @@ def test_constant_features_are_harmless(solve: Callable[..., Any]) -> None:
 
 
 @every_solver
-def test_more_features_than_images_still_give_a_head(solve: Callable[..., Any]) -> None:
+def test_more_features_than_images_still_give_a_head(solve: Solve) -> None:
     features, labels = blobs(9, 64, spread=0.2)
     assert solve(moments_of(features, labels)).predict(features).tolist() == labels
 
@@ -218,7 +220,7 @@ def test_more_features_than_images_still_give_a_head(solve: Callable[..., Any]) 
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(36)), st.lists(st.integers(0, 36), max_size=4))
 def test_a_head_is_the_same_bits_however_rounds_were_cut(
-    solve: Callable[..., Any], order: list[int], cuts: list[int]
+    solve: Solve, order: list[int], cuts: list[int]
 ) -> None:
     features, labels = blobs(36, 5)
     edges = [0, *sorted(cuts), 36]
@@ -231,13 +233,13 @@ def test_a_head_is_the_same_bits_however_rounds_were_cut(
 
 
 @every_solver
-def test_the_unit_of_features_does_not_matter(solve: Callable[..., Any]) -> None:
+def test_the_unit_of_features_does_not_matter(solve: Solve) -> None:
     """The integers of features four times smaller, with two bits more."""
     features, labels = blobs(60, 5, "aaabbc", spread=2.0)
     found = moments_of(features, labels)
     head, smaller = solve(found), solve(replace(found, bits=BITS + 2))
     expected = softmax(standardised(head.logits(features)), axis=1)
-    received = softmax(standardised(smaller.logits(features / 4)), axis=1)
+    received = softmax(standardised(smaller.logits(features / np.float32(4))), axis=1)
     np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
@@ -316,7 +318,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_best_penalty(
 def test_a_fall_towards_no_penalty_at_all_is_not_taken_for_a_good_fit(
     errors: list[float], chosen: int
 ) -> None:
-    penalties = 10.0 ** np.arange(len(errors))
+    penalties = 10.0 ** np.arange(len(errors), dtype=np.float64)
     assert closed_form.chosen_penalty(penalties, np.array(errors, float)) == 10.0**chosen
 
 
@@ -330,14 +332,14 @@ def test_fewer_images_than_features_do_not_ask_for_no_penalty() -> None:
     assert problem.unexplained == 0
 
 
-DEGENERATE = {
+DEGENERATE: dict[str, tuple[NDArray[Any], Sequence[str]]] = {
     "one image": (np.array([[1, 2, 0]]), ["a"]),
     "one class": (blobs(9, 3)[0], ["a"] * 9),
     "one feature": blobs(9, 1),
     "one image a class": blobs(3, 3),
     "one vector": (np.full((6, 3), 2.5), list("aabbcc")),
     "no vector but zero": (np.zeros((6, 3)), list("aabbcc")),
-    "copies": (np.repeat(blobs(3, 4)[0], 3, axis=0), np.repeat(list("abc"), 3)),
+    "copies": (np.repeat(blobs(3, 4)[0], 3, axis=0), list("aaabbbccc")),
     "two images": blobs(2, 5, "ab"),
 }
 
@@ -345,7 +347,7 @@ DEGENERATE = {
 @every_solver
 @pytest.mark.parametrize(("features", "labels"), DEGENERATE.values(), ids=DEGENERATE)
 def test_a_degenerate_set_gives_a_finite_head(
-    solve: Callable[..., Any], features: NDArray[Any], labels: list[str] | NDArray[np.str_]
+    solve: Solve, features: NDArray[Any], labels: Sequence[str]
 ) -> None:
     features = features.astype(np.float32)
     head = solve(moments_of(features, labels))
@@ -391,5 +393,5 @@ def test_ncm_cosine_predicts_the_class_mean_of_the_nearest_direction() -> None:
 
 
 def test_a_class_whose_mean_is_zero_has_no_direction() -> None:
-    head = closed_form.ncm_cosine(moments_of(np.eye(2, dtype=np.float32) * [[1], [0]], "ab"))
+    head = closed_form.ncm_cosine(moments_of(np.diag([1, 0]).astype(np.float32), "ab"))
     assert head.weights.tolist() == [[1, 0], [0, 0]]

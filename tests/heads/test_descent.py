@@ -3,23 +3,26 @@
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
+from tests.support.arrays import Floats
 from tests.support.blobs import blobs, examples_of
 from tlcli import evaluation
 from tlcli.heads import Evidence, LinearHead, descent
 from tlcli.heads.gradient import softmax
 from tlcli.heads.svm import USUAL, svm
 
-SOLVERS = {
-    "softmax": lambda features, labels: softmax(features, labels),
+Solve = Callable[[Floats, Sequence[str]], LinearHead]
+
+SOLVERS: dict[str, Solve] = {
+    "softmax": softmax,
     "svm": lambda features, labels: svm(examples_of(features, labels)),
 }
 
@@ -29,9 +32,7 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
-def test_a_signal_ends_it_at_once(
-    solve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_it_at_once(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the end of the solution: nothing is computed after the step in which it came."""
     asked = []
 
@@ -54,7 +55,7 @@ def test_a_signal_ends_it_at_once(
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
 def test_a_long_solution_is_announced_once(
-    solve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    solve: Solve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with descent.watched(descent.Watch()):
         solve(*blobs())
@@ -68,9 +69,7 @@ def test_a_long_solution_is_announced_once(
 
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
-def test_blocks_of_images_give_the_same_head(
-    solve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_of_images_give_the_same_head(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = blobs()
     whole = solve(features, labels)
     monkeypatch.setattr(descent, "_BLOCK", 7 * 8 * 3)

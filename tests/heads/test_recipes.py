@@ -72,7 +72,7 @@ def test_odd_features_give_a_finite_head(
     np.testing.assert_allclose(head.probabilities(features).sum(axis=1), 1)
 
 
-def rounds_of(labels: list[str], sizes: tuple[int, int, int]) -> list[NDArray[np.int64]]:
+def rounds_of(labels: list[str], sizes: tuple[int, ...]) -> list[NDArray[np.int64]]:
     """Rows of rounds with so many new classes each, then one with more images for all of them."""
     rng, index = np.random.default_rng(0), np.unique(labels, return_inverse=True)[1]
     late = np.arange(len(labels)) >= len(labels) * 2 // 3
@@ -96,8 +96,8 @@ def test_a_head_has_the_same_bits_however_rounds_were_cut(
         parts = [moments_of(features[rows], names[rows]) for rows in rounds]
         head = recipe.solve(reduce(moments.add, parts))
     else:
-        parts = [examples_of(features[rows], names[rows].tolist()) for rows in rounds]
-        head = recipe.fit(reduce(lambda a, b: a.joined(b), parts))
+        known = [examples_of(features[rows], names[rows].tolist()) for rows in rounds]
+        head = recipe.fit(reduce(lambda a, b: a.joined(b), known))
     assert_same_bits(head, solved(name, features, labels))
 
 

@@ -1,5 +1,6 @@
 """The support vector machine against scikit-learn's, one linear layer on raw features."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.svm import LinearSVC
 from tests.support.arrays import Doubles
 from tests.support.blobs import assert_same_bits, blobs, examples_of
 from tlcli import images
-from tlcli.features import Examples
+from tlcli.features import Examples, Vectors
 from tlcli.heads.svm import PENALTIES, svm
 
 
@@ -77,9 +78,7 @@ def test_one_class_is_sure() -> None:
 def test_the_size_of_features_does_not_matter() -> None:
     features, labels = blobs(60, 5)
     examples = examples_of(features, labels)
-    larger = type(examples)(
-        examples.hashes, examples.labels, type(examples.vectors).of(8 * features)
-    )
+    larger = replace(examples, vectors=Vectors.of(8 * features))
     assert_same_bits(svm(examples), svm(larger))
 
 
@@ -117,8 +116,7 @@ def test_it_converges_without_a_warning(
     features: Doubles, labels: list[str], balanced: bool
 ) -> None:
     """Warnings are errors here."""
-    features = features.astype(np.float32)
-    head = svm(examples_of(features, labels), balanced)
+    head = svm(examples_of(features.astype(np.float32), labels), balanced)
     assert head.weights.shape == (features.shape[1], len(set(labels)))
     assert np.isfinite(head.weights).all()
     assert not head.bias.any()

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 from tests.support import profiles
 from tests.support.arrays import Doubles, Pixels
 from tlcli.images import FITS, FORMATS, ImageFile, Square, decode, decode_many, draw_many
-from tlcli.images.decoding import draw, opened
+from tlcli.images.decoding import Drawn, draw, opened
 from tlcli.images.square import PAD
 
 SIDE = 16
@@ -83,8 +83,12 @@ PICTURES = {  # mode → the image, and what it is in RGB
     "I": (Image.fromarray(GREY.astype(np.int32) * 257), grey_of(GREY)),
 }
 
-LOSSLESS = {"WEBP": {"lossless": True, "exact": True}, "JPEG2000": {"irreversible": False}}
-LOSSY = {
+Options = dict[str, dict[str, Any]]
+LOSSLESS: Options = {
+    "WEBP": {"lossless": True, "exact": True},
+    "JPEG2000": {"irreversible": False},
+}
+LOSSY: Options = {
     "JPEG": {"quality": 98, "subsampling": 0},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
     "GIF": {},
@@ -165,11 +169,8 @@ def test_grey_is_converted_from_its_profile(mode: str) -> None:
 
 def inked(c: int, m: int, y: int, k: int) -> tuple[int, int, int]:
     """A press of dull inks: L*a*b* of full inks, in the gamut of sRGB."""
-    lightness = (95 - 25 * c - 30 * m - 5 * y) * (1 - k)
-    return (
-        100 * (1 - k) if not c + m + y else lightness,
-        *(n * (1 - k) for n in (15 * (m - c), 10 * (y - c))),
-    )
+    lightness = 95 - 25 * c - 30 * m - 5 * y if c + m + y else 100
+    return lightness * (1 - k), 15 * (m - c) * (1 - k), 10 * (y - c) * (1 - k)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -451,4 +452,5 @@ def test_levels_are_those_of_the_picture() -> None:
         for data in (encoded(Image.fromarray(GREY), "PNG"), encoded(one_colour("red"), "PNG"))
     ]
     ramp, red = draw_many(listed, PLAIN)
+    assert isinstance(ramp, Drawn) and isinstance(red, Drawn)
     assert (ramp.levels, red.levels) == (255, 0)

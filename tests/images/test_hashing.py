@@ -10,18 +10,18 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tlcli.errors import BadImage
-from tlcli.images import content_hashes, hashing
+from tlcli.images import content_hashes, hashing, reading
 from tlcli.images.hashing import Index
 
 HOUR = 3600 * 10**9
@@ -209,7 +209,7 @@ def change(step: str, path: Path, other: Path, content: bytes) -> None:
     if step == "write" or (step == "same time" and before is None):
         path.unlink(missing_ok=True)
         put(path, content)
-    elif step == "same time":
+    elif step == "same time" and before:
         put(path, content)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     elif step == "rename" and before:
@@ -254,9 +254,9 @@ def test_a_young_file_is_in_doubt(
 def test_a_file_that_changes_while_it_is_hashed_is_not_recorded(
     data: list[Path], index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hashing.digest
+    real = reading.digest
 
-    def changed_after(file: IO[bytes]) -> str:
+    def changed_after(file: BinaryIO) -> str:
         found = real(file)
         if file.name == str(data[3]):
             put(data[3], b"longer than before")
@@ -272,9 +272,9 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_recorded(
 def test_a_file_that_is_exchanged_before_it_is_opened_is_not_recorded(
     data: list[Path], index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = hashing.reading
+    real = reading.reading
 
-    def exchanged(path: Path) -> AbstractContextManager[Any]:
+    def exchanged(path: Path) -> AbstractContextManager[BinaryIO]:
         data[1].replace(data[0])
         monkeypatch.setattr(hashing, "reading", real)
         return real(path)
@@ -333,8 +333,14 @@ def test_paths_are_taken_as_they_are_needed(
     data: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 8)
-    taken = []
-    endless = (taken.append(path) or path for path in itertools.cycle(data))
+    taken: list[Path] = []
+
+    def listed() -> Iterator[Path]:
+        for path in itertools.cycle(data):
+            taken.append(path)
+            yield path
+
+    endless = listed()
     for _ in range(2):
         results = content_hashes(endless)
         assert taken == []
@@ -387,18 +393,18 @@ def as_file_in_the_way(index: Path) -> None:
     index.parent.write_text("in the way")
 
 
-def as_link_to_nowhere(index) -> None:
+def as_link_to_nowhere(index: Path) -> None:
     index.parent.mkdir()
     index.symlink_to(index.parent / "no" / "where")
 
 
-def as_link_to_garbage(index) -> None:
+def as_link_to_garbage(index: Path) -> None:
     index.parent.mkdir()
     put(index.parent / "elsewhere", b"garbage" * 1000)
     index.symlink_to(index.parent / "elsewhere")
 
 
-def as_pipe(index) -> None:
+def as_pipe(index: Path) -> None:
     index.parent.mkdir()
     os.mkfifo(index)
 
@@ -536,12 +542,12 @@ def cut(index: Path) -> None:
     os.truncate(index, index.stat().st_size // 2 + 100)
 
 
-def of_another_format(index) -> None:
+def of_another_format(index: Path) -> None:
     with closing(sqlite3.connect(index)) as connection:
         connection.execute("PRAGMA user_version = 7")
 
 
-def of_another_kind(index) -> None:
+def of_another_kind(index: Path) -> None:
     with closing(sqlite3.connect(index)) as connection:
         connection.execute("DROP TABLE files")
         connection.execute("CREATE TABLE files (name TEXT)")
@@ -616,7 +622,7 @@ def test_an_empty_file_is_a_new_index(
 FLIPPER = """
     import logging, os, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing
+    from tlcli.images import content_hashes, hashing, reading
 
     logging.disable()
     hashing._now_ns = lambda: time.time_ns() + 10**13
@@ -692,7 +698,7 @@ def test_a_row_of_another_file_is_not_believed(data: list[Path], index: Path) ->
 WORKER = """
     import hashlib, logging, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing
+    from tlcli.images import content_hashes, hashing, reading
 
     logging.basicConfig(level=logging.INFO)
     hashing._now_ns = lambda: time.time_ns() + 10**13
@@ -723,7 +729,7 @@ def test_processes_share_an_index(
 KILLED = """
     import os, signal, sqlite3, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing
+    from tlcli.images import content_hashes, hashing, reading
 
     class Killed(sqlite3.Connection):
         def execute(self, statement, *arguments):

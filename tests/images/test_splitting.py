@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tlcli.errors import UsageError
 from tlcli.images import folds, holdout, set_apart
@@ -17,6 +20,9 @@ def sha(name: str | int) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()
 
 
+Images = list[tuple[str, str]]
+Grouped = list[tuple[str, str, str]]
+
 IMAGES = st.lists(
     st.tuples(st.integers(0, 10**6).map(sha), st.sampled_from("abcd")),
     unique_by=lambda image: image[0],
@@ -25,14 +31,12 @@ IMAGES = st.lists(
 SHARES = st.floats(0, 1)
 
 
-def columns(images: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+def columns(images: Images) -> tuple[list[str], list[str]]:
     return [image[0] for image in images], [image[1] for image in images]
 
 
 @given(IMAGES, SHARES, st.randoms())
-def test_holdout_does_not_depend_on_order(
-    images: list[tuple[str, str]], share: float, random: Any
-) -> None:
+def test_holdout_does_not_depend_on_order(images: Images, share: float, random: Random) -> None:
     order = list(range(len(images)))
     random.shuffle(order)
     shuffled = holdout(*columns([images[i] for i in order]), share)
@@ -40,7 +44,7 @@ def test_holdout_does_not_depend_on_order(
 
 
 @given(IMAGES, SHARES)
-def test_holdout_never_empties_a_class(images: list[tuple[str, str]], share: float) -> None:
+def test_holdout_never_empties_a_class(images: Images, share: float) -> None:
     held = holdout(*columns(images), share)
     assert held.dtype == np.bool_
     assert held.shape == (len(images),)
@@ -50,7 +54,7 @@ def test_holdout_never_empties_a_class(images: list[tuple[str, str]], share: flo
 
 @given(IMAGES, IMAGES, SHARES)
 def test_newcomers_move_no_training_image_to_validation(
-    images: list[tuple[str, str]], newcomers: list[tuple[str, str]], share: float
+    images: Images, newcomers: Images, share: float
 ) -> None:
     """Only an image that was kept back to fill its class may change sides."""
     known = {image[0] for image in images}
@@ -63,7 +67,7 @@ def test_newcomers_move_no_training_image_to_validation(
 
 
 @given(IMAGES)
-def test_other_classes_change_nothing(images: list[tuple[str, str]]) -> None:
+def test_other_classes_change_nothing(images: Images) -> None:
     newcomers = [(sha(f"new {i}"), "z") for i in range(5)]
     after = holdout(*columns(images + newcomers), 0.3)[: len(images)]
     np.testing.assert_array_equal(after, holdout(*columns(images), 0.3))
@@ -91,7 +95,7 @@ def test_unequal_lengths_are_a_bug() -> None:
 
 
 @given(IMAGES, st.integers(1, 7), st.randoms())
-def test_folds_do_not_depend_on_order(images: list[tuple[str, str]], k: int, random: Any) -> None:
+def test_folds_do_not_depend_on_order(images: Images, k: int, random: Random) -> None:
     order = list(range(len(images)))
     random.shuffle(order)
     shuffled = folds(*columns([images[i] for i in order]), k)
@@ -99,7 +103,7 @@ def test_folds_do_not_depend_on_order(images: list[tuple[str, str]], k: int, ran
 
 
 @given(IMAGES, st.integers(2, 7))
-def test_folds_divide_every_class_evenly(images: list[tuple[str, str]], k: int) -> None:
+def test_folds_divide_every_class_evenly(images: Images, k: int) -> None:
     fold = folds(*columns(images), k)
     assert fold.dtype == np.int64
     for name in {label for _, label in images}:
@@ -120,7 +124,7 @@ def test_no_fold_is_refused() -> None:
 
 @given(IMAGES, st.floats(0, 0.5), st.randoms())
 def test_set_apart_does_not_depend_on_order_and_keeps_half(
-    images: list[tuple[str, str]], share: float, random: Any
+    images: Images, share: float, random: Random
 ) -> None:
     order = list(range(len(images)))
     random.shuffle(order)
@@ -135,7 +139,7 @@ def test_set_apart_does_not_depend_on_order_and_keeps_half(
 
 
 @given(IMAGES, st.floats(0, 0.5))
-def test_set_apart_takes_the_smallest_hashes(images: list[tuple[str, str]], share: float) -> None:
+def test_set_apart_takes_the_smallest_hashes(images: Images, share: float) -> None:
     apart = set_apart(*columns(images), share)
     for label in "abcd":
         members = [(image[0], out) for image, out in zip(images, apart, strict=True)
@@ -170,14 +174,15 @@ GROUPED = st.lists(
     max_size=40,
 )
 
-SPLITS = (
-    lambda *given, groups=(): holdout(*given, 0.3, groups),
-    lambda *given, groups=(): set_apart(*given, 0.3, groups),
-    lambda *given, groups=(): folds(*given, 5, groups),
+Split = Callable[..., NDArray[Any]]
+SPLITS: tuple[Split, ...] = (
+    partial(holdout, share=0.3),
+    partial(set_apart, share=0.3),
+    partial(folds, k=5),
 )
 
 
-def parts(images: list[tuple[str, str, str]]) -> tuple[list[str], list[str], list[str]]:
+def parts(images: Grouped) -> tuple[list[str], list[str], list[str]]:
     hashes, labels, groups = ([image[i] for image in images] for i in range(3))
     return hashes, labels, groups
 
@@ -185,7 +190,7 @@ def parts(images: list[tuple[str, str, str]]) -> tuple[list[str], list[str], lis
 @pytest.mark.parametrize("split", SPLITS)
 @given(images=GROUPED, random=st.randoms())
 def test_no_group_is_divided_whatever_the_order(
-    split: Callable[..., Any], images: list[tuple[str, str, str]], random: Any
+    split: Split, images: Grouped, random: Random
 ) -> None:
     hashes, labels, groups = parts(images)
     found = split(hashes, labels, groups=groups)
@@ -199,9 +204,7 @@ def test_no_group_is_divided_whatever_the_order(
 
 @pytest.mark.parametrize("split", SPLITS)
 @given(images=GROUPED)
-def test_where_no_image_has_a_group_nothing_changes(
-    split: Callable[..., Any], images: list[tuple[str, str, str]]
-) -> None:
+def test_where_no_image_has_a_group_nothing_changes(split: Split, images: Grouped) -> None:
     hashes, labels, _ = parts(images)
     np.testing.assert_array_equal(
         split(hashes, labels, groups=[""] * len(images)), split(hashes, labels)
@@ -209,7 +212,7 @@ def test_where_no_image_has_a_group_nothing_changes(
 
 
 @given(GROUPED)
-def test_groups_leave_every_class_something_to_learn(images: list[tuple[str, str, str]]) -> None:
+def test_groups_leave_every_class_something_to_learn(images: Grouped) -> None:
     hashes, labels, groups = parts(images)
     names = np.array(labels, object)
     held = holdout(hashes, labels, 0.9, groups)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.support.arrays import Floats
+from tests.support.arrays import Doubles, Floats
 from tlcli.features import Examples, Vectors
 from tlcli.memory import herd
 from tlcli.memory.herding import centres_of, normalised
@@ -15,12 +15,12 @@ VALUES = st.floats(-100, 100, width=32, allow_subnormal=False)
 ROWS = arrays.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=VALUES)
 
 
-def by_definition(vectors: Floats, mean: None, k: int) -> list[int]:
+def by_definition(vectors: Floats, mean: Doubles | None, k: int) -> list[int]:
     """Algorithm 4 of iCaRL."""
     lengths = [np.linalg.norm(row.astype(float)) for row in vectors]
     rows = [row.astype(float) / length for row, length in zip(vectors, lengths, strict=True)]
     mean = np.mean(rows, axis=0) if mean is None else mean
-    chosen = []
+    chosen: list[int] = []
     while len(chosen) < k:
         free = [row for row in range(len(rows)) if row not in chosen]
         means = [np.mean([rows[i] for i in [*chosen, row]], axis=0) for row in free]

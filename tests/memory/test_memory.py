@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -44,7 +44,7 @@ def picture(number: int) -> Pixels:
     return np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
 
 
-def examples(numbers: range | Sequence[int]) -> Examples:
+def examples(numbers: Sequence[int]) -> Examples:
     rows = np.array([vector(number) for number in numbers]).reshape(-1, WIDTH)
     return Examples(
         tuple(map(key, numbers)), tuple(map(label, numbers)), Vectors.of(rows.astype(np.float32))
@@ -55,13 +55,16 @@ def moments_of(found: Examples) -> moments.Moments:
     return moments.of(found.vectors, found.labels, "f" * 64, 10)
 
 
+Decode = Callable[[Sequence[str]], Pixels]
+
+
 class Decoder:
     """Gives the pixels of images, and remembers which were asked for."""
 
     def __init__(self) -> None:
-        self.calls = []
+        self.calls: list[list[int]] = []
 
-    def __call__(self, hashes: list[str]) -> Pixels:
+    def __call__(self, hashes: Sequence[str]) -> Pixels:
         self.calls.append([NUMBERS[name] for name in hashes])
         return pictures(hashes)
 
@@ -70,7 +73,7 @@ def pictures(hashes: Sequence[str]) -> Pixels:
     return np.array([picture(NUMBERS[name]) for name in hashes], np.uint8)
 
 
-def nothing_decoded(hashes) -> NoReturn:
+def nothing_decoded(hashes: Sequence[str]) -> NoReturn:
     raise AssertionError(f"decoded {hashes}")
 
 
@@ -81,8 +84,8 @@ def nothing(setting: str, per_class: int | None = 2) -> memory.Memory:
 
 def learn(
     state: memory.Memory,
-    numbers: range | list[int],
-    decode: Callable[..., Any] | Decoder = pictures,
+    numbers: Sequence[int],
+    decode: Decode = pictures,
 ) -> memory.Memory:
     """The memory after these images, as a command does it."""
     new = examples(numbers)
@@ -90,10 +93,16 @@ def learn(
     return state.learned(new, total, KERAS, decode)
 
 
-def forget(state: memory.Memory, numbers: range | list[int], **options: Any) -> memory.Memory:
+def forget(state: memory.Memory, numbers: Sequence[int], **options: Any) -> memory.Memory:
     gone = examples([number for number in numbers if key(number) in state.ledger])
     total = state.moments and moments.subtract(state.moments, moments_of(gone))
     return state.forgetting([key(number) for number in numbers], total, True, **options)
+
+
+def kept_of(state: memory.Memory) -> Examples:
+    """Its features or exemplars."""
+    assert state.kept is not None
+    return state.kept
 
 
 def numbers_of(found: Examples) -> list[int]:
@@ -102,7 +111,7 @@ def numbers_of(found: Examples) -> list[int]:
 
 def by_class(found: Examples) -> dict[str, list[int]]:
     """Class → the numbers of its images, in their order."""
-    classes = {}
+    classes: dict[str, list[int]] = {}
     for name, number in zip(found.labels, numbers_of(found), strict=True):
         classes.setdefault(name, []).append(number)
     return classes
@@ -115,20 +124,20 @@ def herded(numbers: list[int], k: int, towards: list[int] | None = None) -> list
     return [rows[place] for place in herd(examples(rows).vectors[:], target, k)]
 
 
-def members(numbers: range, name: str) -> list[int]:
+def members(numbers: Iterable[int], name: str) -> list[int]:
     return [number for number in numbers if label(number) == name]
 
 
 def assert_whole(state: memory.Memory) -> None:
     """What is kept belongs together, and its rows are those of its images."""
-    assert set(state.kept.hashes) <= set(state.ledger)
-    numbers = numbers_of(state.kept)
-    assert state.kept.labels == tuple(map(label, numbers))
-    np.testing.assert_array_equal(state.kept.vectors[:], examples(numbers).vectors[:])
+    assert set(kept_of(state).hashes) <= set(state.ledger)
+    numbers = numbers_of(kept_of(state))
+    assert kept_of(state).labels == tuple(map(label, numbers))
+    np.testing.assert_array_equal(kept_of(state).vectors[:], examples(numbers).vectors[:])
     if state.setting == "exemplars":
         np.testing.assert_array_equal(
-            state.pixels_of(state.kept.hashes),
-            pictures(state.kept.hashes).reshape(-1, 2, 2, 3)
+            state.pixels_of(kept_of(state).hashes),
+            pictures(kept_of(state).hashes).reshape(-1, 2, 2, 3)
             if numbers
             else np.empty((0, 0, 0, 3), np.uint8),
         )
@@ -141,7 +150,7 @@ def test_the_memory_of_no_image(setting: str) -> None:
         setting,
         {},
         True,
-        set(),
+        frozenset(),
     )
     assert (state.digest is None) == (setting == "none")
     assert (state.kept is None) == (setting not in KEEPING)
@@ -160,7 +169,7 @@ def test_the_ledger_and_the_moments_know_every_image(setting: str) -> None:
 
 def test_features_of_all_images_are_kept_in_the_order_of_their_hashes() -> None:
     state = learn(learn(nothing("features"), range(5)), range(5, 12))
-    assert state.kept.hashes == tuple(sorted(state.ledger))
+    assert kept_of(state).hashes == tuple(sorted(state.ledger))
     assert_whole(state)
 
 
@@ -168,16 +177,16 @@ def test_exemplars_are_herded_class_by_class() -> None:
     decode = Decoder()
     state = learn(nothing("exemplars", 2), range(15), decode)
     expected = {name: herded(members(range(15), name), 2) for name in sorted(CLASSES)}
-    assert by_class(state.kept) == expected
-    assert list(by_class(state.kept)) == sorted(CLASSES)
-    assert decode.calls == [numbers_of(state.kept)]
+    assert by_class(kept_of(state)) == expected
+    assert list(by_class(kept_of(state))) == sorted(CLASSES)
+    assert decode.calls == [numbers_of(kept_of(state))]
     assert_whole(state)
 
 
 @given(st.permutations(range(15)))
 def test_exemplars_do_not_depend_on_the_order_of_the_images(order: list[int]) -> None:
     ordered, shuffled = (learn(nothing("exemplars", 3), rows) for rows in (range(15), order))
-    assert ordered.kept.hashes == shuffled.kept.hashes
+    assert kept_of(ordered).hashes == kept_of(shuffled).hashes
 
 
 @given(st.permutations(range(12)), st.integers(0, 12))
@@ -192,9 +201,9 @@ def test_a_class_that_returns_is_herded_towards_the_mean_of_all_its_images() -> 
     before = learn(nothing("exemplars", 2), first)
     decode = Decoder()
     after = learn(before, second, decode)
-    present = numbers_of(before.kept)
+    present = numbers_of(kept_of(before))
     expected = herded(present + second, 2, towards=first + second)
-    assert numbers_of(after.kept) == expected
+    assert numbers_of(kept_of(after)) == expected
     assert expected != herded(present + second, 2)
     assert decode.calls == [sorted(set(expected) - set(present), key=expected.index)]
     assert_whole(after)
@@ -204,8 +213,8 @@ def test_other_classes_keep_their_exemplars() -> None:
     before = learn(nothing("exemplars", 2), range(12))
     after = learn(before, [15])
     for name in CLASSES[1:]:
-        assert by_class(after.kept)[name] == by_class(before.kept)[name]
-    assert list(by_class(after.kept)) == sorted(CLASSES)
+        assert by_class(kept_of(after))[name] == by_class(kept_of(before))[name]
+    assert list(by_class(kept_of(after))) == sorted(CLASSES)
     assert_whole(after)
 
 
@@ -221,7 +230,7 @@ def test_pixels_of_dropped_exemplars_are_dropped() -> None:
     state = learn(nothing("exemplars", 1), [0, 3, 6])
     for number in range(9, 60, 3):
         state = learn(state, [number])
-    assert set(state.sources.fresh) == set(state.kept.hashes)
+    assert set(state.sources.fresh) == set(kept_of(state).hashes)
 
 
 def test_classes_with_too_few_images_keep_all_and_are_counted(
@@ -229,7 +238,7 @@ def test_classes_with_too_few_images_keep_all_and_are_counted(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         state = learn(nothing("exemplars", 3), [0, 3, 1, 4, 7, 2])
-    assert by_class(state.kept) == {
+    assert by_class(kept_of(state)) == {
         "Cat": herded([1, 4, 7], 3),
         "red panda": herded([0, 3], 2),
         "キツネ": [2],
@@ -255,9 +264,9 @@ def test_forgotten_images_are_nowhere(setting: str) -> None:
         remaining = [number for number in range(12) if number not in gone]
         assert left.digest == moments_of(examples(remaining)).digest
     if setting in KEEPING:
-        before = numbers_of(state.kept)
-        assert numbers_of(left.kept) == [number for number in before if number not in gone]
-        assert set(left.sources.fresh) <= set(left.kept.hashes)
+        before = numbers_of(kept_of(state))
+        assert numbers_of(kept_of(left)) == [number for number in before if number not in gone]
+        assert set(left.sources.fresh) <= set(kept_of(left).hashes)
         assert_whole(left)
 
 
@@ -276,7 +285,7 @@ def test_a_forgotten_class_leaves_no_centre() -> None:
     state = forget(learn(nothing("exemplars"), range(12)), members(range(12), "Cat"))
     assert set(state.centres) == {"red panda", "キツネ"}
     returned = learn(state, [1, 4, 7, 10, 13])
-    assert by_class(returned.kept)["Cat"] == herded([1, 4, 7, 10, 13], 2)
+    assert by_class(kept_of(returned))["Cat"] == herded([1, 4, 7, 10, 13], 2)
 
 
 def test_forgetting_takes_what_is_known_out_of_the_centres() -> None:
@@ -290,7 +299,7 @@ def test_forgetting_takes_what_is_known_out_of_the_centres() -> None:
 
 def test_forgotten_exemplars_leave_the_centres_by_themselves() -> None:
     state = learn(nothing("exemplars"), range(12))
-    gone = by_class(state.kept)["Cat"]
+    gone = by_class(kept_of(state))["Cat"]
     joint = learn(nothing("exemplars"), [number for number in range(12) if number not in gone])
     assert centre(forget(state, gone), "Cat") == centre(joint, "Cat")
 
@@ -298,7 +307,7 @@ def test_forgotten_exemplars_leave_the_centres_by_themselves() -> None:
 def test_the_mean_stays_where_forgotten_images_are_not_known() -> None:
     state = learn(nothing("exemplars"), range(30))
     unknown = [
-        number for number in members(range(30), "Cat") if key(number) not in state.kept.hashes
+        number for number in members(range(30), "Cat") if key(number) not in kept_of(state).hashes
     ]
     left = forget(state, unknown[:4])
     assert left.centres["Cat"].count == 6
@@ -317,25 +326,25 @@ def test_centres_do_not_depend_on_rounds() -> None:
 def test_two_runs_together_remember_what_both_have_learned(setting: str) -> None:
     first, second = learn(nothing(setting), range(9)), learn(nothing(setting), range(9, 20))
     both = first.merged(replace(second, exact=False, kinds=frozenset({OPENVINO})))
-    assert (both.exact, both.kinds) == (False, {KERAS, OPENVINO})
+    assert (both.exact, both.kinds) == (False, frozenset({KERAS, OPENVINO}))
     is_like(both, second.merged(first))
     joint = learn(nothing(setting), range(20))
     assert (both.setting, both.ledger, both.digest) == (setting, joint.ledger, joint.digest)
     for name in joint.centres:
         assert centre(both, name) == centre(joint, name)
     if setting == "features":
-        assert both.kept.hashes == joint.kept.hashes
+        assert kept_of(both).hashes == kept_of(joint).hashes
     if setting == "exemplars":
         for name in CLASSES:
-            present = by_class(first.kept)[name] + by_class(second.kept)[name]
-            assert by_class(both.kept)[name] == herded(present, 2, members(range(20), name))
+            present = by_class(kept_of(first))[name] + by_class(kept_of(second))[name]
+            assert by_class(kept_of(both))[name] == herded(present, 2, members(range(20), name))
 
 
 def test_the_smaller_number_of_exemplars_is_that_of_both() -> None:
     first, second = (learn(nothing("exemplars", k), rows) for k, rows in ((3, [0, 3]), (1, [1, 4])))
     both = second.merged(first)
     assert both.exemplars_per_class == 1
-    assert by_class(both.kept) == {"Cat": herded([1, 4], 1), "red panda": herded([0, 3], 1)}
+    assert by_class(kept_of(both)) == {"Cat": herded([1, 4], 1), "red panda": herded([0, 3], 1)}
 
 
 def test_runs_that_keep_different_things_have_their_moments_together() -> None:
@@ -348,8 +357,8 @@ def change(
     state: memory.Memory,
     setting: str,
     per_class: int | None = None,
-    known: range | Sequence[int] = (),
-    decode: Callable[..., Any] | Decoder = nothing_decoded,
+    known: Sequence[int] = (),
+    decode: Decode = nothing_decoded,
     total: moments.Moments | None = None,
 ) -> memory.Memory:
     return state.changed(setting, per_class, examples(known), decode, total)
@@ -364,7 +373,7 @@ def is_like(state: memory.Memory, other: memory.Memory) -> None:
     assert state.exemplars_per_class == other.exemplars_per_class
     assert (state.kept is None) == (other.kept is None)
     if other.kept is not None:
-        assert state.kept.hashes == other.kept.hashes
+        assert kept_of(state).hashes == kept_of(other).hashes
         assert_whole(state)
     assert set(state.centres) == set(other.centres)
     for name in other.centres:
@@ -397,7 +406,7 @@ def test_fewer_exemplars_are_the_first_ones() -> None:
     many, few = (learn(nothing("exemplars", k), range(30)) for k in (5, 2))
     state = change(many, "exemplars", 2)
     is_like(state, few)
-    assert set(state.sources.fresh) == set(state.kept.hashes)
+    assert set(state.sources.fresh) == set(kept_of(state).hashes)
 
 
 UP = [
@@ -417,7 +426,7 @@ def test_more_is_what_would_have_been_kept(start: str, end: str) -> None:
     before = learn(nothing(start), range(12))
     state = change(before, end, 2, [*range(12), 50], decode, total)
     is_like(state, learn(nothing(end), range(12)))
-    assert decode.calls == ([numbers_of(state.kept)] if end == "exemplars" else [])
+    assert decode.calls == ([numbers_of(kept_of(state))] if end == "exemplars" else [])
 
 
 def test_more_exemplars_are_chosen_among_all_images_and_only_new_ones_decoded() -> None:
@@ -426,7 +435,7 @@ def test_more_exemplars_are_chosen_among_all_images_and_only_new_ones_decoded() 
     state = change(before, "exemplars", 4, range(30), decode)
     is_like(state, learn(nothing("exemplars", 4), range(30)))
     (decoded,) = decode.calls
-    assert set(decoded) == set(numbers_of(state.kept)) - set(numbers_of(before.kept))
+    assert set(decoded) == set(numbers_of(kept_of(state))) - set(numbers_of(kept_of(before)))
 
 
 def test_what_is_kept_needs_not_be_known() -> None:
@@ -435,7 +444,7 @@ def test_what_is_kept_needs_not_be_known() -> None:
     state = learn(nothing("exemplars", 2), [0, 3])
     is_like(change(state, "exemplars", 9), learn(nothing("exemplars", 9), [0, 3]))
     state = learn(nothing("exemplars", 2), range(12))
-    others = [number for number in range(12) if number not in numbers_of(state.kept)]
+    others = [number for number in range(12) if number not in numbers_of(kept_of(state))]
     is_like(change(state, "features", known=others), learn(nothing("features"), range(12)))
 
 

@@ -18,6 +18,7 @@ from tests.memory.test_memory import (
     by_class,
     examples,
     forget,
+    kept_of,
     key,
     learn,
     members,
@@ -72,7 +73,8 @@ class Rounds:
     """Saves a memory and loads it again, a folder each."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.entries = folder, []
+        self.folder = folder
+        self.entries: list[Round] = []
 
     def __call__(self, state: memory.Memory) -> memory.Memory:
         self.entries.append(saved(state, self.folder / f"{len(self.entries):04d}"))
@@ -200,7 +202,7 @@ def test_dropped_exemplars_and_features_leave_the_files(rounds: Rounds, setting:
     state = rounds(state.changed(*smaller, examples([]), pictures))
     content = b"".join(path.read_bytes() for path in rounds.files().values())
     for number in range(20):
-        assert (vector(number).tobytes() in content) == (key(number) in state.kept.hashes)
+        assert (vector(number).tobytes() in content) == (key(number) in kept_of(state).hashes)
 
 
 @pytest.mark.parametrize("setting", KEEPING)
@@ -208,7 +210,7 @@ def test_only_files_with_a_forgotten_image_are_written_again(rounds: Rounds, set
     state = nothing(setting)
     for name in ("Cat", "red panda", "キツネ"):
         state = rounds(learn(state, members(range(12), name)))
-    gone = by_class(state.kept)["red panda"][0]
+    gone = by_class(kept_of(state))["red panda"][0]
     rounds(forget(state, [gone]))
     first, _, third = rounds.inodes(-2)
     assert rounds.inodes()[:2] == [first, third]
@@ -280,23 +282,23 @@ def test_a_row_larger_than_a_file_has_one_for_itself(
 
 def test_rows_that_were_computed_anew_are_not_shared(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars"), range(12)))
-    turned = state.kept.vectors[:][:, ::-1].copy()
-    kept = replace(state.kept, vectors=Vectors.of(turned))
+    turned = kept_of(state).vectors[:][:, ::-1].copy()
+    kept = replace(kept_of(state), vectors=Vectors.of(turned))
     entry = saved(replace(state, kept=kept), rounds.folder / "next")
-    np.testing.assert_array_equal(memory.load(entry).kept.vectors[:], turned)
+    np.testing.assert_array_equal(kept_of(memory.load(entry)).vectors[:], turned)
 
 
 def test_exemplars_that_change_their_order_are_shared(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars", 2), [0, 3]))
-    order = state.kept.hashes[::-1]
-    entry = saved(replace(state, kept=state.kept.take([1, 0])), rounds.folder / "next")
-    assert memory.load(entry).kept.hashes == order
+    order = kept_of(state).hashes[::-1]
+    entry = saved(replace(state, kept=kept_of(state).take([1, 0])), rounds.folder / "next")
+    assert kept_of(memory.load(entry)).hashes == order
     assert (entry.folder / "exemplars-0001.h5").stat().st_nlink == 2
 
 
 def test_pixels_of_an_image_that_is_no_exemplar_are_not_known(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars", 1), range(12)))
-    other = next(number for number in range(12) if key(number) not in state.kept.hashes)
+    other = next(number for number in range(12) if key(number) not in kept_of(state).hashes)
     with pytest.raises(KeyError):
         state.pixels_of([key(other)])
     assert state.pixels_of([]).size == 0
@@ -306,7 +308,7 @@ def test_pixels_come_from_files_and_from_memory(rounds: Rounds) -> None:
     state = learn(rounds(learn(nothing("exemplars", 2), range(6))), range(30, 36))
     assert state.sources.fresh and state.sources.parts
     assert_whole(state)
-    mixed = state.kept.hashes[::-2]
+    mixed = kept_of(state).hashes[::-2]
     np.testing.assert_array_equal(state.pixels_of(mixed), pictures(mixed))
     assert {NUMBERS[name] for name in mixed}
 
@@ -316,7 +318,7 @@ def test_two_runs_together_are_saved(rounds: Rounds, setting: str) -> None:
     first = rounds(learn(nothing(setting), members(range(12), "Cat")))
     second = rounds(learn(nothing(setting), members(range(12), "red panda")))
     both = rounds(first.merged(second))
-    assert set(both.kept.hashes) == {*first.kept.hashes, *second.kept.hashes}
+    assert set(kept_of(both).hashes) == {*kept_of(first).hashes, *kept_of(second).hashes}
     assert [path.stat().st_nlink for path in rounds.files().values()] == [2, 2]
     rounds.assert_intact()
 
@@ -340,4 +342,4 @@ def test_rounds_of_a_run_share_files(tmp_path: Path, setting: str) -> None:
 def test_moments_are_those_of_the_images_that_are_kept(rounds: Rounds) -> None:
     state = rounds(learn(nothing("features"), range(12)))
     state = rounds(forget(learn(state, range(12, 20)), [3, 13]))
-    assert moments_of(state.kept).digest == state.digest
+    assert moments_of(kept_of(state)).digest == state.digest

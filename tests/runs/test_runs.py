@@ -319,7 +319,7 @@ def held(path: Path) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
         try:
-            assert holder.stdout.readline() == "held\n"
+            assert holder.stdout and holder.stdout.readline() == "held\n"
             yield holder
         finally:
             holder.kill()
@@ -341,6 +341,7 @@ def test_a_second_writer_is_refused_at_once_or_after_its_wait(run: Path) -> None
 
 def test_a_second_writer_can_wait_for_the_first(run: Path) -> None:
     with held(run) as holder:
+        assert holder.stdin
         holder.stdin.write("\n")
         holder.stdin.flush()
         with extending(run, 20) as writer:
@@ -365,8 +366,8 @@ def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path: Path) -
     command = [sys.executable, "-c", textwrap.dedent(FAILING), str(path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
-        waited = []
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        waited: list[float] = []
 
         def sleep(seconds: float, asleep: Callable[..., Any] = time.sleep) -> None:
             if not waited:

@@ -211,6 +211,7 @@ def test_merge_equals_joint_training_in_any_order_of_rounds(
         fit = following("merge", name, classes) if head else strategies.first(Recipe(name))
         head = fit(evidence).ordered(classes)
     assert total.digest == moments_of(everything).digest
+    assert head
     assert_same_bits(head, joint.ordered(order))
 
 
@@ -247,10 +248,9 @@ def test_a_grown_head_keeps_its_old_columns_and_imprints_new_ones() -> None:
     assert np.linalg.norm(column) == pytest.approx(norm, rel=1e-5)
 
 
-def means(name: str = "lda", **given: str | bool) -> Available:
-    facts = {"grows": True, "learns": True, "moments": True, "old_images": "none"} | given
-    old = OldImages(facts.pop("old_images"))
-    return Available(Recipe(name), old_images=old, **facts)
+def means(name: str = "lda", old_images: str = "none", **given: bool) -> Available:
+    facts = {"grows": True, "learns": True, "moments": True} | given
+    return Available(Recipe(name), old_images=OldImages(old_images), **facts)
 
 
 @pytest.mark.parametrize("name", heads.HEADS)
@@ -287,7 +287,7 @@ def test_more_images_of_known_classes_need_columns_that_move(strategy: str) -> N
     ],
 )
 def test_what_a_run_cannot_offer_is_refused_with_what_can(
-    strategy: str | None, offered: dict[str, str | bool], message: str
+    strategy: str | None, offered: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as refused:
         choose(strategy, means(**offered))

@@ -26,7 +26,7 @@ def blobs(
     index = np.arange(count) % len(classes)
     noise = rng.normal(0, spread, (count, width)) @ rng.normal(0, 1, (width, width)) / 2
     features = np.rint((centres[index] + noise) * 2**BITS) / 2**BITS
-    return features.astype(np.float32), [classes[i] for i in index]
+    return features.astype(np.float32), [classes[i] for i in index.tolist()]
 
 
 def moments_of(features: Floats, labels: Iterable[str]) -> moments.Moments:

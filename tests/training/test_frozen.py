@@ -64,7 +64,7 @@ def assert_alike(tmp_path: Path, keeping: Keeping, teacher: Any = None, **option
     )
     before = weights_of(kept)
     histories = [fit(each, teacher=teacher and teacher())[1] for each in (without, kept)]
-    assert kept.progress.views  # type: ignore[attr-defined]
+    assert isinstance(kept.progress, Watched) and kept.progress.views
     np.testing.assert_allclose(figures(histories[0]), figures(histories[1]), rtol=1e-3)
     pairs = zip(weights_of(without), weights_of(kept), strict=True)
     assert all(np.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
