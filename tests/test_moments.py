@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def none() -> moments.Moments:
     return moments.empty("backbone-a", BITS, WIDTH)
 
 
-def state(found: moments.Moments) -> tuple[str | int | Sequence[int | str | list[int]], ...]:
+def state(found: moments.Moments) -> tuple[object, ...]:
     """Everything that moments hold, for comparison by value."""
     return (
         found.fingerprint,
@@ -82,7 +83,7 @@ def test_a_class_without_images_leaves(a: moments.Moments) -> None:
 
 @given(ROWS, st.randoms(), st.lists(st.integers(0, 12), max_size=5))
 def test_any_order_and_any_split_give_the_same_bits(
-    rows: list[tuple[str, list[float]]], random: Any, cuts: list[int]
+    rows: list[tuple[str, list[float]]], random: Random, cuts: list[int]
 ) -> None:
     """Shards of no and of one image are among the splits."""
     shuffled = list(rows)
@@ -100,7 +101,7 @@ def test_one_image_at_a_time_gives_the_same_bits(rows: list[tuple[str, list[floa
 
 @given(st.lists(ROW, min_size=1, max_size=12), st.data())
 def test_taking_an_image_away_is_never_having_seen_it(
-    rows: list[tuple[str, list[float]]], data: Any
+    rows: list[tuple[str, list[float]]], data: st.DataObject
 ) -> None:
     gone = data.draw(st.integers(0, len(rows) - 1))
     left = rows[:gone] + rows[gone + 1 :]

@@ -16,6 +16,8 @@ from tlcli import backbones, cache
 from tlcli.backbones import openvino_ir
 from tlcli.errors import EngineUnavailable, StorageError
 
+Prepare = Callable[..., tuple[backbones.StoredBackbone, int]]
+
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -125,7 +127,7 @@ def test_the_deviation_is_in_units_of_the_spread(tmp_path: Path, model: Any) -> 
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any) -> Callable[..., Any]:
+def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any) -> Prepare:
     """Prepare the backbone in a new folder; how often it was built so far.
 
     The export is a stand-in: it takes longer than everything else.
@@ -151,7 +153,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any) -> Call
         name: str = NAME,
         size: int = 32,
         precision: str = "f32",
-        drawing: dict[Any, Any] = NOTHING,
+        drawing: dict[str, Any] = NOTHING,
         weights: Path = weights,
     ) -> tuple[backbones.StoredBackbone, int]:
         folder = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
@@ -170,7 +172,7 @@ def kept() -> list[Path]:
     return sorted((cache.folder() / "backbones").iterdir())
 
 
-def test_a_backbone_is_prepared_once(prepare: Callable[..., Any]) -> None:
+def test_a_backbone_is_prepared_once(prepare: Prepare) -> None:
     first, _ = prepare()
     second, built = prepare()
     assert built == 1
@@ -183,15 +185,13 @@ def test_a_backbone_is_prepared_once(prepare: Callable[..., Any]) -> None:
     [{"name": "MobileNetV2"}, {"size": 48}, {"precision": "bf16"}, {"drawing": {"fit": "crop"}}],
     ids=str,
 )
-def test_another_backbone_is_another_entry(
-    prepare: Callable[..., Any], other: dict[str, str | int | dict[str, str]]
-) -> None:
+def test_another_backbone_is_another_entry(prepare: Prepare, other: dict[str, Any]) -> None:
     prepare()
     assert prepare(**other)[1] == 2
     assert len(kept()) == 2
 
 
-def test_other_weights_are_another_entry(prepare: Callable[..., Any], tmp_path: Path) -> None:
+def test_other_weights_are_another_entry(prepare: Prepare, tmp_path: Path) -> None:
     prepare()
     path = tmp_path / "some.weights.h5"
     path.write_bytes(path.read_bytes() + b"x")
@@ -200,7 +200,7 @@ def test_other_weights_are_another_entry(prepare: Callable[..., Any], tmp_path: 
 
 @pytest.mark.parametrize("file", ["model.keras", "openvino.bin", "backbone.json"])
 def test_damage_is_noticed_and_repaired(
-    prepare: Callable[..., Any], caplog: pytest.LogCaptureFixture, file: str
+    prepare: Prepare, caplog: pytest.LogCaptureFixture, file: str
 ) -> None:
     first, _ = prepare()
     path = kept()[0] / file
@@ -213,7 +213,7 @@ def test_damage_is_noticed_and_repaired(
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
-    prepare: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    prepare: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").write_text("in the way")
     assert prepare()[1] == 1
@@ -221,7 +221,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_full_disk_is_no_damage_of_what_is_kept(prepare: Callable[..., Any]) -> None:
+def test_a_full_disk_is_no_damage_of_what_is_kept(prepare: Prepare) -> None:
     prepare()
     with largest_file(1000), pytest.raises(StorageError, match="too large"):
         prepare()
@@ -229,7 +229,7 @@ def test_a_full_disk_is_no_damage_of_what_is_kept(prepare: Callable[..., Any]) -
 
 
 def test_a_half_copied_backbone_is_not_taken(
-    prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a kill: nothing has the final name before it is whole."""
     with monkeypatch.context() as patch:

@@ -64,7 +64,7 @@ def edit(copy: backbones.StoredBackbone, **changes: int | str) -> None:
     path.write_text(json.dumps({**kept, "sha256": checksum(kept)}))
 
 
-def read_json(path: Path, name: str) -> dict[str, str | dict[str, Any] | list[str]]:
+def read_json(path: Path, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read(name))
 

@@ -14,7 +14,8 @@ from tests.support.arrays import Doubles, Floats
 from tlcli import evaluation, images, moments, strategies
 from tlcli.evaluation import Limits, RoundHead
 from tlcli.features import Examples, Vectors
-from tlcli.heads import Evidence, LinearHead, Recipe
+from tlcli.heads import Evidence, Fit, LinearHead, Recipe
+from tlcli.heads.evidence import Refit
 from tlcli.images import Skipped, folds, holdout
 from tlcli.manifest import RegisteredClass
 
@@ -302,8 +303,13 @@ def moments_of(examples: Examples) -> moments.Moments:
     return moments.of(examples.vectors, examples.labels, "backbone-a", BITS)
 
 
-def solved_by(name: str) -> Callable[..., Any]:
+def solved_by(name: str) -> Fit:
     return strategies.first(Recipe(name))
+
+
+def refitted(total: moments.Moments | None, kept: Examples) -> LinearHead:
+    assert total is not None
+    return Recipe("lda").solve(total)
 
 
 LDA, SOFTMAX = solved_by("lda"), solved_by("softmax")
@@ -313,7 +319,7 @@ def known_of(
     new: Examples,
     old: Examples | None = None,
     parent: LinearHead | None = None,
-    refit: Callable[..., Any] | None = None,
+    refit: Refit | None = None,
 ) -> Evidence:
     """What is known of new images when the features of `old` were kept."""
     kept = new.take([]) if old is None else old
@@ -326,7 +332,7 @@ def cross_validate(
     return evaluation.cross_validate(LDA, known, tuple(classes), old_too).validation(list(old))
 
 
-def hold_out(known: Evidence, classes: str, fit: Callable[..., Any] = LDA) -> evaluation.Validation:
+def hold_out(known: Evidence, classes: str, fit: Fit = LDA) -> evaluation.Validation:
     return evaluation.hold_out(fit, known, tuple(classes), False).validation([])
 
 
@@ -379,7 +385,7 @@ def test_a_round_without_old_images_says_nothing_about_old_classes() -> None:
 def test_kept_features_test_the_old_classes_before_and_after() -> None:
     first, second = features_of("ab" * 20), features_of("c" * 20, seed=1)
     parent = Recipe("lda").solve(moments_of(first))
-    known = known_of(second, first, parent, lambda total, old: Recipe("lda").solve(total))
+    known = known_of(second, first, parent, refitted)
     found = cross_validate(known, "abc", "ab", old_too=True)
     assert found.images == 60
     assert found.old_accuracy_before == cross_validate(known_of(first), "ab").accuracy
@@ -490,7 +496,7 @@ def bursts(labels: str, seed: int = 0, each: int = 4) -> Examples:
 
 
 @pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
-def test_no_group_is_learned_and_tested(scheme: Callable[..., Any]) -> None:
+def test_no_group_is_learned_and_tested(scheme: Callable[..., evaluation.Validation]) -> None:
     examples = bursts("abc" * 20)
     seen = []
 
@@ -508,13 +514,15 @@ def test_no_group_is_learned_and_tested(scheme: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
-def test_groups_span_the_new_and_the_old_images(scheme: Callable[..., Any]) -> None:
+def test_groups_span_the_new_and_the_old_images(
+    scheme: Callable[..., evaluation.Validation],
+) -> None:
     """With the old images to be tested too, as with those that stay."""
     both = bursts("ab" * 20)
     rows = np.arange(len(both)) % 2 == 0
     new, old = both.where(rows), both.where(~rows)
     parent = Recipe("lda").solve(moments_of(old))
-    known = known_of(new, old, parent, lambda total, kept: Recipe("lda").solve(total))
+    known = known_of(new, old, parent, refitted)
     left_out = []
 
     def fit(rest: Evidence) -> LinearHead:

@@ -22,13 +22,16 @@ import platformdirs
 import pytest
 from PIL import Image
 
+from tests.support.disk import on_disk
 from tlcli import cache as storage
 from tlcli import features, files
-from tlcli.config import no_progress
+from tlcli.config import Progress, no_progress
 from tlcli.engines import Images, Vectors
 from tlcli.errors import Stopped
 from tlcli.features import Kind, Space, Store, store
 from tlcli.images import DECODER, LabelledImage, Square
+
+Draw = Callable[..., list[LabelledImage]]
 
 KIND = Kind("keras 0", DECODER)
 SPACE = Space("f" * 64, 3, "MeanColour", KIND, Square(8))
@@ -87,7 +90,7 @@ def listed(path: Path, label: str = "cat") -> LabelledImage:
 
 
 @pytest.fixture
-def draw(tmp_path: Path) -> Callable[..., Any]:
+def draw(tmp_path: Path) -> Draw:
     """Make images of one colour each, numbered from `first`."""
 
     def make(count: int, first: int = 0) -> list[LabelledImage]:
@@ -103,7 +106,7 @@ def extract(
     wanted: list[LabelledImage],
     engine: MeanColour | None = None,
     space: Space = SPACE,
-    progress: Callable[..., Any] = no_progress,
+    progress: Progress = no_progress,
 ) -> tuple[features.Features[LabelledImage], MeanColour]:
     engine = engine or MeanColour()
     found = features.extract(wanted, Store(space), lambda: engine, progress)
@@ -131,7 +134,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("count", [1, 8, 9, 10, 11, 43])
 @pytest.mark.usefixtures("small_segments")
 def test_vectors_are_in_the_order_of_the_images(
-    draw: Callable[..., Any], count: int, engine: type[MeanColour]
+    draw: Draw, count: int, engine: type[MeanColour]
 ) -> None:
     wanted = draw(count)
     found, _ = extract(wanted, engine())
@@ -141,7 +144,7 @@ def test_vectors_are_in_the_order_of_the_images(
     assert_right(again, wanted[::-1])
 
 
-def test_no_image_is_computed_twice(draw: Callable[..., Any]) -> None:
+def test_no_image_is_computed_twice(draw: Draw) -> None:
     wanted = draw(5)
     extract(wanted)
     found = features.extract(wanted, Store(SPACE), pytest.fail, no_progress)
@@ -149,7 +152,7 @@ def test_no_image_is_computed_twice(draw: Callable[..., Any]) -> None:
     assert found.from_cache == 5
 
 
-def test_only_what_is_missing_is_computed(draw: Callable[..., Any]) -> None:
+def test_only_what_is_missing_is_computed(draw: Draw) -> None:
     extract(draw(4))
     wanted = draw(7)
     found, engine = extract(wanted)
@@ -157,35 +160,37 @@ def test_only_what_is_missing_is_computed(draw: Callable[..., Any]) -> None:
     assert (found.from_cache, engine.images) == (4, 3)
 
 
-def test_a_renamed_image_is_the_same_image(draw: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_renamed_image_is_the_same_image(draw: Draw, tmp_path: Path) -> None:
     (image,) = draw(1)
     extract([image])
-    moved = listed(image.path.rename(tmp_path / "moved.png"), "dog")
+    moved = listed(on_disk(image).rename(tmp_path / "moved.png"), "dog")
     found = features.extract([moved], Store(SPACE), pytest.fail, no_progress)
     assert found.labels == ("dog",)
     np.testing.assert_allclose(found.vectors[:], [colour(0)])
 
 
-def test_an_image_that_changed_is_computed_again(draw: Callable[..., Any]) -> None:
+def test_an_image_that_changed_is_computed_again(draw: Draw) -> None:
     (image,) = draw(1)
     extract([image])
-    image.path.write_bytes(image.path.read_bytes() + b"x")
-    _, engine = extract([listed(image.path)])
+    path = on_disk(image)
+    path.write_bytes(path.read_bytes() + b"x")
+    _, engine = extract([listed(path)])
     assert engine.images == 1
 
 
 def test_an_image_that_changes_after_it_was_listed_does_not_spoil_the_cache(
-    draw: Callable[..., Any],
+    draw: Draw,
 ) -> None:
     (image,) = draw(1)
-    before = image.path.read_bytes()
-    Image.new("RGB", (8, 8), (90, 90, 90)).save(image.path)
+    path = on_disk(image)
+    before = path.read_bytes()
+    Image.new("RGB", (8, 8), (90, 90, 90)).save(path)
     extract([image])
-    image.path.write_bytes(before)
+    path.write_bytes(before)
     assert_right(extract([image])[0], [image])
 
 
-def test_labels_and_hashes_are_those_of_the_images(draw: Callable[..., Any]) -> None:
+def test_labels_and_hashes_are_those_of_the_images(draw: Draw) -> None:
     wanted = [replace(image, label=label) for image, label in zip(draw(2), "ab", strict=True)]
     found, _ = extract(wanted)
     assert found.labels == ("a", "b")
@@ -195,12 +200,12 @@ def test_labels_and_hashes_are_those_of_the_images(draw: Callable[..., Any]) -> 
     np.testing.assert_array_equal(second.vectors[:], found.vectors[1:])
 
 
-def test_images_that_do_not_decode_are_skipped_and_named(draw: Callable[..., Any]) -> None:
+def test_images_that_do_not_decode_are_skipped_and_named(draw: Draw) -> None:
     wanted = draw(40)
     for image in (wanted[0], wanted[3], wanted[39]):
-        image.path.write_bytes(b"not an image")
-    wanted[5].path.unlink()
-    wanted = [listed(image.path) if image.path.exists() else image for image in wanted]
+        on_disk(image).write_bytes(b"not an image")
+    on_disk(wanted[5]).unlink()
+    wanted = [listed(p) if (p := on_disk(image)).exists() else image for image in wanted]
     bad = [wanted[0], wanted[3], wanted[5], wanted[39]]
     found, _ = extract(wanted)
     assert_right(found, [image for image in wanted if image not in bad])
@@ -228,7 +233,7 @@ def test_no_image_gives_no_vectors(cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_progress_is_told_from_nothing_to_all(draw: Callable[..., Any]) -> None:
+def test_progress_is_told_from_nothing_to_all(draw: Draw) -> None:
     told = []
     extract(draw(3), progress=lambda *step: told.append(step))
     assert told[0] == ("features", 0, 3)
@@ -238,7 +243,7 @@ def test_progress_is_told_from_nothing_to_all(draw: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped(15), ValueError])
 def test_what_was_computed_before_an_interruption_is_saved(
-    draw: Callable[..., Any], error: Stopped | type[KeyboardInterrupt | ValueError]
+    draw: Draw, error: Stopped | type[BaseException]
 ) -> None:
     class Dying(MeanColour):
         def features(self, images: Images) -> Vectors:
@@ -256,7 +261,7 @@ def test_what_was_computed_before_an_interruption_is_saved(
 
 
 def test_a_full_segment_is_saved_while_others_are_computed(
-    draw: Callable[..., Any], cache: Path, small_segments: None
+    draw: Draw, cache: Path, small_segments: None
 ) -> None:
     counts = []
 
@@ -272,7 +277,7 @@ def test_a_full_segment_is_saved_while_others_are_computed(
 
 
 def test_a_segment_is_saved_when_the_last_one_is_long_ago(
-    draw: Callable[..., Any], cache: Path, monkeypatch: pytest.MonkeyPatch
+    draw: Draw, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However slow the engine is, a kill costs no more than this."""
     now = [0.0]
@@ -291,7 +296,7 @@ def test_a_segment_is_saved_when_the_last_one_is_long_ago(
     assert counts == [0, 0, 1, 1, 1, 2, 2]
 
 
-def test_an_engine_that_loses_images_is_a_bug(draw: Callable[..., Any]) -> None:
+def test_an_engine_that_loses_images_is_a_bug(draw: Draw) -> None:
     class Losing(MeanColour):
         def features(self, images: Images) -> Vectors:
             yield from list(super().features(images))[:-1]
@@ -318,7 +323,7 @@ class Skipping(MeanColour):
 @pytest.mark.parametrize("engine", [Adding, Skipping])
 @pytest.mark.parametrize("seconds", [0, 1000])
 def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     engine: type[Adding | Skipping],
     seconds: int,
@@ -387,10 +392,10 @@ FOREIGN = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
-    damage: Callable[..., Any],
+    damage: Callable[[Path], None],
 ) -> None:
     wanted = draw(3)
     extract(wanted)
@@ -406,7 +411,7 @@ def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
 
 @pytest.mark.parametrize("arrays", FOREIGN.values(), ids=FOREIGN)
 def test_a_segment_of_another_kind_is_warned_of_and_deleted(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
     arrays: dict[str, Any],
@@ -425,7 +430,7 @@ def test_a_segment_of_another_kind_is_warned_of_and_deleted(
 
 @pytest.mark.parametrize("chunks", [{"chunks": (2, 3)}, {"chunks": (2, 3), "compression": "gzip"}])
 def test_vectors_that_do_not_lie_in_a_row_are_not_read(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
     chunks: dict[str, str | tuple[int, int]],
@@ -444,7 +449,7 @@ def test_vectors_that_do_not_lie_in_a_row_are_not_read(
 
 
 def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -474,10 +479,10 @@ def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
 
 @pytest.mark.parametrize("damage", [truncate, empty, garbage, other_number])
 def test_a_damaged_segment_is_replaced(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
-    damage: Callable[..., Any],
+    damage: Callable[[Path], None],
 ) -> None:
     wanted = draw(3)
     extract(wanted)
@@ -517,7 +522,7 @@ FLIPPER = """
 """
 
 
-def test_no_flipped_bit_of_a_segment_does_harm(draw: Callable[..., Any], cache: Path) -> None:
+def test_no_flipped_bit_of_a_segment_does_harm(draw: Draw, cache: Path) -> None:
     wanted = draw(2)
     extract(wanted)
     keys = [image.sha256 for image in wanted]
@@ -552,11 +557,11 @@ def at_the_end(cache: Path) -> None:
     ],
 )
 def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    block: Callable[..., Any],
+    block: Callable[[Path], None],
 ) -> None:
     monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
     block(cache)
@@ -568,9 +573,7 @@ def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
     assert str(cache) in caplog.text
 
 
-def test_a_cache_that_is_cleared_meanwhile_is_done_without(
-    draw: Callable[..., Any], cache: Path
-) -> None:
+def test_a_cache_that_is_cleared_meanwhile_is_done_without(draw: Draw, cache: Path) -> None:
     written = files.written
 
     def cleared_first(path: Path) -> AbstractContextManager[Any]:
@@ -589,7 +592,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.
 
 @pytest.mark.parametrize("number", FULL, ids=errno.errorcode.get)
 def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
-    draw: Callable[..., Any],
+    draw: Draw,
     cache: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -605,7 +608,7 @@ def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def failing(error: OSError) -> Callable[..., Any]:
+def failing(error: OSError) -> Callable[..., NoReturn]:
     def fail(*arguments: object, **options: object) -> NoReturn:
         raise error
 
@@ -621,9 +624,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic", "decoder"])
-def test_each_space_has_a_cache_of_its_own(
-    draw: Callable[..., Any], cache: Path, other: Space
-) -> None:
+def test_each_space_has_a_cache_of_its_own(draw: Draw, cache: Path, other: Space) -> None:
     wanted = draw(2)
     extract(wanted)
     _, engine = extract(wanted, space=other)
@@ -632,7 +633,7 @@ def test_each_space_has_a_cache_of_its_own(
 
 
 def test_the_cache_is_where_the_environment_says(
-    draw: Callable[..., Any], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    draw: Draw, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract(draw(1))
     assert segments(cache)

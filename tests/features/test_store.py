@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from hashlib import sha256
@@ -28,6 +28,8 @@ from tlcli.features import Kind, Space, segments, store
 from tlcli.features.store import Index, Store
 from tlcli.heads import Evidence, Recipe
 from tlcli.images import DECODER, Drawn, LabelledImage, Square
+
+Listed = Callable[[int], list[LabelledImage]]
 
 WIDTH = 4
 SPACE = Space("f" * 64, WIDTH, "Fake", Kind("keras 0", DECODER), Square(8))
@@ -56,20 +58,20 @@ def vector(number: int | np.int64) -> Floats:
     return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / np.float32(8)
 
 
-def kept(numbers: range | list[int], space: Space = SPACE) -> Index:
+def kept(numbers: Sequence[int], space: Space = SPACE) -> Index:
     """Keep the vectors of images, and give them back in their order."""
     index = Index([key(number) for number in numbers], space.width)
     Store(space).store(index, ((key(number), vector(number)) for number in numbers))
     return index
 
 
-def loaded(numbers: range | list[int], space: Space = SPACE) -> Index:
+def loaded(numbers: Sequence[int], space: Space = SPACE) -> Index:
     index = Index([key(number) for number in numbers], space.width)
     Store(space).load(index)
     return index
 
 
-def assert_whole(index: Index, numbers: range | list[int]) -> None:
+def assert_whole(index: Index, numbers: Sequence[int]) -> None:
     assert index.known.all()
     expected = [vector(number) for number in numbers]
     np.testing.assert_array_equal(index.vectors()[:], np.reshape(expected, (-1, WIDTH)))
@@ -83,7 +85,7 @@ def sizes() -> list[int]:
     return sorted(features.images_in(path.stat().st_size, WIDTH) for path in segment_paths())
 
 
-def write(numbers: range | list[int]) -> None:
+def write(numbers: Sequence[int]) -> None:
     """One segment, as another process would write it."""
     rows = np.array([vector(number) for number in numbers])
     content = segments.pack(segments.keys_of([key(number) for number in numbers]), rows)
@@ -347,7 +349,7 @@ def test_use_is_remembered_for_the_segments_that_were_useful() -> None:
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def listed(monkeypatch: pytest.MonkeyPatch) -> Listed:
     """Images that need no file: image `number` decodes to its number."""
 
     def make(count: int) -> list[LabelledImage]:
@@ -380,7 +382,7 @@ WIDE = Space("e" * 64, 256, "Fake", Kind("keras 0", DECODER), Square(8))
 
 
 def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(
-    listed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "0")
     wanted = listed(25)
@@ -393,7 +395,7 @@ def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(
 
 
 def test_a_limit_that_is_nonsense_is_refused_before_the_work(
-    listed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "much")
     with pytest.raises(UsageError, match="much"):
@@ -416,7 +418,7 @@ def peak_bytes(wanted: list[LabelledImage]) -> tuple[int, int]:
 
 
 def test_memory_does_not_grow_with_the_vectors(
-    listed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "SEGMENT_BYTES", 2**19)
     monkeypatch.setattr(moments, "_BLOCK_ROWS", 256)
@@ -436,8 +438,7 @@ EXTRACTOR = """
     from tests.features import test_store as here
     from tlcli import features, images
     from tlcli.config import no_progress
-    from tlcli.engines import Images, Vectors
-from tlcli.features import store
+    from tlcli.features import store
 
     class Slow(here.Wide):
         def features(self, pixels):
@@ -455,7 +456,7 @@ from tlcli.features import store
 """
 
 
-def test_what_was_committed_before_a_kill_is_not_computed_again(listed: Callable[..., Any]) -> None:
+def test_what_was_committed_before_a_kill_is_not_computed_again(listed: Listed) -> None:
     command = [sys.executable, "-c", textwrap.dedent(EXTRACTOR)]
     pipe, top = subprocess.PIPE, Path(__file__).parents[2]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=top) as process:

@@ -60,7 +60,7 @@ def test_every_index_gives_what_numpy_gives(vectors: Vectors, chosen: slice | ND
 
 
 @given(first=INDICES, data=st.data())
-def test_a_take_of_a_take(vectors: Vectors, first: NDArray[np.int64], data: Any) -> None:
+def test_a_take_of_a_take(vectors: Vectors, first: NDArray[np.int64], data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(first), max_size=len(first))))
     mask = mask.astype(bool)
     taken = vectors.take(first).take(mask).take(slice(1, None, 2))

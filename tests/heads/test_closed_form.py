@@ -339,7 +339,7 @@ DEGENERATE: dict[str, tuple[NDArray[Any], Sequence[str]]] = {
     "one image a class": blobs(3, 3),
     "one vector": (np.full((6, 3), 2.5), list("aabbcc")),
     "no vector but zero": (np.zeros((6, 3)), list("aabbcc")),
-    "copies": (np.repeat(blobs(3, 4)[0], 3, axis=0), list("aaabbbccc")),
+    "copies": (np.repeat(blobs(3, 4)[0], 3, axis=0), list(np.repeat(list("abc"), 3))),
     "two images": blobs(2, 5, "ab"),
 }
 

@@ -24,6 +24,8 @@ from tlcli.errors import BadImage
 from tlcli.images import content_hashes, hashing, reading
 from tlcli.images.hashing import Index
 
+Connect = Callable[..., sqlite3.Connection]
+
 HOUR = 3600 * 10**9
 
 
@@ -422,7 +424,7 @@ def test_without_an_index_files_are_hashed(
     index: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    block: Callable[..., Any],
+    block: Callable[[Path], None],
 ) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 3)
     block(index)
@@ -437,7 +439,7 @@ def test_without_an_index_files_are_hashed(
     )
 
 
-def connecting(monkeypatch: pytest.MonkeyPatch, connect: Callable[..., Any]) -> None:
+def connecting(monkeypatch: pytest.MonkeyPatch, connect: Callable[..., sqlite3.Connection]) -> None:
     real = sqlite3.connect
     monkeypatch.setattr(
         sqlite3, "connect", lambda path, timeout, **options: connect(real, path, timeout, options)
@@ -455,7 +457,7 @@ def test_an_index_that_may_only_be_read_is_read(
     expected = truth(data)
 
     def read_only(
-        real: Callable[..., Any], path: Path, timeout: float, options: dict[str, bool]
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
     ) -> sqlite3.Connection:
         return real(f"file:{path}?mode=ro", timeout, uri=True, **options)
 
@@ -478,7 +480,7 @@ def test_a_full_disk_keeps_what_is_there(
     hashes(data)
 
     def full(
-        real: Callable[..., Any], path: Path, timeout: float, options: dict[str, bool]
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
     ) -> sqlite3.Connection:
         connection = real(path, timeout, **options)
         connection.execute("PRAGMA max_page_count = 1")
@@ -503,7 +505,7 @@ def test_a_locked_index_is_done_without(
     waits = []
 
     def counted(
-        real: Callable[..., Any], path: Path, timeout: float, options: dict[str, bool]
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
     ) -> sqlite3.Connection:
         waits.append(timeout)
         return real(path, 0.01, **options)
@@ -560,7 +562,7 @@ def test_a_damaged_index_is_begun_anew(
     caplog: pytest.LogCaptureFixture,
     opened: list[str],
     monkeypatch: pytest.MonkeyPatch,
-    damage: Callable[..., Any],
+    damage: Callable[[Path], None],
 ) -> None:
     expected = hashes(data)
     damage(index)
@@ -622,7 +624,7 @@ def test_an_empty_file_is_a_new_index(
 FLIPPER = """
     import logging, os, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing, reading
+    from tlcli.images import content_hashes, hashing
 
     logging.disable()
     hashing._now_ns = lambda: time.time_ns() + 10**13
@@ -698,7 +700,7 @@ def test_a_row_of_another_file_is_not_believed(data: list[Path], index: Path) ->
 WORKER = """
     import hashlib, logging, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing, reading
+    from tlcli.images import content_hashes, hashing
 
     logging.basicConfig(level=logging.INFO)
     hashing._now_ns = lambda: time.time_ns() + 10**13
@@ -712,7 +714,7 @@ WORKER = """
 
 @pytest.mark.parametrize("damage", [None, garbage])
 def test_processes_share_an_index(
-    tmp_path: Path, index: Path, damage: Callable[..., Any] | None
+    tmp_path: Path, index: Path, damage: Callable[[Path], None] | None
 ) -> None:
     put_many(tmp_path / "data", 300)
     if damage:
@@ -729,7 +731,7 @@ def test_processes_share_an_index(
 KILLED = """
     import os, signal, sqlite3, sys, time
     from pathlib import Path
-    from tlcli.images import content_hashes, hashing, reading
+    from tlcli.images import content_hashes, hashing
 
     class Killed(sqlite3.Connection):
         def execute(self, statement, *arguments):

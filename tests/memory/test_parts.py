@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -182,7 +183,7 @@ def traces(number: int) -> list[bytes]:
 @pytest.mark.parametrize("gone", [[0], [1, 2, 5], range(20), members(range(20), "Cat")])
 @pytest.mark.parametrize("setting", KEEPING)
 def test_nothing_of_a_forgotten_image_is_in_the_files(
-    rounds: Rounds, setting: str, gone: range | list[int]
+    rounds: Rounds, setting: str, gone: Sequence[int]
 ) -> None:
     state = rounds(learn(learn(nothing(setting, 9), range(12)), range(12, 20)))
     everything = b"".join(path.read_bytes() for path in rounds.entries[0].folder.iterdir())

@@ -197,7 +197,7 @@ def test_a_file_that_the_manifest_does_not_know_is_not_read(run: Path) -> None:
 
 
 @pytest.mark.parametrize("use", [open_run, lambda path: extending(path, 0).__enter__()])
-def test_only_a_run_can_be_opened(tmp_path: Path, use: Callable[..., Any]) -> None:
+def test_only_a_run_can_be_opened(tmp_path: Path, use: Callable[[Path], object]) -> None:
     with pytest.raises(UsageError, match="does not exist") as missing:
         use(tmp_path / "nothing")
     assert missing.value.exit_code == 2
@@ -369,7 +369,7 @@ def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path: Path) -
         assert holder.stdout and holder.stdout.readline() == "held\n"
         waited: list[float] = []
 
-        def sleep(seconds: float, asleep: Callable[..., Any] = time.sleep) -> None:
+        def sleep(seconds: float, asleep: Callable[[float], None] = time.sleep) -> None:
             if not waited:
                 holder.communicate("\n")
             waited.append(seconds)
@@ -450,7 +450,7 @@ def assert_full_disk_keeps(
     run: Path,
     before: dict[str, bytes | None],
     monkeypatch: pytest.MonkeyPatch,
-    fill: Callable[..., Any],
+    fill: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     with extending(run, 0) as writer, monkeypatch.context() as patched:
         fill(patched)

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tlcli import heads, memory, moments, strategies
 from tlcli.config import StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples, Vectors
-from tlcli.heads import Evidence, Recipe
+from tlcli.heads import Evidence, Fit, Recipe
 from tlcli.heads.imprinting import grow
 from tlcli.strategies import STRATEGIES, Available, OldImages, StrategyInput, choose, fits
 
@@ -69,7 +68,7 @@ def parent(name: str) -> heads.LinearHead:
 
 def following(
     strategy: str, name: str = "lda", classes: tuple[str, ...] = REGISTRY, **options: Any
-) -> Callable[..., Any]:
+) -> Fit:
     return strategies.following(
         STRATEGIES[strategy], StrategyInput(Recipe(name), classes, StrategyOptions(**options), 10)
     )
