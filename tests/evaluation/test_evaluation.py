@@ -495,8 +495,11 @@ def bursts(labels: str, seed: int = 0, each: int = 4) -> Examples:
     return Examples(hashes, names, Vectors.of(noisy), groups)
 
 
+Scheme = Callable[..., evaluation.HeldOutPredictions]
+
+
 @pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
-def test_no_group_is_learned_and_tested(scheme: Callable[..., evaluation.Validation]) -> None:
+def test_no_group_is_learned_and_tested(scheme: Scheme) -> None:
     examples = bursts("abc" * 20)
     seen = []
 
@@ -515,7 +518,7 @@ def test_no_group_is_learned_and_tested(scheme: Callable[..., evaluation.Validat
 
 @pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
 def test_groups_span_the_new_and_the_old_images(
-    scheme: Callable[..., evaluation.Validation],
+    scheme: Scheme,
 ) -> None:
     """With the old images to be tested too, as with those that stay."""
     both = bursts("ab" * 20)
