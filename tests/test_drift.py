@@ -20,7 +20,8 @@ def pair(
 
 
 def held(count: int) -> Mask:
-    return np.arange(count) % 5 == 0
+    found: Mask = np.arange(count) % 5 == 0
+    return found
 
 
 def test_a_linear_drift_is_found() -> None:

@@ -42,7 +42,8 @@ def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_than_the_
 
 
 def score(parts: Doubles) -> Doubles:
-    return parts.sum(axis=1)
+    found: Doubles = parts.sum(axis=1)
+    return found
 
 
 def test_images_of_other_classes_are_more_novel() -> None:

@@ -144,11 +144,11 @@ def test_a_lambda_is_refused_and_named(keras: Any, tmp_path: Path) -> None:
 
 def test_a_layer_of_the_author_is_refused_and_named(keras: Any, tmp_path: Path) -> None:
     @keras.saving.register_keras_serializable("pets")
-    class Whiten(keras.layers.Layer):
+    class Whiten(keras.layers.Layer):  # type: ignore[misc]
         def call(self, x: Any) -> Any:
             return x / 255
 
-    @keras.saving.register_keras_serializable("pets")
+    @keras.saving.register_keras_serializable("pets")  # type: ignore[untyped-decorator]
     def bent(x: Any) -> Any:
         return x
 
@@ -224,7 +224,7 @@ def test_a_model_that_this_keras_cannot_read_says_why(
 def test_a_model_with_a_loss_of_its_author_is_read(keras: Any, tmp_path: Path) -> None:
     """How it was trained is not looked at."""
 
-    @keras.saving.register_keras_serializable("pets")
+    @keras.saving.register_keras_serializable("pets")  # type: ignore[untyped-decorator]
     def own_loss(true: Any, said: Any) -> Any:
         return keras.ops.mean(said)
 

@@ -28,8 +28,9 @@ def seeded(keras: Any) -> None:
 
 
 def softmax(logits: Doubles) -> Doubles:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Doubles = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def halves(cut: backbones.Cut, images: Floats) -> Doubles:
@@ -171,7 +172,7 @@ def several_inputs(keras: Any) -> Any:
 
 
 def of_a_class(keras: Any) -> Any:
-    class Own(keras.Model):
+    class Own(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.dense = keras.layers.Dense(3)

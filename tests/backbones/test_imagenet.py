@@ -20,8 +20,9 @@ LITE = [name for name, row in backbones.BACKBONES.items() if row.package]
 
 
 def softmax(logits: Doubles) -> Doubles:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Doubles = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def test_there_are_1000_names_that_can_be_told_apart() -> None:

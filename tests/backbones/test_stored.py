@@ -66,7 +66,7 @@ def edit(copy: backbones.StoredBackbone, **changes: int | str) -> None:
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(name))
+        return dict(json.loads(archive.read(name)))
 
 
 def test_what_was_stored_is_what_is_read(stored: backbones.StoredBackbone, model: Any) -> None:

@@ -71,8 +71,9 @@ def report() -> evaluation.Report:
 
 
 def softmax(logits: Floats) -> Doubles:
-    powers = np.exp(logits.astype(np.float64))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Doubles = np.exp(logits.astype(np.float64))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
 def test_accuracies_are_those_of_scikit_learn(report: evaluation.Report) -> None:

@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestCentroid
 
-from tests.support.arrays import Doubles, Floats
+from tests.support.arrays import Doubles, Floats, Mask
 from tests.support.blobs import BITS, assert_same_bits, blobs, moments_of
 from tlcli import gaussian, moments
 from tlcli.errors import UsageError
@@ -64,9 +64,9 @@ class Shrunken:
 def amount_of(shrinkage: str, features: Floats, labels: list[str]) -> float:
     count, width = features.shape
     if shrinkage == "auto":
-        return width / (width + count)
+        return float(width / (width + count))
     if shrinkage == "oas":
-        return oas(centred_by_class(features, labels)[0], assume_centered=True)[1]
+        return float(oas(centred_by_class(features, labels)[0], assume_centered=True)[1])
     return float(shrinkage)
 
 
@@ -245,11 +245,13 @@ def test_the_unit_of_features_does_not_matter(solve: Solve) -> None:
 
 def standardised(logits: Floats) -> Doubles:
     """Those of ncm and ncm-cosine grow with the features, the others do not."""
-    return logits.astype(np.float64) / logits.std()
+    found: Doubles = logits.astype(np.float64) / logits.std()
+    return found
 
 
 def one_hot(labels: list[str]) -> Doubles:
-    return (np.array(labels)[:, None] == np.unique(labels)).astype(np.float64)
+    found: Mask = np.array(labels)[:, None] == np.unique(labels)
+    return found.astype(np.float64)
 
 
 def direct_path(features: Floats, labels: list[str], penalties: Doubles) -> Doubles:

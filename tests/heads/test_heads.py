@@ -38,7 +38,7 @@ def test_softmax_is_the_logistic_regression_of_scikit_learn() -> None:
 
 def regularised_loss(probabilities: Doubles, weights: Doubles, labels: list[str]) -> float:
     given = probabilities[np.arange(len(labels)), ["abcd".index(label) for label in labels]]
-    return -np.log(given).mean() + (weights**2).sum() / (2 * len(labels))
+    return float(-np.log(given).mean() + (weights**2).sum() / (2 * len(labels)))
 
 
 def test_softmax_leaves_a_constant_feature_without_weight() -> None:

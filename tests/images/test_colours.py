@@ -49,12 +49,14 @@ def of_ycbcr(values: Pixels) -> Doubles:
     y, cb, cr = np.moveaxis(np.asarray(values, float), -1, 0)
     cb, cr = cb - 128, cr - 128
     mixed = [y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb]
-    return np.clip(np.stack(mixed, axis=-1), 0, 255)
+    found: Doubles = np.clip(np.stack(mixed, axis=-1), 0, 255)
+    return found
 
 
 def of_cmyk(values: Pixels) -> Doubles:
-    inks = np.asarray(values, float)
-    return (255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255
+    light = 255 - np.asarray(values, float)
+    found: Doubles = light[..., :3] * light[..., 3:] / 255
+    return found
 
 
 INKS = np.dstack([COLOUR, (GREY // 3)[..., None]])

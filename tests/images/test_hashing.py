@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names = []
     real = Path.open
 
-    def counted(self: Path, *arguments: Any, **options: Any) -> IO[bytes]:
+    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
         names.append(self.name)
         return real(self, *arguments, **options)
 

@@ -9,7 +9,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -294,7 +294,7 @@ def test_folders_that_cannot_be_read(data: Path, monkeypatch: pytest.MonkeyPatch
 def test_files_that_cannot_be_opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.open
 
-    def refuse(self: Path, *arguments: Any, **options: Any) -> IO[bytes]:
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
         if self.name == "1.png":
             raise PermissionError(13, "Permission denied", str(self))
         return real(self, *arguments, **options)

@@ -423,7 +423,7 @@ class Failing:
     def __init__(self, function: Callable[..., Any], number: int) -> None:
         self.function, self.left = function, number
 
-    def __call__(self, *arguments: Any, **options: Any) -> None:
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         if self.left == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.left -= 1

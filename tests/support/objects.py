@@ -23,7 +23,7 @@ READ: list[str] = []
 """Names of the objects that were read by this process."""
 
 
-class Objects(AbstractFileSystem):
+class Objects(AbstractFileSystem):  # type: ignore[misc]
     """Objects as of a store: no times, an ETag, folders that are none."""
 
     protocol = SCHEME
