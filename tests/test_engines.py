@@ -54,8 +54,7 @@ def by_engine(
 
 
 def test_openvino_agrees_with_keras(
-    by_engine: dict[str, tuple[engines.Engine, Floats]],
-    stored: backbones.StoredBackbone,
+    by_engine: dict[str, tuple[engines.Engine, Floats]], stored: backbones.StoredBackbone
 ) -> None:
     (_, expected), (_, received) = by_engine["keras"], by_engine["openvino"]
     assert received.dtype == np.float32
@@ -67,9 +66,7 @@ def test_openvino_agrees_with_keras(
 
 @pytest.mark.parametrize("name", ["keras", "openvino"])
 def test_a_vector_depends_on_its_image_alone(
-    by_engine: dict[str, tuple[engines.Engine, Floats]],
-    images: Pixels,
-    name: str,
+    by_engine: dict[str, tuple[engines.Engine, Floats]], images: Pixels, name: str
 ) -> None:
     engine, expected = by_engine[name]
     order = np.random.default_rng(0).permutation(COUNT)
@@ -93,9 +90,7 @@ def test_the_number_of_streams_does_not_matter(
 
 @pytest.mark.parametrize("name", ["keras", "openvino"])
 def test_few_images_are_read_ahead(
-    by_engine: dict[str, tuple[engines.Engine, Floats]],
-    images: Pixels,
-    name: str,
+    by_engine: dict[str, tuple[engines.Engine, Floats]], images: Pixels, name: str
 ) -> None:
     engine, _ = by_engine[name]
     taken = 0
@@ -114,8 +109,7 @@ def test_few_images_are_read_ahead(
 
 
 def test_an_error_among_the_images_leaves_the_engine_usable(
-    by_engine: dict[str, tuple[engines.Engine, Floats]],
-    images: Pixels,
+    by_engine: dict[str, tuple[engines.Engine, Floats]], images: Pixels
 ) -> None:
     engine, expected = by_engine["openvino"]
 

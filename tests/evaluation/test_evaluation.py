@@ -22,20 +22,20 @@ from tlcli.manifest import RegisteredClass
 BITS = 12
 
 
-def telling(classes: str | Sequence[str]) -> LinearHead:
+def telling(classes: Sequence[str]) -> LinearHead:
     """A head whose logits are the features themselves."""
     return LinearHead(
         tuple(classes), np.eye(len(classes), dtype=np.float32), np.zeros(len(classes), np.float32)
     )
 
 
-def saying(classes: str | list[str], names: str | list[str]) -> tuple[LinearHead, Floats]:
+def saying(classes: Sequence[str], names: Sequence[str]) -> tuple[LinearHead, Floats]:
     """A round's head and vectors for which it predicts `names`."""
     vectors = np.array([[5.0 * (name == other) for other in classes] for name in names])
     return telling(classes), vectors.astype(np.float32).reshape(-1, len(classes))
 
 
-def rounds_saying(*rounds: tuple[str | list[str], str | list[str]]) -> list[RoundHead]:
+def rounds_saying(*rounds: tuple[Sequence[str], Sequence[str]]) -> list[RoundHead]:
     """(classes, predicted names) of each round, oldest first."""
     return [RoundHead(number, *saying(*entry)) for number, entry in enumerate(rounds, 1)]
 
@@ -45,7 +45,7 @@ def registry(**introduced: int) -> list[RegisteredClass]:
 
 
 def measure(
-    introduced: list[RegisteredClass], rounds: list[RoundHead], labels: str | list[str]
+    introduced: list[RegisteredClass], rounds: list[RoundHead], labels: Sequence[str]
 ) -> evaluation.Report:
     return evaluation.evaluate("run", introduced, rounds, list(labels), ())
 
@@ -290,7 +290,7 @@ def sha(number: int) -> str:
     return hashlib.sha256(b"%d" % number).hexdigest()
 
 
-def features_of(labels: str | list[str], seed: int = 0, width: int = 6) -> Examples:
+def features_of(labels: Sequence[str], seed: int = 0, width: int = 6) -> Examples:
     """Overlapping Gaussians, so that neither all nor no predictions are right."""
     rng = np.random.default_rng(seed)
     centres = {name: rng.normal(0, 1, width) for name in "abcdefgh"}
@@ -518,9 +518,7 @@ def test_no_group_is_learned_and_tested(scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", [evaluation.cross_validate, evaluation.hold_out])
-def test_groups_span_the_new_and_the_old_images(
-    scheme: Scheme,
-) -> None:
+def test_groups_span_the_new_and_the_old_images(scheme: Scheme) -> None:
     """With the old images to be tested too, as with those that stay."""
     both = bursts("ab" * 20)
     rows = np.arange(len(both)) % 2 == 0

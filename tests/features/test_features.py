@@ -178,9 +178,7 @@ def test_an_image_that_changed_is_computed_again(draw: Draw) -> None:
     assert engine.images == 1
 
 
-def test_an_image_that_changes_after_it_was_listed_does_not_spoil_the_cache(
-    draw: Draw,
-) -> None:
+def test_an_image_that_changes_after_it_was_listed_does_not_spoil_the_cache(draw: Draw) -> None:
     (image,) = draw(1)
     path = on_disk(image)
     before = path.read_bytes()
@@ -392,10 +390,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
-    draw: Draw,
-    cache: Path,
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[Path], None],
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     wanted = draw(3)
     extract(wanted)
@@ -411,10 +406,7 @@ def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
 
 @pytest.mark.parametrize("arrays", FOREIGN.values(), ids=FOREIGN)
 def test_a_segment_of_another_kind_is_warned_of_and_deleted(
-    draw: Draw,
-    cache: Path,
-    caplog: pytest.LogCaptureFixture,
-    arrays: dict[str, Any],
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, arrays: dict[str, Any]
 ) -> None:
     """Its checksum is right: another program, or another version, has written it."""
     content = files.pack_arrays(arrays, {})
@@ -449,10 +441,7 @@ def test_vectors_that_do_not_lie_in_a_row_are_not_read(
 
 
 def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
-    draw: Draw,
-    cache: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As another user's: simulated, because the superuser may read everything."""
     wanted = draw(3)
@@ -479,10 +468,7 @@ def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
 
 @pytest.mark.parametrize("damage", [truncate, empty, garbage, other_number])
 def test_a_damaged_segment_is_replaced(
-    draw: Draw,
-    cache: Path,
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[Path], None],
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     wanted = draw(3)
     extract(wanted)

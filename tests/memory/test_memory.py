@@ -82,11 +82,7 @@ def nothing(setting: str, per_class: int | None = 2) -> memory.Memory:
     return memory.empty(setting, per_class, start, WIDTH)
 
 
-def learn(
-    state: memory.Memory,
-    numbers: Sequence[int],
-    decode: Decode = pictures,
-) -> memory.Memory:
+def learn(state: memory.Memory, numbers: Sequence[int], decode: Decode = pictures) -> memory.Memory:
     """The memory after these images, as a command does it."""
     new = examples(numbers)
     total = state.moments and moments.add(state.moments, moments_of(new))
