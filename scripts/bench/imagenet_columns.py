@@ -153,8 +153,8 @@ def _measured(
     said = zip(head.predict(tested.vectors), tested.labels, strict=True)
     right = [answer in (name, known.get(name)) for answer, name in said]
     kept = [_same(start, head, images) for images in (parts.old, parts.background)]
-    names = _named(start, parts.old)
-    wanted = np.array([names[name] for name in parts.old.labels], object)
+    called = _named(start, parts.old)
+    wanted = np.array([called[name] for name in parts.old.labels], object)
     old = [float((each.predict(parts.old.vectors) == wanted).mean()) for each in (start, head)]
     return (float(np.mean(right)), *kept, *old)
 

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.conftest import CommandLine
 from tests.support import keras_2
 from tlcli import backbones
 from tlcli.backbones.keras_2 import upgraded
@@ -13,21 +16,23 @@ from tlcli.errors import UsageError
 
 METADATA = "keras_metadata.pb"
 
+Saved = tuple[Path, dict[str, Any]]
+
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """The files, and what the models in them answer."""
     folder = tmp_path_factory.mktemp("keras_2")
     return folder, keras_2.unpacked(folder)
 
 
 @pytest.fixture
-def copy(saved, tmp_path):
+def copy(saved: Saved, tmp_path: Path) -> Path:
     """A folder of Keras 2, to be damaged."""
     return shutil.copytree(saved[0] / "nested", tmp_path / "nested")
 
 
-def refused(path, *parts):
+def refused(path: Path, *parts: str) -> None:
     with pytest.raises(UsageError) as caught:
         backbones.read_classifier(path)
     message = str(caught.value)
@@ -38,7 +43,7 @@ def refused(path, *parts):
 
 @pytest.mark.parametrize("suffix", keras_2.SUFFIXES)
 @pytest.mark.parametrize("name", ["nested", "plain"])
-def test_what_keras_2_saved_answers_as_it_did(saved, name, suffix):
+def test_what_keras_2_saved_answers_as_it_did(saved: Saved, name: str, suffix: str) -> None:
     folder, answers = saved
     model = backbones.read_classifier(folder / f"{name}{suffix}").model
     found = model.predict(keras_2.images(), verbose=0)
@@ -46,11 +51,11 @@ def test_what_keras_2_saved_answers_as_it_did(saved, name, suffix):
 
 
 @pytest.mark.parametrize("suffix", keras_2.SUFFIXES)
-def test_code_in_it_is_refused_by_name(saved, suffix):
+def test_code_in_it_is_refused_by_name(saved: Saved, suffix: str) -> None:
     refused(saved[0] / f"code{suffix}", "layer lambda", "without code of its own")
 
 
-def test_a_folder_becomes_a_run(tlcli, saved, tmp_path):
+def test_a_folder_becomes_a_run(tlcli: CommandLine, saved: Saved, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     words = ("adopt", saved[0] / "nested", "--classes", tmp_path / "names.txt", "--out")
     found = tlcli.json(*words, tmp_path / "run")
@@ -61,7 +66,7 @@ def test_a_folder_becomes_a_run(tlcli, saved, tmp_path):
     assert "nothing to do" in tlcli(*words, tmp_path / "run")
 
 
-def test_a_folder_is_known_by_all_that_is_read_of_it(copy):
+def test_a_folder_is_known_by_all_that_is_read_of_it(copy: Path) -> None:
     before = backbones.classifier_digest(copy)
     (copy / "saved_model.pb").write_bytes(b"a graph")
     assert backbones.classifier_digest(copy) == before
@@ -71,32 +76,32 @@ def test_a_folder_is_known_by_all_that_is_read_of_it(copy):
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, -1])
-def test_damaged_metadata_are_refused(copy, size):
+def test_damaged_metadata_are_refused(copy: Path, size: int) -> None:
     content = (copy / METADATA).read_bytes()
     (copy / METADATA).write_bytes(content[:size])
     refused(copy, "model.save('model.keras')")
 
 
-def test_weights_of_another_model_are_refused(saved, copy):
+def test_weights_of_another_model_are_refused(saved: Saved, copy: Path) -> None:
     shutil.rmtree(copy / "variables")
     refused(copy, "model.save('model.keras')")
     shutil.copytree(saved[0] / "plain" / "variables", copy / "variables")
     refused(copy, "model.save('model.keras')")
 
 
-def test_a_weight_of_another_shape_is_refused(copy):
+def test_a_weight_of_another_shape_is_refused(copy: Path) -> None:
     content = (copy / METADATA).read_bytes()
     assert b'"filters": 5' in content
     (copy / METADATA).write_bytes(content.replace(b'"filters": 5', b'"filters": 6'))
     refused(copy, "of shape")
 
 
-def layer(kind, module=None, **config):
+def layer(kind: str, module: str | None = None, **config: Any) -> dict[str, Any]:
     found = {"class_name": kind, "config": config}
     return found if module is None else found | {"module": module}
 
 
-def test_what_a_layer_no_longer_knows_goes_where_it_said_nothing():
+def test_what_a_layer_no_longer_knows_goes_where_it_said_nothing() -> None:
     idle = upgraded(layer("DepthwiseConv2D", kernel_size=3, groups=1))
     assert idle["config"] == {"kernel_size": 3}
     assert upgraded(layer("DepthwiseConv2D", groups=2))["config"] == {"groups": 2}
@@ -105,13 +110,13 @@ def test_what_a_layer_no_longer_knows_goes_where_it_said_nothing():
 
 
 @pytest.mark.parametrize("module", ["mine.layers", "__main__"])
-def test_a_class_of_somebody_else_stays_one(module):
+def test_a_class_of_somebody_else_stays_one(module: str) -> None:
     assert upgraded(layer("Dense", module, units=3))["module"] == module
     own = layer("Dense", "keras.layers", units=3) | {"registered_name": "Mine>Dense"}
     assert upgraded(own)["registered_name"] == "Mine>Dense"
 
 
-def operation(function, **arguments):
+def operation(function: str, **arguments: Any) -> dict[str, Any]:
     inbound = [["image", 0, 0, arguments]]
     return layer("TFOpLambda", function=function) | {"name": "op", "inbound_nodes": inbound}
 
@@ -127,7 +132,7 @@ def operation(function, **arguments):
         ("__operators__.add", 14),
     ],
 )
-def test_arithmetic_with_a_number_is_a_rescaling(function, expected):
+def test_arithmetic_with_a_number_is_a_rescaling(function: str, expected: float) -> None:
     found = upgraded(operation(function, y=4, name=None))
     assert found["class_name"] == "Rescaling"
     assert 10 * found["config"]["scale"] + found["config"]["offset"] == expected
@@ -145,11 +150,11 @@ def test_arithmetic_with_a_number_is_a_rescaling(function, expected):
         operation("math.subtract", y=1) | {"inbound_nodes": []},
     ],
 )
-def test_other_operations_stay_what_they_are(given):
+def test_other_operations_stay_what_they_are(given: dict[str, Any]) -> None:
     assert upgraded(json.loads(json.dumps(given)))["class_name"] == "TFOpLambda"
 
 
-def test_a_sequential_model_whose_first_layer_says_the_shape_has_an_input():
+def test_a_sequential_model_whose_first_layer_says_the_shape_has_an_input() -> None:
     first = layer("Rescaling", scale=2.0, offset=0.0, batch_input_shape=[None, 8, 8, 3])
     found = upgraded(layer("Sequential", name="old", layers=[first]))
     model = backbones.keras_module().models.model_from_json(json.dumps(found))
@@ -157,7 +162,7 @@ def test_a_sequential_model_whose_first_layer_says_the_shape_has_an_input():
 
 
 @pytest.mark.parametrize("old", [1, 0])
-def test_a_model_within_a_model_is_called_as_often_as_it_is(old):
+def test_a_model_within_a_model_is_called_as_often_as_it_is(old: int) -> None:
     """Keras 2 counts a call of the inner model by itself; Keras 3 does not."""
     image = layer("InputLayer", batch_input_shape=[None, 8, 8, 3], name="image")
     twice = layer("Rescaling", scale=2.0, offset=0.0, name="twice")
@@ -166,7 +171,8 @@ def test_a_model_within_a_model_is_called_as_often_as_it_is(old):
         image | {"name": "image", "inbound_nodes": []},
         inner | {"name": "inner", "inbound_nodes": [[["image", 0, 0, {}]]]},
     ]
-    ends = {"input_layers": [["image", 0, 0]], "output_layers": [["inner", old, 0]]}
-    found = upgraded(layer("Functional", name="whole", layers=layers, **ends))
+    whole = layer("Functional", name="whole", layers=layers)
+    whole["config"] |= {"input_layers": [["image", 0, 0]], "output_layers": [["inner", old, 0]]}
+    found = upgraded(whole)
     model = backbones.keras_module().models.model_from_json(json.dumps(found))
     assert float(model(np.ones((1, 8, 8, 3), np.float32))[0, 0, 0, 0]) == 2.0

@@ -7,34 +7,38 @@
 a Sequential; `code` has a Lambda layer. What is not read of the folders is left out.
 """
 
+import importlib
 import json
 import shutil
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PACKED = Path(__file__).parent.parent / "data" / "keras_2.zip"
 SUFFIXES = ("", ".h5", ".keras")
 SIZE = 16
 
 
-def images():
+def images() -> NDArray[np.float32]:
     """Those that the models were asked about."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3))
     return pixels.astype(np.float32)
 
 
-def unpacked(folder):
+def unpacked(folder: Path) -> dict[str, Any]:
     """Unpack everything into an empty folder: the answers of the models, by name."""
     with zipfile.ZipFile(PACKED) as archive:
         archive.extractall(folder)
-    return json.loads((folder / "answers.json").read_text())
+    answers: dict[str, Any] = json.loads((folder / "answers.json").read_text())
+    return answers
 
 
-def nested(keras):
+def nested(keras: Any) -> Any:
     layers, shape = keras.layers, (SIZE, SIZE, 3)
     augmentation = keras.Sequential(
         [layers.RandomFlip("horizontal", input_shape=shape), layers.RandomZoom(0.1)]
@@ -52,7 +56,7 @@ def nested(keras):
     return keras.Model(image, layers.Dense(1, activation="sigmoid")(x), name="nested")
 
 
-def plain(keras):
+def plain(keras: Any) -> Any:
     layers = keras.layers
     return keras.Sequential(
         [
@@ -68,7 +72,7 @@ def plain(keras):
     )
 
 
-def code(keras):
+def code(keras: Any) -> Any:
     layers = keras.layers
     return keras.Sequential(
         [
@@ -80,7 +84,7 @@ def code(keras):
     )
 
 
-def _write(model, folder, generator):
+def _write(model: Any, folder: Path, generator: np.random.Generator) -> Any:
     for weight in model.weights:
         kind, shape = weight.name.rsplit("/", 1)[-1], weight.shape.as_list()
         if kind.startswith(("moving_variance", "gamma")):
@@ -97,10 +101,9 @@ def _write(model, folder, generator):
     return np.round(model.predict(images(), verbose=0).astype(float), 7).tolist()
 
 
-def main():
+def main() -> None:
     """Write all of it."""
-    import tf_keras
-
+    tf_keras: Any = importlib.import_module("tf_keras")
     tf_keras.utils.set_random_seed(0)
     generator = np.random.default_rng(2)
     with tempfile.TemporaryDirectory() as scratch:
