@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from tlcli.errors import DataError, RunError
 
-LARGEST = 2**16 - 1
+_GRID_BITS = 16
+
+LARGEST = 2**_GRID_BITS - 1
 """Grid values saturate at ±LARGEST, so that a product is below 2^32."""
 
 MOST_IMAGES = 2**30
@@ -63,6 +65,8 @@ class Moments:
     """(D, D) sum of q qᵀ over all images."""
     saturated: int = 0
     """How many feature entries hit the end of the grid."""
+    of_width: int | None = None
+    """The width of the features that these are coordinates of; None where they are features."""
 
     @property
     def images(self) -> int:
@@ -73,6 +77,11 @@ class Moments:
     def width(self) -> int:
         """D, the length of a feature vector."""
         return int(self.gram.shape[0])
+
+    @property
+    def dimensions(self) -> int:
+        """Of the space in which features vary: D, however few coordinates they are told in."""
+        return self.width if self.of_width is None else self.of_width
 
     @cached_property
     def digest(self) -> str:
@@ -145,6 +154,11 @@ def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
     np.rint(grid, out=grid)
     saturated = int(np.count_nonzero(grid > LARGEST) + np.count_nonzero(grid < -LARGEST))
     return np.clip(grid, -LARGEST, LARGEST, out=grid), saturated
+
+
+def grid_bits(largest: float) -> int:
+    """The fixed-point bits with which features up to `largest` fill the grid and fit into it."""
+    return _GRID_BITS - int(np.frexp(largest)[1])
 
 
 def add(a: Moments, b: Moments) -> Moments:
@@ -232,19 +246,17 @@ def _combine(a: Moments, b: Moments, sign: int) -> Moments:
         sums,
         a.gram + sign * b.gram,
         a.saturated + sign * b.saturated,
+        a.of_width,
     )
 
 
 def _without_empty_classes(moments: Moments) -> Moments:
     kept = np.flatnonzero(moments.counts)
-    return Moments(
-        moments.fingerprint,
-        moments.bits,
-        tuple(moments.classes[row] for row in kept),
-        moments.counts[kept],
-        moments.sums[kept],
-        moments.gram,
-        moments.saturated,
+    return replace(
+        moments,
+        classes=tuple(moments.classes[row] for row in kept),
+        counts=moments.counts[kept],
+        sums=moments.sums[kept],
     )
 
 

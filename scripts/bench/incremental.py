@@ -47,7 +47,7 @@ from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.rounds.intake import registered, scan
 from tlcli.rounds.selection import Candidate, best_head, candidates
-from tlcli.rounds.solution import Solution
+from tlcli.rounds.solution import Problem
 
 FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
 STRATEGIES = ("freeze-old", "lwf", "replay", "naive")
@@ -179,7 +179,7 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
 def chosen_head(plain: Extractor, first: Examples) -> Candidate:
     """Return the head that `pretrain --head auto` takes for the images of round 1."""
 
-    def solve(name: str) -> Solution:
+    def posed(name: str) -> Problem:
         recipe = Recipe(name)
         extractor = space(plain, HEADS[name].projected)
         evidence = Evidence(
@@ -188,11 +188,11 @@ def chosen_head(plain: Extractor, first: Examples) -> Candidate:
             extractor.project(extractor.no_examples()),
         )
         registry = registered((), first.labels, 1)
-        return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
+        return Problem(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     width = plain.stored.width
     names = candidates(HeadOptions(), first.labels, False, None, width)
-    choice = best_head(names, solve, evaluation.cross_validate, False, no_progress)
+    choice = best_head(names, posed, evaluation.cross_validate_anew, False, no_progress)
     return choice.candidates[0]
 
 
