@@ -35,6 +35,8 @@ _UNIT = 0.1
 
 _LEAST = float(np.finfo(np.float32).tiny)
 
+_GRID_BITS = 16
+
 
 def gaussian_columns(head: LinearHead, new: Examples, known: Moments, usual: Generic) -> LinearHead:
     """The head with a column for each class of `new`; the old columns keep their bits.
@@ -100,7 +102,7 @@ def _mean(rows: NDArray[np.float32]) -> Float64:
 def moments_of(examples: Sequence[Examples]) -> Moments:
     """The moments of features for which there is no grid: one is laid to the largest of them."""
     largest = max(float(np.abs(part.vectors[:]).max(initial=0.0)) for part in examples)
-    bits = moments.grid_bits(largest)
+    bits = _GRID_BITS - int(np.frexp(largest)[1])
     found = [moments.of(part.vectors, part.labels, "", bits) for part in examples]
     total = found[0]
     for part in found[1:]:

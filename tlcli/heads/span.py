@@ -19,9 +19,12 @@ from tlcli.moments import Moments
 _MOST = 0.9
 """Images, in widths of their features, of which coordinates are worth their making."""
 
-_PRIVATE = 2.0**-36
+_GRID_BITS = 20
+"""Of the largest coordinate."""
+
+_PRIVATE = 2.0**-38
 """Of the largest square: what is added to the square of every image, so that one that follows from
-others has coordinates too. Its root is half a unit of the grid that coordinates are put on."""
+others has coordinates too. Its root is about a unit of the grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +55,16 @@ class Span:
         if factor is None:
             return None
         rows = factor.astype(np.float32)
-        bits = moments.grid_bits(float(np.abs(rows).max()))
-        found = moments.of(rows, images.labels, space.fingerprint, bits)
-        found = replace(found, of_width=width)
         coordinates = replace(images, vectors=Vectors.of(rows))
+        bits = _GRID_BITS - int(np.frexp(np.abs(rows).max())[1])
+        found = replace(_moments_of(coordinates, space.fingerprint, bits), of_width=width)
         return Span(coordinates, found, grid * 2.0**-space.bits, factor)
 
     def without(self, held: NDArray[np.bool_]) -> "Span":
         """With some of the images (n,) not learned."""
-        part = self.coordinates.where(held)
-        gone = moments.of(part.vectors, part.labels, self.moments.fingerprint, self.moments.bits)
-        return replace(self, moments=moments.subtract(self.moments, gone))
+        known = self.moments
+        gone = _moments_of(self.coordinates.where(held), known.fingerprint, known.bits)
+        return replace(self, moments=moments.subtract(known, gone))
 
     def solved(self, solve: Callable[[Moments], LinearHead]) -> LinearHead:
         """A head from moments, for features: with weights w on coordinates W = Xᵀ L⁻ᵀ w."""
@@ -70,3 +72,7 @@ class Span:
         shares = linalg.solve_transposed(self.factor, head.weights.astype(np.float64))
         weights = linalg.times(self.features.T, shares)
         return replace(head, weights=weights.astype(np.float32))
+
+
+def _moments_of(part: Examples, fingerprint: str, bits: int) -> Moments:
+    return moments.of(part.vectors, part.labels, fingerprint, bits, 2**_GRID_BITS)
