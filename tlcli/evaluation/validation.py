@@ -148,7 +148,10 @@ def cross_validate_anew(
     fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
 ) -> HeldOutPredictions:
     """As `cross_validate`, for a head that is solved anew: from moments sooner, of few images."""
-    return cross_validate(fit, evidence.to_test, classes, old_too)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):  # as in Recipe.solve
+        return cross_validate(fit, evidence.to_test, classes, old_too)
 
 
 def hold_out(
