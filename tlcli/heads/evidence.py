@@ -37,7 +37,7 @@ class Evidence:
     """Of earlier images that are not among `old`: nothing of them can be held out."""
     span: Span | None = None
     """The images in coordinates of their span, where a head is sought that is only tested: those
-    from moments are solved in it, to the precision of its grid, and `moments` are not at hand."""
+    from moments are solved in it, and `without` leaves no `moments` beside it."""
 
     @property
     def grouped(self) -> bool:
