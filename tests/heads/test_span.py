@@ -75,6 +75,8 @@ def test_there_is_none_where_moments_are_of_other_images():
     assert Span.of(few, moments_of(features, labels)) is None
     assert Span.of(few, moments_of(features[20:], labels[20:])) is None
     assert evidence_of(features, labels).to_test.span is not None
+    features[40:] = 0
+    assert Span.of(few, moments_of(features, labels)) is None
     assert Evidence(None, few, few.take([])).to_test.span is None
 
 
