@@ -112,10 +112,12 @@ def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list
 
 def _require_exact(config: FinetuneConfig, parent: Parent, examples: Examples) -> None:
     gone = parent.memory.ledger.keys() - set(examples.hashes)
-    if config.require_exact and gone:
+    wanted = {"--require-exact": config.require_exact, "--into-backbone": config.into_backbone}
+    if gone and any(wanted.values()):
         classes = {parent.memory.ledger[key] for key in gone}
         raise DataError(
-            f"Expected all {len(parent.memory.ledger)} learned images with --require-exact. "
+            f"Expected all {len(parent.memory.ledger)} learned images with "
+            f"{' and '.join(flag for flag, asked in wanted.items() if asked)}. "
             f"Received: {len(gone)} are missing, of {named(classes)}. Give them with "
             "--old-data DATA."
         )

@@ -1,4 +1,4 @@
-"""finetune --objective of a metric: a projection of features, beside backbone and head."""
+"""finetune --objective of a metric: a projection of features, beside the backbone or its end."""
 
 import hashlib
 import logging
@@ -12,8 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files, images, moments, retrieval, runs, training
+from tlcli import (
+    backbones,
+    evaluation,
+    files,
+    images,
+    moments,
+    retrieval,
+    runs,
+    strategies,
+    training,
+)
 from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.commands.finetune_rebuilt import Moved, accuracy_of, rebuilt
 from tlcli.config import FinetuneConfig, Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import Validation
@@ -21,11 +32,18 @@ from tlcli.evaluation.retrieval import Gain, Measured, Ranking, answers
 from tlcli.features import Examples, LearnedProjection
 from tlcli.manifest import Manifest
 from tlcli.retrieval import Descriptor, Ground
+from tlcli.rounds.intake import require_test
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import CURVES, KERAS_MODEL, commit, versions
 from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of, report_of, unchanged
-from tlcli.rounds.solution import Calibration
-from tlcli.rounds.training import checkpoints_of, discard_outdated, identity_of, require_options
+from tlcli.rounds.solution import Calibration, Solution, evidence_of
+from tlcli.rounds.training import (
+    Summary,
+    checkpoints_of,
+    discard_outdated,
+    identity_of,
+    require_options,
+)
 from tlcli.runs import Writer
 from tlcli.training import METRICS, Labelled, Metric, MetricSetup, TrainingHistory
 from tlcli.training.tensorboard import watch_with
@@ -43,6 +61,9 @@ HELD_OUT = 0.2
 LEAST_CLASSES = 4
 """With two images each: two to learn from, and two to judge by."""
 
+ADVICE = "leave --into-backbone out, for descriptors alone, or try another --objective"
+"""Where heads are worse on the projection."""
+
 _OF_IMAGES = ("augment", "backbone_lr_factor", "layer_decay", "label_smoothing", "mixed_precision")
 """Training options that are about images, layers, or the labels of a head."""
 
@@ -50,8 +71,10 @@ _OF_IMAGES = ("augment", "backbone_lr_factor", "layer_decay", "label_smoothing",
 def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) -> RoundResult:
     """Train a projection on features, and commit the next round with it.
 
-    The head, the memory and the backbone are those of the round before. Whole classes are held
-    out; where the projection is worse than plain descriptors on these, nothing is published.
+    The head, the memory and the backbone are those of the round before; or else, with
+    `into_backbone`, the projection ends the backbone, and all that depends on features is made
+    anew. Whole classes are held out; where the projection is worse than plain descriptors on
+    these, nothing is published.
 
     Raises:
         TlcliError: see errors.py; the run is as it was.
@@ -66,7 +89,7 @@ def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) 
         if same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        divided = _Divided.of(_learned(at_hand))
+        divided = _Divided.of(_learnable(config, parent, at_hand, phases))
         with phases.phase("training"):
             projection, history = _train(config, metric, parent, divided, writer, phases.progress)
         _warn_of_start(history)
@@ -76,6 +99,9 @@ def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) 
             checkpoints_of(writer, {}).discard()
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         trained = _Trained(projection, history, divided, judged)
+        if config.into_backbone:
+            moved = _moved(parent, at_hand, trained, phases)
+            return rebuilt(config, writer, parent, at_hand, moved, phases)
         manifest = _manifest(config, writer, parent, projection)
         result = _result(config, parent, at_hand, manifest, trained)
         return _publish(writer, parent, result, trained, phases)
@@ -93,8 +119,8 @@ def _require_options(config: FinetuneConfig) -> None:
     if foreign := _foreign(config):
         flag = foreign[0].replace("_", "-")
         raise UsageError(
-            f"Expected --{flag} without --objective {name}, which sees features alone and leaves "
-            f"backbone and head as they are. Received: both. Leave --{flag} out."
+            f"Expected --{flag} without --objective {name}, which sees features alone and trains "
+            f"neither the layers of the backbone nor the head. Received: both. Leave --{flag} out."
         )
 
 
@@ -105,8 +131,21 @@ def _foreign(config: FinetuneConfig) -> list[str]:
     foreign += ["distillation_weight"] * (config.distillation_weight is not None)
     foreign += ["train_batch_norm"] * config.train_batch_norm
     foreign += ["distribute"] * (config.distribute != FinetuneConfig.distribute)
-    foreign += ["test"] * (config.test is not None)
+    foreign += ["test"] * (config.test is not None and not config.into_backbone)
     return foreign
+
+
+def _learnable(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Phases) -> Examples:
+    """The images that may train the projection, or judge it.
+
+    Heads on it are tested on images that it has not seen either; the round learns them all.
+    """
+    if not config.into_backbone:
+        return _learned(at_hand)
+    classes = parent.round.classes
+    require_test(config.test, config.images.columns, classes, phases.progress)
+    parent.require_seen("as --into-backbone gives them other features")
+    return at_hand.examples.where(~at_hand.held_out)
 
 
 def _learned(at_hand: AtHand) -> Examples:
@@ -208,11 +247,16 @@ def _identity(config: FinetuneConfig, parent: Parent, divided: _Divided) -> dict
     digest = images.digest_of(both.hashes, both.labels)
     counts = f"{len(divided.learned)}+{len(divided.held_out)}, sha256 {digest[:16]}"
     engine = config.runs_on.engine
-    return identity_of(config.training, engine, counts, parent.round.classes) | {
-        "objective": config.objective,
-        training.ROUND: parent.round.number,
-        "backbone": parent.extractor.stored.fingerprint,
-    }
+    place = {"into-backbone": True} if config.into_backbone else {}
+    return (
+        identity_of(config.training, engine, counts, parent.round.classes)
+        | place
+        | {
+            "objective": config.objective,
+            training.ROUND: parent.round.number,
+            "backbone": parent.extractor.stored.fingerprint,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -294,6 +338,28 @@ class _Trained:
             "differences": [asdict(entry) for entry in self.judged.gains],
             "drift": None,
         }
+
+
+def _moved(parent: Parent, at_hand: AtHand, trained: _Trained, phases: Phases) -> Moved:
+    """The backbone that ends in the projection."""
+    projection, extractor = trained.projection, parent.extractor
+    with phases.phase("backbone"):
+        model = backbones.projected(
+            backbones.load_model(extractor.stored), projection.centre, projection.matrix
+        )
+    told = Summary(
+        trained.to_json(at_hand.examples), training.lines_of(trained.history.epochs), None
+    )
+    return Moved(model, None, _accuracy_before(parent, at_hand), ADVICE, at_hand.load, told)
+
+
+def _accuracy_before(parent: Parent, at_hand: AtHand) -> float | None:
+    """Of the head on the backbone as it was, solved without the held-out images."""
+    extractor, examples = parent.extractor, at_hand.examples
+    evidence = evidence_of(extractor, extractor.moments(examples), examples)
+    fit, registry = strategies.first(parent.recipe), parent.round.manifest.classes
+    solution = Solution.of(extractor, parent.recipe, fit, evidence, registry)
+    return accuracy_of(solution.held_out(evaluation.hold_out, old_too=False))
 
 
 def _result(

@@ -180,6 +180,8 @@ class FinetuneConfig:
     data: str
     objective: str = "supervised"
     """Or what trains a projection of the features, a row of `training.OBJECTIVES`."""
+    into_backbone: bool = False
+    """Whether that projection becomes the end of the backbone, so that heads stand on it."""
     unfreeze: str | None = None
     """A number of blocks counted from the output, `all`, or a layer-name prefix. None: 3 blocks, or
     `none` where a projection is trained."""
