@@ -113,7 +113,7 @@ def _require_options(config: FinetuneConfig) -> None:
     if config.unfreeze not in (None, UNFREEZE):
         raise UsageError(
             f"Expected --unfreeze {UNFREEZE} with --objective {name}, which trains a projection of "
-            f"the features and leaves the backbone as it is. Received: "
+            f"the features and no layer below it. Received: "
             f"unfreeze={config.unfreeze!r}. Leave --unfreeze out, or train the backbone first."
         )
     if foreign := _foreign(config):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tlcli.reports.rankings import COLUMNS, ranking_rows
+from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.tables import percent, table
 
 Json = dict[str, Any]
@@ -98,7 +98,8 @@ def _metric(training: Json) -> str:
         f"lr {training['lr']:.2g}{_heads(training)}"
     )
     rows = table(COLUMNS, ranking_rows(training["descriptors"]))
-    return "\n".join([text, *(f"    {line}" for line in rows.splitlines())])
+    below = [*rows.splitlines(), *difference_lines(training["differences"])]
+    return "\n".join([text, *(f"    {line}" for line in below)])
 
 
 def _heads(training: Json) -> str:
