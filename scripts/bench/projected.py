@@ -4,9 +4,9 @@
 
 Every fifth image of each class is set aside. The others of the first --known classes, sorted, train
 a projection with `tlcli finetune --objective … --into-backbone`, and a head; --added images of each
-other class are added to it with `tlcli extend-classes`. Prints a Markdown table of the accuracy on the
-images set aside, of the known and of the added classes, and of the difference on all of them from
-the same head on plain features, with its 95 % bootstrap interval.
+other class are added to it with `tlcli extend-classes`. Prints a Markdown table of the accuracy on
+the images set aside, of the known and of the added classes, and of the difference on all of them
+from the same head on plain features, with its 95 % bootstrap interval.
 """
 
 import argparse
