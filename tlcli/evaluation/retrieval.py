@@ -227,8 +227,8 @@ def _one_draw(
 
 def _drawn(rows: Rows, count: int, random: np.random.Generator) -> Rows:
     """Some of the rows, or all where there are no more."""
-    left, drawn = rows, []
+    left, drawn = rows, list[int]()
     while len(left) and len(drawn) < count:
         drawn.append(random.choice(left))
         left = left[left != drawn[-1]]
-    return np.array(drawn)
+    return np.array(drawn, np.intp)
