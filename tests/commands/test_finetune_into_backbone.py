@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import CommandLine
 from tests.support import tiny
-from tlcli import memory, runs
+from tlcli import backbones, memory, runs
 from tlcli.commands.finetune import finetune
 from tlcli.config import FinetuneConfig, Progress, RunsOn, TrainingOptions
 from tlcli.extractor import Extractor
@@ -215,7 +215,10 @@ def test_runs_of_every_kind_can_be_given_one(
     ("options", "expected"),
     [
         (("--into-backbone",), "softmax-margin"),
-        ((*INTO, "--unfreeze", "3"), "unfreeze='3'"),
+        ((*TRAINING, "--unfreeze", "3"), "unfreeze='3'"),
+        ((*INTO, "--unfreeze", "9"), "unfreeze='9'"),
+        ((*INTO, "--unfreeze", "1", "--train-batch-norm"), "--train-batch-norm"),
+        ((*INTO, "--unfreeze", "1", "--label-smoothing", "0.2"), "--label-smoothing"),
         ((*INTO, "--augment", "strong"), "--augment"),
         ((*TRAINING, "--test", "photos"), "--test"),
     ],
@@ -238,6 +241,62 @@ def test_images_that_are_gone_are_asked_for(
     assert "--into-backbone" in error
     assert current(run).number == 1
     assert tlcli.json("finetune", run, few, *INTO, "--old-data", places / "data")["exact"]
+
+
+def weights(run: Path, number: int) -> dict[str, list[np.ndarray]]:
+    """Of the layers of a round's backbone."""
+    opened = runs.open_run(run)
+    fingerprint = opened.round(number).manifest.backbone_fingerprint
+    model = backbones.load_model(backbones.load_stored(opened.backbone_folder(fingerprint)))
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+LAYERS = (*INTO, "--unfreeze", "1", "--augment", "light")
+
+
+@pytest.fixture(scope="module")
+def with_layers(places: Path, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose last block learned with the projection."""
+    from tlcli.cli import app
+
+    run = Path(shutil.copytree(plain, tmp_path_factory.mktemp("layers") / "run"))
+    assert app.run(["finetune", str(run), str(places / "data"), *LAYERS]) == 0
+    return run
+
+
+@pytest.mark.slow
+def test_the_top_of_the_backbone_learns_with_it(tlcli: CommandLine, with_layers: Path) -> None:
+    before, after = weights(with_layers, 1), weights(with_layers, 2)
+    moved = {
+        name
+        for name, arrays in before.items()
+        if any((one != other).any() for one, other in zip(arrays, after[name], strict=True))
+    }
+    assert moved == {"block3a_conv"}, "neither frozen layers nor BatchNormalization"
+    assert after.keys() - before.keys() == {"metric_1"}
+    content = tlcli.json("rounds", "show", with_layers)
+    assert content["exact"]
+    assert content["validation"]["method"] == "holdout"
+    assert [row["descriptor"] for row in content["training"]["descriptors"]] == [
+        *("plain", "whitened", "learned")
+    ]
+
+
+@pytest.mark.slow
+def test_a_training_of_layers_that_was_interrupted_goes_on(
+    tlcli: CommandLine, plain: Path, with_layers: Path, places: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(plain, tmp_path / "run"))
+    training = TrainingOptions(epochs=2, augment="light")
+    data = str(places / "data")
+    config = FinetuneConfig(run, data, "softmax-margin", True, "1", training=training)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, interrupting(2))
+    assert current(run).number == 1
+    tlcli("finetune", run, data, *LAYERS, "--resume")
+    wanted, found = current(with_layers).manifest, current(run).manifest
+    assert found.backbone_fingerprint == wanted.backbone_fingerprint
+    assert found.memory_sha256 == wanted.memory_sha256
 
 
 def interrupting(epoch: int) -> Progress:

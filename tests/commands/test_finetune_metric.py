@@ -260,7 +260,7 @@ def test_what_is_about_heads_is_refused(
     [
         (("--objective", "simclr"), "`tlcli pretrain`"),
         (("--objective", "tripplet"), "Did you mean triplet?"),
-        (("--objective", "triplet", "--unfreeze", "3"), "unfreeze='3'"),
+        (("--objective", "triplet", "--unfreeze", "3"), "--into-backbone"),
         (("--objective", "triplet", "--augment", "strong"), "--augment"),
         (("--objective", "triplet", "--label-smoothing", "0.2"), "--label-smoothing"),
         (("--objective", "triplet", "--distillation-weight", "1"), "--distillation-weight"),

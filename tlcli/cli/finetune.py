@@ -54,7 +54,8 @@ from tlcli.config import FinetuneConfig
     "--unfreeze",
     metavar="WHAT",
     help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
-    "backbones --blocks NAME` lists them.  [default: 3; none where a projection is trained]",
+    "backbones --blocks NAME` lists them. With --into-backbone they learn together with a "
+    "projection.  [default: 3; none where a projection is trained]",
 )
 @heading(Heading.IMAGES)
 @option(

@@ -16,12 +16,11 @@ from tlcli import (
     strategies,
     training,
 )
-from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.commands.finetune_images import AtHand, keeping_of, same_again, take_in
 from tlcli.commands.finetune_metric import finetune_metric
 from tlcli.commands.finetune_rebuilt import Moved, rebuilt
 from tlcli.config import FinetuneConfig, Progress, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.extractor import Extractor
 from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.rounds.compensation import require_movable
 from tlcli.rounds.intake import (
@@ -36,7 +35,7 @@ from tlcli.rounds.training import (
     require_options,
     summary_of,
 )
-from tlcli.training import Distribution, Keeping, Teacher, TrainingHistory, TrainingSetup
+from tlcli.training import Distribution, Teacher, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split, split_images
 from tlcli.training.tensorboard import watch_with
 
@@ -210,12 +209,8 @@ def _setup(
         watch_with(config.watching.tensorboard if distribution.leads else None),
         progress,
         distribution,
-        _keeping(config, parent.extractor),
+        keeping_of(config, parent.extractor),
     )
-
-
-def _keeping(config: FinetuneConfig, extractor: Extractor) -> Keeping:
-    return Keeping(config.cached_views, int(config.cached_gb * 1e9), extractor.engine)
 
 
 def _name_single(at_hand: AtHand) -> None:
