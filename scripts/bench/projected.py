@@ -6,7 +6,8 @@ Every fifth image of each class is set aside. The others of the first --known cl
 a projection with `tlcli finetune --objective … --into-backbone`, and a head; --added images of each
 other class are added to it with `tlcli extend-classes`. Prints a Markdown table of the accuracy on
 the images set aside, of the known and of the added classes, and of the difference on all of them
-from the same head on plain features, with its 95 % bootstrap interval.
+from the same head on plain features, with its 95 % bootstrap interval; and the same of the first
+256 principal components of plain features.
 """
 
 import argparse
@@ -14,7 +15,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from calling import tlcli
+
+from tlcli import images, memory, moments, runs
+from tlcli.config import RunsOn, no_progress
+from tlcli.extractor import Extractor
+from tlcli.features import Vectors
+from tlcli.heads import Recipe
+from tlcli.training.metric import WIDTH
 
 OBJECTIVES = ("triplet", "multi-similarity", "proxy-anchor", "softmax-margin")
 HEADS = ("lda", "ridge")
@@ -48,6 +57,25 @@ def measured(out: Path, features: str, weights: tuple[object, ...]) -> None:
         print(f"| {features} | {head} | {' | '.join(cells)} |", flush=True)
 
 
+def components(out: Path) -> None:
+    """The same of as many principal components of plain features, which nothing has learned."""
+    run = runs.open_run(out / "plain-lda")
+    kept = memory.load(run.round()).kept
+    assert kept is not None, "it was made with --memory features"
+    extractor = Extractor.of_round(run, run.round(), RunsOn())
+    test = extractor.features(images.scan(str(out / "test")).images, no_progress).examples
+    mean = kept.vectors[:].mean(axis=0)
+    _, _, directions = np.linalg.svd(kept.vectors[:] - mean, full_matrices=False)
+    learned, tested = ((part.vectors[:] - mean) @ directions[:WIDTH].T for part in (kept, test))
+    true, new = np.array(test.labels, object), {path.name for path in (out / "added").iterdir()}
+    added = np.isin(true, list(new))
+    total = moments.of(Vectors.of(learned), kept.labels, "", extractor.bits)
+    for head in HEADS:
+        right = Recipe(head).solve(total).predict(tested) == true
+        cells = [f"{shares.mean():.1%}" for shares in (right, right[~added], right[added])]
+        print(f"| {WIDTH} components | {head} | {' | '.join(cells)} | |", flush=True)
+
+
 def _points(found: dict[str, Any]) -> str:
     low, high = (100 * bound for bound in found["interval"])
     return f"{100 * found['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
@@ -60,14 +88,15 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--known", type=int, default=26)
     parser.add_argument("--added", type=int, default=5)
-    parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
+    parser.add_argument("--objectives", nargs="*", default=OBJECTIVES)
     options = parser.parse_args()
     out = options.out
     out.mkdir()
     divide(options.images, out, options.known, options.added)
     print("| features | head | all | known | added | difference in points |")
     print(f"|{'---|' * 6}")
-    measured(out, "plain", ())
+    measured(out, "plain", ("--memory", "features"))
+    components(out)
     for name in options.objectives:
         run = Path(shutil.copytree(out / "plain-lda", out / name))
         tlcli("rounds", "rollback", run, "--to", 1)
