@@ -5,6 +5,7 @@ import numpy as np
 from tests.support import tiny
 from tlcli import backbones
 from tlcli.backbones import probe_images
+from tlcli.backbones.probing import fixed_point_bits
 from tlcli.backbones.weights import Random
 
 
@@ -20,6 +21,14 @@ def test_features_are_projected_and_of_length_one() -> None:
     np.testing.assert_allclose(np.asarray(found(images)), expected, atol=1e-5)
     assert found.output_shape == (None, 5)
     assert "metric_1" in backbones.blocks(found, "EfficientNetLite0")[-1].layers
+
+
+def test_no_feature_of_length_one_leaves_the_grid() -> None:
+    """Probe images tell little of how far photographs reach."""
+    even = np.full((3, 256), 1 / 16, np.float32)
+    bits = fixed_point_bits("unit", even)
+    assert 2**bits < 2**16
+    assert fixed_point_bits("other", even / 2) > bits
 
 
 def test_a_projection_can_follow_another() -> None:

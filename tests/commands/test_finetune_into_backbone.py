@@ -165,6 +165,7 @@ def test_the_same_command_again_does_nothing(tlcli: CommandLine, run: Path, plac
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_backbone_can_be_trained_with_it(tlcli: CommandLine, run: Path, places: Path) -> None:
     before = current(run).manifest.backbone_fingerprint
     options = ("--epochs", "1", "--unfreeze", "1", "--lr", "1e-6")
@@ -172,6 +173,7 @@ def test_the_backbone_can_be_trained_with_it(tlcli: CommandLine, run: Path, plac
     assert current(run).manifest.backbone_fingerprint != before
 
 
+@pytest.mark.slow
 def test_new_images_are_learned_too(
     tlcli: CommandLine, plain: Path, places: Path, tmp_path: Path
 ) -> None:
@@ -309,6 +311,7 @@ def interrupting(epoch: int) -> Progress:
     return progress
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on(
     tlcli: CommandLine, plain: Path, trained: Path, places: Path, tmp_path: Path
 ) -> None:
