@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.disk import on_disk
 from tlcli.config import Columns
 from tlcli.errors import DataError, DividedData, UnclearTable
 from tlcli.images import content_groups, scan
@@ -31,7 +32,7 @@ def labels(data: Path, source: Path | str, columns: Columns | None = None) -> di
     listing = scan(source, columns=columns or Columns())
     assert listing.skipped == ()
     root = data.resolve()
-    return {str(i.path.resolve().relative_to(root)): i.label for i in listing.images}
+    return {str(on_disk(i).resolve().relative_to(root)): i.label for i in listing.images}
 
 
 EXPECTED = {"cat/1.png": "cat", "cat/2.png": "cat", "dog/1.png": "dog"}
