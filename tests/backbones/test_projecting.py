@@ -14,8 +14,9 @@ def test_features_are_projected_and_of_length_one() -> None:
     images = probe_images(tiny.IMAGE_SIZE, 4)
     features = np.asarray(model(images), np.float64)
     random = np.random.default_rng(0)
-    centre, matrix = random.normal(size=16), random.normal(size=(16, 5))
-    found = backbones.projected(model, np.float32(centre), np.float32(matrix))
+    centre = random.normal(size=16).astype(np.float32)
+    matrix = random.normal(size=(16, 5)).astype(np.float32)
+    found = backbones.projected(model, centre, matrix)
     expected = (features - centre) @ matrix
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(np.asarray(found(images)), expected, atol=1e-5)
@@ -28,7 +29,7 @@ def test_no_feature_of_length_one_leaves_the_grid() -> None:
     even = np.full((3, 256), 1 / 16, np.float32)
     bits = fixed_point_bits("unit", even)
     assert 2**bits < 2**16
-    assert fixed_point_bits("other", even / 2) > bits
+    assert fixed_point_bits("other", even * np.float32(0.5)) > bits
 
 
 def test_a_projection_can_follow_another() -> None:
