@@ -35,7 +35,7 @@ from tlcli.rounds.intake import require_test
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import CURVES, KERAS_MODEL, commit, versions
 from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of, report_of, unchanged
-from tlcli.rounds.solution import Calibration, Solution, evidence_of
+from tlcli.rounds.solution import Calibration, Problem, evidence_of
 from tlcli.rounds.training import (
     Summary,
     checkpoints_of,
@@ -274,8 +274,8 @@ def _accuracy_before(parent: Parent, at_hand: AtHand) -> float | None:
     extractor, examples = parent.extractor, at_hand.examples
     evidence = evidence_of(extractor, extractor.moments(examples), examples)
     fit, registry = strategies.first(parent.recipe), parent.round.manifest.classes
-    solution = Solution.of(extractor, parent.recipe, fit, evidence, registry)
-    return accuracy_of(solution.held_out(evaluation.hold_out, old_too=False))
+    problem = Problem(extractor, parent.recipe, fit, evidence, registry)
+    return accuracy_of(problem.held_out(evaluation.hold_out, old_too=False))
 
 
 def _result(

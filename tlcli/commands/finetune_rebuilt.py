@@ -15,7 +15,7 @@ from tlcli.rounds.compensation import Compensated, compensate
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, unchanged
-from tlcli.rounds.solution import Examination, Solution
+from tlcli.rounds.solution import Examination, Problem, Solution
 from tlcli.rounds.training import Summary, checkpoints_of
 from tlcli.runs import Writer
 
@@ -131,7 +131,7 @@ def _rebuild(
     with phases.phase("head"):
         fit = _fit(parent, after, found, moved.head)
         registry = parent.round.manifest.classes
-        return found, Solution.of(after, parent.recipe, fit, found.evidence(after), registry)
+        return found, Problem(after, parent.recipe, fit, found.evidence(after), registry).solved()
 
 
 def _fit(parent: Parent, after: Extractor, moved: Compensated, trained: LinearHead | None) -> Fit:
