@@ -7,8 +7,8 @@ Without a folder of class folders it draws a record shop (see record_shop.py): a
 photographs of each of 60 covers, and a cover with one photograph of it for each of 250 others.
 With one, the first --known classes, sorted, make the run, and the others are looked for. For every
 objective `tlcli finetune --objective` trains a projection on a copy of the run, and `tlcli evaluate
---retrieval` measures all descriptors. Prints Recall@1, MAP@R and the accuracy with one image a
-class, each with its 95 % bootstrap interval, and the differences.
+--retrieval` measures all descriptors. Prints Recall@1, MAP@R and the accuracy with one and
+with five images a class, each with its 95 % bootstrap interval, and the differences.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import record_shop
 
 OBJECTIVES = ("triplet", "multi-similarity", "proxy-anchor", "softmax-margin")
 COVERS = 250
-FIGURES = ("recall_at_1", "map_at_r", "one_shot")
+FIGURES = ("recall_at_1", "map_at_r", "one_shot", "five_shot")
 
 
 def called(*arguments: object) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def measured(run: Path, others: Path, names: set[str]) -> None:
     answer = called("evaluate", run, others, "--retrieval")
     for entry in answer["descriptors"]:
         if entry["descriptor"] in names:
-            figures = ", ".join(f"{name} {_share(entry[name])}" for name in FIGURES)
+            figures = ", ".join(f"{name} {_share(entry[name])}" for name in FIGURES if entry[name])
             print(f"  {entry['descriptor']:9} {figures}")
     for entry in answer["differences"]:
         if entry["descriptor"] in names:
-            figures = ", ".join(f"{name} {_points(entry[name])}" for name in FIGURES)
+            figures = ", ".join(f"{name} {_points(entry[name])}" for name in FIGURES if entry[name])
             print(f"    less {entry['than']}: {figures}", flush=True)
 
 

@@ -201,7 +201,7 @@ def test_retrieval_is_measured_on_classes_that_are_not_known(
     names = [row["descriptor"] for row in answer["descriptors"]]
     assert names == ["plain", "whitened", "learned"]
     for row in answer["descriptors"]:
-        for key in (*(f"recall_at_{k}" for k in (1, 2, 4, 8)), "map_at_r", "one_shot"):
+        for key in (*(f"recall_at_{k}" for k in (1, 2, 4, 8)), "map_at_r", "one_shot", "five_shot"):
             assert 0 <= row[key]["value"] <= 1
     assert len(answer["differences"]) == 3
     text = tlcli("evaluate", run, mixed, "--retrieval")
@@ -260,7 +260,7 @@ def test_what_is_about_heads_is_refused(
     [
         (("--objective", "simclr"), "`tlcli pretrain`"),
         (("--objective", "tripplet"), "Did you mean triplet?"),
-        (("--objective", "triplet", "--unfreeze", "3"), "unfreeze='3'"),
+        (("--objective", "triplet", "--unfreeze", "3"), "--into-backbone"),
         (("--objective", "triplet", "--augment", "strong"), "--augment"),
         (("--objective", "triplet", "--label-smoothing", "0.2"), "--label-smoothing"),
         (("--objective", "triplet", "--distillation-weight", "1"), "--distillation-weight"),

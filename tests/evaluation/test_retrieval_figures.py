@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tlcli.evaluation.retrieval import DEPTHS, Measured, answers, one_shot
+from tlcli.evaluation.retrieval import DEPTHS, Measured, answers, few_shot
+from tlcli.reports.rankings import ranking_rows
 
 
 def on_circle(*degrees: float) -> np.ndarray:
@@ -60,9 +61,26 @@ def test_more_neighbours_find_more_and_intervals_hold_the_figure() -> None:
 
 def test_one_image_a_class_names_the_others() -> None:
     rows, labels = on_circle(0, 1, 90, 91, 200), ("a", "a", "b", "b", "alone")
-    assert one_shot(rows, labels).tolist() == [1.0] * 20
+    assert few_shot(rows, labels, 1).tolist() == [1.0] * 20
     mixed = on_circle(0, 90, 1, 91, 200)
-    assert one_shot(mixed, labels).max() < 1
+    assert few_shot(mixed, labels, 1).max() < 1
+
+
+def test_five_images_a_class_are_their_mean() -> None:
+    """Six images of a, one of which is asked for; b has no more than are known."""
+    a, labels = (0, 0, 0, 0, 0, 50), ["a"] * 6 + ["b"] * 5
+    found = Measured.of("plain", on_circle(*a, 55, 140, 140, 140, 140), labels).five_shot
+    assert found is not None
+    assert found.tolist() == [1.0] * 20, "50° is near to one image of b, and not to their mean"
+    nearer = few_shot(on_circle(*a, 95, 95, 95, 95, 95), labels, 5)
+    assert set(nearer.tolist()) == {0, 1}, "50° is wrong where it is asked for"
+
+
+def test_without_six_images_of_a_class_there_is_no_figure_of_five() -> None:
+    found = Measured.of("plain", on_circle(0, 1, 2, 3, 4, 90, 91), ["a"] * 5 + ["b"] * 2)
+    assert found.ranking.five_shot is None
+    assert found.over(found).five_shot is None
+    assert ranking_rows([found.ranking.to_json()])[0][-1] is None
 
 
 def test_fewer_images_than_neighbours_are_no_obstacle() -> None:

@@ -9,9 +9,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support import tiny
 from tlcli.config import TrainingOptions, no_progress
 from tlcli.errors import DataError, UsageError
-from tlcli.training import Checkpoints, Labelled, Metric, MetricSetup, fit_projection, losses
+from tlcli.training import (
+    Checkpoints,
+    Examples,
+    ImageSource,
+    Keeping,
+    Labelled,
+    Metric,
+    MetricLesson,
+    MetricSetup,
+    TrainingSetup,
+    fit_metric,
+    fit_projection,
+    losses,
+)
 from tlcli.training.objectives import OBJECTIVES
 from tlcli.training.order import by_class
 
@@ -177,3 +191,48 @@ def test_what_cannot_fill_a_batch_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=rf"batch-size={size}\. Use a multiple of 4 from 8"):
             batch = setup(tmp_path, "triplet", batch_size=size)
             fit_projection(batch, data, data.vectors, constant)
+
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (30, 32, 32, 3), np.uint8)
+"""Six of each of five classes, which differ by brightness."""
+
+
+def shown(folder: Path, keeping: Keeping) -> tuple[TrainingSetup, MetricLesson]:
+    """Images of four classes to learn from with a layer of a tiny network, and one held out."""
+    columns = np.repeat(np.arange(5), 6)
+    pixels = (PIXELS * (0.3 + 0.15 * columns[:, None, None, None])).astype(np.uint8)
+    model = tiny.build("tiny", None, None)
+    learned, held_out = (
+        Examples(ImageSource(tuple(map(str, rows)), lambda hashes: pixels, pixels[rows]), of)
+        for rows, of in ((np.arange(24), columns[:24]), (np.arange(24, 30), columns[24:]))
+    )
+    asked = setup(folder, "softmax-margin", lr=0.01, augment="light")
+    setting = TrainingSetup(
+        model,
+        [["block3a_conv"]],
+        False,
+        asked.options,
+        asked.checkpoints,
+        False,
+        asked.callback,
+        no_progress,
+        keeping=keeping,
+    )
+    vectors = np.asarray(model(pixels[:24].astype(np.float32)), np.float32)
+    return setting, MetricLesson(asked.metric, learned, vectors, held_out, 12, constant)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [0, 2])
+def test_layers_below_learn_too(tmp_path: Path, views: int) -> None:
+    """Whether or not what the frozen layers give is kept."""
+    setting, lesson = shown(tmp_path, Keeping(views, 10**8, "keras"))
+    images = lesson.held_out.source.decoded
+    assert images is not None
+    before = np.asarray(setting.model(images.astype(np.float32)))
+    projection, tested, history = fit_metric(setting, lesson)
+    after = np.asarray(setting.model(images.astype(np.float32)))
+    np.testing.assert_allclose(tested, after, atol=1e-4)
+    assert np.abs(after - before).max() > 1e-2
+    assert projection.matrix.shape == (16, 16)
+    assert history.epochs[-1].loss < history.epochs[0].loss

@@ -24,6 +24,7 @@ from tlcli.backbones.openvino_ir import (
 from tlcli.backbones.openvino_ir import network as openvino_network
 from tlcli.backbones.prepared import prepare
 from tlcli.backbones.probing import features_of, probe_images
+from tlcli.backbones.projecting import projected
 from tlcli.backbones.reading import LAYERS, USUAL, VIEWS, Reading, read
 from tlcli.backbones.runtime import (
     first_line,
@@ -124,6 +125,7 @@ __all__ = [
     "packaged_columns",
     "prepare",
     "probe_images",
+    "projected",
     "quiet",
     "read",
     "read_classifier",

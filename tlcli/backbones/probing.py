@@ -12,6 +12,7 @@ from tlcli.errors import UsageError
 _FIXED_POINT_LIMIT = 2**16
 _HEADROOM = 2.0
 _FIXED_POINT_RANGE = (-16, 40)
+_OF_LENGTH_ONE = 1e-4
 _PROBE_BATCH_PIXELS = 2 * 224 * 224
 
 
@@ -39,7 +40,7 @@ def fixed_point_bits(name: str, features: NDArray[np.float32]) -> int:
     Raises:
         UsageError: the features are not finite, or all zero.
     """
-    largest = float(np.max(np.abs(features)))
+    largest = _bound(features)
     if not math.isfinite(largest) or largest == 0.0:
         raise UsageError(
             f"Expected a backbone with finite features other than zero. Received: "
@@ -47,6 +48,14 @@ def fixed_point_bits(name: str, features: NDArray[np.float32]) -> int:
         )
     bits = math.floor(math.log2(_FIXED_POINT_LIMIT / (_HEADROOM * largest)))
     return int(np.clip(bits, *_FIXED_POINT_RANGE))
+
+
+def _bound(features: NDArray[np.float32]) -> float:
+    """The largest feature; 1 where all vectors have length 1, as photographs may reach it."""
+    lengths = np.linalg.norm(features, axis=1)
+    if np.abs(lengths - 1).max() < _OF_LENGTH_ONE:
+        return 1.0
+    return float(np.max(np.abs(features)))
 
 
 def probe_images(size: int, count: int = 16) -> NDArray[np.uint8]:

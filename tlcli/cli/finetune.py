@@ -35,19 +35,27 @@ from tlcli.config import FinetuneConfig
     "--objective",
     metavar="NAME",
     help="`supervised`: images with labels teach the top of the backbone and the head. The "
-    "others train a projection of the features for `tlcli index`, and leave backbone and "
-    "head as they are. `triplet`: each image is nearer to those of its class than to others"
-    " by a margin, learned from semi-hard triplets; `multi-similarity`: the same from all "
-    "pairs of a batch, the harder the more; `proxy-anchor`: images are drawn to a learned "
-    "vector of their class, and vectors push others away; `softmax-margin`: a softmax of "
+    "others train a projection of the features. `triplet`: each image is nearer to those of its "
+    "class than to others by a margin, learned from semi-hard triplets; `multi-similarity`: the "
+    "same from all pairs of a batch, the harder the more; `proxy-anchor`: images are drawn to a "
+    "learned vector of their class, and vectors push others away; `softmax-margin`: a softmax of "
     "the similarities with such vectors, that of the own class less a margin.",
+)
+@option(
+    FinetuneConfig,
+    "--into-backbone",
+    is_flag=True,
+    help="The projection becomes the end of the backbone, and heads and memory stand on it: all "
+    "learned images are read once more. Without it, it is for descriptors alone (`tlcli index "
+    "--descriptor learned`), and backbone, memory and head stay as they are.",
 )
 @option(
     FinetuneConfig,
     "--unfreeze",
     metavar="WHAT",
     help="Number of blocks from the output, `all`, or the beginning of a layer's name; `tlcli "
-    "backbones --blocks NAME` lists them.  [default: 3; none where a projection is trained]",
+    "backbones --blocks NAME` lists them. With --into-backbone they learn together with a "
+    "projection.  [default: 3; none where a projection is trained]",
 )
 @heading(Heading.IMAGES)
 @option(
@@ -125,7 +133,7 @@ def finetune(verbosity: int, /, as_json: bool, **options: Any) -> None:
     Examples:
       tlcli finetune run photos --unfreeze all --epochs 20
       tlcli finetune run photos --unfreeze 5 --lr auto --augment strong --resume
-      tlcli finetune run photos --objective triplet
+      tlcli finetune run photos --objective triplet --into-backbone
     """
     from tlcli.commands.finetune import finetune as stage
 

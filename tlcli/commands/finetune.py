@@ -1,7 +1,6 @@
 """finetune: train the top of the backbone, then rebuild what depended on its features."""
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,45 +10,39 @@ import numpy as np
 
 from tlcli import (
     backbones,
-    evaluation,
-    files,
     heads,
     moments,
     runs,
     strategies,
     training,
 )
-from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.commands.finetune_images import AtHand, keeping_of, same_again, take_in
 from tlcli.commands.finetune_metric import finetune_metric
-from tlcli.config import FinetuneConfig, Progress, RunsOn, no_progress
-from tlcli.errors import DataError
-from tlcli.evaluation import HeldOutPredictions
-from tlcli.extractor import Extractor, warn_of_projection
-from tlcli.heads import Evidence, Fit, LinearHead, Recipe, generic
-from tlcli.rounds.compensation import Compensated, compensate, require_movable
+from tlcli.commands.finetune_rebuilt import Moved, rebuilt
+from tlcli.config import FinetuneConfig, Progress, no_progress
+from tlcli.errors import DataError, UsageError
+from tlcli.heads import Evidence, LinearHead, Recipe
+from tlcli.rounds.compensation import require_movable
 from tlcli.rounds.intake import (
     named,
     require_test,
 )
 from tlcli.rounds.parent import Parent
-from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import FollowedResult, Phases, RoundResult, following, unchanged
-from tlcli.rounds.solution import Examination, Problem, Solution
 from tlcli.rounds.training import (
-    checkpoints_of,
     discard_outdated,
     identity_of,
     require_options,
     summary_of,
 )
-from tlcli.runs import Writer
-from tlcli.training import Distribution, Keeping, Teacher, TrainingHistory, TrainingSetup
+from tlcli.training import Distribution, Teacher, TrainingHistory, TrainingSetup
 from tlcli.training.split import Split, split_images
 from tlcli.training.tensorboard import watch_with
 
 log = logging.getLogger(__name__)
 
-ROUNDING = 1e-9
+ADVICE = "try a smaller --lr, another --augment, or more images"
+"""Where training the backbone makes the head worse."""
 
 UNFREEZE = "3"
 """Blocks that learn where nothing else is asked for."""
@@ -70,6 +63,7 @@ def finetune(
     objective = training.objective_of(config.objective, "finetune")
     if objective.metric is not None:
         return finetune_metric(config, objective.metric, progress)
+    _require_projection(config)
     config = replace(config, unfreeze=_unfreeze(config))
     phases = Phases(progress)
     require_options(config.training, config.watching)
@@ -78,6 +72,18 @@ def finetune(
         work = _lead if distribution.leads else _follow
         answer = work(config, distribution, phases)
     return answer if distribution.leads else following(answer)
+
+
+def _require_projection(config: FinetuneConfig) -> None:
+    """Refuse to put a projection into the backbone where none is trained."""
+    if config.into_backbone:
+        rows = training.objectives_of("finetune")
+        projections = [name for name, row in rows.items() if row.metric is not None]
+        raise UsageError(
+            f"Expected --into-backbone with an objective that trains a projection: "
+            f"{', '.join(projections)}. Received: --objective {config.objective}. Leave "
+            "--into-backbone out, as the backbone is trained itself."
+        )
 
 
 def _follow(config: FinetuneConfig, distribution: Distribution, phases: Phases) -> RoundResult:
@@ -92,7 +98,6 @@ def _follow(config: FinetuneConfig, distribution: Distribution, phases: Phases) 
 
 def _lead(config: FinetuneConfig, distribution: Distribution, phases: Phases) -> RoundResult:
     """Train, rebuild, publish."""
-    progress = phases.progress
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
         at_hand = take_in(config, parent, phases)
@@ -101,27 +106,15 @@ def _lead(config: FinetuneConfig, distribution: Distribution, phases: Phases) ->
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
         _require(config, parent, at_hand, phases)
         tuned = _train(config, parent, at_hand, distribution, phases)
-        after = _store(tuned.model, parent.extractor, config.runs_on, writer, phases)
-        moved, solution = _rebuild(parent, after, at_hand, tuned, phases)
-        with phases.phase("validation"):
-            held_out = solution.held_out(evaluation.hold_out, old_too=False)
-            if tuned.comparable and _is_worse(held_out, tuned.history):
-                checkpoints_of(writer, {}).discard()
-                return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-            how = Examination(
-                held_out,
-                config.test,
-                config.images.columns,
-                parent.memory.ledger,
-                writer.next_number,
-            )
-            examined = solution.examined(how, progress)
-        with phases.phase("memory"):
-            remembered = moved.memory(parent.memory, after, tuned.split.pixels)
-        anew, taken = parent.recipe.from_moments, at_hand.intake
-        told = summary_of(tuned.history, tuned.split.digest, moved.drift)
-        draft = Draft("finetune", None, examined, remembered, anew, config, taken, training=told)
-        return publish(writer, draft, phases)
+        return rebuilt(config, writer, parent, at_hand, _moved(tuned), phases)
+
+
+def _moved(tuned: "_Tuned") -> Moved:
+    """The accuracy before is not known where the head had seen the held-out images."""
+    history, split = tuned.history, tuned.split
+    before = history.start.accuracy if tuned.comparable else None
+    told = summary_of(history, split.digest)
+    return Moved(tuned.model, tuned.head, before, ADVICE, split.pixels, told)
 
 
 def _unfreeze(config: FinetuneConfig) -> str:
@@ -134,28 +127,6 @@ def _require(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Ph
     classes = parent.round.classes
     require_test(config.test, config.images.columns, classes, phases.progress)
     require_movable(parent, at_hand.examples)
-
-
-def _is_worse(held_out: HeldOutPredictions, history: TrainingHistory) -> bool:
-    """Whether the head on the new backbone is clearly worse than the one before, which is said.
-
-    Clearly: by more than the standard error of the accuracy, and by more than one image.
-    """
-    before, count = history.start.accuracy, len(held_out.true)
-    if not count or (after := evaluation.accuracies(held_out)[0]) >= before:
-        return False
-    error = max(1, math.sqrt(count * before * (1 - before))) / count
-    worse = before - after > error + ROUNDING
-    log.warning(
-        "fine-tuning did not help: %.1f %% of %d held-out images are right, %.1f %% before%s",
-        100 * after,
-        count,
-        100 * before,
-        ". Nothing is published; try a smaller --lr, another --augment, or more images"
-        if worse
-        else ", which may be chance",
-    )
-    return worse
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,25 +209,8 @@ def _setup(
         watch_with(config.watching.tensorboard if distribution.leads else None),
         progress,
         distribution,
-        _keeping(config, parent.extractor),
+        keeping_of(config, parent.extractor),
     )
-
-
-def _keeping(config: FinetuneConfig, extractor: Extractor) -> Keeping:
-    return Keeping(config.cached_views, int(config.cached_gb * 1e9), extractor.engine)
-
-
-def _rebuild(
-    parent: Parent, after: Extractor, at_hand: AtHand, tuned: _Tuned, phases: Phases
-) -> tuple[Compensated, Solution]:
-    """What depended on the old features: the memory's images, and the head."""
-    with phases.phase("features"):
-        pixels = tuned.split.pixels
-        moved = compensate(parent, after, at_hand.examples, at_hand.kept, pixels, phases.progress)
-    with phases.phase("head"):
-        fit = _fit(parent, after, moved, tuned.head)
-        registry = parent.round.manifest.classes
-        return moved, Problem(after, parent.recipe, fit, moved.evidence(after), registry).solved()
 
 
 def _name_single(at_hand: AtHand) -> None:
@@ -326,38 +280,3 @@ def _teacher(
             len(start.classes),
         )
     return Teacher(backbones.load_model(parent.extractor.stored), start, weight)
-
-
-def _store(
-    model: Any, before: Extractor, runs_on: RunsOn, writer: Writer, phases: Phases
-) -> Extractor:
-    with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:
-        old = before.stored
-        stored = backbones.store(
-            model,
-            old.name,
-            backbones.FINE_TUNED,
-            staged,
-            old.precision,
-            old.drawing,
-            old.reading,
-        )
-        folder = writer.add_backbone(staged, stored.fingerprint)
-    warn_of_projection(before)
-    plain = Extractor.of(backbones.load_stored(folder), runs_on, None)
-    return plain if before.projection is None else plain.through(before.projection.width)
-
-
-def _fit(parent: Parent, after: Extractor, moved: Compensated, trained: LinearHead) -> Fit:
-    """Solved again, or else the head that was trained with the backbone.
-
-    That head sees the backbone's features: behind a projection it would be of no use. Where there
-    are classes without images, what the others look like is taken to be what it was.
-    """
-    solvable = parent.recipe.from_moments or after.projection is not None
-    if moved.total is not None and solvable:
-        return strategies.first(parent.recipe)
-    if moved.total is None and after.projection is None:
-        remembered = replace(trained, generic=parent.head.generic)
-        return lambda known: remembered
-    return lambda known: generic.remembering(trained, known)

@@ -12,6 +12,7 @@ from tlcli import (
 )
 from tlcli.config import FinetuneConfig, Progress
 from tlcli.errors import DataError
+from tlcli.extractor import Extractor
 from tlcli.features import Examples, among
 from tlcli.images import LabelledImage, Listing
 from tlcli.memory.pixels import pixels_of
@@ -27,6 +28,7 @@ from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases, options_of
 from tlcli.rounds.training import same_images
+from tlcli.training import Keeping
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,11 @@ def take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> AtHand:
     )
     with phases.phase("features"):
         return _at_hand(config, parent, listing, phases.progress)
+
+
+def keeping_of(config: FinetuneConfig, extractor: Extractor) -> Keeping:
+    """What may be kept of the frozen layers."""
+    return Keeping(config.cached_views, int(config.cached_gb * 1e9), extractor.engine)
 
 
 def same_again(config: FinetuneConfig, parent: Parent, at_hand: AtHand) -> bool:
@@ -112,10 +119,12 @@ def _old_images(config: FinetuneConfig, ledger: Any, progress: Progress) -> list
 
 def _require_exact(config: FinetuneConfig, parent: Parent, examples: Examples) -> None:
     gone = parent.memory.ledger.keys() - set(examples.hashes)
-    if config.require_exact and gone:
+    wanted = {"--require-exact": config.require_exact, "--into-backbone": config.into_backbone}
+    if gone and any(wanted.values()):
         classes = {parent.memory.ledger[key] for key in gone}
         raise DataError(
-            f"Expected all {len(parent.memory.ledger)} learned images with --require-exact. "
+            f"Expected all {len(parent.memory.ledger)} learned images with "
+            f"{' and '.join(flag for flag, asked in wanted.items() if asked)}. "
             f"Received: {len(gone)} are missing, of {named(classes)}. Give them with "
             "--old-data DATA."
         )

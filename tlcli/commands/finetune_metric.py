@@ -1,8 +1,6 @@
-"""finetune --objective of a metric: a projection of features, beside backbone and head."""
+"""finetune --objective of a metric: a projection of features, beside the backbone or its end."""
 
-import hashlib
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -12,46 +10,63 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import files, images, moments, retrieval, runs, training
+from tlcli import (
+    backbones,
+    evaluation,
+    files,
+    images,
+    moments,
+    retrieval,
+    runs,
+    strategies,
+    training,
+)
 from tlcli.commands.finetune_images import AtHand, same_again, take_in
+from tlcli.commands.finetune_projection import UNFREEZE, Divided, Found, layers_learn, train
+from tlcli.commands.finetune_rebuilt import Moved, accuracy_of, rebuilt
 from tlcli.config import FinetuneConfig, Progress, TrainingOptions
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import UsageError
 from tlcli.evaluation import Validation
-from tlcli.evaluation.retrieval import Gain, Measured, Ranking, answers
+from tlcli.evaluation.retrieval import Gain, Measured, Ranking
 from tlcli.features import Examples, LearnedProjection
 from tlcli.manifest import Manifest
 from tlcli.retrieval import Descriptor, Ground
+from tlcli.rounds.intake import require_test
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import CURVES, KERAS_MODEL, commit, versions
 from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of, report_of, unchanged
-from tlcli.rounds.solution import Calibration
-from tlcli.rounds.training import checkpoints_of, discard_outdated, identity_of, require_options
+from tlcli.rounds.solution import Calibration, Problem, evidence_of
+from tlcli.rounds.training import (
+    Summary,
+    checkpoints_of,
+    discard_outdated,
+    require_options,
+)
 from tlcli.runs import Writer
-from tlcli.training import METRICS, Labelled, Metric, MetricSetup, TrainingHistory
-from tlcli.training.tensorboard import watch_with
+from tlcli.training import (
+    METRICS,
+    Metric,
+    TrainingHistory,
+)
 
 log = logging.getLogger(__name__)
 
-Mask = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
 
-UNFREEZE = "none"
-"""What `--unfreeze` may be: features are computed once, and no image is seen again."""
+ADVICE = "leave --into-backbone out, for descriptors alone, or try another --objective"
+"""Where heads are worse on the projection."""
 
-HELD_OUT = 0.2
-"""Share of the classes on which the projection is judged; at least two."""
-
-LEAST_CLASSES = 4
-"""With two images each: two to learn from, and two to judge by."""
-
-_OF_IMAGES = ("augment", "backbone_lr_factor", "layer_decay", "label_smoothing", "mixed_precision")
-"""Training options that are about images, layers, or the labels of a head."""
+_OF_IMAGES = ("augment", "backbone_lr_factor", "layer_decay", "mixed_precision")
+"""Training options that are about images and layers."""
 
 
 def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) -> RoundResult:
     """Train a projection on features, and commit the next round with it.
 
-    The head, the memory and the backbone are those of the round before. Whole classes are held
-    out; where the projection is worse than plain descriptors on these, nothing is published.
+    The head, the memory and the backbone are those of the round before; or else, with
+    `into_backbone`, the projection ends the backbone, and all that depends on features is made
+    anew. Whole classes are held out; where the projection is worse than plain descriptors on
+    these, nothing is published.
 
     Raises:
         TlcliError: see errors.py; the run is as it was.
@@ -66,47 +81,75 @@ def finetune_metric(config: FinetuneConfig, metric: Metric, progress: Progress) 
         if same_again(config, parent, at_hand):
             discard_outdated(writer)
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        divided = _Divided.of(_learned(at_hand))
+        divided = Divided.of(_learnable(config, parent, at_hand, phases))
         with phases.phase("training"):
-            projection, history = _train(config, metric, parent, divided, writer, phases.progress)
-        _warn_of_start(history)
+            found = train(config, metric, parent, divided, at_hand, writer, phases.progress)
+        _warn_of_start(found.history)
         with phases.phase("validation"):
-            judged = _Judged.of(projection, parent, divided)
+            judged = _Judged.of(found, parent, divided)
         if judged.is_worse:
             checkpoints_of(writer, {}).discard()
             return unchanged(config.run, parent.round, at_hand.nothing_new, phases)
-        trained = _Trained(projection, history, divided, judged)
-        manifest = _manifest(config, writer, parent, projection)
+        trained = _Trained(found, divided, judged)
+        if config.into_backbone:
+            moved = _moved(parent, at_hand, trained, phases)
+            return rebuilt(config, writer, parent, at_hand, moved, phases)
+        manifest = _manifest(config, writer, parent, found.projection)
         result = _result(config, parent, at_hand, manifest, trained)
         return _publish(writer, parent, result, trained, phases)
 
 
 def _require_options(config: FinetuneConfig) -> None:
-    """Refuse what has no effect where the backbone and the head stay as they are."""
+    """Refuse what has no effect on what is trained, or too much."""
     name = config.objective
-    if config.unfreeze not in (None, UNFREEZE):
+    if layers_learn(config) and not config.into_backbone:
         raise UsageError(
-            f"Expected --unfreeze {UNFREEZE} with --objective {name}, which trains a projection of "
-            f"the features and leaves the backbone as it is. Received: "
-            f"unfreeze={config.unfreeze!r}. Leave --unfreeze out, or train the backbone first."
+            f"Expected --into-backbone, or --unfreeze {UNFREEZE}, with --objective {name}: layers "
+            "that learn give heads and memory other features. Received: "
+            f"unfreeze={config.unfreeze!r}. Add --into-backbone, or leave --unfreeze out."
         )
     if foreign := _foreign(config):
         flag = foreign[0].replace("_", "-")
         raise UsageError(
-            f"Expected --{flag} without --objective {name}, which sees features alone and leaves "
-            f"backbone and head as they are. Received: both. Leave --{flag} out."
+            f"Expected --{flag} without --objective {name}{_but_for(foreign[0])}. Received: both. "
+            f"Leave --{flag} out."
         )
 
 
+def _but_for(option: str) -> str:
+    """What would give an option of images something to do."""
+    if option not in _OF_IMAGES:
+        return ", on which it has no effect"
+    return ", which without --unfreeze sees features alone, and no image"
+
+
 def _foreign(config: FinetuneConfig) -> list[str]:
-    """Options that were given and that are of images, of the network, or of the head."""
+    """Options that were given and that are of the head, or of images and layers as they are."""
     usual, asked = TrainingOptions(), config.training
-    foreign = [option for option in _OF_IMAGES if getattr(asked, option) != getattr(usual, option)]
+    of_images = () if layers_learn(config) else _OF_IMAGES
+    foreign = [
+        option
+        for option in (*of_images, "label_smoothing")
+        if getattr(asked, option) != getattr(usual, option)
+    ]
     foreign += ["distillation_weight"] * (config.distillation_weight is not None)
     foreign += ["train_batch_norm"] * config.train_batch_norm
     foreign += ["distribute"] * (config.distribute != FinetuneConfig.distribute)
-    foreign += ["test"] * (config.test is not None)
+    foreign += ["test"] * (config.test is not None and not config.into_backbone)
     return foreign
+
+
+def _learnable(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Phases) -> Examples:
+    """The images that may train the projection, or judge it.
+
+    Heads on it are tested on images that it has not seen either; the round learns them all.
+    """
+    if not config.into_backbone:
+        return _learned(at_hand)
+    classes = parent.round.classes
+    require_test(config.test, config.images.columns, classes, phases.progress)
+    parent.require_seen("as --into-backbone gives them other features")
+    return at_hand.examples.where(~at_hand.held_out)
 
 
 def _learned(at_hand: AtHand) -> Examples:
@@ -121,75 +164,6 @@ def _learned(at_hand: AtHand) -> Examples:
     return at_hand.examples.where(~at_hand.new)
 
 
-@dataclass(frozen=True, eq=False)
-class _Divided:
-    """Images of classes to learn from, and of classes that are held out."""
-
-    learned: Examples
-    held_out: Examples
-
-    @staticmethod
-    def of(examples: Examples) -> "_Divided":
-        """Hold out classes that the hash of their names chooses.
-
-        Raises:
-            DataError: too few classes have two images.
-        """
-        counts = Counter(examples.labels)
-        able = [name for name, count in counts.items() if count > 1]
-        if len(able) < LEAST_CLASSES:
-            raise DataError(
-                f"Expected at least {LEAST_CLASSES} classes of two or more learned images: two "
-                f"to learn from, two to judge it by. Received: {len(able)} of {len(counts)} "
-                "classes. Add images, with `tlcli extend-classes` where they are new."
-            )
-        if alone := len(counts) - len(able):
-            log.warning("%d classes have one image, of which no pair can be learned", alone)
-        able.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        held_out = able[: max(2, round(HELD_OUT * len(able)))]
-        apart: Mask = np.isin(np.array(examples.labels, object), held_out)
-        return _Divided(examples.where(~apart), examples.where(apart))
-
-    @property
-    def labelled(self) -> Labelled:
-        """The images to learn from, with columns of their sorted classes."""
-        _, columns = np.unique(np.array(self.learned.labels, object), return_inverse=True)
-        return Labelled(self.learned.vectors[:], np.asarray(columns, np.int64))
-
-
-def _train(
-    config: FinetuneConfig,
-    metric: Metric,
-    parent: Parent,
-    divided: _Divided,
-    writer: Writer,
-    progress: Progress,
-) -> tuple[LearnedProjection, TrainingHistory]:
-    labels, labelled = divided.held_out.labels, divided.labelled
-    training.batch_classes(config.training, labelled.columns)
-    setting = MetricSetup(
-        metric,
-        parent.extractor.bits,
-        config.training,
-        checkpoints_of(writer, _identity(config, parent, divided)),
-        config.watching.resume,
-        watch_with(config.watching.tensorboard),
-        progress,
-    )
-    found, history = training.fit_projection(
-        setting,
-        labelled,
-        divided.held_out.vectors[:],
-        lambda descriptors: answers(descriptors, labels).measured,
-    )
-    classes = tuple(sorted({*divided.learned.labels, *labels}))
-    fingerprint = parent.extractor.stored.fingerprint
-    projection = LearnedProjection(
-        fingerprint, config.objective, classes, found.centre, found.matrix
-    )
-    return projection, history
-
-
 def _warn_of_start(history: TrainingHistory) -> None:
     """Say where no epoch was better than what training began with."""
     if history.kept <= history.start:
@@ -202,19 +176,6 @@ def _warn_of_start(history: TrainingHistory) -> None:
         )
 
 
-def _identity(config: FinetuneConfig, parent: Parent, divided: _Divided) -> dict[str, Any]:
-    """What decides the result of the training."""
-    both = divided.learned.joined(divided.held_out)
-    digest = images.digest_of(both.hashes, both.labels)
-    counts = f"{len(divided.learned)}+{len(divided.held_out)}, sha256 {digest[:16]}"
-    engine = config.runs_on.engine
-    return identity_of(config.training, engine, counts, parent.round.classes) | {
-        "objective": config.objective,
-        training.ROUND: parent.round.number,
-        "backbone": parent.extractor.stored.fingerprint,
-    }
-
-
 @dataclass(frozen=True)
 class _Judged:
     """Kinds of descriptors on the classes that were held out."""
@@ -224,17 +185,19 @@ class _Judged:
     """Of the learned ones, over each of the others."""
 
     @staticmethod
-    def of(projection: LearnedProjection, parent: Parent, divided: _Divided) -> "_Judged":
+    def of(found: Found, parent: Parent, divided: Divided) -> "_Judged":
         """What whitens is made of the images that were learned from alone."""
         learned, bits = divided.learned, parent.extractor.bits
         total = moments.of(learned.vectors, learned.labels, "", bits)
-        ground = Ground(parent.extractor.stored.width, total, projection)
-        return _Judged._over(retrieval.possible(ground), divided.held_out)
+        ground = Ground(parent.extractor.stored.width, total, found.projection)
+        *others, last = retrieval.possible(ground).values()
+        vectors = divided.held_out.vectors[:]
+        rows = [(kind, kind.of(vectors)) for kind in others] + [(last, last.of(found.tested))]
+        return _Judged._over(rows, divided.held_out.labels)
 
     @staticmethod
-    def _over(kinds: dict[str, Descriptor], held_out: Examples) -> "_Judged":
-        vectors, labels = held_out.vectors[:], held_out.labels
-        found = [Measured.of(name, kind.of(vectors), labels) for name, kind in kinds.items()]
+    def _over(kinds: Sequence[tuple[Descriptor, Float32]], labels: Sequence[str]) -> "_Judged":
+        found = [Measured.of(kind.name, rows, labels) for kind, rows in kinds]
         *others, last = found
         return _Judged(
             tuple(kind.ranking for kind in found), tuple(last.over(other) for other in others)
@@ -271,16 +234,15 @@ class _Judged:
 class _Trained:
     """A projection, how it came about, and how good it is."""
 
-    projection: LearnedProjection
-    history: TrainingHistory
-    divided: _Divided
+    found: Found
+    divided: Divided
     judged: _Judged
 
     def to_json(self, at_hand: Examples) -> dict[str, Any]:
         """What the round says of its training."""
-        history, divided = self.history, self.divided
+        history, divided = self.found.history, self.divided
         return {
-            "objective": self.projection.objective,
+            "objective": self.found.projection.objective,
             "epochs": len(history.epochs),
             "best_epoch": history.best,
             "lr": history.peak,
@@ -294,6 +256,26 @@ class _Trained:
             "differences": [asdict(entry) for entry in self.judged.gains],
             "drift": None,
         }
+
+
+def _moved(parent: Parent, at_hand: AtHand, trained: _Trained, phases: Phases) -> Moved:
+    """The backbone that ends in the projection."""
+    found = trained.found
+    with phases.phase("backbone"):
+        below = found.model or backbones.load_model(parent.extractor.stored)
+        model = backbones.projected(below, found.projection.centre, found.projection.matrix)
+    lines = training.lines_of(found.history.epochs)
+    told = Summary(trained.to_json(at_hand.examples), lines, None)
+    return Moved(model, None, _accuracy_before(parent, at_hand), ADVICE, at_hand.load, told)
+
+
+def _accuracy_before(parent: Parent, at_hand: AtHand) -> float | None:
+    """Of the head on the backbone as it was, solved without the held-out images."""
+    extractor, examples = parent.extractor, at_hand.examples
+    evidence = evidence_of(extractor, extractor.moments(examples), examples)
+    fit, registry = strategies.first(parent.recipe), parent.round.manifest.classes
+    problem = Problem(extractor, parent.recipe, fit, evidence, registry)
+    return accuracy_of(problem.held_out(evaluation.hold_out, old_too=False))
 
 
 def _result(
@@ -325,9 +307,9 @@ def _publish(
         for name in parent.round.manifest.files.keys() - left_out:
             files.link(parent.round.file(name), staged / name)
         with files.written(staged / METRICS) as stream:
-            stream.write(training.lines_of(trained.history.epochs))
+            stream.write(training.lines_of(trained.found.history.epochs))
 
-    projection = trained.projection
+    projection = trained.found.projection
     with phases.phase("save"):
         writer.add_projection(projection.content, projection.fingerprint)
         committed = commit(writer, result.manifest, result.to_json(), write)

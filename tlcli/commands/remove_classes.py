@@ -51,6 +51,7 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
 def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases) -> Draft:
     """What remains, solved, tested and remembered as a round of this number."""
     warn_of_projection(left.parent.extractor)
+    _warn_of_backbone(left.parent)
     with phases.phase("head"):
         solution = left.solve()
     with phases.phase("validation"):
@@ -66,6 +67,15 @@ def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases
         config=config,
         intake=replace(NOTHING, removed=len(left.forgotten)),
     )
+
+
+def _warn_of_backbone(parent: Parent) -> None:
+    """Say that a backbone that was trained does not forget."""
+    if parent.extractor.stored.trained:
+        log.warning(
+            "the backbone was trained, on images that may be among these: memory and head forget "
+            "them, the backbone cannot. `tlcli pretrain` with other --weights begins without it"
+        )
 
 
 def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round]) -> None:

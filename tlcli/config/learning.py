@@ -180,9 +180,11 @@ class FinetuneConfig:
     data: str
     objective: str = "supervised"
     """Or what trains a projection of the features, a row of `training.OBJECTIVES`."""
+    into_backbone: bool = False
+    """Whether that projection becomes the end of the backbone, so that heads stand on it."""
     unfreeze: str | None = None
     """A number of blocks counted from the output, `all`, or a layer-name prefix. None: 3 blocks, or
-    `none` where a projection is trained."""
+    `none` where a projection is trained, which may go into the backbone with layers that learn."""
     train_batch_norm: bool = False
     """Whether BatchNormalization layers that learn move their statistics."""
     old_data: str | None = None

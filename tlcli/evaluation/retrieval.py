@@ -10,6 +10,7 @@ precision among the i nearest.
 Source: Musgrave, Belongie & Lim 2020, "A Metric Learning Reality Check", section 3.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,7 +29,10 @@ DEPTHS = (1, 2, 4, 8)
 """k of Recall@k."""
 
 DRAWS = 20
-"""Times that one image of each class is drawn."""
+"""Times that a few images of each class are drawn."""
+
+FIVE = 5
+"""Of each class, beside one."""
 
 _BLOCK = 512
 """Questions that are asked at once."""
@@ -74,11 +78,17 @@ class Ranking:
     map_at_r: Figure
     one_shot: Figure
     """Accuracy, the mean over classes, where one image of each class is known."""
+    five_shot: Figure | None
+    """The same with five; None where no class has more."""
 
     def to_json(self) -> dict[str, Any]:
         """An entry of `descriptors`."""
         recall = {f"recall_at_{k}": asdict(figure) for k, figure in self.recall.items()}
-        rest = {"map_at_r": asdict(self.map_at_r), "one_shot": asdict(self.one_shot)}
+        rest = {
+            "map_at_r": asdict(self.map_at_r),
+            "one_shot": asdict(self.one_shot),
+            "five_shot": asdict(self.five_shot) if self.five_shot else None,
+        }
         return {"descriptor": self.descriptor, "width": self.width} | recall | rest
 
 
@@ -91,6 +101,7 @@ class Gain:
     recall_at_1: Figure
     map_at_r: Figure
     one_shot: Figure
+    five_shot: Figure | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,28 +112,40 @@ class Measured:
     width: int
     answers: Answers
     one_shot: Float64
-    """See `one_shot`."""
+    """See `few_shot`."""
+    five_shot: Float64 | None
+    """None where no class has more than five images."""
 
     @staticmethod
     def of(descriptor: str, rows: Float32, labels: Sequence[str]) -> "Measured":
         """Rows (n, M) of length 1 of images of at least two classes, one of which has two."""
-        return Measured(descriptor, rows.shape[1], answers(rows, labels), one_shot(rows, labels))
+        enough = max(Counter(labels).values()) > FIVE
+        return Measured(
+            descriptor,
+            rows.shape[1],
+            answers(rows, labels),
+            few_shot(rows, labels, 1),
+            few_shot(rows, labels, FIVE) if enough else None,
+        )
 
     @property
     def ranking(self) -> Ranking:
         """Its figures."""
         recall = {k: Figure.of(values) for k, values in self.answers.found.items()}
         precision, shot = Figure.of(self.answers.precision), Figure.of(self.one_shot)
-        return Ranking(self.descriptor, self.width, recall, precision, shot)
+        five = None if self.five_shot is None else Figure.of(self.five_shot)
+        return Ranking(self.descriptor, self.width, recall, precision, shot, five)
 
     def over(self, other: "Measured") -> Gain:
         """The difference from another kind of the same images, question by question."""
+        five, others = self.five_shot, other.five_shot
         return Gain(
             self.descriptor,
             other.descriptor,
             Figure.of(self.answers.found[1] - other.answers.found[1]),
             Figure.of(self.answers.precision - other.answers.precision),
             Figure.of(self.one_shot - other.one_shot),
+            None if five is None or others is None else Figure.of(five - others),
         )
 
 
@@ -170,23 +193,42 @@ def _precision(right: NDArray[np.bool_]) -> float:
     return float((np.cumsum(right) / places * right).sum() / len(right))
 
 
-def one_shot(descriptors: Float32, labels: Sequence[str]) -> Float64:
-    """(DRAWS,) the accuracy, mean over classes, of the nearest of one image of each class.
+def few_shot(descriptors: Float32, labels: Sequence[str], count: int) -> Float64:
+    """(DRAWS,) the accuracy, mean over classes, where `count` images of each class are known.
 
-    Always the same images are drawn; a class of one image is known, and is not asked for.
+    An image is of the class whose known images have the nearest mean by direction. Always the same
+    images are drawn; a class that has no more than these is known, and is not asked for.
     """
     own = np.array(labels, object)
     members = {name: np.flatnonzero(own == name) for name in sorted(set(labels))}
     random = np.random.default_rng(0)
-    return np.array([_one_draw(descriptors, own, members, random) for _ in range(DRAWS)])
+    return np.array([_one_draw(descriptors, own, members, count, random) for _ in range(DRAWS)])
 
 
 def _one_draw(
-    descriptors: Float32, labels: Labels, members: dict[str, Rows], random: np.random.Generator
+    descriptors: Float32,
+    labels: Labels,
+    members: dict[str, Rows],
+    count: int,
+    random: np.random.Generator,
 ) -> float:
-    known = np.array([random.choice(rows) for rows in members.values()])
-    said = labels[known[(descriptors @ descriptors[known].T).argmax(axis=1)]]
+    known = [_drawn(rows, count, random) for rows in members.values()]
+    means = np.stack([descriptors[rows].mean(axis=0) for rows in known])
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    means = np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 0)
+    said = np.array(list(members), object)[(descriptors @ means.T).argmax(axis=1)]
     right = said == labels
-    right[known] = False
-    shares = [right[rows].sum() / (len(rows) - 1) for rows in members.values() if len(rows) > 1]
+    right[np.concatenate(known)] = False
+    shares = [
+        right[rows].sum() / (len(rows) - count) for rows in members.values() if len(rows) > count
+    ]
     return float(np.mean(shares))
+
+
+def _drawn(rows: Rows, count: int, random: np.random.Generator) -> Rows:
+    """Some of the rows, or all where there are no more."""
+    left, drawn = rows, list[int]()
+    while len(left) and len(drawn) < count:
+        drawn.append(random.choice(left))
+        left = left[left != drawn[-1]]
+    return np.array(drawn, np.intp)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tlcli.reports.rankings import COLUMNS, ranking_rows
+from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.tables import percent, table
 
 Json = dict[str, Any]
@@ -95,10 +95,20 @@ def _metric(training: Json) -> str:
         f"{training['objective']}, {count} epoch{'s' if count > 1 else ''}, the best is "
         f"{training['best_epoch']}, MAP@R on {training['held_out_images']} images of "
         f"{len(training['held_out_classes'])} held-out classes {before} → {after}, "
-        f"lr {training['lr']:.2g}"
+        f"lr {training['lr']:.2g}{_heads(training)}"
     )
     rows = table(COLUMNS, ranking_rows(training["descriptors"]))
-    return "\n".join([text, *(f"    {line}" for line in rows.splitlines())])
+    below = [*rows.splitlines(), *difference_lines(training["differences"])]
+    return "\n".join([text, *(f"    {line}" for line in below)])
+
+
+def _heads(training: Json) -> str:
+    """How good the head is on the projection, where it stands on it."""
+    figures = [training.get(name) for name in ("head_accuracy_before", "head_accuracy")]
+    if None in figures:
+        return ""
+    before, after = map(percent, figures)
+    return f"; accuracy of the head on held-out images {before} → {after}"
 
 
 def _usual(usual: Json) -> str:

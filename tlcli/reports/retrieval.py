@@ -1,9 +1,8 @@
 """How well descriptors find images of a class → text for the terminal."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from tlcli.reports.rankings import COLUMNS, ranking_rows
+from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.result import named
 from tlcli.reports.tables import table
 
@@ -41,33 +40,12 @@ def _headline(content: Json) -> str:
             f"({named(content['known_classes'])})"
         )
     lines.append(
-        f"  One image a class: the accuracy where one image of each class is known, "
+        f"  One image a class, five: the accuracy where so many of each class are known, "
         f"{content['draws']} draws."
     )
     level = f"{100 * content['level']:g} %"
     lines.append(f"  In brackets: {level} intervals, bootstrap over the images, or the draws.")
     return "\n".join(lines)
-
-
-def difference_lines(entries: Sequence[Json]) -> list[str]:
-    """What one kind of descriptor finds more than another, in points."""
-    return [
-        f"{entry['descriptor']} against {entry['than']}: "
-        + ", ".join(
-            f"{name} {_points(entry[key])}"
-            for key, name in (
-                ("recall_at_1", "Recall@1"),
-                ("map_at_r", "MAP@R"),
-                ("one_shot", "one image a class"),
-            )
-        )
-        for entry in entries
-    ]
-
-
-def _points(figure: Json) -> str:
-    low, high = (100 * bound for bound in figure["interval"])
-    return f"{100 * figure['value']:+.1f} points ({low:+.1f} to {high:+.1f})"
 
 
 def _skipped(content: Json) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tlcli.reports.rankings import COLUMNS, ranking_rows
+from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.result import memory_line, named
 from tlcli.reports.tables import byte_text, counted, table
 
@@ -56,7 +56,8 @@ def details_text(details: Json) -> str:
         lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
     parts = ["\n".join(lines), _classes(details["classes"])]
     if ranked:
-        parts.insert(1, table(COLUMNS, ranking_rows(ranked)))
+        differences = "\n".join(difference_lines(training["differences"]))
+        parts[1:1] = [table(COLUMNS, ranking_rows(ranked)), differences]
     return "\n\n".join(parts)
 
 

@@ -141,8 +141,10 @@ def _write_training(summary: Summary, staged: Path) -> None:
     """The figures of each epoch, and their curves where matplotlib is installed."""
     with files.written(staged / METRICS) as stream:
         stream.write(summary.metrics)
+    if summary.curves_from is None:
+        return
     epochs = [json.loads(line) for line in summary.metrics.splitlines()]
-    drawn = reports.curves(epochs, summary.content["validation_accuracy_before"])
+    drawn = reports.curves(epochs, summary.curves_from)
     if drawn is not None:
         with files.written(staged / CURVES) as stream:
             stream.write(drawn)

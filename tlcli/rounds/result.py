@@ -119,6 +119,8 @@ def options_of(config: Any) -> dict[str, Any]:
         del values["solver"]["c"]
     if values.get("distribute") == ONE_DEVICE:
         del values["distribute"]
+    if values.get("into_backbone") is False:
+        del values["into_backbone"]
     if values.get("reading") == asdict(ReadingOptions()):
         del values["reading"]
     return dict(json.loads(json.dumps(values, default=str)))

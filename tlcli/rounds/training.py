@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tlcli import backbones, training
@@ -74,15 +74,33 @@ class Summary:
     """As JSON values."""
     metrics: bytes
     """A JSON object a line, an epoch each."""
+    curves_from: float | None
+    """Held-out accuracy before the first epoch; None where epochs are judged by something else."""
+
+    def followed_by(
+        self, drift: Drift | None, before: float | None, after: float | None
+    ) -> "Summary":
+        """The same with what became of memory and head.
+
+        Args:
+            drift: how the memory of images that are gone was carried over; None for none.
+            before: accuracy on the held-out images of the head on the old backbone, where known.
+            after: of the one on the new backbone.
+        """
+        found = {
+            "drift": {"r2": drift.r2, "images": drift.images} if drift else None,
+            "head_accuracy_before": before,
+            "head_accuracy": after,
+        }
+        return replace(self, content=self.content | found)
 
 
-def summary_of(history: TrainingHistory, digest: str, drift: Drift | None = None) -> Summary:
+def summary_of(history: TrainingHistory, digest: str) -> Summary:
     """The training of a round.
 
     Args:
         history: how it went.
         digest: of the images that were at hand, see `images.digest_of`.
-        drift: how the memory of images that are gone was carried over.
     """
     content = {
         "epochs": len(history.epochs),
@@ -91,9 +109,9 @@ def summary_of(history: TrainingHistory, digest: str, drift: Drift | None = None
         "validation_accuracy_before": history.start.accuracy,
         "validation_accuracy": history.kept.accuracy,
         "images_sha256": digest,
-        "drift": {"r2": drift.r2, "images": drift.images} if drift else None,
+        "drift": None,
     }
-    return Summary(content, training.lines_of(history.epochs))
+    return Summary(content, training.lines_of(history.epochs), history.start.accuracy)
 
 
 def same_images(current: Round, digest: str) -> bool:

@@ -6,7 +6,7 @@ learner       what the loop trains: groups of variables with optimizers and rate
 supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
 contrastive   a learner without labels: SimCLR
 frozen        what the layers that do not learn give of images, kept while the others learn
-metric        a learner of a projection of features, which leaves the backbone as it is
+metric        a learner of a projection of features, and of layers below it where they learn
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
 warping       flip, rotation, shift and zoom at once
@@ -36,13 +36,20 @@ from tlcli.training.checkpoint import (
     lines_of,
 )
 from tlcli.training.distribution import DISTRIBUTIONS, Distribution, begin
-from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
+from tlcli.training.fitting import (
+    MetricLesson,
+    TrainingSetup,
+    fit,
+    fit_metric,
+    fit_without_labels,
+)
 from tlcli.training.frozen import Keeping
 from tlcli.training.image_source import ImageSource
 from tlcli.training.metric import (
     Labelled,
     Metric,
     MetricSetup,
+    Projected,
     batch_classes,
     fit_projection,
 )
@@ -65,8 +72,10 @@ __all__ = [
     "Keeping",
     "Labelled",
     "Metric",
+    "MetricLesson",
     "MetricSetup",
     "Objective",
+    "Projected",
     "Score",
     "Teacher",
     "TrainingHistory",
@@ -76,6 +85,7 @@ __all__ = [
     "begin",
     "blocks_to_train",
     "fit",
+    "fit_metric",
     "fit_projection",
     "fit_without_labels",
     "lines_of",

@@ -1,7 +1,7 @@
 """Random changes of training images that leave their class as it is, by Keras' layers and ours."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,11 @@ class Augmenter:
     """The variables (2,) that hold the random state."""
     seed: int = 0
     mixes: bool = False
+
+    @property
+    def unmixed(self) -> "Augmenter":
+        """The same without mixing."""
+        return replace(self, mix=lambda images, labels: (images, labels), mixes=False)
 
     def begin(self, number: int) -> None:
         """Put the random state to a function of the seed and a number."""

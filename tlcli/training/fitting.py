@@ -1,4 +1,4 @@
-"""The two trainings that commands ask for."""
+"""The trainings of a network that commands ask for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,15 +11,30 @@ from tlcli import backbones
 from tlcli.config import AUTO, Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.heads import LinearHead
-from tlcli.training import augmentation, contrastive, frozen, loop, supervised
+from tlcli.training import augmentation, contrastive, frozen, loop, metric, supervised
 from tlcli.training.checkpoint import Checkpoints, TrainingHistory
 from tlcli.training.distribution import ALONE, Distribution
 from tlcli.training.frozen import NOTHING, Keeping
-from tlcli.training.image_source import ImageSource, Pixels, Source
-from tlcli.training.learner import begin_statistics, training_mode
+from tlcli.training.image_source import Check, ImageSource, Pixels, Source
+from tlcli.training.learner import (
+    begin_statistics,
+    groups_of,
+    moving,
+    random_states,
+    training_mode,
+)
 from tlcli.training.loop import Callback, Job
+from tlcli.training.metric import Below, Float32, Measure, Metric, Projected
 from tlcli.training.order import shuffled
-from tlcli.training.supervised import Entry, Examples, Lesson, Network, SoftmaxTop, Teacher
+from tlcli.training.supervised import (
+    Entry,
+    Examples,
+    Learning,
+    Lesson,
+    Network,
+    SoftmaxTop,
+    Teacher,
+)
 
 SUPERVISED_BATCH = 32
 CONTRASTIVE_BATCH = 128
@@ -30,7 +45,7 @@ LEAST_CONTRASTIVE = 2
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What both trainings are told."""
+    """What each training is told."""
 
     model: Any
     """The backbone, raw RGB (n, S, S, 3) → features (n, D); it ends with the best weights."""
@@ -83,7 +98,7 @@ def fit(
         length = _usual_length(entry, learned.source)
         with setting.distribution.scope():
             top = SoftmaxTop.of(start, length)
-        network = Network(setting.model, top, setting.layers)
+        network = Network(setting.model, setting.layers, top)
         lesson = Lesson(learned, held_out, teacher, entry, len(start.classes))
         keeping = setting.keeping if setting.distribution is ALONE else NOTHING
         with frozen.kept(network, lesson, keeping, _course(setting, learned, size)) as above:
@@ -101,6 +116,96 @@ def _course(setting: TrainingSetup, learned: Examples, batch_size: int) -> froze
         options.epochs,
         folder,
         setting.progress,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MetricLesson:
+    """What a projection is taught, and the layers below it."""
+
+    metric: Metric
+    learned: Examples
+    vectors: Float32
+    """(n, D) features of these images on the backbone as it is."""
+    held_out: Examples
+    """Images of other classes."""
+    bits: int
+    """Of the fixed-point grid of the features."""
+    measure: Measure
+    """How good the descriptors of the held-out images are, which decides the epoch."""
+
+
+def fit_metric(
+    setting: TrainingSetup, lesson: MetricLesson
+) -> tuple[Projected, Float32, TrainingHistory]:
+    """Train layers of a backbone together with a projection of its features.
+
+    Returns:
+        The projection, features (h, D) of the held-out images on the trained backbone, and how it
+        went.
+
+    Raises:
+        DataError: too few classes have two images.
+        UsageError: the batch cannot be filled, the training collapsed, no batch teaches anything,
+            or the loss is no longer finite.
+        StorageError: the state cannot be saved.
+    """
+    options, columns = setting.options, lesson.learned.columns
+    classes = metric.batch_classes(options, columns)
+    start = metric.whitened(metric.Labelled(lesson.vectors, columns), lesson.bits)
+    with _training(setting, lesson.learned.source):
+        top = metric.Top.of(start.of(lesson.vectors), columns)
+        size = classes * metric.IMAGES
+        with _behind_frozen(setting, lesson, size) as above:
+            infer = supervised.inference(above.entry)
+
+            def features(check: Check) -> Float32:
+                return supervised.all_features(infer, above.held_out.source, check)
+
+            learner = metric.learner_of(
+                lesson.metric,
+                options,
+                top,
+                _below(setting, above.entry, start),
+                classes,
+                lambda check: lesson.measure(top.project(start.of(features(check)))),
+            )
+            history = loop.train(learner, _job(setting, above.learned.source, columns, size))
+            return top.after(start), features(lambda: None), history
+
+
+@contextmanager
+def _behind_frozen(
+    setting: TrainingSetup, lesson: MetricLesson, size: int
+) -> Iterator[supervised.Lesson]:
+    """What the frozen layers give of the images, which are not mixed with each other."""
+    changes = augmentation.augmenter(setting.options.augment, setting.options.seed)
+    entry = Entry.at_images(setting.model, changes.unmixed)
+    images = Lesson(lesson.learned, lesson.held_out, None, entry, 0)
+    learning = Learning(setting.model, setting.layers)
+    course = _course(setting, lesson.learned, size)
+    with frozen.kept(learning, images, setting.keeping, course) as above:
+        yield above
+
+
+def _below(setting: TrainingSetup, entry: Entry, start: Projected) -> Below:
+    """The layers that learn, behind the frozen ones."""
+    import tensorflow as tf
+
+    model, changes = setting.model, entry.changes
+
+    def run(batch: Any) -> Any:
+        images = changes.change(tf.cast(batch, tf.float32))
+        features = tf.cast(entry.run(images, training=True), tf.float32)
+        return tf.matmul(features - start.centre, start.matrix)
+
+    return Below(
+        supervised.batch_of(entry),
+        run,
+        groups_of(model, setting.layers, [], setting.options),
+        moving(model, setting.layers),
+        [*random_states(model), *changes.generators],
+        changes.begin,
     )
 
 

@@ -30,7 +30,7 @@ from tlcli.training.augmentation import Augmenter
 from tlcli.training.feature_source import FeatureSource
 from tlcli.training.image_source import Check, Pixels, Source
 from tlcli.training.order import Columns, Rows
-from tlcli.training.supervised import Entry, Labelled, Lesson, Network, Teacher
+from tlcli.training.supervised import Entry, Labelled, Learning, Lesson, Teacher
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Course:
 
 
 @contextmanager
-def kept(network: Network, lesson: Lesson, keeping: Keeping, course: Course) -> Iterator[Lesson]:
+def kept(network: Learning, lesson: Lesson, keeping: Keeping, course: Course) -> Iterator[Lesson]:
     """For the block, the lesson behind the frozen part; as it is where nothing can be kept.
 
     Args:
@@ -103,12 +103,12 @@ def kept(network: Network, lesson: Lesson, keeping: Keeping, course: Course) -> 
         )
 
 
-def _cut(network: Network, model: Any) -> Halves | None:
+def _cut(network: Learning, model: Any) -> Halves | None:
     """The halves of a model like the network's: the network itself, or its teacher."""
     return backbones.halves(model, {name for names in network.layers for name in names})
 
 
-def _teacher(network: Network, teacher: Teacher | None) -> Teacher | None:
+def _teacher(network: Learning, teacher: Teacher | None) -> Teacher | None:
     """The teacher on rows: the network as it was has the same frozen part."""
     halves = None if teacher is None else _cut(network, teacher.model)
     return replace(teacher, model=halves.features) if teacher and halves else None

@@ -1,11 +1,11 @@
 """Metric learning: a projection in which images of one class are near each other.
 
-The backbone stays as it is, so that training takes vectors and no images. It starts from the
+Where the backbone stays as it is, training takes vectors and no images. It starts from the
 directions in which whitened features vary most: in them differences count by how rare they are
 within classes, which is as far as moments lead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,10 +113,17 @@ def fit_projection(
     """
     classes = batch_classes(setting.options, learned.columns)
     backbones.keras_module().utils.set_random_seed(setting.options.seed)
-    start = _whitened(learned, setting.bits)
+    start = whitened(learned, setting.bits)
     inner, outer = (start.of(vectors) for vectors in (learned.vectors, held_out))
-    top = _Top.of(inner, learned.columns)
-    learner = _learner(setting, top, classes, lambda: measure(top.project(outer)))
+    top = Top.of(inner, learned.columns)
+    learner = learner_of(
+        setting.metric,
+        setting.options,
+        top,
+        Below.of_vectors(inner.shape[1]),
+        classes,
+        lambda check: measure(top.project(outer)),
+    )
     job = Job(
         FeatureSource(inner),
         learned.columns,
@@ -128,8 +135,7 @@ def fit_projection(
         setting.progress,
     )
     history = loop.train(learner, job)
-    matrix = start.matrix.astype(np.float64) @ top.matrix.numpy()
-    return Projected(start.centre, matrix.astype(np.float32)), history
+    return top.after(start), history
 
 
 def batch_classes(options: TrainingOptions, columns: Columns) -> int:
@@ -156,7 +162,7 @@ def batch_classes(options: TrainingOptions, columns: Columns) -> int:
     return size // IMAGES
 
 
-def _whitened(learned: Labelled, bits: int) -> Projected:
+def whitened(learned: Labelled, bits: int) -> Projected:
     """Features whitened by their covariance within classes, as far as it has an inverse."""
     vectors = learned.vectors
     total = moments.of(vectors, tuple(map(str, learned.columns)), "", bits)
@@ -170,8 +176,8 @@ def _whitened(learned: Labelled, bits: int) -> Projected:
 
 
 @dataclass(frozen=True, eq=False)
-class _Top:
-    """What is trained."""
+class Top:
+    """What is trained, on whitened features."""
 
     matrix: Any
     """(D, M)"""
@@ -181,7 +187,7 @@ class _Top:
     """(2,): steps that were made, and how many terms of their losses taught something."""
 
     @staticmethod
-    def of(inner: Float32, columns: Columns) -> "_Top":
+    def of(inner: Float32, columns: Columns) -> "Top":
         """The directions in which vectors (n, D) vary most, and the mean of each class in them."""
         keras = backbones.keras_module()
         width = min(WIDTH, inner.shape[1])
@@ -189,7 +195,7 @@ class _Top:
         matrix = directions[:, ::-1][:, :width].astype(np.float32)
         vectors = _directions(inner @ matrix)
         proxies = np.stack([vectors[columns == c].mean(axis=0) for c in range(columns.max() + 1)])
-        return _Top(
+        return Top(
             keras.Variable(matrix, name="projection"),
             keras.Variable(proxies, name="proxies"),
             keras.Variable(np.zeros(2, np.float32), name="taught"),
@@ -199,6 +205,36 @@ class _Top:
         """Descriptors (n, M)."""
         return _directions(inner @ self.matrix.numpy())
 
+    def after(self, start: Projected) -> Projected:
+        """What it makes of features, with what whitened them."""
+        matrix = start.matrix.astype(np.float64) @ self.matrix.numpy()
+        return Projected(start.centre, matrix.astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Below:
+    """Where a step gets whitened features (n, D) from: a batch is these, or is made into them."""
+
+    batch: Any
+    """What a step is given: a `tf.TensorSpec`."""
+    run: Callable[[Any], Any]
+    """From a batch to whitened features; called while a graph is built."""
+    groups: Sequence[Group] = ()
+    """Of layers that learn."""
+    weights: Sequence[Any] = ()
+    """Of these layers."""
+    others: Sequence[Any] = ()
+    """Further variables that a step changes."""
+    begin: Callable[[int], None] = lambda epoch: None
+    """See `Learner.begin`."""
+
+    @staticmethod
+    def of_vectors(width: int) -> "Below":
+        """A batch is whitened features of this width."""
+        import tensorflow as tf
+
+        return Below(tf.TensorSpec((None, width), tf.float32), lambda inner: inner)
+
 
 def _directions(vectors: Float32) -> Float32:
     """Vectors made to length 1; those of length 0 stay so."""
@@ -207,28 +243,45 @@ def _directions(vectors: Float32) -> Float32:
     return np.asarray(found, np.float32)
 
 
-def _learner(
-    setting: MetricSetup, top: _Top, classes: int, measured: Callable[[], tuple[float, float]]
+def learner_of(
+    metric: Metric,
+    options: TrainingOptions,
+    top: Top,
+    below: Below,
+    classes: int,
+    measured: Callable[[Check], tuple[float, float]],
 ) -> Learner:
+    """Trains a projection, and the layers below it where these learn.
+
+    Args:
+        metric: the loss.
+        options: learning rates.
+        top: the projection, and a vector of each class.
+        below: what gives it features.
+        classes: P, of a batch.
+        measured: MAP@R and Recall@1 of held-out images.
+    """
     learning = [(top.matrix, RATE), (top.proxies, 1.0)]
     groups = [
-        Group([variable], share, optimizer([variable], setting.options))
-        for variable, share in (learning if setting.metric.proxies else learning[:1])
+        Group([variable], share, optimizer([variable], options))
+        for variable, share in (learning if metric.proxies else learning[:1])
     ]
+    groups += below.groups
     slots = [variable for group in groups for variable in group.optimizer.variables]
 
     def measure(check: Check) -> Score:
         _require_lessons(*top.taught.numpy())
-        precision, recall = measured()
+        precision, recall = measured(check)
         check()
         return Score(precision, recall - 1)
 
     return Learner(
-        _step(setting, top, groups),
+        _step(metric, options, top, below, groups),
         measure,
-        [top.matrix],
-        [top.proxies, top.taught, *slots],
+        [top.matrix, *below.weights],
+        [top.proxies, top.taught, *slots, *below.others],
         order=by_class(classes, IMAGES),
+        begin=below.begin,
     )
 
 
@@ -244,27 +297,24 @@ def _require_lessons(steps: float, terms: float) -> None:
 
 
 def _step(
-    setting: MetricSetup, top: _Top, groups: list[Group]
-) -> Callable[[Float32, Columns, float], tuple[float, float]]:
+    metric: Metric, options: TrainingOptions, top: Top, below: Below, groups: list[Group]
+) -> Callable[[NDArray[Any], Columns, float], tuple[float, float]]:
     import tensorflow as tf
 
-    signature = [
-        tf.TensorSpec((None, top.matrix.shape[0]), tf.float32),
-        tf.TensorSpec((None,), tf.int64),
-        tf.TensorSpec((), tf.float32),
-    ]
+    signature = [below.batch, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.float32)]
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def graph(inner: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
+    def graph(batch: Any, columns: Any, rate: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
+            inner = below.run(batch)
             vectors = tf.math.l2_normalize(tf.matmul(inner, top.matrix.value), axis=1)
-            loss, terms = setting.metric.loss(vectors, columns, top.proxies.value)
-        apply_gradients(tape, loss, groups, rate, setting.options.clip_norm)
+            loss, terms = metric.loss(vectors, columns, top.proxies.value)
+        apply_gradients(tape, loss, groups, rate, options.clip_norm)
         top.taught.assign_add(tf.stack([1.0, terms]))
         return loss, vectors
 
-    def step(inner: Float32, columns: Columns, rate: float) -> tuple[float, float]:
-        loss, vectors = graph(inner, columns, np.float32(rate))
+    def step(batch: NDArray[Any], columns: Columns, rate: float) -> tuple[float, float]:
+        loss, vectors = graph(batch, columns, np.float32(rate))
         if np.isfinite(loss):
             require_spread(vectors.numpy())
         return float(loss), _found(vectors.numpy(), columns)

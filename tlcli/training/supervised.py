@@ -100,13 +100,19 @@ class SoftmaxTop:
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A backbone under training with its head."""
+class Learning:
+    """A backbone under training."""
 
     model: Any
-    top: SoftmaxTop
     layers: Sequence[Sequence[str]]
     """Names of the layers that learn, block by block, the one nearest to the output first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network(Learning):
+    """The same with its head."""
+
+    top: SoftmaxTop
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,14 +212,15 @@ def inference(entry: Entry) -> Callable[[Any], Any]:
     """A batch of what enters → features (n, D), as in prediction."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[_batch(entry)])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[batch_of(entry)])  # type: ignore[untyped-decorator]
     def infer(batch: Any) -> Any:
         return tf.cast(entry.run(tf.cast(batch, tf.float32), training=False), tf.float32)
 
     return infer  # type: ignore[no-any-return]
 
 
-def _batch(entry: Entry) -> Any:
+def batch_of(entry: Entry) -> Any:
+    """What a step is given of images: a `tf.TensorSpec`."""
     import tensorflow as tf
 
     return tf.TensorSpec((None, *entry.shape), entry.dtype)
@@ -240,4 +247,4 @@ def _parts(
         right = tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1)
         return loss, tf.reduce_mean(tf.cast(right, tf.float32))
 
-    return Parts(change, measure, groups, options.clip_norm, _batch(entry))
+    return Parts(change, measure, groups, options.clip_norm, batch_of(entry))
