@@ -60,7 +60,7 @@ def _convolve(layer: Any) -> Convolve | None:
     if type(layer) is layers.DepthwiseConv2D:
         return _depthwise(layer)
     once = layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1
-    return _product if once else layer.convolution_op  # type: ignore[no-any-return]
+    return _product if once else layer.convolution_op
 
 
 def _foldable(layer: Any, behind: Any) -> bool:
