@@ -103,7 +103,7 @@ def test_a_command_on_known_images_opens_no_engine(run: Path, pictures: Path) ->
         "code = app.run(sys.argv[1:])\n"
         "print(sorted({'openvino', 'tensorflow'} & sys.modules.keys()), code)"
     )
-    arguments = ["evaluate", run, pictures / "first", "--include-learned", "-q", "--json"]
+    arguments = ["evaluate", str(run), str(pictures / "first"), "--include-learned", "-q", "--json"]
     command = [sys.executable, "-c", script, *arguments]
     for expected in ("0", "[] 0"):
         done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ ARCHITECTURE = HERE / "docs" / "architecture.md"
 
 
 def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
-    found = {}
+    found: dict[str, click.Command] = {}
     for child, command in group.commands.items():
         full = f"{name} {child}".strip()
         found |= commands(command, full) if isinstance(command, click.Group) else {full: command}
@@ -49,7 +49,7 @@ def name_of(command: click.Command) -> str:
 
 
 def test_the_command_reference_is_what_help_says() -> None:
-    command = [sys.executable, HERE / "scripts" / "command_reference.py", "--check"]
+    command = [sys.executable, str(HERE / "scripts" / "command_reference.py"), "--check"]
     assert subprocess.run(command, check=False).returncode == 0
 
 
@@ -65,7 +65,7 @@ def test_every_command_has_help_for_every_option_and_two_examples(name: str) -> 
 
 
 WEIGHTS = (backbones.Imagenet.label, backbones.Random.label)
-NAMED = {
+NAMED: dict[tuple[str, str], Iterable[str]] = {
     ("pretrain", "head"): heads.HEADS,
     ("pretrain", "priors"): heads.PRIORS,
     ("pretrain", "class_weights"): heads.CLASS_WEIGHTS,

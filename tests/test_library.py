@@ -125,7 +125,12 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     features = engines.OpenVINOEngine.features
 
     def counted(self: engines.OpenVINOEngine, given: engines.Images) -> engines.Vectors:
-        return features(self, (seen.append(None) or image for image in given))
+        def taken() -> Iterator[Any]:
+            for image in given:
+                seen.append(None)
+                yield image
+
+        return features(self, taken())
 
     monkeypatch.setattr(engines.OpenVINOEngine, "features", counted)
     return seen
@@ -223,7 +228,8 @@ def test_files_in_memory_are_cached_and_pixels_are_not(
     assert (segments(), len(computed)) == (before, 4)
     (path := tmp_path / "image.png").write_bytes(content := encoded(image, "PNG"))
     expected = opened.predict(image)[0].top
-    for given in (content, path, io.BytesIO(content), [content, path]):
+    mixed: list[bytes | Path] = [content, path]
+    for given in (content, path, io.BytesIO(content), mixed):
         assert opened.predict(given)[0].top == expected
     assert len(computed) == 4 + 1 + 1
 

@@ -5,11 +5,13 @@ scripts/check runs this file under several BLAS kernels, which stand in for othe
 
 import hashlib
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tlcli import linalg
 from tlcli.linalg import Float64
@@ -21,7 +23,7 @@ def integers(rows: int, columns: int, seed: int = 0) -> Float64:
     """A matrix whose bits are the same on every machine, its columns of different size."""
     random = np.random.RandomState(seed)
     scale = np.ldexp(1.0, random.randint(-30, 10, columns))
-    return random.randint(-(2**40), 2**40, (rows, columns)) * scale
+    return random.randint(-(2**40), 2**40, (rows, columns)).astype(np.float64) * scale
 
 
 def positive(width: int) -> Float64:
@@ -30,11 +32,11 @@ def positive(width: int) -> Float64:
     return linalg.times(half.T, half) + 0.5 * np.eye(width)
 
 
-def digest(array: np.ndarray) -> str:
+def digest(array: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def test_bits_are_those_of_other_machines():
+def test_bits_are_those_of_other_machines() -> None:
     matrix = positive(200)
     factor = linalg.cholesky(matrix)
     assert factor is not None
@@ -54,14 +56,14 @@ def test_bits_are_those_of_other_machines():
 
 
 @pytest.mark.parametrize("terms", [1, 2, 3, 64, 1280, 2048, 5000])
-def test_slices_are_small_enough_that_no_sum_is_rounded(terms: int):
+def test_slices_are_small_enough_that_no_sum_is_rounded(terms: int) -> None:
     assert terms * 2 ** (2 * linalg.slice_bits(terms)) <= 2**linalg.MANTISSA
     assert terms * 2 ** (2 * linalg.slice_bits(terms) + 2) > 2**linalg.MANTISSA
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 5), st.integers(0, 99))
-def test_a_product_is_the_exact_one_rounded(rows: int, terms: int, columns: int, seed: int):
+def test_a_product_is_the_exact_one_rounded(rows: int, terms: int, columns: int, seed: int) -> None:
     left, right = integers(rows, terms, seed), integers(terms, columns, seed + 1)
     received = linalg.times(left, right)
     for i in range(rows):
@@ -72,7 +74,7 @@ def test_a_product_is_the_exact_one_rounded(rows: int, terms: int, columns: int,
             assert abs(Fraction(float(received[i, j])) - exact) <= Fraction(float(most)) / 2**51
 
 
-def test_a_product_of_one_slice_is_as_good_as_one_in_float32():
+def test_a_product_of_one_slice_is_as_good_as_one_in_float32() -> None:
     left, right = (np.random.RandomState(n).normal(size=(40, 1280)) for n in (0, 1))
     exact = left @ right.T
     received = linalg.product(linalg.sliced(left, 1), linalg.sliced(right, 1))
@@ -81,7 +83,7 @@ def test_a_product_of_one_slice_is_as_good_as_one_in_float32():
 
 
 @pytest.mark.parametrize("slices", [1, linalg.SLICES])
-def test_an_entry_of_a_product_depends_on_its_row_and_its_column_alone(slices: int):
+def test_an_entry_of_a_product_depends_on_its_row_and_its_column_alone(slices: int) -> None:
     left, right = integers(30, 90), integers(40, 90, 1)
     whole = linalg.product(linalg.sliced(left, slices), linalg.sliced(right, slices))
     for rows, columns in ((slice(3, 4), slice(7, 8)), (slice(29, None, -2), slice(5, 23))):
@@ -91,7 +93,7 @@ def test_an_entry_of_a_product_depends_on_its_row_and_its_column_alone(slices: i
         assert digest(whole[rows, columns]) == digest(part)
 
 
-def test_rows_without_values_and_without_numbers_harm_no_other():
+def test_rows_without_values_and_without_numbers_harm_no_other() -> None:
     left = np.ones((3, 5))
     left[1], left[2, 2] = 0, np.nan
     received = linalg.product(linalg.sliced(left), linalg.sliced(np.ones((2, 5))))
@@ -100,7 +102,7 @@ def test_rows_without_values_and_without_numbers_harm_no_other():
 
 
 @pytest.mark.parametrize("width", [1, 2, 127, 128, 129, 300])
-def test_cholesky_and_solve_are_those_of_numpy(width: int):
+def test_cholesky_and_solve_are_those_of_numpy(width: int) -> None:
     matrix, right = positive(width), integers(width, 3)
     factor = linalg.cholesky(np.tril(matrix))
     assert factor is not None
@@ -111,14 +113,14 @@ def test_cholesky_and_solve_are_those_of_numpy(width: int):
 
 
 @pytest.mark.parametrize("place", [0, 5, 140])
-def test_cholesky_says_that_a_matrix_is_not_positive_definite(place: int):
+def test_cholesky_says_that_a_matrix_is_not_positive_definite(place: int) -> None:
     matrix = np.eye(150)
     for value in (0.0, -1.0, np.nan):
         matrix[place, place] = value
         assert linalg.cholesky(matrix) is None
 
 
-def test_rounding_keeps_the_significant_bits():
+def test_rounding_keeps_the_significant_bits() -> None:
     values = np.array([0.0, 1.0, 1 + 2**-20, -3e-200, 1e200])
     received = linalg.rounded(values, 14)
     np.testing.assert_allclose(received, values, rtol=2**-14)

@@ -1,8 +1,11 @@
 """The score of novelty, the limit, and groups, on Gaussian clouds."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from tests.support.arrays import Doubles, Floats
 from tests.support.blobs import blobs, moments_of
 from tlcli import clusters, gaussian, moments, novelty
 from tlcli.novelty import Novelty
@@ -10,13 +13,15 @@ from tlcli.novelty import Novelty
 FEATURES, LABELS = blobs(240, spread=0.5)
 
 
-def by_hand(features, means, middle, covariance):
+def by_hand(
+    features: Floats, means: Doubles, middle: Doubles, covariance: Doubles
+) -> list[tuple[float, float]]:
     inverse = np.linalg.inv(covariance)
 
-    def square(x, m):
+    def square(x: Doubles, m: Doubles) -> Any:
         return (x - m) @ inverse @ (x - m)
 
-    def cosine(x, m):
+    def cosine(x: Doubles, m: Doubles) -> Any:
         return x @ m / np.linalg.norm(x) / np.linalg.norm(m)
 
     return [
@@ -25,7 +30,7 @@ def by_hand(features, means, middle, covariance):
     ]
 
 
-def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_it_is_than_the_mean():
+def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_than_the_mean() -> None:
     total = moments_of(FEATURES, LABELS)
     expected = by_hand(
         FEATURES,
@@ -36,11 +41,12 @@ def test_the_parts_are_the_angle_to_the_best_class_and_how_much_nearer_it_is_tha
     np.testing.assert_allclose(Novelty.of(total).parts(FEATURES), expected, rtol=1e-6, atol=1e-9)
 
 
-def score(parts):
-    return parts.sum(axis=1)
+def score(parts: Doubles) -> Doubles:
+    found: Doubles = parts.sum(axis=1)
+    return found
 
 
-def test_images_of_other_classes_are_more_novel():
+def test_images_of_other_classes_are_more_novel() -> None:
     learned, labels = blobs(400, width=32, classes="abcdefgh", spread=0.2)
     measure = Novelty.of(moments_of(learned[:200], labels[:200]))
     others, _ = blobs(200, width=32, classes="abcdefgh", spread=0.2, seed=9)
@@ -48,10 +54,10 @@ def test_images_of_other_classes_are_more_novel():
     assert (score(measure.parts(others)) > limit).mean() > 0.95
 
 
-def test_known_images_score_as_if_they_had_not_been_learned():
+def test_known_images_score_as_if_they_had_not_been_learned() -> None:
     """Exactly so where n and ε of the shrinkage are those of all images, which is what is kept."""
-    features, labels = [*FEATURES[:60], FEATURES[3] + 3], [*LABELS[:60], "alone"]
-    features = np.array(features, np.float32)
+    features = np.array([*FEATURES[:60], FEATURES[3] + 3], np.float32)
+    labels = [*LABELS[:60], "alone"]
     total = moments_of(features, labels)
     amount = gaussian.usual_shrinkage(total.width, total.images)
     ridge = amount * np.trace(gaussian.covariance(total)) / total.width * np.eye(total.width)
@@ -71,7 +77,7 @@ def test_known_images_score_as_if_they_had_not_been_learned():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_new_images_of_known_classes_exceed_the_limit_as_often_as_was_asked_for():
+def test_new_images_of_known_classes_exceed_the_limit_as_often_as_was_asked_for() -> None:
     """Over many draws: the mean rate, with the standard error of that mean."""
     rates = []
     for seed in range(60):
@@ -88,15 +94,15 @@ def test_new_images_of_known_classes_exceed_the_limit_as_often_as_was_asked_for(
 
 
 @pytest.mark.parametrize(("count", "rate", "place"), [(99, 0.05, 95), (19, 0.05, 19), (3, 0.5, 2)])
-def test_the_limit_is_an_order_statistic(count, rate, place):
+def test_the_limit_is_an_order_statistic(count: int, rate: float, place: int) -> None:
     assert novelty.threshold(np.arange(1.0, count + 1), rate) == place
 
 
-def test_too_few_images_give_no_limit():
+def test_too_few_images_give_no_limit() -> None:
     assert novelty.threshold(np.arange(18.0), 0.05) == float("inf")
 
 
-def test_groups_are_the_clouds_and_the_largest_comes_first():
+def test_groups_are_the_clouds_and_the_largest_comes_first() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 8))
     columns = np.repeat([2, 0, 1], [5, 20, 10])

@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def by_link(path: Path, content: bytes) -> None:
 class Reader:
     """An open file that is read in two halves, with a step before, between and behind."""
 
-    def __init__(self, file: BinaryIO, step: Callable[[], None]) -> None:
+    def __init__(self, file: IO[bytes], step: Callable[[], None]) -> None:
         self._file, self._step = file, step
 
     def __enter__(self) -> "Reader":
@@ -70,7 +70,8 @@ class Steps:
 
     def __init__(self, patch: pytest.MonkeyPatch, path: Path) -> None:
         self._path = path
-        self.taken, self.at, self.act = 0, 0, lambda: None
+        self.taken, self.at = 0, 0
+        self.act: Callable[[], None] = lambda: None
         self._stat, self._open = Path.stat, Path.open
         patch.setattr(Path, "stat", lambda *given, **options: self._asked(*given, **options))
         patch.setattr(Path, "open", lambda *given, **options: self._opened(*given, **options))

@@ -66,7 +66,7 @@ def test_an_ignored_signal_stays_ignored(number: int) -> None:
 
 def test_another_thread_holds_nothing_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    seen = []
+    seen: list[object] = []
 
     def work() -> None:
         with signals.held() as waiting:

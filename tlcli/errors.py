@@ -66,6 +66,7 @@ class DividedData(DataError):
         to_learn: str | None = None,
         to_validate: str | None = None,
         to_test: str | None = None,
+        otherwise: str,
         command: str | None = None,
     ) -> None:
         """See the class.
@@ -76,14 +77,13 @@ class DividedData(DataError):
             to_learn: the part to learn from; None where none has class folders.
             to_validate: the part to watch a training with.
             to_test: the part to measure on.
+            otherwise: what to do where these are no such parts.
             command: what to type; None where it is not known.
         """
         self.found, self.given = found, given
         self.to_learn, self.to_validate, self.to_test = to_learn, to_validate, to_test
-        super().__init__(
-            f"{found} {self._advice(command)} If these are classes, list the images in a table "
-            "with the columns path,label."
-        )
+        self.otherwise = otherwise
+        super().__init__(f"{found} {self._advice(command)} {otherwise}")
 
     def typed(self, command: str | None) -> "DividedData":
         """The same with what to type."""
@@ -93,6 +93,7 @@ class DividedData(DataError):
             to_learn=self.to_learn,
             to_validate=self.to_validate,
             to_test=self.to_test,
+            otherwise=self.otherwise,
             command=command,
         )
 

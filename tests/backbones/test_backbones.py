@@ -5,10 +5,12 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.arrays import Pixels
 from tlcli import backbones
 from tlcli.backbones import runtime
 from tlcli.backbones.table import IMAGENET_DEVIATION, IMAGENET_MEAN
@@ -18,32 +20,32 @@ SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def keras():
+def keras() -> Any:
     return backbones.keras_module()
 
 
 @pytest.fixture(scope="module")
-def mobilenet():
+def mobilenet() -> Any:
     return backbones.build("MobileNet", SIZE, backbones.Random())
 
 
 @pytest.fixture(scope="module")
-def images():
+def images() -> Pixels:
     return backbones.probe_images(SIZE, 8)
 
 
-def test_features_are_vectors_of_float32(mobilenet, images):
+def test_features_are_vectors_of_float32(mobilenet: Any, images: Pixels) -> None:
     features = mobilenet.predict(images, verbose=0)
     assert features.shape == (8, 1024)
     assert features.dtype == np.float32
 
 
-def test_uint8_and_float_images_give_the_same_features(mobilenet, images):
+def test_uint8_and_float_images_give_the_same_features(mobilenet: Any, images: Pixels) -> None:
     from_bytes = mobilenet.predict(images, verbose=0)
     np.testing.assert_array_equal(from_bytes, mobilenet.predict(images.astype("f4"), verbose=0))
 
 
-def test_random_weights_depend_on_the_seed_alone(mobilenet):
+def test_random_weights_depend_on_the_seed_alone(mobilenet: Any) -> None:
     name = "MobileNet"
     random.seed(5)
     before = random.getstate()
@@ -55,7 +57,7 @@ def test_random_weights_depend_on_the_seed_alone(mobilenet):
     assert backbones.fingerprint(other, name) != expected
 
 
-def test_the_fingerprint_tells_sizes_and_single_weights_apart(mobilenet):
+def test_the_fingerprint_tells_sizes_and_single_weights_apart(mobilenet: Any) -> None:
     name = "MobileNet"
     expected = backbones.fingerprint(mobilenet, name)
     assert (
@@ -67,23 +69,25 @@ def test_the_fingerprint_tells_sizes_and_single_weights_apart(mobilenet):
     assert backbones.fingerprint(changed, name) != expected
 
 
-def test_the_image_size_defaults_to_the_network_s_own():
+def test_the_image_size_defaults_to_the_network_s_own() -> None:
     assert backbones.build("MobileNet", None, backbones.Random()).input_shape == (None, 224, 224, 3)
 
 
-def test_too_small_images_are_refused_with_the_smallest_size():
+def test_too_small_images_are_refused_with_the_smallest_size() -> None:
     with pytest.raises(UsageError, match=r"at least 71 pixels for Xception.*image_size=70"):
         backbones.build("Xception", 70, backbones.Random())
 
 
-def test_caffe_preprocessing_is_keras_own(keras, images):
+def test_caffe_preprocessing_is_keras_own(keras: Any, images: Pixels) -> None:
     model = backbones.build("VGG16", SIZE, backbones.Random())
     prepared = keras.Model(model.input, model.get_layer("preprocessing").output)
     expected = keras.applications.vgg16.preprocess_input(images.astype("f4"))
     np.testing.assert_allclose(prepared.predict(images, verbose=0), expected, atol=1e-4)
 
 
-def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_path):
+def test_caffe_preprocessing_survives_saving_and_openvino(
+    keras: Any, images: Pixels, tmp_path: Path
+) -> None:
     from tlcli.backbones import preparing
 
     core = runtime.openvino_core()  # before Keras imports OpenVINO with its telemetry
@@ -99,7 +103,7 @@ def test_caffe_preprocessing_survives_saving_and_openvino(keras, images, tmp_pat
     np.testing.assert_allclose(network(images.astype("f4"))[0], expected, atol=1e-3)
 
 
-def test_torch_preprocessing_is_keras_own(keras, images):
+def test_torch_preprocessing_is_keras_own(keras: Any, images: Pixels) -> None:
     from tlcli.backbones import preparing
 
     expected = keras.applications.densenet.preprocess_input(images.astype("f4"))
@@ -108,7 +112,7 @@ def test_torch_preprocessing_is_keras_own(keras, images):
     assert len(IMAGENET_MEAN) == len(IMAGENET_DEVIATION) == 3
 
 
-def test_the_network_within_is_keras_own(keras, mobilenet, images):
+def test_the_network_within_is_keras_own(keras: Any, mobilenet: Any, images: Pixels) -> None:
     bare = keras.applications.MobileNet(
         include_top=False, pooling="avg", weights=None, input_shape=(SIZE, SIZE, 3)
     )
@@ -118,21 +122,21 @@ def test_the_network_within_is_keras_own(keras, mobilenet, images):
     np.testing.assert_allclose(mobilenet.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-6)
 
 
-def test_blocks_follow_the_names(mobilenet):
+def test_blocks_follow_the_names(mobilenet: Any) -> None:
     found = backbones.blocks(mobilenet, "MobileNet")
     assert [block.name for block in found] == ["stem", *(str(n) for n in range(1, 14))]
     assert found[0].layers == ("conv1", "conv1_bn")
     assert found[-1].layers == ("conv_dw_13", "conv_dw_13_bn", "conv_pw_13", "conv_pw_13_bn")
 
 
-def test_layers_above_the_last_block_belong_to_it():
+def test_layers_above_the_last_block_belong_to_it() -> None:
     model = backbones.build("EfficientNetLite0", SIZE, backbones.Random())
     last = backbones.blocks(model, "EfficientNetLite0")[-1]
     assert last.name == "block7a"
     assert last.layers[-2:] == ("top_conv", "top_bn")
 
 
-def test_blocks_whose_end_is_named(keras):
+def test_blocks_whose_end_is_named(keras: Any) -> None:
     from tlcli.backbones.network import labelled
     from tlcli.backbones.table import BlockNames
 
@@ -141,7 +145,7 @@ def test_blocks_whose_end_is_named(keras):
     assert [block for block, _ in found] == ["mixed0"] * 2 + ["mixed1"] * 4
 
 
-def test_lite0_with_its_bundled_weights_tells_images_apart():
+def test_lite0_with_its_bundled_weights_tells_images_apart() -> None:
     model = backbones.build("EfficientNetLite0", 64, backbones.Imagenet())
     features = model.predict(backbones.probe_images(64, 8), verbose=0)
     assert features.min() >= 0
@@ -171,7 +175,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.mark.slow
-def test_nothing_is_printed(tmp_path):
+def test_nothing_is_printed(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -183,7 +187,7 @@ def test_nothing_is_printed(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_silenced_restores_both_streams(capfd):
+def test_silenced_restores_both_streams(capfd: pytest.CaptureFixture[str]) -> None:
     print("before")
     with backbones.silenced():
         os.write(1, b"native code")
@@ -192,7 +196,7 @@ def test_silenced_restores_both_streams(capfd):
     assert capfd.readouterr() == ("before\nafter\n", "")
 
 
-def test_silenced_lets_errors_through(capfd):
+def test_silenced_lets_errors_through(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError), backbones.silenced():
         print(1 / 0)
     print("after")

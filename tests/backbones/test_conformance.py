@@ -8,10 +8,14 @@ import gc
 import importlib
 import inspect
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from tests.support.arrays import Floats, Pixels
 from tlcli import backbones
 from tlcli.backbones import LAYERS, VIEWS, Reading, openvino_ir
 from tlcli.backbones.reading import stages
@@ -52,7 +56,7 @@ LARGEST_STORED = 120_000_000
 
 
 @pytest.fixture
-def row(request):
+def row(request: pytest.FixtureRequest) -> Iterator[backbones.Architecture]:
     """A row; its memory is given back afterwards."""
     yield backbones.architecture(request.param)
     backbones.keras_module().backend.clear_session()
@@ -60,24 +64,26 @@ def row(request):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Iterator[Path]:
     """An empty folder that goes with the test; the largest rows fill gigabytes."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
 
 @pytest.fixture
-def no_openvino(monkeypatch):
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the export, which takes longer than the rest; see the test of the families."""
 
-    def refuse(model, folder):
+    def refuse(model: Any, folder: Path) -> NoReturn:
         raise EngineUnavailable("not asked for")
 
     monkeypatch.setattr("tlcli.backbones.openvino_ir.export", refuse)
 
 
 @pytest.mark.parametrize("row", ROWS, indirect=True)
-def test_a_row_keeps_every_promise(row, folder, no_openvino):
+def test_a_row_keeps_every_promise(
+    row: backbones.Architecture, folder: Path, no_openvino: None
+) -> None:
     """Loading the backbone by itself is tried once per family, with a head for all but giants."""
     model = backbones.build(row.name, row.smallest, backbones.Random())
     images = backbones.probe_images(row.smallest, 2)
@@ -95,7 +101,7 @@ def test_a_row_keeps_every_promise(row, folder, no_openvino):
     check_classifier(stored, images, features, folder / "classifier.keras")
 
 
-def check_table(row, model):
+def check_table(row: backbones.Architecture, model: Any) -> None:
     assert model.input_shape == (None, row.smallest, row.smallest, 3)
     assert model.output_shape == (None, row.width)
     assert model.count_params() == row.parameters
@@ -103,7 +109,7 @@ def check_table(row, model):
         backbones.build(row.name, row.smallest - 1, backbones.Random())
 
 
-def check_preprocessing(row, model, images):
+def check_preprocessing(row: backbones.Architecture, model: Any, images: Pixels) -> None:
     """Compare the inner preprocessing with that of the row's own module, given a copy."""
     keras = backbones.keras_module()
     names = [layer.name for layer in model.layers]
@@ -121,12 +127,12 @@ def check_preprocessing(row, model, images):
         np.testing.assert_allclose(inner(images), expected, atol=1e-4)
 
 
-def own_module(row):
+def own_module(row: backbones.Architecture) -> Any:
     constructor = getattr(backbones.keras_module().applications, row.builder)
     return importlib.import_module(inspect.unwrap(constructor).__module__)
 
 
-def check_blocks(row, model):
+def check_blocks(row: backbones.Architecture, model: Any) -> None:
     found = backbones.blocks(model, row.name)
     grouped = [name for block in found for name in block.layers]
     weighted = [layer.name for layer in model.layers if layer.weights]
@@ -136,7 +142,7 @@ def check_blocks(row, model):
     assert len({block.name for block in found}) == len(found)
 
 
-def check_reading(row, model, images):
+def check_reading(row: backbones.Architecture, model: Any, images: Pixels) -> None:
     """Further layers stand behind the network's own output, and change nothing below them."""
     maps = stages(model, row.block_names)
     sides = [features.shape[1] for features in maps]
@@ -156,12 +162,16 @@ def check_reading(row, model, images):
     assert backbones.blocks(read, row.name) == backbones.blocks(model, row.name)
 
 
-def check_same(model, stored, images, features):
+def check_same(
+    model: Any, stored: backbones.StoredBackbone, images: Pixels, features: Floats
+) -> None:
     assert backbones.fingerprint(model, stored.name) == stored.fingerprint
     np.testing.assert_array_equal(np.asarray(model(images, training=False)), features)
 
 
-def check_classifier(stored, images, features, path):
+def check_classifier(
+    stored: backbones.StoredBackbone, images: Pixels, features: Floats, path: Path
+) -> None:
     """Compare a composed classifier, and the backbone in it, with what went into them."""
     random = np.random.default_rng(0)
     spread = max(float(features.std()), 1e-30)
@@ -180,7 +190,9 @@ def check_classifier(stored, images, features, path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", FAMILIES, indirect=True)
-def test_every_family_is_stored_and_run_with_more_layers(row, folder):
+def test_every_family_is_stored_and_run_with_more_layers(
+    row: backbones.Architecture, folder: Path
+) -> None:
     """Safe mode loads it, and OpenVINO agrees with Keras: none is left to Keras."""
     reading = Reading(list(LAYERS)[-1], VIEWS[-1])
     model = backbones.build(row.name, row.smallest, backbones.Random())
@@ -197,7 +209,7 @@ def test_every_family_is_stored_and_run_with_more_layers(row, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", sorted({*FAMILIES} - {"InceptionResNetV2"}), indirect=True)
-def test_files_saved_by_keras_own_networks_fit(row, folder):
+def test_files_saved_by_keras_own_networks_fit(row: backbones.Architecture, folder: Path) -> None:
     """Both HDF5 formats, without preprocessing layers, as the published files are."""
     from tests.backbones.test_weights import save_legacy
 
@@ -220,10 +232,12 @@ def test_files_saved_by_keras_own_networks_fit(row, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", FAMILIES, indirect=True)
-def test_the_table_names_the_file_that_keras_downloads(row, monkeypatch):
+def test_the_table_names_the_file_that_keras_downloads(
+    row: backbones.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from keras.src.utils import file_utils
 
-    def record(name, *_, **__):
+    def record(name: str, *_: object, **__: object) -> NoReturn:
         raise LookupError(name)
 
     monkeypatch.setattr(file_utils, "get_file", record)

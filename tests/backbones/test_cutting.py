@@ -1,9 +1,14 @@
 """Classifiers of other people, taken apart: the halves compute what the whole does."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tests.support import classifiers
+from tests.support.arrays import Doubles, Floats
 from tlcli import backbones
 from tlcli.backbones import CannotCut
 
@@ -13,26 +18,27 @@ PLAIN = backbones.SCALINGS[backbones.OWN].prepare
 
 
 @pytest.fixture(scope="module")
-def keras():
+def keras() -> Any:
     return backbones.keras_module()
 
 
 @pytest.fixture(autouse=True)
-def seeded(keras):
+def seeded(keras: Any) -> None:
     keras.utils.set_random_seed(7)
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def softmax(logits: Doubles) -> Doubles:
+    powers: Doubles = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
-def halves(cut, images):
+def halves(cut: backbones.Cut, images: Floats) -> Doubles:
     features = np.asarray(cut.network(images, training=False), np.float64)
     return softmax(features @ cut.weights + cut.bias)
 
 
-def expected_of(model, images):
+def expected_of(model: Any, images: Floats) -> Doubles:
     """What `predict` says, as probabilities of classes."""
     if model.inputs[0].shape[-1] == 1:
         images = (images @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
@@ -46,7 +52,7 @@ def expected_of(model, images):
 
 
 @pytest.mark.parametrize("shape", classifiers.SHAPES)
-def test_the_halves_answer_as_the_whole(shape):
+def test_the_halves_answer_as_the_whole(shape: str) -> None:
     model = classifiers.SHAPES[shape]()
     size = backbones.image_size_of(model, None)
     images = backbones.probe_images(size, 8).astype(np.float32)
@@ -59,7 +65,9 @@ def test_the_halves_answer_as_the_whole(shape):
 
 
 @pytest.mark.parametrize("shape", classifiers.SHAPES)
-def test_the_network_is_flat_and_is_the_same_after_it_was_stored(shape, tmp_path):
+def test_the_network_is_flat_and_is_the_same_after_it_was_stored(
+    shape: str, tmp_path: Path
+) -> None:
     """No model within it, nothing that acts in training alone: fine-tuning can count on that."""
     model = classifiers.SHAPES[shape]()
     size = backbones.image_size_of(model, None)
@@ -79,7 +87,7 @@ def test_the_network_is_flat_and_is_the_same_after_it_was_stored(shape, tmp_path
     assert backbones.fingerprint(again, backbones.ADOPTED) == stored.fingerprint
 
 
-def test_the_fingerprint_tells_networks_apart_by_what_they_compute():
+def test_the_fingerprint_tells_networks_apart_by_what_they_compute() -> None:
     model = classifiers.sigmoid()
     network = backbones.cut(model, classifiers.SIZE, PLAIN).network
     scaled = backbones.cut(model, classifiers.SIZE, backbones.SCALINGS["0-1"].prepare).network
@@ -90,7 +98,7 @@ def test_the_fingerprint_tells_networks_apart_by_what_they_compute():
 
 
 @pytest.mark.parametrize("name", backbones.SCALINGS)
-def test_a_scaling_stands_in_front(name, keras):
+def test_a_scaling_stands_in_front(name: str, keras: Any) -> None:
     image = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
     model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
@@ -109,7 +117,7 @@ def test_a_scaling_stands_in_front(name, keras):
     assert cut.scales is None
 
 
-def test_it_is_computed_in_32_bits(keras):
+def test_it_is_computed_in_32_bits(keras: Any) -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
         model = classifiers.sequential()
@@ -122,7 +130,7 @@ def test_it_is_computed_in_32_bits(keras):
 
 
 @pytest.mark.parametrize("shape", ["tutorial", "hidden"])
-def test_its_blocks_can_be_unfrozen(shape):
+def test_its_blocks_can_be_unfrozen(shape: str) -> None:
     network = backbones.cut(classifiers.SHAPES[shape](), classifiers.SIZE, PLAIN).network
     found = backbones.blocks(network, backbones.ADOPTED)
     named = [name for block in found for name in block.layers]
@@ -131,7 +139,7 @@ def test_its_blocks_can_be_unfrozen(shape):
     assert len(found) == kernels
 
 
-def test_blocks_are_named_as_in_the_row_that_knows_the_layers(keras):
+def test_blocks_are_named_as_in_the_row_that_knows_the_layers(keras: Any) -> None:
     base = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
     image = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(base(keras.layers.Rescaling(1 / 127.5, -1)(image)))
@@ -143,7 +151,7 @@ def test_blocks_are_named_as_in_the_row_that_knows_the_layers(keras):
     assert found == [block.name for block in backbones.blocks(own, "MobileNetV2")]
 
 
-def ends_in(keras, *layers):
+def ends_in(keras: Any, *layers: Any) -> Any:
     image = keras.Input((32, 32, 3))
     x = image
     for layer in (keras.layers.Conv2D(4, 3), *layers):
@@ -151,31 +159,31 @@ def ends_in(keras, *layers):
     return keras.Model(image, x)
 
 
-def several_outputs(keras):
+def several_outputs(keras: Any) -> Any:
     image = keras.Input((32, 32, 3))
     x = keras.layers.Flatten()(image)
     return keras.Model(image, [keras.layers.Dense(3)(x), keras.layers.Dense(2)(x)])
 
 
-def several_inputs(keras):
+def several_inputs(keras: Any) -> Any:
     images = [keras.Input((32, 32, 3)) for _ in range(2)]
     x = keras.layers.Flatten()(keras.layers.Concatenate()(images))
     return keras.Model(images, keras.layers.Dense(3)(x))
 
 
-def of_a_class(keras):
-    class Own(keras.Model):
-        def __init__(self):
+def of_a_class(keras: Any) -> Any:
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
             super().__init__()
             self.dense = keras.layers.Dense(3)
 
-        def call(self, images):
+        def call(self, images: Any) -> Any:
             return self.dense(images)
 
     return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), Own()])
 
 
-def layers_of(name):
+def layers_of(name: str) -> list[Any]:
     """Ends of networks that are no classifier's, by what is wrong with them."""
     layers = backbones.keras_module().layers
     pool = layers.GlobalAveragePooling2D
@@ -208,7 +216,7 @@ def layers_of(name):
         ("averaged_answers", "softmax behind"),
     ],
 )
-def test_what_does_not_end_as_a_classifier_is_refused(keras, name, part):
+def test_what_does_not_end_as_a_classifier_is_refused(keras: Any, name: str, part: str) -> None:
     with pytest.raises(CannotCut, match=part) as caught:
         backbones.cut(ends_in(keras, *layers_of(name)), 32, PLAIN)
     message = str(caught.value.about("model.keras"))
@@ -220,7 +228,7 @@ def test_what_does_not_end_as_a_classifier_is_refused(keras, name, part):
     ("build", "part"),
     [(several_outputs, "2 outputs"), (several_inputs, "2 inputs"), (of_a_class, "class Own")],
 )
-def test_other_networks_are_refused(keras, build, part):
+def test_other_networks_are_refused(keras: Any, build: Callable[..., Any], part: str) -> None:
     with pytest.raises(CannotCut, match=part):
         backbones.cut(build(keras), 32, PLAIN)
 
@@ -237,7 +245,9 @@ def test_other_networks_are_refused(keras, build, part):
         ((784,), None, "3 channels or 1"),
     ],
 )
-def test_other_images_are_refused(keras, shape, asked, part):
+def test_other_images_are_refused(
+    keras: Any, shape: tuple[int | None, ...], asked: int | None, part: str
+) -> None:
     image = keras.Input(shape)
     model = keras.Model(image, keras.layers.Identity()(image))
     with pytest.raises(CannotCut) as caught:
@@ -245,7 +255,7 @@ def test_other_images_are_refused(keras, shape, asked, part):
     assert part in str(caught.value.about("model.keras"))
 
 
-def test_a_network_for_any_size_gets_the_one_that_is_asked_for():
+def test_a_network_for_any_size_gets_the_one_that_is_asked_for() -> None:
     model = classifiers.any_size()
     assert backbones.image_size_of(model, 48) == 48
     images = backbones.probe_images(48, 4).astype(np.float32)

@@ -2,12 +2,14 @@
 
 import gc
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.backbones.test_conformance import FAMILIES
 from tests.backbones.test_weights import save_legacy
+from tests.support.arrays import Doubles
 from tlcli import backbones
 from tlcli.errors import UsageError
 from tlcli.images.sources import class_name
@@ -17,12 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 LITE = [name for name, row in backbones.BACKBONES.items() if row.package]
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def softmax(logits: Doubles) -> Doubles:
+    powers: Doubles = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers /= powers.sum(axis=1, keepdims=True)
+    return powers
 
 
-def test_there_are_1000_names_that_can_be_told_apart():
+def test_there_are_1000_names_that_can_be_told_apart() -> None:
     identifiers, names = zip(*backbones.imagenet_classes(), strict=True)
     assert len(names) == 1000
     assert len({name.casefold() for name in names}) == 1000
@@ -31,7 +34,7 @@ def test_there_are_1000_names_that_can_be_told_apart():
     assert all(re.fullmatch(r"n\d{8}", identifier) for identifier in identifiers)
 
 
-def test_names_stand_where_everybody_has_them():
+def test_names_stand_where_everybody_has_them() -> None:
     """Columns that are known from many programs."""
     known = {0: "tench", 151: "Chihuahua", 207: "golden retriever", 388: "giant panda"}
     known |= {985: "daisy", 999: "toilet tissue"}
@@ -40,7 +43,7 @@ def test_names_stand_where_everybody_has_them():
 
 
 @pytest.mark.parametrize("name", LITE)
-def test_columns_of_a_package(name):
+def test_columns_of_a_package(name: str) -> None:
     row = backbones.architecture(name)
     if backbones.weights_here(name) is None:
         pytest.skip(f"{row.package} is not installed")
@@ -57,7 +60,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_an_application_is_cut_below_its_own_top(name):
+def test_an_application_is_cut_below_its_own_top(name: str) -> None:
     """With random weights: the halves answer as the whole behind its own preprocessing."""
     row = backbones.architecture(name)
     keras = backbones.keras_module()
@@ -75,7 +78,7 @@ def test_an_application_is_cut_below_its_own_top(name):
     gc.collect()
 
 
-def test_weights_of_a_file_are_those_of_the_whole_network(tmp_path):
+def test_weights_of_a_file_are_those_of_the_whole_network(tmp_path: Path) -> None:
     name = "MobileNetV3Small"
     row = backbones.architecture(name)
     constructor = getattr(backbones.keras_module().applications, row.builder)

@@ -84,7 +84,7 @@ def oldest_keras(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(os.environ[FOLDER])
     folder = tmp_path_factory.mktemp("keras")
     wanted = f"keras=={portable.OLDEST_KERAS}"
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", folder, wanted]
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder), wanted]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip(f"{wanted} cannot be fetched, and {FOLDER} names no folder with it")
     return folder

@@ -5,10 +5,13 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from tests.support.arrays import Floats
 from tests.support.disk import largest_file
 from tlcli import backbones
 from tlcli.backbones.stored import FORMAT, checksum
@@ -23,22 +26,22 @@ CLASSES = ["cat", "Größe", "eleventh"]
 
 
 @pytest.fixture(scope="module")
-def keras():
+def keras() -> Any:
     return backbones.keras_module()
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     return backbones.build(NAME, SIZE, backbones.Random())
 
 
 @pytest.fixture(scope="module")
-def stored(model, tmp_path_factory):
+def stored(model: Any, tmp_path_factory: pytest.TempPathFactory) -> backbones.StoredBackbone:
     return backbones.store(model, NAME, "none", tmp_path_factory.mktemp("stored") / "backbone")
 
 
 @pytest.fixture
-def copy(stored, tmp_path):
+def copy(stored: backbones.StoredBackbone, tmp_path: Path) -> backbones.StoredBackbone:
     """A stored backbone that may be damaged."""
     for path in stored.folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -46,13 +49,13 @@ def copy(stored, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def head(stored):
+def head(stored: backbones.StoredBackbone) -> tuple[Floats, Floats]:
     random = np.random.default_rng(0)
     weights = random.normal(size=(stored.width, len(CLASSES))).astype(np.float32)
     return weights, random.normal(size=len(CLASSES)).astype(np.float32)
 
 
-def edit(copy, **changes):
+def edit(copy: backbones.StoredBackbone, **changes: int | str) -> None:
     """Change entries of backbone.json and correct its checksum; None removes one."""
     path = copy.folder / "backbone.json"
     fields = {**json.loads(path.read_bytes()), **changes}
@@ -61,12 +64,12 @@ def edit(copy, **changes):
     path.write_text(json.dumps({**kept, "sha256": checksum(kept)}))
 
 
-def read_json(path, name):
+def read_json(path: Path, name: str) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read(name))
+        return dict(json.loads(archive.read(name)))
 
 
-def test_what_was_stored_is_what_is_read(stored, model):
+def test_what_was_stored_is_what_is_read(stored: backbones.StoredBackbone, model: Any) -> None:
     assert backbones.load_stored(stored.folder) == stored
     stored.verify()
     assert stored.fingerprint == backbones.fingerprint(model, NAME)
@@ -81,26 +84,32 @@ def test_what_was_stored_is_what_is_read(stored, model):
     ]
 
 
-def test_the_loaded_model_has_the_same_function(stored, model):
+def test_the_loaded_model_has_the_same_function(
+    stored: backbones.StoredBackbone, model: Any
+) -> None:
     loaded = backbones.load_model(stored)
     images = backbones.probe_images(SIZE, 4)
     assert backbones.fingerprint(loaded, NAME) == stored.fingerprint
     np.testing.assert_allclose(loaded(images), model(images), rtol=1e-5)
 
 
-def test_storing_twice_gives_the_same_bytes(stored, model, tmp_path):
+def test_storing_twice_gives_the_same_bytes(
+    stored: backbones.StoredBackbone, model: Any, tmp_path: Path
+) -> None:
     again = backbones.store(model, NAME, "none", tmp_path)
     assert again.files == stored.files
 
 
-def test_nothing_of_the_process_is_in_the_files(stored):
+def test_nothing_of_the_process_is_in_the_files(stored: backbones.StoredBackbone) -> None:
     for name in ("config.json", "metadata.json"):
         text = json.dumps(read_json(stored.folder / "model.keras", name))
         assert "shared_object_id" not in text
         assert "date_saved" not in text
 
 
-def test_reading_and_composing_needs_no_tensorflow(stored, tmp_path):
+def test_reading_and_composing_needs_no_tensorflow(
+    stored: backbones.StoredBackbone, tmp_path: Path
+) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path; from tlcli import backbones\n"
         "stored = backbones.load_stored(Path(sys.argv[1])); stored.verify()\n"
@@ -113,7 +122,13 @@ def test_reading_and_composing_needs_no_tensorflow(stored, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_classifier_is_an_ordinary_model(keras, stored, head, model, tmp_path):
+def test_a_classifier_is_an_ordinary_model(
+    keras: Any,
+    stored: backbones.StoredBackbone,
+    head: tuple[Floats, Floats],
+    model: Any,
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "classifier.keras"
     backbones.write_classifier(stored, *head, CLASSES, path)
     classifier = keras.saving.load_model(path, safe_mode=True)
@@ -127,7 +142,9 @@ def test_a_classifier_is_an_ordinary_model(keras, stored, head, model, tmp_path)
     assert classifier.get_layer("head").units == len(CLASSES)
 
 
-def test_a_classifier_can_be_trained(keras, stored, head, tmp_path):
+def test_a_classifier_can_be_trained(
+    keras: Any, stored: backbones.StoredBackbone, head: tuple[Floats, Floats], tmp_path: Path
+) -> None:
     path = tmp_path / "classifier.keras"
     backbones.write_classifier(stored, *head, CLASSES, path)
     classifier = keras.saving.load_model(path)
@@ -139,7 +156,9 @@ def test_a_classifier_can_be_trained(keras, stored, head, tmp_path):
     assert np.isfinite(history.history["loss"]).all()
 
 
-def test_the_class_names_travel_in_the_metadata(stored, head, tmp_path):
+def test_the_class_names_travel_in_the_metadata(
+    stored: backbones.StoredBackbone, head: tuple[Floats, Floats], tmp_path: Path
+) -> None:
     path = tmp_path / "classifier.keras"
     backbones.write_classifier(stored, *head, CLASSES, path)
     assert read_json(path, "metadata.json")["classes"] == CLASSES
@@ -147,7 +166,9 @@ def test_the_class_names_travel_in_the_metadata(stored, head, tmp_path):
         assert {info.date_time[0] for info in archive.infolist()} == {1980}
 
 
-def test_the_same_head_gives_the_same_bytes(stored, head, tmp_path):
+def test_the_same_head_gives_the_same_bytes(
+    stored: backbones.StoredBackbone, head: tuple[Floats, Floats], tmp_path: Path
+) -> None:
     paths = [tmp_path / "a.keras", tmp_path / "b.keras"]
     for path in paths:
         backbones.write_classifier(stored, *head, CLASSES, path)
@@ -156,7 +177,9 @@ def test_the_same_head_gives_the_same_bytes(stored, head, tmp_path):
     assert paths[0].read_bytes() != paths[1].read_bytes()
 
 
-def test_a_head_that_does_not_fit_is_a_bug(stored, head, tmp_path):
+def test_a_head_that_does_not_fit_is_a_bug(
+    stored: backbones.StoredBackbone, head: tuple[Floats, Floats], tmp_path: Path
+) -> None:
     path = tmp_path / "classifier.keras"
     with pytest.raises(ValueError, match="shapes"):
         backbones.write_classifier(stored, head[0].T, head[1], CLASSES, path)
@@ -167,8 +190,13 @@ def test_a_head_that_does_not_fit_is_a_bug(stored, head, tmp_path):
     assert not path.exists()
 
 
-def test_a_full_disk_leaves_nothing(monkeypatch, stored, head, tmp_path):
-    def full(_):
+def test_a_full_disk_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    stored: backbones.StoredBackbone,
+    head: tuple[Floats, Floats],
+    tmp_path: Path,
+) -> None:
+    def full(_: int) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "classifier.keras"
@@ -180,20 +208,22 @@ def test_a_full_disk_leaves_nothing(monkeypatch, stored, head, tmp_path):
     assert path.read_bytes() == b"old"
 
 
-def test_a_full_disk_ends_storing_with_one_error(model, tmp_path):
+def test_a_full_disk_ends_storing_with_one_error(model: Any, tmp_path: Path) -> None:
     """Not in HDF5, which may crash the process."""
     with largest_file(5000), pytest.raises(StorageError, match=r"model\.keras.*too large"):
         backbones.store(model, NAME, "none", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_ends_copying_with_one_error(stored, tmp_path):
+def test_a_full_disk_ends_copying_with_one_error(
+    stored: backbones.StoredBackbone, tmp_path: Path
+) -> None:
     with largest_file(5000), pytest.raises(StorageError, match="too large"):
         stored.copy_into(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "classifier.json"])
-def test_a_changed_file_is_named(copy, name):
+def test_a_changed_file_is_named(copy: backbones.StoredBackbone, name: str) -> None:
     path = copy.folder / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -205,7 +235,9 @@ def test_a_changed_file_is_named(copy, name):
         copy.verify()
 
 
-def test_damaged_files_of_a_backbone_are_run_errors(copy, head, tmp_path):
+def test_damaged_files_of_a_backbone_are_run_errors(
+    copy: backbones.StoredBackbone, head: tuple[Floats, Floats], tmp_path: Path
+) -> None:
     (copy.folder / "model.keras").write_bytes(b"PK")
     with pytest.raises(RunError, match="cannot be loaded"):
         backbones.load_model(copy)
@@ -213,12 +245,12 @@ def test_damaged_files_of_a_backbone_are_run_errors(copy, head, tmp_path):
         backbones.write_classifier(copy, *head, CLASSES, tmp_path / "out.keras")
 
 
-def test_no_description(tmp_path):
+def test_no_description(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such file"):
         backbones.load_stored(tmp_path)
 
 
-def test_a_newer_format_is_refused(copy):
+def test_a_newer_format_is_refused(copy: backbones.StoredBackbone) -> None:
     edit(copy, format=FORMAT + 1, something="new")
     with pytest.raises(RunError, match=rf"format={FORMAT + 1}.*Update this program"):
         backbones.load_stored(copy.folder)
@@ -238,21 +270,25 @@ def test_a_newer_format_is_refused(copy):
         {"versions": [1]},
     ],
 )
-def test_a_damaged_description_is_a_run_error(copy, changes):
+def test_a_damaged_description_is_a_run_error(
+    copy: backbones.StoredBackbone, changes: dict[str, Any]
+) -> None:
     edit(copy, **changes)
     with pytest.raises(RunError, match="damaged"):
         backbones.load_stored(copy.folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"{"])
-def test_a_description_that_is_no_json_object(copy, content):
+def test_a_description_that_is_no_json_object(
+    copy: backbones.StoredBackbone, content: bytes
+) -> None:
     (copy.folder / "backbone.json").write_bytes(content)
     with pytest.raises(RunError, match="damaged"):
         backbones.load_stored(copy.folder)
 
 
 @pytest.mark.parametrize("size", [32, 71, 96])
-def test_probe_images_are_the_same_everywhere(size):
+def test_probe_images_are_the_same_everywhere(size: int) -> None:
     images = backbones.probe_images(size)
     assert images.shape == (16, size, size, 3)
     assert images.dtype == np.uint8
@@ -260,11 +296,11 @@ def test_probe_images_are_the_same_everywhere(size):
     np.testing.assert_array_equal(images, backbones.probe_images(size))
 
 
-def test_probe_images_do_not_change_with_versions():
+def test_probe_images_do_not_change_with_versions() -> None:
     assert backbones.probe_images(32, 8).sum(dtype=np.int64) == 3_252_055
 
 
-def tiny(keras, scale):
+def tiny(keras: Any, scale: float) -> Any:
     """A 'backbone' whose features are the mean colours times a factor."""
     image = keras.Input((SIZE, SIZE, 3))
     scaled = keras.layers.Rescaling(scale)(image)
@@ -272,7 +308,9 @@ def tiny(keras, scale):
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1 / 255, 1.0, 1e5])
-def test_fixed_point_leaves_room_and_keeps_precision(keras, scale, tmp_path):
+def test_fixed_point_leaves_room_and_keeps_precision(
+    keras: Any, scale: float, tmp_path: Path
+) -> None:
     model = tiny(keras, scale)
     bits = backbones.store(model, NAME, "none", tmp_path).fixed_point_bits
     largest = np.abs(model(backbones.probe_images(SIZE))).max() * 2.0**bits
@@ -280,7 +318,7 @@ def test_fixed_point_leaves_room_and_keeps_precision(keras, scale, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
-def test_features_without_information_are_refused(keras, scale, tmp_path):
+def test_features_without_information_are_refused(keras: Any, scale: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="finite features other than zero"):
         backbones.store(tiny(keras, scale), NAME, "none", tmp_path / "backbone")
     assert not (tmp_path / "backbone").exists()

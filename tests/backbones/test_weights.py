@@ -5,10 +5,14 @@ import pickle
 import shutil
 import urllib.error
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.backbones import lite, table, weights_files
@@ -24,18 +28,18 @@ LITE = [name for name, row in backbones.BACKBONES.items() if row.package]
 
 
 @pytest.fixture(scope="module")
-def keras():
+def keras() -> Any:
     return backbones.keras_module()
 
 
 @pytest.fixture(scope="module")
-def donor():
+def donor() -> Any:
     """A backbone with weights of its own."""
     return backbones.build(NAME, SIZE, backbones.Random(), seed=7)
 
 
 @pytest.fixture(scope="module")
-def files(donor, tmp_path_factory):
+def files(donor: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The donor's weights in every format: {suffix: path}."""
     folder = tmp_path_factory.mktemp("weights")
     paths = {suffix: folder / f"donor{suffix}" for suffix in (".h5", ".weights.h5", ".keras")}
@@ -45,7 +49,7 @@ def files(donor, tmp_path_factory):
     return paths
 
 
-def save_legacy(model, path):
+def save_legacy(model: Any, path: Path) -> None:
     """Write the format before Keras 3, that of the published ImageNet weights."""
     from keras.src.legacy.saving import legacy_h5_format
 
@@ -53,7 +57,7 @@ def save_legacy(model, path):
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
 
 
-def refused(path, name=NAME):
+def refused(path: Path, name: str = NAME) -> str:
     """Return the message with which a file is refused."""
     with pytest.raises(UsageError) as caught:
         backbones.build(name, SIZE, backbones.WeightsFile(str(path)))
@@ -64,12 +68,14 @@ def refused(path, name=NAME):
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
-def test_every_format_gives_the_same_backbone(suffix, files, donor):
+def test_every_format_gives_the_same_backbone(
+    suffix: str, files: dict[str, Path], donor: Any
+) -> None:
     model = backbones.build(NAME, SIZE, backbones.WeightsFile(str(files[suffix])))
     assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
 
 
-def test_a_classifier_lends_its_backbone(keras, donor, tmp_path):
+def test_a_classifier_lends_its_backbone(keras: Any, donor: Any, tmp_path: Path) -> None:
     head = keras.layers.Dense(3, activation="softmax")
     path = tmp_path / "classifier.keras"
     keras.Sequential([donor, head]).save(str(path))
@@ -78,7 +84,7 @@ def test_a_classifier_lends_its_backbone(keras, donor, tmp_path):
 
 
 @pytest.mark.slow
-def test_names_that_keras_made_up_do_not_matter(keras, tmp_path):
+def test_names_that_keras_made_up_do_not_matter(keras: Any, tmp_path: Path) -> None:
     path = tmp_path / "xception.h5"
     first = backbones.build("Xception", 71, backbones.Random(), seed=1)
     save_legacy(first, path)
@@ -88,13 +94,15 @@ def test_names_that_keras_made_up_do_not_matter(keras, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
-def test_weights_of_another_network_are_refused(suffix, files):
+def test_weights_of_another_network_are_refused(suffix: str, files: dict[str, Path]) -> None:
     message = refused(files[suffix], "MobileNetV2")
     assert "×" in message or "shape" in message
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
-def test_a_file_with_the_top_is_refused_with_a_hint(suffix, keras, donor, tmp_path):
+def test_a_file_with_the_top_is_refused_with_a_hint(
+    suffix: str, keras: Any, donor: Any, tmp_path: Path
+) -> None:
     path = tmp_path / f"top{suffix}"
     whole = keras.Model(donor.input, keras.layers.Dense(3, name="predictions")(donor.output))
     save_legacy(whole, path) if suffix == ".h5" else whole.save_weights(str(path))
@@ -103,7 +111,9 @@ def test_a_file_with_the_top_is_refused_with_a_hint(suffix, keras, donor, tmp_pa
     assert "include_top=False" in message
 
 
-def test_layers_of_equal_shape_in_another_order_are_refused(files, tmp_path):
+def test_layers_of_equal_shape_in_another_order_are_refused(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     path = tmp_path / "swapped.h5"
     shutil.copy(files[".h5"], path)
     with h5py.File(path, "r+") as file:
@@ -114,7 +124,7 @@ def test_layers_of_equal_shape_in_another_order_are_refused(files, tmp_path):
     assert "conv_dw_9 stands in its place" in refused(path)
 
 
-def test_vectors_in_another_order_are_refused(files, tmp_path):
+def test_vectors_in_another_order_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "roles.h5"
     shutil.copy(files[".h5"], path)
     with h5py.File(path, "r+") as file:
@@ -123,11 +133,11 @@ def test_vectors_in_another_order_are_refused(files, tmp_path):
     assert "conv1_bn" in refused(path)
 
 
-def test_a_missing_file(tmp_path):
+def test_a_missing_file(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.h5")
 
 
-def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
+def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.touch()
     assert "imagenet, none or a file ending in .weights.h5, .h5, .keras" in refused(path)
@@ -135,14 +145,16 @@ def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5", ".keras"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_truncated_file(suffix, share, files, tmp_path):
+def test_a_truncated_file(
+    suffix: str, share: float, files: dict[str, Path], tmp_path: Path
+) -> None:
     content = files[suffix].read_bytes()
     path = tmp_path / f"short{suffix}"
     path.write_bytes(content[: int(len(content) * share)])
     assert "damaged" in refused(path)
 
 
-def test_a_flipped_bit_in_an_archive(files, tmp_path):
+def test_a_flipped_bit_in_an_archive(files: dict[str, Path], tmp_path: Path) -> None:
     content = bytearray(files[".keras"].read_bytes())
     content[len(content) // 2] ^= 1
     path = tmp_path / "flipped.keras"
@@ -150,7 +162,7 @@ def test_a_flipped_bit_in_an_archive(files, tmp_path):
     assert "damaged" in refused(path)
 
 
-def test_the_two_hdf5_layouts_are_not_confused(files, tmp_path):
+def test_the_two_hdf5_layouts_are_not_confused(files: dict[str, Path], tmp_path: Path) -> None:
     wrong = tmp_path / "legacy.weights.h5"
     shutil.copy(files[".h5"], wrong)
     assert "rename it" in refused(wrong)
@@ -159,7 +171,7 @@ def test_the_two_hdf5_layouts_are_not_confused(files, tmp_path):
     assert "rename it" in refused(wrong)
 
 
-def test_values_that_are_not_finite(files, tmp_path):
+def test_values_that_are_not_finite(files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "nan.weights.h5"
     shutil.copy(files[".weights.h5"], path)
     with h5py.File(path, "r+") as file:
@@ -168,7 +180,9 @@ def test_values_that_are_not_finite(files, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["link", "dataset", "soft"])
-def test_nothing_outside_the_file_is_opened(kind, files, tmp_path):
+def test_nothing_outside_the_file_is_opened(
+    kind: str, files: dict[str, Path], tmp_path: Path
+) -> None:
     path = tmp_path / "links.weights.h5"
     shutil.copy(files[".weights.h5"], path)
     with h5py.File(path, "r+") as file:
@@ -184,7 +198,7 @@ def test_nothing_outside_the_file_is_opened(kind, files, tmp_path):
     assert "not allowed" in refused(path)
 
 
-def test_links_within_an_archive_are_refused(files, tmp_path):
+def test_links_within_an_archive_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     inner = tmp_path / "inner.h5"
     with h5py.File(inner, "w") as file:
         file["layers"] = h5py.ExternalLink(str(files[".weights.h5"]), "layers")
@@ -196,7 +210,7 @@ def test_links_within_an_archive_are_refused(files, tmp_path):
     assert "not allowed" in refused(path)
 
 
-def test_an_archive_with_code_is_refused(keras, tmp_path):
+def test_an_archive_with_code_is_refused(keras: Any, tmp_path: Path) -> None:
     path = tmp_path / "code.keras"
     image = keras.Input((SIZE, SIZE, 3))
     keras.Model(image, keras.layers.Lambda(lambda x: x * 2)(image)).save(str(path))
@@ -204,26 +218,28 @@ def test_an_archive_with_code_is_refused(keras, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as Keras publishes for EfficientNetB0: the deviation where the variance goes."""
     path = tmp_path_factory.mktemp("published") / "efficientnetb0_notop.h5"
     model = backbones.build("EfficientNetB0", SIZE, backbones.Random(), seed=3)
     normalization = next(layer for layer in model.layers if layer.name.startswith("normalization"))
-    statistics = [np.float32(table.IMAGENET_MEAN), np.float32(table.IMAGENET_DEVIATION)]
+    statistics = np.array([table.IMAGENET_MEAN, table.IMAGENET_DEVIATION], np.float32)
     normalization.set_weights([*statistics, np.int32(0)])
     save_legacy(model, path)
     return path
 
 
 @pytest.fixture
-def offered(published, monkeypatch):
+def offered(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Keras find the file where it would have downloaded one."""
     from keras.src.utils import file_utils
 
     monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(published))
 
 
-def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, offered):
+def test_efficientnet_from_a_file_equals_keras_imagenet(
+    keras: Any, published: Path, offered: None
+) -> None:
     images = backbones.probe_images(SIZE, 2)
     reference = keras.applications.EfficientNetB0(
         include_top=False, pooling="avg", weights="imagenet", input_shape=(SIZE, SIZE, 3)
@@ -234,7 +250,9 @@ def test_efficientnet_from_a_file_equals_keras_imagenet(keras, published, offere
 
 
 @pytest.mark.slow
-def test_efficientnet_is_the_same_by_every_way(published, offered, tmp_path):
+def test_efficientnet_is_the_same_by_every_way(
+    published: Path, offered: None, tmp_path: Path
+) -> None:
     name = "EfficientNetB0"
     from_file = backbones.build(name, SIZE, backbones.WeightsFile(str(published)))
     expected = backbones.fingerprint(from_file, name)
@@ -246,7 +264,7 @@ def test_efficientnet_is_the_same_by_every_way(published, offered, tmp_path):
     assert backbones.fingerprint(again, name) == expected
 
 
-def test_statistics_that_are_not_imagenet_s_are_left_alone(keras):
+def test_statistics_that_are_not_imagenet_s_are_left_alone(keras: Any) -> None:
     statistics = [np.zeros(3, np.float32), np.ones(3, np.float32), np.int32(0)]
     model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Normalization()])
     model.set_weights(statistics)
@@ -255,11 +273,13 @@ def test_statistics_that_are_not_imagenet_s_are_left_alone(keras):
         np.testing.assert_array_equal(received, expected)
 
 
-def test_without_a_network_the_message_says_what_works(keras, monkeypatch, tmp_path, capfd):
+def test_without_a_network_the_message_says_what_works(
+    keras: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from keras.src.backend import config
     from keras.src.utils import file_utils
 
-    def offline(*_, **__):
+    def offline(*_: object, **__: object) -> NoReturn:
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path))
@@ -272,10 +292,12 @@ def test_without_a_network_the_message_says_what_works(keras, monkeypatch, tmp_p
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_bug_while_building_is_not_taken_for_a_failed_download(monkeypatch):
+def test_a_bug_while_building_is_not_taken_for_a_failed_download(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from keras.src.utils import file_utils
 
-    def broken(*_, **__):
+    def broken(*_: object, **__: object) -> NoReturn:
         raise ZeroDivisionError
 
     monkeypatch.setattr(file_utils, "get_file", broken)
@@ -284,7 +306,7 @@ def test_a_bug_while_building_is_not_taken_for_a_failed_download(monkeypatch):
 
 
 @pytest.mark.parametrize("name", LITE)
-def test_another_file_in_the_package_is_refused(name, tmp_path):
+def test_another_file_in_the_package_is_refused(name: str, tmp_path: Path) -> None:
     row = backbones.architecture(name)
     path = tmp_path / row.weights_file
     path.write_bytes(b"something else")
@@ -300,14 +322,16 @@ def test_another_file_in_the_package_is_refused(name, tmp_path):
         ("EfficientNetLite2", r"tlcli\[lite\]"),
     ],
 )
-def test_a_missing_package_is_named(monkeypatch, tmp_path, name, install):
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, install: str
+) -> None:
     monkeypatch.setattr(weights_files, "weights_file", lambda row: tmp_path / "none.pth")
     with pytest.raises(WeightsUnavailable, match=f"Install {install},"):
         backbones.build(name, SIZE, backbones.Imagenet())
 
 
 @pytest.mark.parametrize("name", LITE[1:])
-def test_the_larger_lite_networks_tell_images_apart(name):
+def test_the_larger_lite_networks_tell_images_apart(name: str) -> None:
     """With the published weights, where the package is installed."""
     row = backbones.architecture(name)
     if backbones.weights_here(name) is None:
@@ -319,26 +343,26 @@ def test_the_larger_lite_networks_tell_images_apart(name):
 
 
 class Attack:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.getcwd, ()
 
 
-def test_the_reader_of_torch_files_runs_no_code():
+def test_the_reader_of_torch_files_runs_no_code() -> None:
     with pytest.raises(pickle.UnpicklingError, match="tensors alone"):
         read_torch_file(pickle.dumps(Attack(), protocol=2))
 
 
-def test_torch_tensors_have_their_shapes():
+def test_torch_tensors_have_their_shapes() -> None:
     tensors = read_torch_file(table.weights_file(backbones.architecture(LITE[0])).read_bytes())
     assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert tensors["_fc.weight"].shape == (1000, 1280)
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
 
-def test_a_tensor_beyond_its_storage_is_refused():
+def test_a_tensor_beyond_its_storage_is_refused() -> None:
     from tlcli.backbones.torch_file import _Tensor
 
-    storages = {"a": np.zeros(6, np.float32)}
+    storages: dict[str, NDArray[np.generic]] = {"a": np.zeros(6, np.float32)}
     assert _Tensor("a", 0, (3, 2), (1, 3)).array(storages).shape == (3, 2)
     for tensor in (
         _Tensor("a", 1, (3, 2), (1, 3)),
@@ -362,8 +386,8 @@ WHOLE = {
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
 def test_a_whole_model_lends_its_backbone_from_either_format(
-    whole, frozen, suffix, keras, donor, tmp_path
-):
+    whole: Callable[..., Any], frozen: bool, suffix: str, keras: Any, donor: Any, tmp_path: Path
+) -> None:
     path = tmp_path / f"mine{suffix}"
     own = keras.models.clone_model(donor)
     own.set_weights(donor.get_weights())
@@ -377,8 +401,8 @@ def test_a_whole_model_lends_its_backbone_from_either_format(
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 @pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
 def test_a_whole_model_of_another_network_is_refused_in_a_short_line(
-    whole, suffix, keras, donor, tmp_path
-):
+    whole: Callable[..., Any], suffix: str, keras: Any, donor: Any, tmp_path: Path
+) -> None:
     path = tmp_path / f"mine{suffix}"
     whole(keras, donor).save(str(path))
     message = refused(path, "MobileNetV2")
@@ -386,7 +410,9 @@ def test_a_whole_model_of_another_network_is_refused_in_a_short_line(
     assert len(message) < 300 + len(str(path))
 
 
-def test_a_network_within_weights_alone_is_described_in_a_short_line(keras, donor, tmp_path):
+def test_a_network_within_weights_alone_is_described_in_a_short_line(
+    keras: Any, donor: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "nested.h5"
     save_legacy(keras.Sequential([donor, keras.layers.Dense(3)]), path)
     message = refused(path)

@@ -79,3 +79,15 @@ def test_without_such_a_part_no_command_is_made_up(tlcli: CommandLine, place: Pa
     assert "Type" not in error
     assert "Give my ds/test to test on." in error
     assert "elsewhere (" not in error
+
+
+def test_of_a_table_its_parts_are_typed(tlcli: CommandLine, place: Path) -> None:
+    paths = sorted((place / "my ds").glob("*/*/*.png"))
+    rows = [f"{path},{path.parent.name},{path.parents[1].name}\n" for path in paths]
+    (place / "list.csv").write_text("".join(["path,label,split\n", *rows]))
+    for typed in (("pretrain", "list.csv", "--out", "new"), ("evaluate", "new", "list.csv")):
+        error = tlcli.error(3, *typed)
+        assert error.endswith("To take all rows, give the table without that column.")
+        command = shlex.split(error.partition("Type `")[2].partition("`")[0])
+        answer = tlcli.json(*command[1:])
+    assert (answer["images"], answer["card"]["classes"]) == (6, 2)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,11 @@ def test_tls_lets_in_those_who_have_a_certificate_alone(
         assert f"Expected a Dask scheduler at {plain}" in err
         assert not out.exists()
         tls = "DASK_DISTRIBUTED__COMM__TLS__"
-        mine = {f"{tls}CA_FILE": made, f"{tls}CLIENT__CERT": made, f"{tls}CLIENT__KEY": key}
+        mine: dict[str, Any] = {
+            f"{tls}CA_FILE": made,
+            f"{tls}CLIENT__CERT": made,
+            f"{tls}CLIENT__KEY": key,
+        }
         done(tmp_path / "cache", *given, **mine)
     finally:
         cluster.end()

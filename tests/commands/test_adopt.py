@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import CommandLine
 from tests.support import classifiers, tiny
+from tests.support.arrays import Doubles, Floats
 from tests.support.runtimes import RUNTIMES
 from tlcli import backbones
 from tlcli.formats import FORMATS
@@ -24,7 +27,7 @@ LEVELS = tuple(classifiers.LEVELS)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models, names, and pictures of their size."""
     folder = tmp_path_factory.mktemp("adopted")
     classifiers.by_colour().save(folder / "inside.keras")
@@ -43,7 +46,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def adopted(folder, tiny_backbone):
+def adopted(folder: Path, tiny_backbone: None) -> Path:
     """A run of the model that scales pixels itself; not to be changed."""
     from tlcli.cli import app
 
@@ -55,11 +58,13 @@ def adopted(folder, tiny_backbone):
 
 
 @pytest.fixture
-def run(adopted, tmp_path):
+def run(adopted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(adopted, tmp_path / "run"))
 
 
-def probabilities(tlcli, run, paths, names):
+def probabilities(
+    tlcli: CommandLine, run: Path, paths: list[Path], names: Sequence[str]
+) -> Doubles:
     """(n, C) as `predict` gives them, in the order of `names`."""
     lines = tlcli("predict", run, *paths, "--json", "--top", len(names)).splitlines()
     found = {entry["path"]: entry["top"] for entry in map(json.loads, lines)}
@@ -67,12 +72,14 @@ def probabilities(tlcli, run, paths, names):
     return np.array([[entry[name] for name in names] for entry in by_name])
 
 
-def pixels_of(paths):
+def pixels_of(paths: list[Path]) -> Floats:
     return np.stack([np.asarray(Image.open(path).convert("RGB"), np.float32) for path in paths])
 
 
 @pytest.mark.parametrize("shape", classifiers.SHAPES)
-def test_the_run_answers_as_the_model(tlcli, folder, tmp_path, shape):
+def test_the_run_answers_as_the_model(
+    tlcli: CommandLine, folder: Path, tmp_path: Path, shape: str
+) -> None:
     keras = backbones.keras_module()
     keras.utils.set_random_seed(3)
     model = classifiers.SHAPES[shape]()
@@ -106,7 +113,7 @@ def test_the_run_answers_as_the_model(tlcli, folder, tmp_path, shape):
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
-def test_what_the_round_says(tlcli, folder, adopted):
+def test_what_the_round_says(tlcli: CommandLine, folder: Path, adopted: Path) -> None:
     content = json.loads((adopted / "rounds" / "0001" / "report.json").read_text())
     assert content["command"] == "adopt"
     assert (content["round"], content["backbone"]) == (1, "adopted")
@@ -123,7 +130,7 @@ def test_what_the_round_says(tlcli, folder, adopted):
     assert "none" in tlcli("rounds", "verify", adopted) or True
 
 
-def test_the_columns_keep_their_bits(folder, adopted):
+def test_the_columns_keep_their_bits(folder: Path, adopted: Path) -> None:
     from tlcli import heads
 
     head = heads.load(adopted / "rounds" / "0001" / "head.h5")
@@ -132,7 +139,7 @@ def test_the_columns_keep_their_bits(folder, adopted):
     np.testing.assert_array_equal(head.bias, bias)
 
 
-def test_the_same_command_again_is_a_no_op(tlcli, folder, run):
+def test_the_same_command_again_is_a_no_op(tlcli: CommandLine, folder: Path, run: Path) -> None:
     arguments = (folder / "inside.keras", "--classes", folder / "names.txt", "--out", run)
     assert tlcli.json("adopt", *arguments)["changed"] is False
     changed = folder / "changed.keras"
@@ -141,7 +148,9 @@ def test_the_same_command_again_is_a_no_op(tlcli, folder, run):
     assert "is a run already" in error
 
 
-def test_another_model_under_the_same_name_is_no_no_op(tlcli, folder, tmp_path):
+def test_another_model_under_the_same_name_is_no_no_op(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     path, names = tmp_path / "model.keras", folder / "names.txt"
     shutil.copy(folder / "inside.keras", path)
     tlcli("adopt", path, "--classes", names, "--out", tmp_path / "run")
@@ -150,7 +159,7 @@ def test_another_model_under_the_same_name_is_no_no_op(tlcli, folder, tmp_path):
     assert "is a run already" in error
 
 
-def test_a_refused_model_leaves_no_folder(tlcli, folder, tmp_path):
+def test_a_refused_model_leaves_no_folder(tlcli: CommandLine, folder: Path, tmp_path: Path) -> None:
     tlcli.error(2, "adopt", folder / "inside.keras", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -168,20 +177,26 @@ def test_a_refused_model_leaves_no_folder(tlcli, folder, tmp_path):
         ("labels.json", '["sky", "apple", "leaf"]'),
     ],
 )
-def test_names_come_from_a_file(tlcli, folder, tmp_path, name, content):
+def test_names_come_from_a_file(
+    tlcli: CommandLine, folder: Path, tmp_path: Path, name: str, content: str
+) -> None:
     (tmp_path / name).write_text(content)
     arguments = ("--classes", tmp_path / name, "--out", tmp_path / "run")
     assert tuple(tlcli.json("adopt", folder / "inside.keras", *arguments)["classes"]) == CLASSES
 
 
-def test_names_are_the_sorted_folders_of_images(tlcli, folder, tmp_path):
+def test_names_are_the_sorted_folders_of_images(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--test", folder / "sized", "--out", tmp_path / "run")
     content = tlcli.json("adopt", folder / "sorted.keras", *arguments)
     assert tuple(content["classes"]) == SORTED
     assert content["validation"]["accuracy"] == 1.0
 
 
-def test_names_come_from_a_model_that_tlcli_wrote(tlcli, adopted, tmp_path):
+def test_names_come_from_a_model_that_tlcli_wrote(
+    tlcli: CommandLine, adopted: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "exported.keras"
     tlcli("export", adopted, "--format", "keras", "--out", path)
     content = tlcli.json("adopt", path, "--out", tmp_path / "again")
@@ -203,7 +218,14 @@ def test_names_come_from_a_model_that_tlcli_wrote(tlcli, adopted, tmp_path):
         ("none.txt", None, "No such file"),
     ],
 )
-def test_names_that_do_not_fit_are_refused(tlcli, folder, tmp_path, name, content, part):
+def test_names_that_do_not_fit_are_refused(
+    tlcli: CommandLine,
+    folder: Path,
+    tmp_path: Path,
+    name: str,
+    content: str | bytes | None,
+    part: str,
+) -> None:
     if content is not None:
         raw = content if isinstance(content, bytes) else content.encode()
         (tmp_path / name).write_bytes(raw)
@@ -211,13 +233,17 @@ def test_names_that_do_not_fit_are_refused(tlcli, folder, tmp_path, name, conten
     assert part in tlcli.error(2, "adopt", folder / "inside.keras", *arguments)
 
 
-def test_without_names_it_says_how_to_give_them(tlcli, folder, tmp_path):
+def test_without_names_it_says_how_to_give_them(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     error = tlcli.error(2, "adopt", folder / "inside.keras", "--out", tmp_path / "run")
     assert "3 classes" in error
     assert "--classes FILE" in error
 
 
-def test_images_of_other_classes_are_refused(tlcli, folder, tmp_path):
+def test_images_of_other_classes_are_refused(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--classes", folder / "names.txt", "--out", tmp_path / "run")
     error = tlcli.error(3, "adopt", folder / "inside.keras", *arguments, "--test", folder / "new")
     assert "'plum', 'sun'" in error
@@ -231,7 +257,9 @@ def test_images_of_other_classes_are_refused(tlcli, folder, tmp_path):
 # What pixels look like
 
 
-def test_without_images_an_unknown_scaling_is_asked_for(tlcli, folder, tmp_path):
+def test_without_images_an_unknown_scaling_is_asked_for(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--classes", folder / "levels.txt", "--out", tmp_path / "run")
     error = tlcli.error(2, "adopt", folder / "outside.h5", *arguments)
     assert "--scaling" in error
@@ -239,7 +267,9 @@ def test_without_images_an_unknown_scaling_is_asked_for(tlcli, folder, tmp_path)
     assert "--test DATA" in error
 
 
-def test_all_scalings_are_tried_on_images_and_shown(tlcli, folder, tmp_path):
+def test_all_scalings_are_tried_on_images_and_shown(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--classes", folder / "levels.txt", "--test", folder / "levels")
     text = tlcli("adopt", folder / "outside.h5", *arguments, "--out", tmp_path / "run")
     table = text.partition("scaling   accuracy")[2]
@@ -255,19 +285,23 @@ def test_all_scalings_are_tried_on_images_and_shown(tlcli, folder, tmp_path):
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
-def test_a_scaling_that_is_named_is_not_doubted_without_images(tlcli, folder, tmp_path):
+def test_a_scaling_that_is_named_is_not_doubted_without_images(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--classes", folder / "levels.txt", "--scaling", "0-1", "--out", tmp_path / "run")
     content = tlcli.json("adopt", folder / "outside.h5", *arguments)
     assert (content["adoption"]["scaling"], content["adoption"]["scalings"]) == ("0-1", [])
 
 
-def test_an_unknown_scaling_gets_the_list(tlcli, folder, tmp_path):
+def test_an_unknown_scaling_gets_the_list(tlcli: CommandLine, folder: Path, tmp_path: Path) -> None:
     arguments = ("--scaling", "tensorflow", "--out", tmp_path / "run")
     error = tlcli.error(2, "adopt", folder / "outside.h5", *arguments)
     assert "caffe" in error
 
 
-def test_a_model_that_is_right_by_chance_alone_is_refused(tlcli, folder, tmp_path):
+def test_a_model_that_is_right_by_chance_alone_is_refused(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "wrong.txt").write_text("apple\nleaf\nsky\n")
     arguments = ("--classes", tmp_path / "wrong.txt", "--test", folder / "sized")
     error = tlcli.error(3, "adopt", folder / "inside.keras", *arguments, "--out", tmp_path / "run")
@@ -275,7 +309,7 @@ def test_a_model_that_is_right_by_chance_alone_is_refused(tlcli, folder, tmp_pat
     assert "order of the names" in error
 
 
-def test_exchanged_names_are_noticed(tlcli, folder, tmp_path):
+def test_exchanged_names_are_noticed(tlcli: CommandLine, folder: Path, tmp_path: Path) -> None:
     names = [*tiny.COLOURS]
     classifiers.by_colour(names).save(tmp_path / "five.keras")
     exchanged = [names[1], names[0], *names[2:]]
@@ -285,7 +319,9 @@ def test_exchanged_names_are_noticed(tlcli, folder, tmp_path):
     assert "'apple', 'sky' are given another name of these" in tlcli.err
 
 
-def test_scalings_that_images_cannot_tell_apart_are_not_guessed(tlcli, folder, tmp_path):
+def test_scalings_that_images_cannot_tell_apart_are_not_guessed(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     colours = [tiny.COLOURS[name] for name in CLASSES]
     classifiers.nearest(colours).save(tmp_path / "robust.keras")
     arguments = ("--classes", folder / "names.txt", "--test", folder / "sized")
@@ -298,7 +334,9 @@ def test_scalings_that_images_cannot_tell_apart_are_not_guessed(tlcli, folder, t
     assert tlcli.json("adopt", tmp_path / "robust.keras", *named)["adoption"]["scaling"] == "0-1"
 
 
-def test_a_scaling_that_is_hardly_better_is_said(tlcli, folder, tmp_path):
+def test_a_scaling_that_is_hardly_better_is_said(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     few = tmp_path / "few"
     for name in LEVELS:
         (few / name).mkdir(parents=True)
@@ -312,7 +350,9 @@ def test_a_scaling_that_is_hardly_better_is_said(tlcli, folder, tmp_path):
 # What is remembered
 
 
-def test_with_its_images_later_rounds_equal_joint_training(tlcli, folder, tmp_path):
+def test_with_its_images_later_rounds_equal_joint_training(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     names = ("--classes", folder / "names.txt")
     run, other = tmp_path / "run", tmp_path / "other"
     first = tlcli.json(
@@ -332,25 +372,30 @@ def test_with_its_images_later_rounds_equal_joint_training(tlcli, folder, tmp_pa
     assert joint["memory_sha256"] == second["memory_sha256"]
 
 
-def test_a_class_is_added_without_the_old_images(tlcli, folder, run, tmp_path):
+def test_a_class_is_added_without_the_old_images(
+    tlcli: CommandLine, folder: Path, run: Path, tmp_path: Path
+) -> None:
     paths = sorted((folder / "sized").rglob("*.png"))
     before = probabilities(tlcli, run, paths, CLASSES)
     content = tlcli.json("extend-classes", run, folder / "new")
     assert (content["strategy"], content["memory"]) == ("freeze-old", "none")
     assert content["classes"] == [*CLASSES, "plum", "sun"]
-    after = probabilities(tlcli, run, paths, content["classes"])[:, : len(CLASSES)]
-    ratio = after / after.sum(axis=1, keepdims=True)
+    after = probabilities(tlcli, run, paths, content["classes"])
+    old = after[:, : len(CLASSES)]
+    ratio = old / old.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(ratio, before, atol=1e-6)
     for format_name, row in FORMATS.items():
         path = tmp_path / f"model{row.suffix}"
         tlcli("export", run, "--format", format_name, "--out", path)
-        assert path.exists()
-        if format_name in RUNTIMES:
-            assert RUNTIMES[format_name]
+        received, classes = RUNTIMES[format_name](path, pixels_of(paths))
+        assert classes == content["classes"]
+        np.testing.assert_allclose(received, after, atol=1e-3)
 
 
 @pytest.mark.parametrize("option", ["--sample", "--data"])
-def test_what_images_usually_look_like_is_remembered(tlcli, folder, tmp_path, option):
+def test_what_images_usually_look_like_is_remembered(
+    tlcli: CommandLine, folder: Path, tmp_path: Path, option: str
+) -> None:
     from tlcli import heads
 
     names, run = ("--classes", folder / "names.txt"), tmp_path / "run"
@@ -358,7 +403,7 @@ def test_what_images_usually_look_like_is_remembered(tlcli, folder, tmp_path, op
         "adopt", folder / "inside.keras", *names, option, folder / "sized", "--out", run
     )
     head = heads.load(run / "rounds" / "0001" / "head.h5")
-    assert head.generic.images == 24
+    assert head.generic and head.generic.images == 24
     colours = np.array([tiny.COLOURS[name] for name in CLASSES]) / 255
     np.testing.assert_allclose(head.generic.mean, colours.mean(axis=0), atol=0.02)
     assert head.generic.lead > 0
@@ -370,14 +415,18 @@ def test_what_images_usually_look_like_is_remembered(tlcli, folder, tmp_path, op
     assert second["usual"]["origin"] == "the mean of the images learned before"
 
 
-def test_a_sample_is_in_place_of_the_images(tlcli, folder, tmp_path):
+def test_a_sample_is_in_place_of_the_images(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     images = ("--data", folder / "sized", "--sample", folder / "sized")
     error = tlcli.error(2, "adopt", folder / "inside.keras", *images, "--out", tmp_path / "run")
     assert "Leave --sample out" in error
 
 
 @pytest.mark.parametrize("strategy", ["joint", "merge"])
-def test_classes_without_images_are_never_solved_away(tlcli, folder, run, strategy):
+def test_classes_without_images_are_never_solved_away(
+    tlcli: CommandLine, folder: Path, run: Path, strategy: str
+) -> None:
     """What the run learns later are not all images of its classes."""
     for _ in range(2):
         error = tlcli.error(2, "extend-classes", run, folder / "new", "--strategy", strategy)
@@ -387,17 +436,21 @@ def test_classes_without_images_are_never_solved_away(tlcli, folder, run, strate
     assert [entry["name"] for entry in details["classes"]][: len(CLASSES)] == [*CLASSES]
 
 
-def test_memory_cannot_begin_without_the_old_images(tlcli, folder, run):
+def test_memory_cannot_begin_without_the_old_images(
+    tlcli: CommandLine, folder: Path, run: Path
+) -> None:
     tlcli.error(2, "extend-classes", run, folder / "new", "--memory", "moments")
 
 
-def test_memory_is_of_images(tlcli, folder, tmp_path):
+def test_memory_is_of_images(tlcli: CommandLine, folder: Path, tmp_path: Path) -> None:
     arguments = ("--classes", folder / "names.txt", "--memory", "features")
     error = tlcli.error(2, "adopt", folder / "inside.keras", *arguments, "--out", tmp_path / "run")
     assert "--data" in error
 
 
-def test_an_adopted_class_is_removed_and_the_others_stay(tlcli, folder, run):
+def test_an_adopted_class_is_removed_and_the_others_stay(
+    tlcli: CommandLine, folder: Path, run: Path
+) -> None:
     tlcli("extend-classes", run, folder / "new")
     content = tlcli.json("remove-classes", run, "apple")
     assert content["classes"] == ["sky", "leaf", "plum", "sun"]
@@ -406,7 +459,9 @@ def test_an_adopted_class_is_removed_and_the_others_stay(tlcli, folder, run):
     assert tlcli.json("remove-classes", run, "plum")["changed"] is False
 
 
-def test_the_network_is_fine_tuned(tlcli, folder, run, tmp_path):
+def test_the_network_is_fine_tuned(
+    tlcli: CommandLine, folder: Path, run: Path, tmp_path: Path
+) -> None:
     tlcli("extend-classes", run, folder / "new")
     everything = tmp_path / "everything"
     shutil.copytree(folder / "sized", everything)
@@ -417,7 +472,9 @@ def test_the_network_is_fine_tuned(tlcli, folder, run, tmp_path):
     tlcli.error(2, "finetune", run, everything, "--unfreeze", "99")
 
 
-def test_the_network_is_fine_tuned_without_the_old_images(tlcli, folder, run, tmp_path):
+def test_the_network_is_fine_tuned_without_the_old_images(
+    tlcli: CommandLine, folder: Path, run: Path, tmp_path: Path
+) -> None:
     one = tmp_path / "one"
     shutil.copytree(folder / "new" / "plum", one / "plum")
     tlcli("extend-classes", run, one, "--strategy", "lwf")
@@ -433,7 +490,9 @@ def test_the_network_is_fine_tuned_without_the_old_images(tlcli, folder, run, tm
 
 
 @pytest.mark.parametrize("option", ["--backbone", "--weights"])
-def test_options_of_imagenet_are_for_imagenet(tlcli, folder, tmp_path, option):
+def test_options_of_imagenet_are_for_imagenet(
+    tlcli: CommandLine, folder: Path, tmp_path: Path, option: str
+) -> None:
     arguments = (option, "MobileNetV2", "--out", tmp_path / "run")
     error = tlcli.error(2, "adopt", folder / "inside.keras", *arguments)
     assert f"Expected {option} with imagenet alone" in error
@@ -442,12 +501,16 @@ def test_options_of_imagenet_are_for_imagenet(tlcli, folder, tmp_path, option):
 @pytest.mark.parametrize(
     ("option", "value"), [("--classes", "names.txt"), ("--scaling", "0-1"), ("--image-size", "64")]
 )
-def test_options_of_files_are_for_files(tlcli, tmp_path, option, value):
+def test_options_of_files_are_for_files(
+    tlcli: CommandLine, tmp_path: Path, option: str, value: str
+) -> None:
     error = tlcli.error(2, "adopt", "imagenet", option, value, "--out", tmp_path / "run")
     assert f"Expected {option} with a file alone" in error
 
 
-def test_a_network_that_answers_by_the_batch_is_refused(tlcli, folder, tmp_path):
+def test_a_network_that_answers_by_the_batch_is_refused(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     """Each image's answer depends on the others."""
     keras = backbones.keras_module()
     image = keras.Input((32, 32, 3))
@@ -461,7 +524,7 @@ def test_a_network_that_answers_by_the_batch_is_refused(tlcli, folder, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_detector_is_refused(tlcli, folder, tmp_path):
+def test_a_detector_is_refused(tlcli: CommandLine, folder: Path, tmp_path: Path) -> None:
     keras = backbones.keras_module()
     image = keras.Input((32, 32, 3))
     x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(image))
@@ -471,7 +534,9 @@ def test_a_detector_is_refused(tlcli, folder, tmp_path):
     assert "2 outputs" in tlcli.error(2, "adopt", tmp_path / "detector.keras", *arguments)
 
 
-def test_a_model_for_any_size_asks_for_one(tlcli, folder, tmp_path):
+def test_a_model_for_any_size_asks_for_one(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     classifiers.any_size().save(tmp_path / "any.keras")
     arguments = ("--classes", folder / "names.txt", "--out", tmp_path / "run")
     error = tlcli.error(2, "adopt", tmp_path / "any.keras", *arguments)
@@ -480,7 +545,9 @@ def test_a_model_for_any_size_asks_for_one(tlcli, folder, tmp_path):
     assert content["classes"] == [*CLASSES]
 
 
-def test_a_model_for_images_that_are_not_square_says_what_to_put_in_front(tlcli, folder, tmp_path):
+def test_a_model_for_images_that_are_not_square_says_what_to_put_in_front(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     keras = backbones.keras_module()
     image = keras.Input((32, 48, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
@@ -495,7 +562,9 @@ def test_a_model_for_images_that_are_not_square_says_what_to_put_in_front(tlcli,
     assert tlcli.json("adopt", tmp_path / "square.keras", *arguments)["classes"] == [*CLASSES]
 
 
-def test_another_size_than_the_model_has_is_refused(tlcli, folder, tmp_path):
+def test_another_size_than_the_model_has_is_refused(
+    tlcli: CommandLine, folder: Path, tmp_path: Path
+) -> None:
     arguments = ("--classes", folder / "names.txt", "--out", tmp_path / "run")
     error = tlcli.error(2, "adopt", folder / "inside.keras", *arguments, "--image-size", 64)
     assert f"Give --image-size {classifiers.SIZE}" in error
@@ -509,7 +578,9 @@ def test_another_size_than_the_model_has_is_refused(tlcli, folder, tmp_path):
         (None, "model.save('model.keras')"),
     ],
 )
-def test_a_folder_is_refused_with_what_to_type(tlcli, folder, tmp_path, part, words):
+def test_a_folder_is_refused_with_what_to_type(
+    tlcli: CommandLine, folder: Path, tmp_path: Path, part: str | None, words: str
+) -> None:
     given = tmp_path / "given"
     given.mkdir()
     if part is not None:
@@ -520,7 +591,9 @@ def test_a_folder_is_refused_with_what_to_type(tlcli, folder, tmp_path, part, wo
     assert words in error
 
 
-def test_a_run_is_adopted_already(tlcli, folder, run, tmp_path):
+def test_a_run_is_adopted_already(
+    tlcli: CommandLine, folder: Path, run: Path, tmp_path: Path
+) -> None:
     error = tlcli.error(2, "adopt", run, "--out", tmp_path / "again")
     assert "is a run already" in error
     assert f"tlcli extend-classes {run} DATA" in error
@@ -541,8 +614,8 @@ def test_a_run_is_adopted_already(tlcli, folder, run, tmp_path):
     ids=" ".join,
 )
 def test_what_needs_images_of_adopted_classes_says_how_to_begin_with_them(
-    tlcli, folder, run, words
-):
+    tlcli: CommandLine, folder: Path, run: Path, words: tuple[str, ...]
+) -> None:
     """No advice leads to a command that is refused in turn."""
     if "plum=apple" in words:
         tlcli("extend-classes", run, folder / "new")
@@ -553,7 +626,7 @@ def test_what_needs_images_of_adopted_classes_says_how_to_begin_with_them(
     assert "apple" in tlcli("rounds", "show", run)
 
 
-def test_names_change_without_any_image(tlcli, folder, run):
+def test_names_change_without_any_image(tlcli: CommandLine, folder: Path, run: Path) -> None:
     from tlcli import heads
 
     before = heads.load(run / "rounds" / "0001" / "head.h5")

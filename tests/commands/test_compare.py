@@ -4,6 +4,7 @@ import csv
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from tests.support import tiny
 from tlcli import images, strategies
 from tlcli.backbones import Reading
 from tlcli.commands.compare import compare
-from tlcli.config import CompareConfig
+from tlcli.config import CompareConfig, Progress
 from tlcli.errors import Stopped, UsageError
 from tlcli.extractor import Extractor
+from tlcli.features import Features
 from tlcli.heads import Evidence, Fit, LinearHead, Recipe
 from tlcli.heads.evidence import moments_like
 from tlcli.strategies import Strategy, StrategyInput
+
+Content = dict[str, Any]
 
 NAMES = sorted(tiny.COLOURS)
 ROUNDS = ("--rounds", "3+1+1")
@@ -44,11 +48,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pairs(content: dict) -> set[tuple[str, str]]:
+def pairs(content: Content) -> set[tuple[str, str]]:
     return {(entry["strategy"], entry["head"]) for entry in content["methods"]}
 
 
-def entry_of(content: dict, strategy: str, head: str) -> dict:
+def entry_of(content: Content, strategy: str, head: str) -> Content:
     return next(
         entry
         for entry in content["methods"]
@@ -101,7 +105,9 @@ def test_merge_equals_joint_training_of_lda(
     seen = []
     features = Extractor.features
 
-    def spy(self, wanted, progress):
+    def spy(
+        self: Extractor, wanted: tuple[images.LabelledImage, ...], progress: Progress
+    ) -> Features[images.LabelledImage]:
         found = features(self, wanted, progress)
         seen.append((self, found.examples))
         return found
@@ -131,10 +137,10 @@ def test_features_are_extracted_once_and_moments_once_a_round(
 ) -> None:
     calls = {"features": 0, "moments": 0}
 
-    def counted(name):
+    def counted(name: str) -> None:
         original = getattr(Extractor, name)
 
-        def method(self, *arguments):
+        def method(self: Extractor, *arguments: Any) -> Any:
             calls[name] += 1
             return original(self, *arguments)
 
@@ -330,7 +336,7 @@ def test_the_text_names_a_method_and_its_commands(tlcli: CommandLine, photos: Pa
 
 
 def test_the_same_twice(tlcli: CommandLine, photos: Path) -> None:
-    def figures() -> list[dict]:
+    def figures() -> list[Content]:
         content = tlcli.json("compare", photos, *ROUNDS, "--folds", 2, "--heads", "ridge,softmax")
         return sorted(
             (
@@ -423,13 +429,13 @@ def test_folds_are_checked_for_callers_too(photos: Path) -> None:
     ],
 )
 def test_bad_rounds_files(
-    tlcli: CommandLine, photos: Path, tmp_path: Path, rows: list, words: str
+    tlcli: CommandLine, photos: Path, tmp_path: Path, rows: list[tuple[str, Any]], words: str
 ) -> None:
     path = rounds_file(tmp_path / "rounds.csv", rows)
     assert words in tlcli.error(2, "compare", photos, "--rounds-file", path)
 
 
-def rounds_file(path: Path, rows: list) -> Path:
+def rounds_file(path: Path, rows: list[tuple[str, Any]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("class", "round"), *rows])
     return path

@@ -356,7 +356,8 @@ def test_an_interrupted_training_goes_on(tlcli: CommandLine, run: Path, places: 
 def changed(run: Path, **parts: NDArray[np.float32]) -> None:
     """Another projection in place of that of the run, with checksums that fit."""
     (path,) = (run / "projections").iterdir()
-    found = replace(learned.load(path, path.stem), **parts)
+    given: dict[str, Any] = dict(parts)
+    found = replace(learned.load(path, path.stem), **given)
     path.rename(path.with_name(f"{found.fingerprint}.h5"))
     path.with_name(f"{found.fingerprint}.h5").write_bytes(found.content)
     manifest = run / "rounds" / "0002" / "round.json"

@@ -192,8 +192,8 @@ def test_a_name_may_hold_anything(
         "-m",
         "tests.support.tiny",
         "predict",
-        first_run,
-        tmp_path,
+        str(first_run),
+        str(tmp_path),
         *form.split(),
     ]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}

@@ -79,7 +79,7 @@ def test_the_mirror_image_is_answered_alike(
             (ImageOps.mirror(image) if mirrored else image).save(folder / f"{number:03d}.png")
         lines = tlcli("predict", wide, folder, "--json", "--top", 3).splitlines()
         answers.append([[top["probability"] for top in json.loads(line)["top"]] for line in lines])
-    np.testing.assert_allclose(*answers, atol=1e-4)
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -19,7 +19,7 @@ def test_figures_are_what_their_definitions_say() -> None:
     assert found.found[2].tolist() == [1, 1, 1]
     # 0°: b a → (0 + 1/2)/2;  5°: b a → the same;  9°: a b → (1 + 0)/2.
     assert found.precision.tolist() == [0.25, 0.25, 0.5]
-    assert found.measured == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert found.measured == pytest.approx((1 / 3, 1 / 3))
 
 
 def test_as_counted_one_by_one() -> None:

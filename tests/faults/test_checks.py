@@ -125,7 +125,7 @@ def test_a_sweep_between_making_a_draft_and_locking_it_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, touch = tmp_path / "report.html", Path.touch
-    swept = []
+    swept: list[Path] = []
 
     def touched(draft: Path, exist_ok: bool = True) -> None:
         touch(draft, exist_ok=exist_ok)

@@ -5,6 +5,7 @@ The fast ones take every step of commands that are cheap, and some steps of the 
 """
 
 import errno
+import os
 
 import pytest
 
@@ -69,6 +70,6 @@ def test_an_export_of_two_files_at_every_step_of_its_publication(world: World) -
             assert faults.case(world, scenario, Kill(number))
 
 
-@pytest.mark.skipif(not hasattr(faults.os, "fork"), reason="a system without fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_real_kills(world: World) -> None:
     assert faults.real_kills(world, SCENARIOS["rounds rollback"], 4) > 4

@@ -36,7 +36,7 @@ def moments_file(stranger: Stranger, pictures: Path) -> Path:
 
 
 def all_complaints(stranger: Stranger, count: int, seed: int) -> list[str]:
-    found = []
+    found: list[str] = []
     mutated = mutations.chosen(list(mutations.of_run(stranger.run)), count, seed)
     for number, mutation in enumerate(mutated):
         commands = COMMANDS[mutation.format]

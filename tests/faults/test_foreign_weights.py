@@ -149,7 +149,7 @@ def config(change: Callable[[Any], None]) -> Callable[[dict[str, bytes]], None]:
 
 LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wEA", "defaults": None, "closure": None}}
 
-ARCHIVES: dict[str, Callable[[dict[str, bytes]], None]] = {
+ARCHIVES: dict[str, Callable[[dict[str, bytes]], object]] = {
     "a bomb": lambda parts: parts.update(x=bytes(3 * 10**8)),
     "a Lambda": config(
         lambda layers: layers[1].update(
@@ -160,10 +160,10 @@ ARCHIVES: dict[str, Callable[[dict[str, bytes]], None]] = {
     ),
     "a foreign class": config(lambda layers: layers[1].update(class_name="system", module="os")),
     "a text for a number": config(lambda layers: layers[2]["config"].update(filters="a")),
-    "no config": lambda parts: parts.pop("config.json") and None,
+    "no config": lambda parts: parts.pop("config.json"),
     "a deep config": lambda parts: parts.update({"config.json": b"[" * 10**5 + b"]" * 10**5}),
     "a list": lambda parts: parts.update({"config.json": b"[]"}),
-    "no weights": lambda parts: parts.pop("model.weights.h5") and None,
+    "no weights": lambda parts: parts.pop("model.weights.h5"),
 }
 
 

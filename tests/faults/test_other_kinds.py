@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,9 +178,9 @@ def refuse(patch: pytest.MonkeyPatch, paths: set[str], code: int) -> None:
     """Let the system refuse to open some files."""
     real = os.open
 
-    def opened(path: object, *arguments: object, **options: object) -> int:
+    def opened(path: Any, *arguments: Any, **options: Any) -> int:
         if str(path) in paths:
             raise OSError(code, os.strerror(code), str(path))
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
+        return real(path, *arguments, **options)
 
     patch.setattr(os, "open", opened)

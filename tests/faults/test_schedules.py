@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support import faults
+from tests.support.operations import Watched
 from tests.support.scenarios import SCENARIOS, Scenario, World
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
@@ -56,7 +57,7 @@ def positions(world: World, one: Scenario, start: Scenario, step: int) -> list[i
     """Before which operations the other command runs."""
     count = faults.Beside(world, one, -1)
     world.reset(start)
-    with faults.Watched(world.place, count).watching():
+    with Watched(world.place, count).watching():
         world.run(one)
     return list(range(0, count.seen, step))
 

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
@@ -19,12 +22,16 @@ import platformdirs
 import pytest
 from PIL import Image
 
+from tests.support.disk import on_disk
 from tlcli import cache as storage
 from tlcli import features, files
-from tlcli.config import no_progress
+from tlcli.config import Progress, no_progress
+from tlcli.engines import Images, Vectors
 from tlcli.errors import Stopped
 from tlcli.features import Kind, Space, Store, store
 from tlcli.images import DECODER, LabelledImage, Square
+
+Draw = Callable[..., list[LabelledImage]]
 
 KIND = Kind("keras 0", DECODER)
 SPACE = Space("f" * 64, 3, "MeanColour", KIND, Square(8))
@@ -34,10 +41,10 @@ VECTOR_BYTES = 3 * 4
 class MeanColour:
     """An engine whose feature vector is the mean colour; counts what it was given."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.images = 0
 
-    def features(self, images):
+    def features(self, images: Images) -> Vectors:
         for image in images:
             assert image.shape in ((8, 8, 3), (16, 16, 3))
             assert image.dtype == np.uint8
@@ -48,7 +55,7 @@ class MeanColour:
 class ReadingAhead(MeanColour):
     """Answers only after it has taken in up to nine images, as a pipeline would."""
 
-    def features(self, images):
+    def features(self, images: Images) -> Vectors:
         waiting = []
         for vector in super().features(images):
             waiting.append(vector)
@@ -60,7 +67,7 @@ class ReadingAhead(MeanColour):
 class OneBuffer(MeanColour):
     """Answers every image with the same array, overwritten."""
 
-    def features(self, images):
+    def features(self, images: Images) -> Vectors:
         buffer = np.zeros(3, np.float32)
         for vector in super().features(images):
             buffer[:] = vector
@@ -68,25 +75,25 @@ class OneBuffer(MeanColour):
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the caches."""
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def colour(number):
+def colour(number: int) -> tuple[int, int, int]:
     return (number % 200 + 1, number // 200 + 1, 7)
 
 
-def listed(path, label="cat"):
+def listed(path: Path, label: str = "cat") -> LabelledImage:
     return LabelledImage(path, hashlib.sha256(path.read_bytes()).hexdigest(), label=label)
 
 
 @pytest.fixture
-def draw(tmp_path):
+def draw(tmp_path: Path) -> Draw:
     """Make images of one colour each, numbered from `first`."""
 
-    def make(count, first=0):
+    def make(count: int, first: int = 0) -> list[LabelledImage]:
         paths = [tmp_path / f"{number}.png" for number in range(first, first + count)]
         for number, path in enumerate(paths, first):
             Image.new("RGB", (8, 8), colour(number)).save(path)
@@ -95,25 +102,30 @@ def draw(tmp_path):
     return make
 
 
-def extract(wanted, engine=None, space=SPACE, progress=no_progress):
+def extract(
+    wanted: list[LabelledImage],
+    engine: MeanColour | None = None,
+    space: Space = SPACE,
+    progress: Progress = no_progress,
+) -> tuple[features.Features[LabelledImage], MeanColour]:
     engine = engine or MeanColour()
     found = features.extract(wanted, Store(space), lambda: engine, progress)
     return found, engine
 
 
-def assert_right(found, wanted):
+def assert_right(found: features.Features[Any], wanted: list[LabelledImage]) -> None:
     assert found.images == tuple(wanted)
     assert found.vectors[:].dtype == np.float32
-    expected = [colour(int(Path(image.path).stem)) for image in wanted]
+    expected = [colour(int(image.path.stem)) for image in wanted]
     np.testing.assert_allclose(found.vectors[:], np.reshape(expected, (-1, 3)), atol=1e-3)
 
 
-def segments(cache):
+def segments(cache: Path) -> list[Path]:
     return sorted(cache.rglob("*.h5"))
 
 
 @pytest.fixture
-def small_segments(monkeypatch):
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Full segments hold ten vectors."""
     monkeypatch.setattr(store, "SEGMENT_BYTES", 10 * VECTOR_BYTES)
 
@@ -121,7 +133,9 @@ def small_segments(monkeypatch):
 @pytest.mark.parametrize("engine", [MeanColour, ReadingAhead, OneBuffer])
 @pytest.mark.parametrize("count", [1, 8, 9, 10, 11, 43])
 @pytest.mark.usefixtures("small_segments")
-def test_vectors_are_in_the_order_of_the_images(draw, count, engine):
+def test_vectors_are_in_the_order_of_the_images(
+    draw: Draw, count: int, engine: type[MeanColour]
+) -> None:
     wanted = draw(count)
     found, _ = extract(wanted, engine())
     assert_right(found, wanted)
@@ -130,7 +144,7 @@ def test_vectors_are_in_the_order_of_the_images(draw, count, engine):
     assert_right(again, wanted[::-1])
 
 
-def test_no_image_is_computed_twice(draw):
+def test_no_image_is_computed_twice(draw: Draw) -> None:
     wanted = draw(5)
     extract(wanted)
     found = features.extract(wanted, Store(SPACE), pytest.fail, no_progress)
@@ -138,7 +152,7 @@ def test_no_image_is_computed_twice(draw):
     assert found.from_cache == 5
 
 
-def test_only_what_is_missing_is_computed(draw):
+def test_only_what_is_missing_is_computed(draw: Draw) -> None:
     extract(draw(4))
     wanted = draw(7)
     found, engine = extract(wanted)
@@ -146,33 +160,35 @@ def test_only_what_is_missing_is_computed(draw):
     assert (found.from_cache, engine.images) == (4, 3)
 
 
-def test_a_renamed_image_is_the_same_image(draw, tmp_path):
+def test_a_renamed_image_is_the_same_image(draw: Draw, tmp_path: Path) -> None:
     (image,) = draw(1)
     extract([image])
-    moved = listed(image.path.rename(tmp_path / "moved.png"), "dog")
+    moved = listed(on_disk(image).rename(tmp_path / "moved.png"), "dog")
     found = features.extract([moved], Store(SPACE), pytest.fail, no_progress)
     assert found.labels == ("dog",)
     np.testing.assert_allclose(found.vectors[:], [colour(0)])
 
 
-def test_an_image_that_changed_is_computed_again(draw):
+def test_an_image_that_changed_is_computed_again(draw: Draw) -> None:
     (image,) = draw(1)
     extract([image])
-    image.path.write_bytes(image.path.read_bytes() + b"x")
-    _, engine = extract([listed(image.path)])
+    path = on_disk(image)
+    path.write_bytes(path.read_bytes() + b"x")
+    _, engine = extract([listed(path)])
     assert engine.images == 1
 
 
-def test_an_image_that_changes_after_it_was_listed_does_not_spoil_the_cache(draw):
+def test_an_image_that_changes_after_it_was_listed_does_not_spoil_the_cache(draw: Draw) -> None:
     (image,) = draw(1)
-    before = image.path.read_bytes()
-    Image.new("RGB", (8, 8), (90, 90, 90)).save(image.path)
+    path = on_disk(image)
+    before = path.read_bytes()
+    Image.new("RGB", (8, 8), (90, 90, 90)).save(path)
     extract([image])
-    image.path.write_bytes(before)
+    path.write_bytes(before)
     assert_right(extract([image])[0], [image])
 
 
-def test_labels_and_hashes_are_those_of_the_images(draw):
+def test_labels_and_hashes_are_those_of_the_images(draw: Draw) -> None:
     wanted = [replace(image, label=label) for image, label in zip(draw(2), "ab", strict=True)]
     found, _ = extract(wanted)
     assert found.labels == ("a", "b")
@@ -182,12 +198,12 @@ def test_labels_and_hashes_are_those_of_the_images(draw):
     np.testing.assert_array_equal(second.vectors[:], found.vectors[1:])
 
 
-def test_images_that_do_not_decode_are_skipped_and_named(draw):
+def test_images_that_do_not_decode_are_skipped_and_named(draw: Draw) -> None:
     wanted = draw(40)
     for image in (wanted[0], wanted[3], wanted[39]):
-        image.path.write_bytes(b"not an image")
-    wanted[5].path.unlink()
-    wanted = [listed(image.path) if image.path.exists() else image for image in wanted]
+        on_disk(image).write_bytes(b"not an image")
+    on_disk(wanted[5]).unlink()
+    wanted = [listed(p) if (p := on_disk(image)).exists() else image for image in wanted]
     bad = [wanted[0], wanted[3], wanted[5], wanted[39]]
     found, _ = extract(wanted)
     assert_right(found, [image for image in wanted if image not in bad])
@@ -198,7 +214,7 @@ def test_images_that_do_not_decode_are_skipped_and_named(draw):
     assert engine.images == 0
 
 
-def test_nothing_but_bad_images_gives_no_vectors(tmp_path):
+def test_nothing_but_bad_images_gives_no_vectors(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"not an image")
     found, engine = extract([listed(tmp_path / "bad.png")])
     assert found.images == ()
@@ -207,13 +223,15 @@ def test_nothing_but_bad_images_gives_no_vectors(tmp_path):
     assert engine.images == 0
 
 
-def test_no_image_gives_no_vectors(cache):
-    found = features.extract([], Store(SPACE), pytest.fail, no_progress)
+def test_no_image_gives_no_vectors(cache: Path) -> None:
+    found: features.Features[LabelledImage] = features.extract(
+        [], Store(SPACE), pytest.fail, no_progress
+    )
     assert found.vectors.shape == (0, 3)
     assert not cache.exists()
 
 
-def test_progress_is_told_from_nothing_to_all(draw):
+def test_progress_is_told_from_nothing_to_all(draw: Draw) -> None:
     told = []
     extract(draw(3), progress=lambda *step: told.append(step))
     assert told[0] == ("features", 0, 3)
@@ -222,9 +240,11 @@ def test_progress_is_told_from_nothing_to_all(draw):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped(15), ValueError])
-def test_what_was_computed_before_an_interruption_is_saved(draw, error):
+def test_what_was_computed_before_an_interruption_is_saved(
+    draw: Draw, error: Stopped | type[BaseException]
+) -> None:
     class Dying(MeanColour):
-        def features(self, images):
+        def features(self, images: Images) -> Vectors:
             for number, vector in enumerate(super().features(images)):
                 if number == 7:
                     raise error
@@ -238,11 +258,13 @@ def test_what_was_computed_before_an_interruption_is_saved(draw, error):
     assert (found.from_cache, engine.images) == (7, 5)
 
 
-def test_a_full_segment_is_saved_while_others_are_computed(draw, cache, small_segments):
+def test_a_full_segment_is_saved_while_others_are_computed(
+    draw: Draw, cache: Path, small_segments: None
+) -> None:
     counts = []
 
     class Looking(MeanColour):
-        def features(self, images):
+        def features(self, images: Images) -> Vectors:
             for vector in super().features(images):
                 yield vector
                 counts.append(len(segments(cache)))
@@ -252,14 +274,16 @@ def test_a_full_segment_is_saved_while_others_are_computed(draw, cache, small_se
     assert len(segments(cache)) == 3
 
 
-def test_a_segment_is_saved_when_the_last_one_is_long_ago(draw, cache, monkeypatch):
+def test_a_segment_is_saved_when_the_last_one_is_long_ago(
+    draw: Draw, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However slow the engine is, a kill costs no more than this."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     counts = []
 
     class Slow(MeanColour):
-        def features(self, images):
+        def features(self, images: Images) -> Vectors:
             for vector in super().features(images):
                 now[0] += 14
                 yield vector
@@ -270,9 +294,9 @@ def test_a_segment_is_saved_when_the_last_one_is_long_ago(draw, cache, monkeypat
     assert counts == [0, 0, 1, 1, 1, 2, 2]
 
 
-def test_an_engine_that_loses_images_is_a_bug(draw):
+def test_an_engine_that_loses_images_is_a_bug(draw: Draw) -> None:
     class Losing(MeanColour):
-        def features(self, images):
+        def features(self, images: Images) -> Vectors:
             yield from list(super().features(images))[:-1]
 
     with pytest.raises(AssertionError, match="1 image"):
@@ -282,7 +306,7 @@ def test_an_engine_that_loses_images_is_a_bug(draw):
 class Adding(MeanColour):
     """Answers once too often."""
 
-    def features(self, images):
+    def features(self, images: Images) -> Vectors:
         vectors = list(super().features(images))
         yield from (*vectors, vectors[0])
 
@@ -290,15 +314,19 @@ class Adding(MeanColour):
 class Skipping(MeanColour):
     """Leaves out the first of the images."""
 
-    def features(self, images):
+    def features(self, images: Images) -> Vectors:
         yield from list(super().features(images))[1:]
 
 
 @pytest.mark.parametrize("engine", [Adding, Skipping])
 @pytest.mark.parametrize("seconds", [0, 1000])
 def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
-    draw, cache, engine, seconds, monkeypatch
-):
+    draw: Draw,
+    cache: Path,
+    engine: type[Adding | Skipping],
+    seconds: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Not what was saved before it was noticed either: the vectors may be of other images."""
     monkeypatch.setattr("tlcli.features.store.SEGMENT_SECONDS", seconds)
     wanted = draw(3)
@@ -308,30 +336,30 @@ def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
     assert_right(extract(wanted)[0], wanted)
 
 
-def truncate(path):
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def empty(path):
+def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def garbage(path):
+def garbage(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(5000))
 
 
-def other_number(path):
+def other_number(path: Path) -> None:
     damaged = path.read_bytes().replace(np.float32(7).tobytes(), np.float32(8).tobytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
 
 
-def renamed(path):
+def renamed(path: Path) -> None:
     """Intact bytes under the name of others."""
     path.write_bytes(files.pack_arrays({"keys": KEYS, "vectors": np.ones((3, 3), "f4")}, {}))
 
 
-def folder(path):
+def folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -362,8 +390,8 @@ FOREIGN = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
-    draw, cache, caplog, damage
-):
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
     wanted = draw(3)
     extract(wanted)
     (segment,) = segments(cache)
@@ -377,7 +405,9 @@ def test_a_damaged_segment_is_warned_of_and_its_vectors_are_computed_again(
 
 
 @pytest.mark.parametrize("arrays", FOREIGN.values(), ids=FOREIGN)
-def test_a_segment_of_another_kind_is_warned_of_and_deleted(draw, cache, caplog, arrays):
+def test_a_segment_of_another_kind_is_warned_of_and_deleted(
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, arrays: dict[str, Any]
+) -> None:
     """Its checksum is right: another program, or another version, has written it."""
     content = files.pack_arrays(arrays, {})
     place = cache / "features" / SPACE.cache_key / f"{hashlib.sha256(content).hexdigest()}.h5"
@@ -391,7 +421,12 @@ def test_a_segment_of_another_kind_is_warned_of_and_deleted(draw, cache, caplog,
 
 
 @pytest.mark.parametrize("chunks", [{"chunks": (2, 3)}, {"chunks": (2, 3), "compression": "gzip"}])
-def test_vectors_that_do_not_lie_in_a_row_are_not_read(draw, cache, caplog, chunks):
+def test_vectors_that_do_not_lie_in_a_row_are_not_read(
+    draw: Draw,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    chunks: dict[str, str | tuple[int, int]],
+) -> None:
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
         file.create_dataset("keys", data=KEYS)
@@ -406,15 +441,15 @@ def test_vectors_that_do_not_lie_in_a_row_are_not_read(draw, cache, caplog, chun
 
 
 def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
-    draw, cache, caplog, monkeypatch
-):
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As another user's: simulated, because the superuser may read everything."""
     wanted = draw(3)
     extract(wanted)
     (segment,) = segments(cache)
     real = os.open
 
-    def refusing(path, *arguments, **options):
+    def refusing(path: Path, *arguments: Any, **options: Any) -> int:
         if path == segment:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return real(path, *arguments, **options)
@@ -432,7 +467,9 @@ def test_a_segment_that_may_not_be_read_is_done_without_and_left_alone(
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, garbage, other_number])
-def test_a_damaged_segment_is_replaced(draw, cache, caplog, damage):
+def test_a_damaged_segment_is_replaced(
+    draw: Draw, cache: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
     wanted = draw(3)
     extract(wanted)
     damage(segments(cache)[0])
@@ -471,7 +508,7 @@ FLIPPER = """
 """
 
 
-def test_no_flipped_bit_of_a_segment_does_harm(draw, cache):
+def test_no_flipped_bit_of_a_segment_does_harm(draw: Draw, cache: Path) -> None:
     wanted = draw(2)
     extract(wanted)
     keys = [image.sha256 for image in wanted]
@@ -483,16 +520,16 @@ def test_no_flipped_bit_of_a_segment_does_harm(draw, cache):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def at_the_top(cache):
+def at_the_top(cache: Path) -> None:
     cache.write_text("in the way")
 
 
-def in_the_middle(cache):
+def in_the_middle(cache: Path) -> None:
     cache.mkdir()
     (cache / "features").write_text("in the way")
 
 
-def at_the_end(cache):
+def at_the_end(cache: Path) -> None:
     (cache / "features").mkdir(parents=True)
     (cache / "features" / SPACE.cache_key).write_text("in the way")
 
@@ -506,8 +543,12 @@ def at_the_end(cache):
     ],
 )
 def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
-    draw, cache, caplog, monkeypatch, block
-):
+    draw: Draw,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[Path], None],
+) -> None:
     monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
     block(cache)
     wanted = draw(3)
@@ -518,10 +559,10 @@ def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
     assert str(cache) in caplog.text
 
 
-def test_a_cache_that_is_cleared_meanwhile_is_done_without(draw, cache):
+def test_a_cache_that_is_cleared_meanwhile_is_done_without(draw: Draw, cache: Path) -> None:
     written = files.written
 
-    def cleared_first(path):
+    def cleared_first(path: Path) -> AbstractContextManager[Any]:
         shutil.rmtree(cache)
         return written(path)
 
@@ -537,8 +578,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.
 
 @pytest.mark.parametrize("number", FULL, ids=errno.errorcode.get)
 def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
-    draw, cache, caplog, monkeypatch, number
-):
+    draw: Draw,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
     monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
     monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
     wanted = draw(3)
@@ -549,8 +594,8 @@ def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def failing(error):
-    def fail(*arguments, **options):
+def failing(error: OSError) -> Callable[..., NoReturn]:
+    def fail(*arguments: object, **options: object) -> NoReturn:
         raise error
 
     return fail
@@ -565,7 +610,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=["fingerprint", "size", "arithmetic", "decoder"])
-def test_each_space_has_a_cache_of_its_own(draw, cache, other):
+def test_each_space_has_a_cache_of_its_own(draw: Draw, cache: Path, other: Space) -> None:
     wanted = draw(2)
     extract(wanted)
     _, engine = extract(wanted, space=other)
@@ -573,7 +618,9 @@ def test_each_space_has_a_cache_of_its_own(draw, cache, other):
     assert len({path.parent for path in segments(cache)}) == 2
 
 
-def test_the_cache_is_where_the_environment_says(draw, cache, tmp_path, monkeypatch):
+def test_the_cache_is_where_the_environment_says(
+    draw: Draw, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     extract(draw(1))
     assert segments(cache)
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "other"))

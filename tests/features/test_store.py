@@ -9,20 +9,27 @@ import textwrap
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.arrays import Floats
 from tlcli import cache, evaluation, features, files, images, moments, strategies
 from tlcli.config import no_progress
+from tlcli.engines import Images, Vectors
 from tlcli.errors import UsageError
 from tlcli.features import Kind, Space, segments, store
 from tlcli.features.store import Index, Store
 from tlcli.heads import Evidence, Recipe
 from tlcli.images import DECODER, Drawn, LabelledImage, Square
+
+Listed = Callable[[int], list[LabelledImage]]
 
 WIDTH = 4
 SPACE = Space("f" * 64, WIDTH, "Fake", Kind("keras 0", DECODER), Square(8))
@@ -30,7 +37,7 @@ FULL = 10
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path, monkeypatch):
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache whose full segments hold ten vectors, and which merges at more than four."""
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(store, "SEGMENT_BYTES", FULL * 4 * WIDTH)
@@ -43,42 +50,42 @@ def small(tmp_path, monkeypatch):
     )
 
 
-def key(number):
+def key(number: int) -> str:
     return sha256(str(number).encode()).hexdigest()
 
 
-def vector(number):
-    return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / 8
+def vector(number: int | np.int64) -> Floats:
+    return np.full(WIDTH, number, np.float32) + np.arange(WIDTH, dtype=np.float32) / np.float32(8)
 
 
-def kept(numbers, space=SPACE):
+def kept(numbers: Sequence[int], space: Space = SPACE) -> Index:
     """Keep the vectors of images, and give them back in their order."""
     index = Index([key(number) for number in numbers], space.width)
     Store(space).store(index, ((key(number), vector(number)) for number in numbers))
     return index
 
 
-def loaded(numbers, space=SPACE):
+def loaded(numbers: Sequence[int], space: Space = SPACE) -> Index:
     index = Index([key(number) for number in numbers], space.width)
     Store(space).load(index)
     return index
 
 
-def assert_whole(index, numbers):
+def assert_whole(index: Index, numbers: Sequence[int]) -> None:
     assert index.known.all()
     expected = [vector(number) for number in numbers]
     np.testing.assert_array_equal(index.vectors()[:], np.reshape(expected, (-1, WIDTH)))
 
 
-def segment_paths():
+def segment_paths() -> list[Path]:
     return sorted(Store(SPACE).folder.glob("*.h5"))
 
 
-def sizes():
+def sizes() -> list[int]:
     return sorted(features.images_in(path.stat().st_size, WIDTH) for path in segment_paths())
 
 
-def write(numbers):
+def write(numbers: Sequence[int]) -> None:
     """One segment, as another process would write it."""
     rows = np.array([vector(number) for number in numbers])
     content = segments.pack(segments.keys_of([key(number) for number in numbers]), rows)
@@ -90,13 +97,13 @@ def write(numbers):
 
 @pytest.mark.parametrize("width", [1, 3, 256, 1280])
 @pytest.mark.parametrize("count", [1, 2, 33, 500])
-def test_the_number_of_vectors_follows_from_a_segment_s_size(width, count):
+def test_the_number_of_vectors_follows_from_a_segment_s_size(width: int, count: int) -> None:
     hashes = [key(number) for number in range(count)]
     content = segments.pack(segments.keys_of(hashes), np.zeros((count, width), np.float32))
     assert features.images_in(len(content), width) == count
 
 
-def test_keys_that_end_in_zeros_are_kept_apart(tmp_path):
+def test_keys_that_end_in_zeros_are_kept_apart(tmp_path: Path) -> None:
     hashes = ["ab" * 31 + "00", "ab" * 30 + "0000", "00" * 32, "00" * 31 + "ab", "ab" * 32]
     rows = np.arange(5 * WIDTH, dtype=np.float32).reshape(5, WIDTH)
     content = segments.pack(segments.keys_of(hashes), rows)
@@ -110,7 +117,7 @@ def test_keys_that_end_in_zeros_are_kept_apart(tmp_path):
         np.testing.assert_array_equal(index.vectors()[:], expected)
 
 
-def test_too_many_small_segments_are_merged_into_full_ones():
+def test_too_many_small_segments_are_merged_into_full_ones() -> None:
     for number in range(0, 12, 3):
         kept(range(number, number + 3))
     assert sizes() == [3, 3, 3, 3]
@@ -120,9 +127,11 @@ def test_too_many_small_segments_are_merged_into_full_ones():
     assert_whole(loaded(range(15)), range(15))
 
 
-def test_merging_keeps_each_vector_once_and_does_not_depend_on_who_does_it(tmp_path, monkeypatch):
+def test_merging_keeps_each_vector_once_and_does_not_depend_on_who_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pieces = [range(3), range(1, 4), range(2, 5), range(4, 6), range(6, 9)]
-    names = []
+    names: list[list[str]] = []
     for order in (pieces, pieces[::-1]):
         monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / f"cache {len(names)}"))
         for piece in order:
@@ -133,7 +142,7 @@ def test_merging_keeps_each_vector_once_and_does_not_depend_on_who_does_it(tmp_p
     assert names[0] == names[1]
 
 
-def test_a_merge_whose_result_is_one_of_its_sources_keeps_it():
+def test_a_merge_whose_result_is_one_of_its_sources_keeps_it() -> None:
     ordered = sorted(range(4), key=key)
     for numbers in (ordered, ordered[:1], ordered[1:2], ordered[2:3], ordered[3:]):
         write(numbers)
@@ -142,7 +151,7 @@ def test_a_merge_whose_result_is_one_of_its_sources_keeps_it():
     assert_whole(loaded(range(4)), range(4))
 
 
-def test_a_long_extraction_holds_few_files_open(monkeypatch):
+def test_a_long_extraction_holds_few_files_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SEGMENT_SECONDS", 0.0)
     before = len(list(Path("/proc/self/fd").iterdir()))
     keeper, index = Store(SPACE), Index([key(number) for number in range(60)], WIDTH)
@@ -153,7 +162,7 @@ def test_a_long_extraction_holds_few_files_open(monkeypatch):
     assert len(segment_paths()) <= most
 
 
-def test_a_segment_is_opened_once(monkeypatch):
+def test_a_segment_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it is deleted meanwhile."""
     kept(range(5))
     keeper = Store(SPACE)
@@ -166,13 +175,15 @@ def test_a_segment_is_opened_once(monkeypatch):
             path.unlink()
 
 
-def test_a_merge_that_cannot_be_written_loses_nothing(caplog, monkeypatch):
+def test_a_merge_that_cannot_be_written_loses_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(5):
         write([number])
     real = files.written
     calls = []
 
-    def full(path):
+    def full(path: Path) -> AbstractContextManager[Any]:
         calls.append(path)
         if len(calls) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -186,14 +197,16 @@ def test_a_merge_that_cannot_be_written_loses_nothing(caplog, monkeypatch):
     assert len(caplog.messages) == 1
 
 
-def test_a_reader_finds_what_was_merged_behind_its_back(caplog, monkeypatch):
+def test_a_reader_finds_what_was_merged_behind_its_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has listed the small segments, and they are gone when it comes to open them."""
     for number in range(0, 12, 3):
         write(range(number, number + 3))
     real = segments.opened
-    merged = []
+    merged: list[Path] = []
 
-    def opened(path, width):
+    def opened(path: Path, width: int) -> segments.Segment:
         if not merged:
             merged.append(path)
             kept(range(12, 15))
@@ -206,18 +219,18 @@ def test_a_reader_finds_what_was_merged_behind_its_back(caplog, monkeypatch):
     assert not caplog.messages
 
 
-def test_readers_and_writers_at_once_lose_nothing(caplog):
+def test_readers_and_writers_at_once_lose_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Threads stand for processes: a store shares nothing but the folder."""
     numbers = range(300)
     kept(numbers[:3])
     failures = []
 
-    def writer(start):
+    def writer(start: int) -> None:
         for number in range(start, 300, 3):
             write([number])
             kept([number])
 
-    def reader():
+    def reader() -> None:
         for _ in range(30):
             try:
                 assert_whole(loaded(numbers[:3]), numbers[:3])
@@ -235,20 +248,20 @@ def test_readers_and_writers_at_once_lose_nothing(caplog):
     assert not caplog.messages
 
 
-class Hesitant(dict):
+class Hesitant(dict[Path, Any]):
     """Lets other threads in between a question and what follows from its answer."""
 
-    def __contains__(self, wanted):
+    def __contains__(self, wanted: object) -> bool:
         answer = super().__contains__(wanted)
         time.sleep(1e-5)
         return answer
 
 
-def test_threads_share_a_store(caplog):
+def test_threads_share_a_store(caplog: pytest.LogCaptureFixture) -> None:
     """Each writes vectors of its own, and finds those of the others, while segments are merged."""
     shared = Store(SPACE, Hesitant())
 
-    def work(first):
+    def work(first: int) -> None:
         for number in range(first, 160, 8):
             own = Index([key(number)], WIDTH)
             shared.store(own, iter([(key(number), vector(number))]))
@@ -266,7 +279,7 @@ def test_threads_share_a_store(caplog):
     assert not caplog.messages
 
 
-def test_vectors_outlive_their_segments():
+def test_vectors_outlive_their_segments() -> None:
     index = kept(range(25))
     fresh = loaded(range(25))
     for path in segment_paths():
@@ -275,7 +288,7 @@ def test_vectors_outlive_their_segments():
     assert_whole(fresh, range(25))
 
 
-def test_a_killed_writer_s_files_are_swept_and_a_running_one_s_are_not():
+def test_a_killed_writer_s_files_are_swept_and_a_running_one_s_are_not() -> None:
     kept([1])
     folder = segment_paths()[0].parent
     left = [folder / f".{'a' * 64}.h5.{number}" for number in (1, 2)]
@@ -286,7 +299,7 @@ def test_a_killed_writer_s_files_are_swept_and_a_running_one_s_are_not():
     assert [path.exists() for path in left] == [False, True]
 
 
-def test_the_folder_says_what_it_is_for():
+def test_the_folder_says_what_it_is_for() -> None:
     kept([1])
     description = segment_paths()[0].parent / features.DESCRIPTION
     content = json.loads(description.read_text())
@@ -304,7 +317,9 @@ def test_the_folder_says_what_it_is_for():
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"\xff"), None])
-def test_the_description_never_matters(damage, caplog):
+def test_the_description_never_matters(
+    damage: Callable[..., Any] | None, caplog: pytest.LogCaptureFixture
+) -> None:
     kept([1])
     description = segment_paths()[0].parent / features.DESCRIPTION
     if damage:
@@ -318,13 +333,13 @@ def test_the_description_never_matters(damage, caplog):
     assert not caplog.messages
 
 
-def test_the_name_of_the_backbone_is_no_part_of_the_key():
+def test_the_name_of_the_backbone_is_no_part_of_the_key() -> None:
     kept([1])
     renamed = Space("f" * 64, WIDTH, "Other", Kind("keras 0", DECODER), Square(8))
     assert_whole(loaded([1], renamed), [1])
 
 
-def test_use_is_remembered_for_the_segments_that_were_useful():
+def test_use_is_remembered_for_the_segments_that_were_useful() -> None:
     kept([1])
     kept([2])
     for path in segment_paths():
@@ -334,16 +349,16 @@ def test_use_is_remembered_for_the_segments_that_were_useful():
 
 
 @pytest.fixture
-def listed(monkeypatch):
+def listed(monkeypatch: pytest.MonkeyPatch) -> Listed:
     """Images that need no file: image `number` decodes to its number."""
 
-    def make(count):
+    def make(count: int) -> list[LabelledImage]:
         return [
             LabelledImage(Path(str(number)), key(number), label=f"class {number % 5}")
             for number in range(count)
         ]
 
-    def draw_many(wanted, square, workers):
+    def draw_many(wanted: list[LabelledImage], square: Square, workers: int) -> Iterator[Drawn]:
         for image in wanted:
             yield Drawn(np.full((1, 1, 3), int(image.path.name) % 251, np.uint8), 255)
 
@@ -354,11 +369,11 @@ def listed(monkeypatch):
 class Wide:
     """An engine whose vectors are 256 wide."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.images = 0
 
-    def features(self, pixels):
-        for image in pixels:
+    def features(self, images: Images) -> Vectors:
+        for image in images:
             self.images += 1
             yield np.full(256, image[0, 0, 0], np.float32) + np.float32(self.images % 7)
 
@@ -366,7 +381,9 @@ class Wide:
 WIDE = Space("e" * 64, 256, "Fake", Kind("keras 0", DECODER), Square(8))
 
 
-def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch):
+def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "0")
     wanted = listed(25)
     found = features.extract(wanted, Store(WIDE), Wide, no_progress)
@@ -377,13 +394,15 @@ def test_a_limit_of_nothing_keeps_nothing_beyond_the_command(listed, monkeypatch
     np.testing.assert_array_equal(found.vectors[:], again.vectors[:])
 
 
-def test_a_limit_that_is_nonsense_is_refused_before_the_work(listed, monkeypatch):
+def test_a_limit_that_is_nonsense_is_refused_before_the_work(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TLCLI_CACHE_LIMIT", "much")
     with pytest.raises(UsageError, match="much"):
         features.extract(listed(2), Store(WIDE), pytest.fail, no_progress)
 
 
-def peak_bytes(wanted):
+def peak_bytes(wanted: list[LabelledImage]) -> tuple[int, int]:
     """Most memory that features, moments and validation take at once, and the features' size."""
     tracemalloc.start()
     found = features.extract(wanted, Store(WIDE), Wide, no_progress)
@@ -395,10 +414,12 @@ def peak_bytes(wanted):
     assert len(evaluation.cross_validate(fit, evidence, classes, False).true) == len(wanted)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return peak, found.vectors.size * 4
+    return peak, found.vectors[:].nbytes
 
 
-def test_memory_does_not_grow_with_the_vectors(listed, monkeypatch):
+def test_memory_does_not_grow_with_the_vectors(
+    listed: Listed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "SEGMENT_BYTES", 2**19)
     monkeypatch.setattr(moments, "_BLOCK_ROWS", 256)
     few, many = listed(3000), listed(15_000)
@@ -435,11 +456,11 @@ EXTRACTOR = """
 """
 
 
-def test_what_was_committed_before_a_kill_is_not_computed_again(listed):
+def test_what_was_committed_before_a_kill_is_not_computed_again(listed: Listed) -> None:
     command = [sys.executable, "-c", textwrap.dedent(EXTRACTOR)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, cwd=Path(__file__).parents[2]) as process:
-        assert process.stdout.readline() == b"35\n"
+    pipe, top = subprocess.PIPE, Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=top) as process:
+        assert process.stdout and process.stdout.readline() == b"35\n"
         process.kill()
     engine = Wide()
     found = features.extract(listed(50), Store(WIDE), lambda: engine, no_progress)

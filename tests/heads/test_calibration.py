@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
+from tests.support.arrays import Doubles, Mask
 from tlcli.heads import calibration, expected_calibration_error, temperature
 
 
-def drawn(count=400, classes=5, truth=1.0, seed=0):
+def drawn(
+    count: int = 400, classes: int = 5, truth: float = 1.0, seed: int = 0
+) -> tuple[Doubles, NDArray[np.int64]]:
     """Logits (n, C), and columns drawn from softmax(logits/truth)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (count, classes))
@@ -18,7 +22,7 @@ def drawn(count=400, classes=5, truth=1.0, seed=0):
     return logits, columns
 
 
-def smoothed_cross_entropy(logits, columns, value):
+def smoothed_cross_entropy(logits: Doubles, columns: NDArray[np.int64], value: float) -> float:
     """By the definition, one image after the other."""
     share, total = 1 / (len(logits) + 2), 0.0
     for row, column in zip(logits, columns, strict=True):
@@ -32,7 +36,9 @@ def smoothed_cross_entropy(logits, columns, value):
 
 @pytest.mark.parametrize("count", [1, 3, 30])
 @pytest.mark.parametrize("classes", [2, 3, 20])
-def test_the_temperature_is_where_the_smoothed_cross_entropy_is_smallest(count, classes):
+def test_the_temperature_is_where_the_smoothed_cross_entropy_is_smallest(
+    count: int, classes: int
+) -> None:
     logits, columns = drawn(count, classes, truth=2.0)
     found = temperature(logits, columns)
     here = smoothed_cross_entropy(logits, columns, found)
@@ -41,14 +47,16 @@ def test_the_temperature_is_where_the_smoothed_cross_entropy_is_smallest(count, 
 
 
 @pytest.mark.parametrize("truth", [0.4, 1.0, 3.0])
-def test_the_temperature_that_labels_were_drawn_with_is_found_again(truth):
+def test_the_temperature_that_labels_were_drawn_with_is_found_again(truth: float) -> None:
     logits, columns = drawn(20_000, truth=truth)
     assert temperature(logits.astype(np.float32), columns) == pytest.approx(truth, rel=0.04)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(-12, 12), st.floats(-1e3, 1e3))
-def test_it_follows_the_scale_of_the_logits_and_ignores_a_shift_of_an_image(exponent, shift):
+def test_it_follows_the_scale_of_the_logits_and_ignores_a_shift_of_an_image(
+    exponent: float, shift: float
+) -> None:
     """Those of ridge are about 1, those of lda in the hundreds."""
     logits, columns = drawn(50)
     scale = float(np.exp(exponent))
@@ -59,7 +67,7 @@ def test_it_follows_the_scale_of_the_logits_and_ignores_a_shift_of_an_image(expo
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
 @pytest.mark.parametrize("classes", [2, 5, 200])
-def test_no_mistake_in_n_images_promises_at_most_one_in_the_next(count, classes):
+def test_no_mistake_in_n_images_promises_at_most_one_in_the_next(count: int, classes: int) -> None:
     """All margins are 7: the smallest loss gives the truth (n+1)/(n+2), as Platt says."""
     columns = np.arange(count) % classes
     logits = np.full((count, classes), -3.0, np.float32)
@@ -70,7 +78,7 @@ def test_no_mistake_in_n_images_promises_at_most_one_in_the_next(count, classes)
     np.testing.assert_allclose(sure, (count + 1) / (count + 2), atol=1e-3)
 
 
-def test_logits_that_are_always_wrong_end_in_equal_probabilities():
+def test_logits_that_are_always_wrong_end_in_equal_probabilities() -> None:
     logits = np.eye(3)[[0, 1, 2] * 5]
     found = temperature(logits, np.array([1, 2, 0] * 5))
     assert 1e3 < found < np.inf
@@ -81,12 +89,12 @@ def test_logits_that_are_always_wrong_end_in_equal_probabilities():
     [np.zeros((0, 4)), np.zeros((0, 0)), np.ones((5, 1)), np.full((5, 3), 2.5), np.zeros((5, 3))],
     ids=["no image", "nothing", "one class", "equal", "zero"],
 )
-def test_where_there_is_nothing_to_fit_it_is_one(logits):
+def test_where_there_is_nothing_to_fit_it_is_one(logits: Doubles) -> None:
     columns = np.zeros(len(logits), np.intp)
     assert temperature(logits.astype(np.float32), columns) == 1.0
 
 
-def test_of_many_images_some_are_taken_evenly(monkeypatch):
+def test_of_many_images_some_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, columns = drawn(1000, truth=2.0)
     columns[500:] = drawn(1000, truth=0.5)[1][500:]
     everything = temperature(logits, columns)
@@ -98,14 +106,14 @@ def test_of_many_images_some_are_taken_evenly(monkeypatch):
     assert temperature(logits, columns) == everything
 
 
-def test_the_logits_are_left_as_they_were():
+def test_the_logits_are_left_as_they_were() -> None:
     logits, columns = drawn(20)
     before = logits.copy()
     temperature(logits, columns)
     np.testing.assert_array_equal(logits, before)
 
 
-def by_its_definition(confidence, correct):
+def by_its_definition(confidence: Doubles, correct: Mask) -> float:
     total = 0.0
     for number in range(15):
         inside = [i for i, c in enumerate(confidence) if min(int(c * 15), 14) == number]
@@ -116,14 +124,14 @@ def by_its_definition(confidence, correct):
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
-def test_the_calibration_error_is_that_of_its_definition(answers):
+def test_the_calibration_error_is_that_of_its_definition(answers: list[tuple[float, bool]]) -> None:
     confidence = np.array([answer[0] for answer in answers])
     correct = np.array([answer[1] for answer in answers])
     found = expected_calibration_error(confidence, correct)
     assert found == pytest.approx(by_its_definition(confidence, correct), abs=1e-12)
 
 
-def test_the_calibration_error_by_hand():
+def test_the_calibration_error_by_hand() -> None:
     """Confidence 0.7 with half of 4 right, and 0.95 with the other 4 all right."""
     confidence = np.array([0.7] * 4 + [0.95] * 4)
     correct = np.array([True, False] * 2 + [True] * 4)
@@ -131,7 +139,7 @@ def test_the_calibration_error_by_hand():
     assert found == pytest.approx(0.5 * 0.2 + 0.5 * 0.05)
 
 
-def test_right_and_wrong_make_up_for_each_other_within_a_bin_alone():
+def test_right_and_wrong_make_up_for_each_other_within_a_bin_alone() -> None:
     confidence = np.array([0.5, 0.5, 1.0, 1.0])
     assert expected_calibration_error(confidence, np.array([1, 0, 1, 1], bool)) == 0
     assert expected_calibration_error(confidence, np.array([1, 1, 0, 1], bool)) == 0.5
@@ -140,5 +148,5 @@ def test_right_and_wrong_make_up_for_each_other_within_a_bin_alone():
     assert found == pytest.approx((1 - 0.06) / 2)
 
 
-def test_no_image_has_no_calibration_error():
+def test_no_image_has_no_calibration_error() -> None:
     assert expected_calibration_error(np.zeros(0), np.zeros(0, bool)) == 0

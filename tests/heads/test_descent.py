@@ -3,20 +3,26 @@
 import logging
 import os
 import signal
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
+from tests.support.arrays import Floats
 from tests.support.blobs import blobs, examples_of
 from tlcli import evaluation
-from tlcli.heads import Evidence, descent
+from tlcli.heads import Evidence, LinearHead, descent
 from tlcli.heads.gradient import softmax
 from tlcli.heads.svm import USUAL, svm
 
-SOLVERS = {
-    "softmax": lambda features, labels: softmax(features, labels),
+Solve = Callable[[Floats, Sequence[str]], LinearHead]
+
+SOLVERS: dict[str, Solve] = {
+    "softmax": softmax,
     "svm": lambda features, labels: svm(examples_of(features, labels)),
 }
 
@@ -26,14 +32,14 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
-def test_a_signal_ends_it_at_once(solve, monkeypatch):
+def test_a_signal_ends_it_at_once(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the end of the solution: nothing is computed after the step in which it came."""
     asked = []
 
-    def handler(number, frame):
+    def handler(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted
 
-    def progress(phase, done, total):
+    def progress(phase: str, done: int, total: int) -> None:
         asked.append(done)
         if done == 3:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -48,7 +54,9 @@ def test_a_signal_ends_it_at_once(solve, monkeypatch):
 
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
-def test_a_long_solution_is_announced_once(solve, monkeypatch, caplog):
+def test_a_long_solution_is_announced_once(
+    solve: Solve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with descent.watched(descent.Watch()):
         solve(*blobs())
         assert not caplog.messages
@@ -61,7 +69,7 @@ def test_a_long_solution_is_announced_once(solve, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
-def test_blocks_of_images_give_the_same_head(solve, monkeypatch):
+def test_blocks_of_images_give_the_same_head(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = blobs()
     whole = solve(features, labels)
     monkeypatch.setattr(descent, "_BLOCK", 7 * 8 * 3)
@@ -71,7 +79,9 @@ def test_blocks_of_images_give_the_same_head(solve, monkeypatch):
     )
 
 
-def test_softmax_of_a_large_problem_is_the_same_in_single_precision(monkeypatch):
+def test_softmax_of_a_large_problem_is_the_same_in_single_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features, labels = blobs()
     exact = softmax(features, labels).probabilities(features)
     monkeypatch.setattr(descent, "LARGE", 1)
@@ -79,7 +89,7 @@ def test_softmax_of_a_large_problem_is_the_same_in_single_precision(monkeypatch)
     np.testing.assert_allclose(found, exact, atol=1e-3)
 
 
-def test_svm_of_a_large_problem_takes_the_usual_penalty(monkeypatch):
+def test_svm_of_a_large_problem_takes_the_usual_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = blobs(90, 6, "abc", 0.5)
     monkeypatch.setattr(descent, "LARGE", 1)
     head = svm(examples_of(features, labels))
@@ -89,7 +99,9 @@ def test_svm_of_a_large_problem_takes_the_usual_penalty(monkeypatch):
     np.testing.assert_allclose(head.logits(directions.astype(np.float32)), expected, atol=5e-3)
 
 
-def test_more_images_than_the_span_is_looked_for_give_the_same_head(monkeypatch):
+def test_more_images_than_the_span_is_looked_for_give_the_same_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from tlcli.heads import gradient
     from tlcli.heads import svm as machine
 
@@ -103,12 +115,12 @@ def test_more_images_than_the_span_is_looked_for_give_the_same_head(monkeypatch)
         )
 
 
-def test_a_head_that_holdout_cannot_test_is_not_solved_for_it():
+def test_a_head_that_holdout_cannot_test_is_not_solved_for_it() -> None:
     """Only folds reach every class: the solution for the images that a hash chooses is left out."""
     features, labels = blobs(60, 5, [f"class {number:02d}" for number in range(30)])
     solved = []
 
-    def fit(evidence):
+    def fit(evidence: Evidence) -> LinearHead:
         solved.append(len(evidence.new))
         return SOLVERS["softmax"](evidence.new.vectors[:], evidence.new.labels)
 

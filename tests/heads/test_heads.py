@@ -1,6 +1,7 @@
 """Linear heads, in memory and on disk, and those solved by gradients against scikit-learn."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import special
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from tests.support.arrays import Doubles
 from tests.support.blobs import assert_same_bits, blobs, moments_of, random_head
 from tlcli import files, heads
 from tlcli.errors import RunError
@@ -17,7 +19,7 @@ from tlcli.heads.gradient import softmax
 from tlcli.heads.linear import FORMAT
 
 
-def test_softmax_is_the_logistic_regression_of_scikit_learn():
+def test_softmax_is_the_logistic_regression_of_scikit_learn() -> None:
     features, labels = blobs(150, 6, "abcd", spread=2.0)
     head = softmax(features, labels)
     scaled = StandardScaler().fit(features.astype(np.float64))
@@ -34,12 +36,12 @@ def test_softmax_is_the_logistic_regression_of_scikit_learn():
     )
 
 
-def regularised_loss(probabilities, weights, labels):
+def regularised_loss(probabilities: Doubles, weights: Doubles, labels: list[str]) -> float:
     given = probabilities[np.arange(len(labels)), ["abcd".index(label) for label in labels]]
-    return -np.log(given).mean() + (weights**2).sum() / (2 * len(labels))
+    return float(-np.log(given).mean() + (weights**2).sum() / (2 * len(labels)))
 
 
-def test_softmax_leaves_a_constant_feature_without_weight():
+def test_softmax_leaves_a_constant_feature_without_weight() -> None:
     features, labels = blobs(60, 3)
     constant = np.hstack([features, np.full((60, 1), 5.0)]).astype(np.float32)
     head = softmax(constant, labels)
@@ -51,7 +53,7 @@ def test_softmax_leaves_a_constant_feature_without_weight():
     )
 
 
-def test_balanced_softmax_is_that_of_scikit_learn_and_hears_a_rare_class():
+def test_balanced_softmax_is_that_of_scikit_learn_and_hears_a_rare_class() -> None:
     features, labels = blobs(200, 4, "aaaaaaaabc", spread=2.0)
     scaled = StandardScaler().fit(features.astype(np.float64))
     inputs = scaled.transform(features.astype(np.float64))
@@ -64,12 +66,12 @@ def test_balanced_softmax_is_that_of_scikit_learn_and_hears_a_rare_class():
     assert head.probabilities(features)[rare, 1].mean() > usual[rare, 1].mean() + 0.1
 
 
-def test_softmax_of_a_single_class_is_sure_of_it():
+def test_softmax_of_a_single_class_is_sure_of_it() -> None:
     features, _ = blobs(10, 3)
     assert softmax(features, ["only"] * 10).probabilities(features).tolist() == [[1.0]] * 10
 
 
-def test_the_frame_from_moments_is_that_of_the_features():
+def test_the_frame_from_moments_is_that_of_the_features() -> None:
     features, labels = blobs(90, 6)
     a = heads.Standardisation.of_features(features)
     b = heads.Standardisation.of_moments(moments_of(features, labels))
@@ -77,7 +79,7 @@ def test_the_frame_from_moments_is_that_of_the_features():
     np.testing.assert_allclose(a.scale, b.scale, rtol=1e-9)
 
 
-def test_columns_that_are_not_free_keep_their_bits():
+def test_columns_that_are_not_free_keep_their_bits() -> None:
     features, labels = blobs(60, 6)
     start = LinearHead(tuple("abc"), random_head(6, 3).weights, random_head(6, 3).bias)
     frame = heads.Standardisation.of_features(features)
@@ -88,7 +90,7 @@ def test_columns_that_are_not_free_keep_their_bits():
     assert not np.array_equal(fitted.weights[:, free], start.weights[:, free])
 
 
-def test_probabilities_are_the_softmax_of_the_logits():
+def test_probabilities_are_the_softmax_of_the_logits() -> None:
     head, features = random_head(), blobs(20, 6)[0]
     reference = features.astype(np.float64) @ head.weights.astype(np.float64) + head.bias
     np.testing.assert_allclose(head.logits(features), reference, rtol=1e-4, atol=1e-5)
@@ -102,7 +104,7 @@ def test_probabilities_are_the_softmax_of_the_logits():
 @pytest.mark.numerics
 @pytest.mark.parametrize("columns", [1, 63, 64, 65, 130])
 @pytest.mark.parametrize("rows", [1, 5, 255, 256, 257, 600])
-def test_a_logit_keeps_its_bits_whatever_stands_beside_it(rows, columns):
+def test_a_logit_keeps_its_bits_whatever_stands_beside_it(rows: int, columns: int) -> None:
     head = random_head(70, 130)
     features, _ = blobs(600, 70)
     everything = head.logits(features)
@@ -112,12 +114,14 @@ def test_a_logit_keeps_its_bits_whatever_stands_beside_it(rows, columns):
     assert logits.tobytes() == everything[-rows:, :columns].tobytes()
 
 
-def test_logits_of_no_image_have_no_row():
+def test_logits_of_no_image_have_no_row() -> None:
     assert random_head().logits(np.zeros((0, 6), np.float32)).shape == (0, 5)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 30.0])
-def test_a_calibrated_head_has_the_same_probabilities_without_a_temperature(temperature):
+def test_a_calibrated_head_has_the_same_probabilities_without_a_temperature(
+    temperature: float,
+) -> None:
     head, features = replace(random_head(), temperature=temperature), blobs(20, 6)[0]
     calibrated = head.calibrated()
     assert calibrated.temperature == 1.0
@@ -125,7 +129,7 @@ def test_a_calibrated_head_has_the_same_probabilities_without_a_temperature(temp
     np.testing.assert_allclose(calibrated.probabilities(features), expected, atol=1e-4)
 
 
-def test_what_all_columns_share_is_taken_away_where_it_is_most_of_them():
+def test_what_all_columns_share_is_taken_away_where_it_is_most_of_them() -> None:
     """A softmax does not see it; float32 loses digits to it."""
     head, features = random_head(), blobs(20, 6)[0]
     assert head.summable() is head
@@ -141,7 +145,7 @@ def test_what_all_columns_share_is_taken_away_where_it_is_most_of_them():
     assert empty.summable() is empty
 
 
-def test_ordered_moves_columns_and_their_names_together():
+def test_ordered_moves_columns_and_their_names_together() -> None:
     head, features = random_head(), blobs(10, 6)[0]
     turned = head.ordered(head.classes[::-1])
     assert turned.classes == head.classes[::-1]
@@ -150,7 +154,7 @@ def test_ordered_moves_columns_and_their_names_together():
     assert turned.predict(features).tolist() == head.predict(features).tolist()
 
 
-def test_a_saved_head_comes_back_with_the_same_bits(tmp_path):
+def test_a_saved_head_comes_back_with_the_same_bits(tmp_path: Path) -> None:
     head = random_head(7, 3).ordered(["class 2", "class 0", "class 1"])
     named = LinearHead(("red panda", "Zèbre", "キツネ"), head.weights, head.bias)
     heads.save(named, tmp_path / "head.h5")
@@ -161,14 +165,14 @@ def test_a_saved_head_comes_back_with_the_same_bits(tmp_path):
     assert heads.load(tmp_path / "warm.h5").temperature == 0.1
 
 
-def test_the_same_head_is_saved_as_the_same_bytes(tmp_path):
+def test_the_same_head_is_saved_as_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.h5", "b.h5"):
         heads.save(random_head(), tmp_path / name)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 1000, -1])
-def test_a_truncated_head_is_refused(tmp_path, keep):
+def test_a_truncated_head_is_refused(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "head.h5"
     heads.save(random_head(), path)
     path.write_bytes(path.read_bytes()[:keep])
@@ -177,7 +181,7 @@ def test_a_truncated_head_is_refused(tmp_path, keep):
 
 
 @pytest.mark.parametrize("missing", ["classes", "weights", "bias"])
-def test_a_head_without_one_of_its_parts_is_refused(tmp_path, missing):
+def test_a_head_without_one_of_its_parts_is_refused(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "head.h5"
     heads.save(random_head(), path)
     with h5py.File(path, "a") as file:
@@ -186,7 +190,7 @@ def test_a_head_without_one_of_its_parts_is_refused(tmp_path, missing):
         heads.load(path)
 
 
-def test_a_head_of_a_newer_program_is_refused_and_left_alone(tmp_path):
+def test_a_head_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "head.h5"
     files.save_arrays(path, {"something": np.zeros(1)}, {"format": FORMAT + 1})
     before = path.read_bytes()
@@ -195,7 +199,7 @@ def test_a_head_of_a_newer_program_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_head_whose_weights_lie_in_another_file_is_refused(tmp_path):
+def test_a_head_whose_weights_lie_in_another_file_is_refused(tmp_path: Path) -> None:
     path, other = tmp_path / "head.h5", tmp_path / "other.h5"
     heads.save(random_head(), path)
     heads.save(random_head(seed=1), other)

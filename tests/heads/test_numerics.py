@@ -60,19 +60,19 @@ def digest(*arrays: NDArray[np.generic]) -> str:
     return hasher.hexdigest()[:16]
 
 
-def test_every_head_that_is_solved_from_moments_is_among_them():
+def test_every_head_that_is_solved_from_moments_is_among_them() -> None:
     assert set(DIGESTS) == {name for name, row in HEADS.items() if row.solve is not None}
 
 
 @pytest.mark.parametrize("name", DIGESTS)
-def test_heads_have_the_bits_of_other_machines(name: str):
+def test_heads_have_the_bits_of_other_machines(name: str) -> None:
     head = Recipe(name).solve(found())
     temperature = np.array([calibrated(head)])
     assert digest(head.weights, head.bias, temperature) == DIGESTS[name]
 
 
 @pytest.mark.parametrize("name", DIGESTS)
-def test_heads_of_rounds_are_those_of_all_images_at_once(name: str):
+def test_heads_of_rounds_are_those_of_all_images_at_once(name: str) -> None:
     parts = [found(slice(start, start + 60)) for start in (120, 0, 240, 60, 180)]
     total = parts[0]
     for part in parts[1:]:
@@ -81,17 +81,17 @@ def test_heads_of_rounds_are_those_of_all_images_at_once(name: str):
     assert digest(whole.weights, whole.bias) == digest(rounds.weights, rounds.bias)
 
 
-def test_logits_have_the_bits_of_other_machines():
+def test_logits_have_the_bits_of_other_machines() -> None:
     head = Recipe("lda").solve(found())
     assert digest(head.logits(features(1))) == "cd114bf02ad83216"
 
 
-def test_exemplars_are_those_of_other_machines():
+def test_exemplars_are_those_of_other_machines() -> None:
     examples = examples_of(features(), LABELS)
     chosen = herding.herded(examples, 5, herding.centres_of(examples))
     assert digest(np.array(chosen.hashes)) == "815ec474710ffcdb"
 
 
-def test_projected_features_have_the_bits_of_other_machines():
+def test_projected_features_have_the_bits_of_other_machines() -> None:
     projected = Projection(128, BITS).of(Vectors.of(features())[:])
     assert digest(projected) == "04965c62c299c136"

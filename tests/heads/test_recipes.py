@@ -5,17 +5,19 @@ from functools import reduce
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tests.support.arrays import Floats
 from tests.support.blobs import assert_same_bits, blobs, examples_of, moments_of
 from tlcli import moments
 from tlcli.config import HeadOptions
 from tlcli.errors import DataError, UsageError
-from tlcli.heads import HEADS, Recipe, require_known
+from tlcli.heads import HEADS, LinearHead, Recipe, require_known
 
 every_head = pytest.mark.parametrize("name", HEADS)
 
 
-def solved(name, features, labels):
+def solved(name: str, features: Floats, labels: list[str]) -> LinearHead:
     """The head, from whatever it is solved from."""
     recipe = Recipe(name)
     if recipe.from_moments:
@@ -24,7 +26,7 @@ def solved(name, features, labels):
 
 
 @every_head
-def test_a_head_is_solved_from_moments_or_from_features(name):
+def test_a_head_is_solved_from_moments_or_from_features(name: str) -> None:
     row = HEADS[name]
     assert (row.solve is None) != (row.fit is None)
     assert Recipe(name).from_moments == (row.solve is not None)
@@ -33,7 +35,9 @@ def test_a_head_is_solved_from_moments_or_from_features(name):
 
 @every_head
 @pytest.mark.parametrize("classes", ["ab", "cab", "hgfedcba"])
-def test_a_head_tells_clouds_apart_with_its_classes_in_sorted_order(name, classes):
+def test_a_head_tells_clouds_apart_with_its_classes_in_sorted_order(
+    name: str, classes: str
+) -> None:
     features, labels = blobs(160, 12, classes, spread=0.3)
     head = solved(name, features, labels)
     assert head.classes == tuple(sorted(set(classes)))
@@ -58,7 +62,9 @@ ODD = {
 
 @every_head
 @pytest.mark.parametrize(("features", "labels"), ODD.values(), ids=ODD)
-def test_odd_features_give_a_finite_head(name, features, labels):
+def test_odd_features_give_a_finite_head(
+    name: str, features: NDArray[np.floating], labels: list[str]
+) -> None:
     features = features.astype(np.float32)
     head = solved(name, features, labels)
     assert np.isfinite(head.weights).all()
@@ -66,7 +72,7 @@ def test_odd_features_give_a_finite_head(name, features, labels):
     np.testing.assert_allclose(head.probabilities(features).sum(axis=1), 1)
 
 
-def rounds_of(labels, sizes):
+def rounds_of(labels: list[str], sizes: tuple[int, ...]) -> list[NDArray[np.int64]]:
     """Rows of rounds with so many new classes each, then one with more images for all of them."""
     rng, index = np.random.default_rng(0), np.unique(labels, return_inverse=True)[1]
     late = np.arange(len(labels)) >= len(labels) * 2 // 3
@@ -79,7 +85,9 @@ def rounds_of(labels, sizes):
 
 @every_head
 @pytest.mark.parametrize("sizes", [(1, 3, 10), (10, 3, 1), (14,)], ids=str)
-def test_a_head_has_the_same_bits_however_rounds_were_cut(name, sizes):
+def test_a_head_has_the_same_bits_however_rounds_were_cut(
+    name: str, sizes: tuple[int, ...]
+) -> None:
     features, labels = blobs(14 * 6, 8, "abcdefghijklmn")
     rounds = rounds_of(labels, sizes)
     assert sorted(np.concatenate(rounds)) == list(range(len(labels)))
@@ -88,31 +96,31 @@ def test_a_head_has_the_same_bits_however_rounds_were_cut(name, sizes):
         parts = [moments_of(features[rows], names[rows]) for rows in rounds]
         head = recipe.solve(reduce(moments.add, parts))
     else:
-        parts = [examples_of(features[rows], names[rows].tolist()) for rows in rounds]
-        head = recipe.fit(reduce(lambda a, b: a.joined(b), parts))
+        known = [examples_of(features[rows], names[rows].tolist()) for rows in rounds]
+        head = recipe.fit(reduce(lambda a, b: a.joined(b), known))
     assert_same_bits(head, solved(name, features, labels))
 
 
-def test_a_support_vector_machine_needs_two_images_of_every_class():
+def test_a_support_vector_machine_needs_two_images_of_every_class() -> None:
     assert [name for name, row in HEADS.items() if row.least_images > 1] == ["svm"]
     assert Recipe("svm").fit(examples_of(CLOUD[:4], "aabb")).classes == ("a", "b")
     with pytest.raises(DataError, match=r"at least 2 images.*svm.*'b'.*--head lda"):
         Recipe("svm").require_images("aab")
 
 
-def test_rp_ridge_alone_is_for_projected_features():
+def test_rp_ridge_alone_is_for_projected_features() -> None:
     assert [name for name, row in HEADS.items() if row.projected] == ["rp-ridge"]
     assert_same_bits(solved("rp-ridge", CLOUD, NAMES), solved("ridge", CLOUD, NAMES))
 
 
-def test_an_unknown_head_is_refused_with_the_known_ones():
+def test_an_unknown_head_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"lda, ridge, .*svm\. Received: head='forest'"):
         require_known("forest")
     with pytest.raises(UsageError, match="forest"):
         Recipe.of(HeadOptions(head="forest"))
 
 
-def test_what_is_left_open_is_the_default_or_that_of_the_parent():
+def test_what_is_left_open_is_the_default_or_that_of_the_parent() -> None:
     assert Recipe.of(HeadOptions()) == Recipe("lda", "auto", "uniform", "none")
     parent = Recipe("lda", "oas", "frequency")
     assert Recipe.of(HeadOptions(), parent) == parent
@@ -121,7 +129,7 @@ def test_what_is_left_open_is_the_default_or_that_of_the_parent():
     assert Recipe.of(HeadOptions(head="ridge"), parent) == Recipe("ridge")
 
 
-def test_options_are_those_of_the_head_alone():
+def test_options_are_those_of_the_head_alone() -> None:
     assert Recipe("lda", "oas").options() == {"priors": "uniform", "shrinkage": "oas"}
     assert Recipe("svm").options() == {"c": "auto", "class_weights": "none"}
     for name in ("ridge", "rp-ridge", "ncm", "ncm-cosine"):
@@ -147,12 +155,12 @@ def test_options_are_those_of_the_head_alone():
         ),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(asked, message):
+def test_an_option_that_makes_no_sense_is_refused(asked: HeadOptions, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Recipe.of(asked)
 
 
-def test_the_options_reach_the_solver():
+def test_the_options_reach_the_solver() -> None:
     features, labels = blobs(90, 6, "aaaaabbcde", spread=2.0)
     found = moments_of(features, labels)
     usual = Recipe("lda").solve(found)

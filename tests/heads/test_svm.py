@@ -1,5 +1,8 @@
 """The support vector machine against scikit-learn's, one linear layer on raw features."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
@@ -7,12 +10,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
+from tests.support.arrays import Doubles
 from tests.support.blobs import assert_same_bits, blobs, examples_of
 from tlcli import images
+from tlcli.features import Examples, Vectors
 from tlcli.heads.svm import PENALTIES, svm
 
 
-def oracle_of(examples, class_weights=None, scoring="accuracy"):
+def oracle_of(
+    examples: Examples, class_weights: str | None = None, scoring: str = "accuracy"
+) -> Any:
     """scikit-learn's own pipeline and search over the same folds, fitted."""
     machine = LinearSVC(
         fit_intercept=False, random_state=0, max_iter=100_000, class_weight=class_weights
@@ -30,7 +37,9 @@ def oracle_of(examples, class_weights=None, scoring="accuracy"):
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("classes", ["abc", "aaaaabbcde"], ids=["equal", "unequal"])
 @pytest.mark.parametrize("spread", [0.5, 2.0])
-def test_it_is_the_machine_of_scikit_learn_on_normalised_features(spread, classes, balanced):
+def test_it_is_the_machine_of_scikit_learn_on_normalised_features(
+    spread: float, classes: str, balanced: bool
+) -> None:
     features, labels = blobs(90, 6, classes, spread)
     examples = examples_of(features, labels)
     scoring = "balanced_accuracy" if balanced else "accuracy"
@@ -43,7 +52,7 @@ def test_it_is_the_machine_of_scikit_learn_on_normalised_features(spread, classe
     assert head.predict(features).tolist() == oracle.predict(features).tolist()
 
 
-def test_the_search_has_something_to_choose():
+def test_the_search_has_something_to_choose() -> None:
     """Not one penalty is the best for all of the problems above."""
     found = {
         oracle_of(examples_of(*blobs(90, 6, classes, spread))).best_params_["linearsvc__C"]
@@ -52,7 +61,7 @@ def test_the_search_has_something_to_choose():
     assert len(found) > 1
 
 
-def test_two_classes_have_two_opposite_columns():
+def test_two_classes_have_two_opposite_columns() -> None:
     features, labels = blobs(40, 5, "ab")
     head = svm(examples_of(features, labels))
     assert head.classes == ("a", "b")
@@ -61,21 +70,19 @@ def test_two_classes_have_two_opposite_columns():
     assert head.predict(features).tolist() == expected.tolist()
 
 
-def test_one_class_is_sure():
+def test_one_class_is_sure() -> None:
     features, _ = blobs(6, 3)
     assert svm(examples_of(features, "a" * 6)).probabilities(features).tolist() == [[1.0]] * 6
 
 
-def test_the_size_of_features_does_not_matter():
+def test_the_size_of_features_does_not_matter() -> None:
     features, labels = blobs(60, 5)
     examples = examples_of(features, labels)
-    larger = type(examples)(
-        examples.hashes, examples.labels, type(examples.vectors).of(8 * features)
-    )
+    larger = replace(examples, vectors=Vectors.of(8 * features))
     assert_same_bits(svm(examples), svm(larger))
 
 
-def test_balanced_classes_are_not_drowned():
+def test_balanced_classes_are_not_drowned() -> None:
     features, labels = blobs(300, 4, "a" * 19 + "b", spread=2.0)
     rare = np.array(labels) == "b"
     found = [
@@ -105,16 +112,17 @@ NASTY = {
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize(("features", "labels"), NASTY.values(), ids=NASTY)
-def test_it_converges_without_a_warning(features, labels, balanced):
+def test_it_converges_without_a_warning(
+    features: Doubles, labels: list[str], balanced: bool
+) -> None:
     """Warnings are errors here."""
-    features = features.astype(np.float32)
-    head = svm(examples_of(features, labels), balanced)
+    head = svm(examples_of(features.astype(np.float32), labels), balanced)
     assert head.weights.shape == (features.shape[1], len(set(labels)))
     assert np.isfinite(head.weights).all()
     assert not head.bias.any()
 
 
-def test_the_features_are_left_as_they_were():
+def test_the_features_are_left_as_they_were() -> None:
     features, labels = blobs(30, 4)
     before = features.copy()
     svm(examples_of(features, labels))

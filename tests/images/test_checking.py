@@ -1,6 +1,7 @@
 """The report on a data folder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from tlcli.errors import DataError
 from tlcli.images import Extent, check
 
 
-def save(path, kind=None, size=(40, 60), seed=0):
+def save(
+    path: Path, kind: str | None = None, size: tuple[int, int] = (40, 60), seed: int = 0
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     corners = np.random.default_rng([seed, *path.name.encode()]).permutation(240)[:12] // 60 * 80
     shades = Image.fromarray(corners.reshape(2, 2, 3).astype(np.uint8))
@@ -19,7 +22,7 @@ def save(path, kind=None, size=(40, 60), seed=0):
 
 
 @pytest.fixture
-def good(tmp_path):
+def good(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     for label in ("cat", "dog"):
         for i in range(5):
@@ -27,7 +30,7 @@ def good(tmp_path):
     return root
 
 
-def test_nothing_wrong(good):
+def test_nothing_wrong(good: Path) -> None:
     report = check(good)
     assert report.problems == []
     assert report.images == 10
@@ -39,7 +42,7 @@ def test_nothing_wrong(good):
     assert report.classes_below(5) == []
 
 
-def test_everything_wrong(good):
+def test_everything_wrong(good: Path) -> None:
     save(good / "cat/small.png", size=(8, 100))
     save(good / "cat/really.png", "JPEG")
     save(good / "cat/honest.jpg", "JPEG")
@@ -78,19 +81,19 @@ def test_everything_wrong(good):
     ]
 
 
-def test_one_class_is_a_problem_not_an_error(tmp_path):
+def test_one_class_is_a_problem_not_an_error(tmp_path: Path) -> None:
     for i in range(5):
         save(tmp_path / "cat" / f"{i}.png")
     assert check(tmp_path).problems == ["There is only one class: 'cat'."]
 
 
-def test_pixels_are_decoded_not_only_headers(good):
+def test_pixels_are_decoded_not_only_headers(good: Path) -> None:
     path = save(good / "cat/cut.bmp")
     path.write_bytes(path.read_bytes()[:-2000])
     assert [skip.path for skip in check(good).skipped] == [str(path)]
 
 
-def test_no_usable_image_is_a_problem_not_an_error(tmp_path):
+def test_no_usable_image_is_a_problem_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/1.png").write_bytes(b"broken")
     report = check(tmp_path)
@@ -99,19 +102,19 @@ def test_no_usable_image_is_a_problem_not_an_error(tmp_path):
     json.dumps(report.to_json())
 
 
-def test_classes_out_of_balance(good):
+def test_classes_out_of_balance(good: Path) -> None:
     for i in range(60):
         save(good / "dog" / f"more{i}.bmp", seed=i + 1)
     assert any("unbalanced" in problem for problem in check(good).problems)
 
 
-def test_long_lists_are_cut(tmp_path):
+def test_long_lists_are_cut(tmp_path: Path) -> None:
     for i in range(12):
         save(tmp_path / f"class {i:02}" / f"{i}.png")
     assert check(tmp_path).problems[0].endswith("'class 07', and 4 more.")
 
 
-def test_mpo_is_jpeg_and_other_suffixes_say_nothing(good):
+def test_mpo_is_jpeg_and_other_suffixes_say_nothing(good: Path) -> None:
     frame = Image.new("RGB", (40, 40), "red")
     frame.save(good / "cat/stereo.jpg", "MPO", save_all=True, append_images=[frame])
     rows = good / "list.csv"
@@ -122,7 +125,7 @@ def test_mpo_is_jpeg_and_other_suffixes_say_nothing(good):
     assert report.wrong_suffixes == 0
 
 
-def test_json_and_progress(good):
+def test_json_and_progress(good: Path) -> None:
     calls = []
     report = check(good, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(i, 10) for i in range(1, 11)] * 2
@@ -134,6 +137,6 @@ def test_json_and_progress(good):
     assert as_json["width"] == {"minimum": 40, "median": 40.0, "maximum": 40}
 
 
-def test_it_raises_where_scan_raises(tmp_path):
+def test_it_raises_where_scan_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         check(tmp_path)

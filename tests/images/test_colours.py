@@ -6,14 +6,17 @@ import struct
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from tests.support import profiles
+from tests.support.arrays import Doubles, Pixels
 from tlcli.images import FITS, FORMATS, ImageFile, Square, decode, decode_many, draw_many
-from tlcli.images.decoding import draw, opened
+from tlcli.images.decoding import Drawn, draw, opened
 from tlcli.images.square import PAD
 
 SIDE = 16
@@ -28,30 +31,32 @@ OPAQUE = np.where(ROWS < 0.5, 255, 0).astype(np.uint8)
 LAB = np.stack([20 + 70 * ROWS, 25 * COLUMNS - 10, 20 - 30 * ROWS], axis=-1).round()
 
 
-def over_white(pixels):
+def over_white(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.where(OPAQUE[..., None] == 255, pixels, 255)
 
 
-def grey_of(values):
+def grey_of(values: NDArray[Any]) -> NDArray[Any]:
     return np.repeat(np.asarray(values)[..., None], 3, axis=-1)
 
 
-def paletted():
+def paletted() -> Image.Image:
     image = Image.fromarray(np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE), "P")
     image.putpalette(COLOUR.reshape(-1).tolist())
     return image
 
 
-def of_ycbcr(values):
+def of_ycbcr(values: Pixels) -> Doubles:
     y, cb, cr = np.moveaxis(np.asarray(values, float), -1, 0)
     cb, cr = cb - 128, cr - 128
     mixed = [y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb]
-    return np.clip(np.stack(mixed, axis=-1), 0, 255)
+    found: Doubles = np.clip(np.stack(mixed, axis=-1), 0, 255)
+    return found
 
 
-def of_cmyk(values):
-    inks = np.asarray(values, float)
-    return (255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255
+def of_cmyk(values: Pixels) -> Doubles:
+    light = 255 - np.asarray(values, float)
+    found: Doubles = light[..., :3] * light[..., 3:] / 255
+    return found
 
 
 INKS = np.dstack([COLOUR, (GREY // 3)[..., None]])
@@ -80,8 +85,12 @@ PICTURES = {  # mode → the image, and what it is in RGB
     "I": (Image.fromarray(GREY.astype(np.int32) * 257), grey_of(GREY)),
 }
 
-LOSSLESS = {"WEBP": {"lossless": True, "exact": True}, "JPEG2000": {"irreversible": False}}
-LOSSY = {
+Options = dict[str, dict[str, Any]]
+LOSSLESS: Options = {
+    "WEBP": {"lossless": True, "exact": True},
+    "JPEG2000": {"irreversible": False},
+}
+LOSSY: Options = {
     "JPEG": {"quality": 98, "subsampling": 0},
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
     "GIF": {},
@@ -90,7 +99,7 @@ TOLERANCES = {"JPEG": 14, "AVIF": 20, "GIF": 24}
 """Levels; for the others 2."""
 
 
-def encoded(image, kind, **options):
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **(LOSSLESS.get(kind, {}) | LOSSY.get(kind, {}) | options))
     return file.getvalue()
@@ -103,7 +112,7 @@ DROPPED = {
 """What Pillow writes otherwise than it was told."""
 
 
-def can_write(mode, kind):
+def can_write(mode: str, kind: str) -> bool:
     if (mode, kind) in DROPPED:
         return False
     try:
@@ -116,18 +125,18 @@ WRITTEN = [(mode, kind) for mode in PICTURES for kind in FORMATS if can_write(mo
 TAGGED = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
 
 
-def assert_close(pixels, expected, most):
+def assert_close(pixels: Pixels, expected: NDArray[Any], most: int) -> None:
     assert pixels.shape == np.shape(expected)
     assert np.abs(pixels.astype(float) - expected).max() <= most
 
 
-def test_enough_is_generated():
+def test_enough_is_generated() -> None:
     assert {mode for mode, _ in WRITTEN} == set(PICTURES)
     assert {kind for _, kind in WRITTEN} == set(FORMATS)
 
 
 @pytest.mark.parametrize(("mode", "kind"), WRITTEN)
-def test_every_mode_of_every_format_has_the_colours_that_were_written(mode, kind):
+def test_every_mode_of_every_format_has_the_colours_that_were_written(mode: str, kind: str) -> None:
     image, expected = PICTURES[mode]
     assert_close(decode(encoded(image, kind), PLAIN), expected, TOLERANCES.get(kind, 2))
 
@@ -137,7 +146,7 @@ def test_every_mode_of_every_format_has_the_colours_that_were_written(mode, kind
 
 @pytest.mark.parametrize("kind", TAGGED)
 @pytest.mark.parametrize("name", ["Adobe RGB", "Display P3", "Generic RGB"])
-def test_rgb_is_converted_from_its_profile(kind, name):
+def test_rgb_is_converted_from_its_profile(kind: str, name: str) -> None:
     data = encoded(Image.fromarray(COLOUR), kind, icc_profile=profiles.rgb_profile(name))
     expected = profiles.in_srgb(COLOUR, name)
     assert np.abs(expected - COLOUR).max() > 8
@@ -145,7 +154,7 @@ def test_rgb_is_converted_from_its_profile(kind, name):
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA"])
-def test_colours_beside_transparency_and_in_palettes_are_converted_too(mode):
+def test_colours_beside_transparency_and_in_palettes_are_converted_too(mode: str) -> None:
     image = PICTURES[mode][0]
     data = encoded(image, "PNG", icc_profile=profiles.rgb_profile("Adobe RGB"))
     expected = profiles.in_srgb(COLOUR, "Adobe RGB")
@@ -153,27 +162,24 @@ def test_colours_beside_transparency_and_in_palettes_are_converted_too(mode):
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
-def test_grey_is_converted_from_its_profile(mode):
+def test_grey_is_converted_from_its_profile(mode: str) -> None:
     data = encoded(PICTURES[mode][0], "PNG", icc_profile=profiles.grey_profile(1.4))
     expected = grey_of(255 * profiles.srgb_values((GREY / 255.0) ** 1.4))
     assert np.abs(expected - grey_of(GREY)).max() > 20
     assert_close(decode(data, PLAIN), over_white(expected) if mode == "LA" else expected, 2)
 
 
-def inked(c, m, y, k):
+def inked(c: int, m: int, y: int, k: int) -> tuple[int, int, int]:
     """A press of dull inks: L*a*b* of full inks, in the gamut of sRGB."""
-    lightness = (95 - 25 * c - 30 * m - 5 * y) * (1 - k)
-    return (
-        100 * (1 - k) if not c + m + y else lightness,
-        *(n * (1 - k) for n in (15 * (m - c), 10 * (y - c))),
-    )
+    lightness = 95 - 25 * c - 30 * m - 5 * y if c + m + y else 100
+    return lightness * (1 - k), 15 * (m - c) * (1 - k), 10 * (y - c) * (1 - k)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize(
     "inks", [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 1, 1, 0), (0, 0, 0, 1)]
 )
-def test_cmyk_is_converted_from_its_profile(kind, inks):
+def test_cmyk_is_converted_from_its_profile(kind: str, inks: tuple[int, int, int, int]) -> None:
     image = Image.new("CMYK", (SIDE, SIDE), tuple(255 * ink for ink in inks))
     data = encoded(image, kind, icc_profile=profiles.cmyk_profile(inked))
     expected = np.broadcast_to(profiles.lab_in_srgb(inked(*inks)), (SIDE, SIDE, 3))
@@ -181,7 +187,7 @@ def test_cmyk_is_converted_from_its_profile(kind, inks):
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_profile_and_orientation_go_together(orientation):
+def test_profile_and_orientation_go_together(orientation: int) -> None:
     turns = {1: 0, 3: 2, 6: 1, 8: 3}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -202,13 +208,13 @@ LEFT_ALONE = {
 
 @pytest.mark.parametrize("kind", TAGGED)
 @pytest.mark.parametrize("what", LEFT_ALONE)
-def test_srgb_and_profiles_that_do_not_fit_change_no_bit(kind, what):
+def test_srgb_and_profiles_that_do_not_fit_change_no_bit(kind: str, what: str) -> None:
     image = Image.fromarray(COLOUR)
     plain, tagged = encoded(image, kind), encoded(image, kind, icc_profile=LEFT_ALONE[what])
     np.testing.assert_array_equal(decode(tagged, PLAIN), decode(plain, PLAIN))
 
 
-def test_conversions_do_not_depend_on_threads():
+def test_conversions_do_not_depend_on_threads() -> None:
     tags = [profiles.rgb_profile(name) for name in profiles.PRIMARIES]
     noise = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
     files = [
@@ -223,7 +229,7 @@ def test_conversions_do_not_depend_on_threads():
 # --- depths
 
 
-def tiff_of_12_bits(values):
+def tiff_of_12_bits(values: NDArray[np.uint16]) -> bytes:
     """An uncompressed TIFF with two values in three bytes."""
     pairs = values.reshape(-1, 2).astype(np.uint32)
     joined = pairs[:, 0] << 12 | pairs[:, 1]
@@ -237,14 +243,14 @@ def tiff_of_12_bits(values):
     return head + data.tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
-def png_with_sbit(values, bits):
+def png_with_sbit(values: NDArray[np.uint16], bits: int) -> bytes:
     data = encoded(Image.fromarray(values), "PNG")
     chunk = b"sBIT" + bytes([bits])
     chunk = struct.pack(">I", 1) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return data[:33] + chunk + data[33:]
 
 
-def jpeg2000_of(values, bits):
+def jpeg2000_of(values: NDArray[np.uint16], bits: int) -> bytes:
     """Its 16 bits are declared to be fewer, around a middle that is moved accordingly."""
     moved = (values.astype(np.int64) + 2**15 - 2 ** (bits - 1)).astype(np.uint16)
     data = bytearray(encoded(Image.fromarray(moved), "JPEG2000"))
@@ -253,12 +259,12 @@ def jpeg2000_of(values, bits):
     return bytes(data)
 
 
-def pgm_of(values, white):
+def pgm_of(values: NDArray[np.uint16], white: int) -> bytes:
     height, width = values.shape
     return b"P5 %d %d %d\n" % (width, height, white) + values.astype(">u2").tobytes()
 
 
-def tiff_saying(values, **tags):
+def tiff_saying(values: NDArray[np.uint16], **tags: int) -> bytes:
     return encoded(
         Image.fromarray(values), "TIFF", tiffinfo={int(k[1:]): v for k, v in tags.items()}
     )
@@ -278,25 +284,27 @@ SAYING = {
 
 @pytest.mark.parametrize("what", SAYING)
 @pytest.mark.parametrize("white_level", [None, 1023])
-def test_significant_bits_that_a_file_tells_are_believed(what, white_level):
+def test_significant_bits_that_a_file_tells_are_believed(
+    what: str, white_level: int | None
+) -> None:
     """Whatever level was chosen for files that tell nothing."""
     square = Square(SIDE, white_level=white_level)
     assert_close(decode(SAYING[what], square), grey_of(TWELVE / 4095 * 255), 1)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])
-def test_jpeg2000_of_any_depth_goes_from_black_to_white(bits):
+def test_jpeg2000_of_any_depth_goes_from_black_to_white(bits: int) -> None:
     values = np.tile(np.linspace(0, 2**bits - 1, SIDE).round().astype(np.uint16), (SIDE, 1))
     assert_close(decode(jpeg2000_of(values, bits), PLAIN), grey_of(values / (2**bits - 1) * 255), 1)
 
 
-def test_a_declaration_that_the_values_contradict_is_not_believed():
+def test_a_declaration_that_the_values_contradict_is_not_believed() -> None:
     bright = TWELVE * 16
     assert_close(decode(tiff_saying(bright, t341=4095), PLAIN), grey_of(bright / 257.0), 1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
-def test_the_white_level_is_for_files_that_say_nothing(kind):
+def test_the_white_level_is_for_files_that_say_nothing(kind: str) -> None:
     data = encoded(Image.fromarray(TWELVE), kind)
     assert decode(data, PLAIN).max() == 16
     square = Square(SIDE, white_level=4095)
@@ -305,12 +313,12 @@ def test_the_white_level_is_for_files_that_say_nothing(kind):
     np.testing.assert_array_equal(decode(eight, square), decode(eight, PLAIN))
 
 
-def test_values_above_the_white_level_are_white():
+def test_values_above_the_white_level_are_white() -> None:
     data = encoded(Image.fromarray(TWELVE), "PNG")
     assert (decode(data, Square(SIDE, white_level=100))[:, 1:] == 255).all()
 
 
-def test_a_negative_of_16_bits_is_turned_round_as_one_of_8_bits_is():
+def test_a_negative_of_16_bits_is_turned_round_as_one_of_8_bits_is() -> None:
     data = bytearray(encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"))
     at = data.index(struct.pack("<HHI", 262, 3, 1))
     data[at + 8] = 0
@@ -320,24 +328,24 @@ def test_a_negative_of_16_bits_is_turned_round_as_one_of_8_bits_is():
 # --- frames
 
 
-def one_colour(colour):
+def one_colour(colour: str) -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), colour)
 
 
-def colour_of(data):
+def colour_of(data: bytes) -> str:
     pixels = decode(data, PLAIN)
     assert np.ptp(pixels, axis=(0, 1)).max() <= 8
     return ["red", "green", "blue"][int(pixels.mean(axis=(0, 1)).argmax())]
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
-def test_of_several_frames_the_first_is_taken(kind):
+def test_of_several_frames_the_first_is_taken(kind: str) -> None:
     frames = [one_colour("lime"), one_colour("blue")]
     data = encoded(one_colour("red"), kind, save_all=True, append_images=frames)
     assert colour_of(data) == "red"
 
 
-def test_a_default_image_that_the_animation_does_not_show_is_passed_over():
+def test_a_default_image_that_the_animation_does_not_show_is_passed_over() -> None:
     frames = [one_colour("lime"), one_colour("blue")]
     data = encoded(
         one_colour("red"), "PNG", save_all=True, append_images=frames, default_image=True
@@ -345,7 +353,7 @@ def test_a_default_image_that_the_animation_does_not_show_is_passed_over():
     assert colour_of(data) == "green"
 
 
-def pages(*written):
+def pages(*written: tuple[Image.Image, dict[int, int]]) -> bytes:
     file = io.BytesIO()
     with TiffImagePlugin.AppendingTiffWriter(file, True) as pages:
         for image, tags in written:
@@ -355,7 +363,7 @@ def pages(*written):
 
 
 @pytest.mark.parametrize("tags", [{254: 1}, {254: 4}, {255: 2}])
-def test_small_copies_and_masks_in_a_tiff_are_passed_over(tags):
+def test_small_copies_and_masks_in_a_tiff_are_passed_over(tags: dict[int, int]) -> None:
     small = Image.new("RGB", (4, 4), "red")
     data = pages((small, tags), (one_colour("lime"), {}), (one_colour("blue"), {}))
     assert colour_of(data) == "green"
@@ -363,14 +371,14 @@ def test_small_copies_and_masks_in_a_tiff_are_passed_over(tags):
         assert image.size == (SIDE, SIDE)
 
 
-def test_a_tiff_of_small_copies_alone_is_what_it_is():
+def test_a_tiff_of_small_copies_alone_is_what_it_is() -> None:
     assert colour_of(pages((one_colour("red"), {254: 1}), (one_colour("blue"), {254: 1}))) == "red"
 
 
 # --- squares
 
 
-def banded(width, height):
+def banded(width: int, height: int) -> bytes:
     """Red, green and blue thirds along the longer side."""
     bands = np.zeros((height, width, 3), np.uint8)
     along = bands if width > height else bands.swapaxes(0, 1)
@@ -384,13 +392,13 @@ def banded(width, height):
 
 
 @pytest.mark.parametrize("shape", [(48, 16), (16, 48)])
-def test_crop_takes_the_square_in_the_middle(shape):
+def test_crop_takes_the_square_in_the_middle(shape: tuple[int, int]) -> None:
     pixels = decode(banded(*shape), Square(SIDE, "crop"))
     assert (pixels == (0, 255, 0)).all()
 
 
 @pytest.mark.parametrize("shape", [(48, 16), (16, 48)])
-def test_pad_keeps_the_proportions_between_grey_bars(shape):
+def test_pad_keeps_the_proportions_between_grey_bars(shape: tuple[int, int]) -> None:
     pixels = decode(banded(*shape), Square(48, "pad"))
     pixels = pixels if shape[0] > shape[1] else pixels.swapaxes(0, 1)
     bars = np.concatenate([pixels[:16], pixels[32:]])
@@ -400,20 +408,20 @@ def test_pad_keeps_the_proportions_between_grey_bars(shape):
         assert (pixels[16:32, column] == 255 * colour).all()
 
 
-def test_squash_shows_all_thirds_without_bars():
+def test_squash_shows_all_thirds_without_bars() -> None:
     pixels = decode(banded(48, 16), Square(SIDE, "squash"))
     assert (pixels[:, [2, 8, 13]] == 255 * np.eye(3)).all()
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_square_is_the_same_by_every_fit(fit):
+def test_a_square_is_the_same_by_every_fit(fit: str) -> None:
     data = encoded(Image.fromarray(COLOUR), "PNG")
     np.testing.assert_array_equal(decode(data, Square(8, fit)), decode(data, Square(8)))
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (3, 2), (1, 1)])
-def test_the_thinnest_images_fill_the_square(fit, shape):
+def test_the_thinnest_images_fill_the_square(fit: str, shape: tuple[int, int]) -> None:
     image = Image.new("RGB", shape, (250, 0, 0))
     pixels = decode(encoded(image, "PNG"), Square(SIDE, fit))
     assert pixels.shape == (SIDE, SIDE, 3)
@@ -422,7 +430,7 @@ def test_the_thinnest_images_fill_the_square(fit, shape):
 
 
 @pytest.mark.parametrize("shape", [(37, 16), (16, 37), (640, 481), (100, 99), (3, 40)])
-def test_pad_and_crop_are_those_of_imageops(shape):
+def test_pad_and_crop_are_those_of_imageops(shape: tuple[int, int]) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8))
     bilinear = Image.Resampling.BILINEAR
     padded = ImageOps.pad(image, (SIDE, SIDE), bilinear, PAD)
@@ -433,17 +441,18 @@ def test_pad_and_crop_are_those_of_imageops(shape):
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_bars_are_no_levels_of_the_image(fit):
+def test_bars_are_no_levels_of_the_image(fit: str) -> None:
     for level, image in ((0, Image.new("L", (40, 10), 77)), (14, Image.linear_gradient("L"))):
         dark = image.resize((40, 10)).point(lambda value: value * 14 // 255) if level else image
         with opened(encoded(dark, "PNG")) as found:
             assert draw(found, Square(SIDE, fit)).levels <= level
 
 
-def test_levels_are_those_of_the_picture():
+def test_levels_are_those_of_the_picture() -> None:
     listed = [
         ImageFile(Path(), sha256(data).hexdigest(), data)
         for data in (encoded(Image.fromarray(GREY), "PNG"), encoded(one_colour("red"), "PNG"))
     ]
     ramp, red = draw_many(listed, PLAIN)
+    assert isinstance(ramp, Drawn) and isinstance(red, Drawn)
     assert (ramp.levels, red.levels) == (255, 0)

@@ -10,23 +10,27 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tlcli.errors import BadImage
-from tlcli.images import content_hashes, hashing
+from tlcli.images import content_hashes, hashing, reading
 from tlcli.images.hashing import Index
+
+Connect = Callable[..., sqlite3.Connection]
 
 HOUR = 3600 * 10**9
 
 
 @pytest.fixture(autouse=True)
-def index(tmp_path, monkeypatch):
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the index; the clock is an hour ahead, so that every file is old."""
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(hashing, "_now_ns", lambda: time.time_ns() + HOUR)
@@ -34,12 +38,12 @@ def index(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are opened from now on."""
     names = []
     real = Path.open
 
-    def counted(self, *arguments, **options):
+    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
         names.append(self.name)
         return real(self, *arguments, **options)
 
@@ -48,42 +52,42 @@ def opened(monkeypatch):
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path: Path) -> list[Path]:
     return put_many(tmp_path / "data", 20)
 
 
-def put_many(folder, count):
+def put_many(folder: Path, count: int) -> list[Path]:
     folder.mkdir()
     return [put(folder / f"{number}.png", b"content %d" % number) for number in range(count)]
 
 
-def put(path, content):
+def put(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
-def tick(folder):
+def tick(folder: Path) -> None:
     """Wait until the clock of the file system has moved on: what tells two changes apart."""
     before = put(folder / "tick", b"").stat().st_ctime_ns
     while put(folder / "tick", b"").stat().st_ctime_ns == before:
         time.sleep(0.001)
 
 
-def truth(paths):
+def truth(paths: list[Path]) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
-def hashes(paths):
+def hashes(paths: Iterable[Path]) -> list[str | BadImage]:
     return list(content_hashes(paths))
 
 
-def rows(index):
+def rows(index: Path) -> list[tuple[bytes]]:
     with closing(sqlite3.connect(index)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return connection.execute("SELECT path FROM files ORDER BY rowid").fetchall()
 
 
-def test_the_second_call_reads_nothing(data, index, opened):
+def test_the_second_call_reads_nothing(data: list[Path], index: Path, opened: list[str]) -> None:
     expected = truth(data)
     opened.clear()
     assert hashes(data) == expected
@@ -94,7 +98,9 @@ def test_the_second_call_reads_nothing(data, index, opened):
     assert len(rows(index)) == 20
 
 
-def test_order_and_errors_stay_in_place(data, tmp_path, monkeypatch):
+def test_order_and_errors_stay_in_place(
+    data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 3)
     os.mkfifo(tmp_path / "pipe")
     bad = [tmp_path / "missing", tmp_path / "pipe", tmp_path, Path("nul\0"), Path("\ud800")]
@@ -111,16 +117,18 @@ def test_order_and_errors_stay_in_place(data, tmp_path, monkeypatch):
         assert [result for result in found if isinstance(result, str)] == truth(data)
 
 
-def test_a_file_given_twice_and_an_empty_one(data, tmp_path):
+def test_a_file_given_twice_and_an_empty_one(data: list[Path], tmp_path: Path) -> None:
     paths = [data[0], data[0], put(tmp_path / "empty", b"")]
     assert hashes(paths) == hashes(paths) == truth(paths)
 
 
-def test_nothing_is_hashed_for_nothing():
+def test_nothing_is_hashed_for_nothing() -> None:
     assert hashes([]) == []
 
 
-def test_changed_content_with_size_and_time_restored_is_noticed(data, tmp_path):
+def test_changed_content_with_size_and_time_restored_is_noticed(
+    data: list[Path], tmp_path: Path
+) -> None:
     hashes(data)
     before = data[3].stat()
     tick(tmp_path)
@@ -132,7 +140,7 @@ def test_changed_content_with_size_and_time_restored_is_noticed(data, tmp_path):
     assert hashes(data) == truth(data)
 
 
-def test_a_file_renamed_over_another_is_noticed(data, tmp_path):
+def test_a_file_renamed_over_another_is_noticed(data: list[Path], tmp_path: Path) -> None:
     hashes(data)
     before = data[3].stat()
     other = put(tmp_path / "other", b"CONTENT 3")
@@ -141,7 +149,7 @@ def test_a_file_renamed_over_another_is_noticed(data, tmp_path):
     assert hashes(data) == truth(data)
 
 
-def test_files_that_change_places_are_noticed(data, tmp_path):
+def test_files_that_change_places_are_noticed(data: list[Path], tmp_path: Path) -> None:
     hashes(data)
     data[0].rename(tmp_path / "aside")
     data[1].rename(data[0])
@@ -152,7 +160,9 @@ def test_files_that_change_places_are_noticed(data, tmp_path):
     assert isinstance(hashes([data[2]])[0], BadImage)
 
 
-def test_a_link_that_points_elsewhere_is_noticed(data, tmp_path, index, opened):
+def test_a_link_that_points_elsewhere_is_noticed(
+    data: list[Path], tmp_path: Path, index: Path, opened: list[str]
+) -> None:
     link = tmp_path / "link"
     link.symlink_to(data[0])
     hashes([link])
@@ -165,7 +175,7 @@ def test_a_link_that_points_elsewhere_is_noticed(data, tmp_path, index, opened):
     assert hashes([link]) == truth(data[1:2])
 
 
-def test_permission_that_was_taken_away_is_noticed(data, opened):
+def test_permission_that_was_taken_away_is_noticed(data: list[Path], opened: list[str]) -> None:
     hashes(data)
     tick(data[0].parent)
     data[0].chmod(0)
@@ -183,7 +193,9 @@ STEPS = ["write", "same time", "rename", "link", "hard link", "delete"]
 @given(
     st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.integers(0, 2)), max_size=5)
 )
-def test_whatever_happens_to_files_is_noticed(tmp_path_factory, steps):
+def test_whatever_happens_to_files_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
+) -> None:
     folder = tmp_path_factory.mktemp("steps")
     paths = [put(folder / str(number), b"%d" % number) for number in range(3)]
     for count, (step, first, second) in enumerate(steps):
@@ -194,12 +206,12 @@ def test_whatever_happens_to_files_is_noticed(tmp_path_factory, steps):
     agrees(paths)
 
 
-def change(step, path, other, content):
+def change(step: str, path: Path, other: Path, content: bytes) -> None:
     before = path.stat() if path.exists() else None
     if step == "write" or (step == "same time" and before is None):
         path.unlink(missing_ok=True)
         put(path, content)
-    elif step == "same time":
+    elif step == "same time" and before:
         put(path, content)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     elif step == "rename" and before:
@@ -211,7 +223,7 @@ def change(step, path, other, content):
         path.unlink(missing_ok=True)
 
 
-def agrees(paths):
+def agrees(paths: list[Path]) -> None:
     for path, found in zip(paths, hashes(paths), strict=True):
         if isinstance(found, BadImage):
             assert not path.exists()
@@ -224,7 +236,14 @@ def agrees(paths):
 
 @pytest.mark.parametrize(("seconds", "recorded"), [(-HOUR / 1e9, 0), (0, 0), (1.9, 0), (2.1, 1)])
 @pytest.mark.parametrize("time_of", ["st_mtime_ns", "st_ctime_ns"])
-def test_a_young_file_is_in_doubt(tmp_path, index, monkeypatch, time_of, seconds, recorded):
+def test_a_young_file_is_in_doubt(
+    tmp_path: Path,
+    index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    time_of: str,
+    seconds: float,
+    recorded: int,
+) -> None:
     path = put(tmp_path / "a", b"a")
     shift = HOUR if time_of == "st_mtime_ns" else -HOUR
     os.utime(path, ns=(0, path.stat().st_mtime_ns + shift))
@@ -234,10 +253,12 @@ def test_a_young_file_is_in_doubt(tmp_path, index, monkeypatch, time_of, seconds
     assert (len(rows(index)) if index.exists() else 0) == recorded
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_not_recorded(data, index, tmp_path, monkeypatch):
-    real = hashing.digest
+def test_a_file_that_changes_while_it_is_hashed_is_not_recorded(
+    data: list[Path], index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reading.digest
 
-    def changed_after(file):
+    def changed_after(file: BinaryIO) -> str:
         found = real(file)
         if file.name == str(data[3]):
             put(data[3], b"longer than before")
@@ -250,10 +271,12 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_recorded(data, index, tmp
     assert hashes(data) == truth(data)
 
 
-def test_a_file_that_is_exchanged_before_it_is_opened_is_not_recorded(data, index, monkeypatch):
-    real = hashing.reading
+def test_a_file_that_is_exchanged_before_it_is_opened_is_not_recorded(
+    data: list[Path], index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reading.reading
 
-    def exchanged(path):
+    def exchanged(path: Path) -> AbstractContextManager[BinaryIO]:
         data[1].replace(data[0])
         monkeypatch.setattr(hashing, "reading", real)
         return real(path)
@@ -263,7 +286,9 @@ def test_a_file_that_is_exchanged_before_it_is_opened_is_not_recorded(data, inde
     assert rows(index) == []
 
 
-def test_the_rows_recorded_last_are_kept(data, index, monkeypatch):
+def test_the_rows_recorded_last_are_kept(
+    data: list[Path], index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 2)
     monkeypatch.setattr(hashing, "MOST_ROWS", 5)
     hashes(data)
@@ -275,7 +300,7 @@ def test_the_rows_recorded_last_are_kept(data, index, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [b"a\xff", b"a\nb", "Käse".encode(), b" ", b"'; --"])
-def test_odd_names(tmp_path, opened, name):
+def test_odd_names(tmp_path: Path, opened: list[str], name: bytes) -> None:
     path = put(tmp_path / os.fsdecode(name), name)
     assert hashes([path]) == truth([path])
     opened.clear()
@@ -283,7 +308,9 @@ def test_odd_names(tmp_path, opened, name):
     assert opened == []
 
 
-def test_a_relative_path_has_the_row_of_the_absolute_one(data, index, opened, monkeypatch):
+def test_a_relative_path_has_the_row_of_the_absolute_one(
+    data: list[Path], index: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = hashes(data)
     opened.clear()
     monkeypatch.chdir(data[0].parent)
@@ -292,7 +319,9 @@ def test_a_relative_path_has_the_row_of_the_absolute_one(data, index, opened, mo
     assert len(rows(index)) == 20
 
 
-def test_a_working_folder_that_is_gone(data, tmp_path, monkeypatch):
+def test_a_working_folder_that_is_gone(
+    data: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -302,10 +331,18 @@ def test_a_working_folder_that_is_gone(data, tmp_path, monkeypatch):
 # --- a stream
 
 
-def test_paths_are_taken_as_they_are_needed(data, monkeypatch):
+def test_paths_are_taken_as_they_are_needed(
+    data: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 8)
-    taken = []
-    endless = (taken.append(path) or path for path in itertools.cycle(data))
+    taken: list[Path] = []
+
+    def listed() -> Iterator[Path]:
+        for path in itertools.cycle(data):
+            taken.append(path)
+            yield path
+
+    endless = listed()
     for _ in range(2):
         results = content_hashes(endless)
         assert taken == []
@@ -315,14 +352,14 @@ def test_paths_are_taken_as_they_are_needed(data, monkeypatch):
         data.reverse()
 
 
-def test_what_was_hashed_before_an_interruption_is_kept(data, index):
+def test_what_was_hashed_before_an_interruption_is_kept(data: list[Path], index: Path) -> None:
     results = content_hashes(data)
     list(itertools.islice(results, 7))
     results.close()
     assert len(rows(index)) == 7
 
 
-def test_another_thread_may_end_it(data, index):
+def test_another_thread_may_end_it(data: list[Path], index: Path) -> None:
     results = content_hashes(data)
     list(itertools.islice(results, 7))
     with ThreadPoolExecutor(1) as pool:
@@ -330,8 +367,8 @@ def test_another_thread_may_end_it(data, index):
     assert len(rows(index)) == 7
 
 
-def test_nothing_stays_open(data, index):
-    def descriptors():
+def test_nothing_stays_open(data: list[Path], index: Path) -> None:
+    def descriptors() -> list[str]:
         found = []
         for link in Path("/proc/self/fd").iterdir():
             with suppress(FileNotFoundError):  # the one that lists the folder
@@ -350,31 +387,31 @@ def test_nothing_stays_open(data, index):
 # --- an index that cannot be used
 
 
-def as_directory(index):
+def as_directory(index: Path) -> None:
     index.mkdir(parents=True)
 
 
-def as_file_in_the_way(index):
+def as_file_in_the_way(index: Path) -> None:
     index.parent.write_text("in the way")
 
 
-def as_link_to_nowhere(index):
+def as_link_to_nowhere(index: Path) -> None:
     index.parent.mkdir()
     index.symlink_to(index.parent / "no" / "where")
 
 
-def as_link_to_garbage(index):
+def as_link_to_garbage(index: Path) -> None:
     index.parent.mkdir()
     put(index.parent / "elsewhere", b"garbage" * 1000)
     index.symlink_to(index.parent / "elsewhere")
 
 
-def as_pipe(index):
+def as_pipe(index: Path) -> None:
     index.parent.mkdir()
     os.mkfifo(index)
 
 
-def kind_and_inode(index):
+def kind_and_inode(index: Path) -> tuple[int, int]:
     status = index.lstat() if index.parent.is_dir() else index.parent.lstat()
     return status.st_mode, status.st_ino
 
@@ -382,7 +419,13 @@ def kind_and_inode(index):
 @pytest.mark.parametrize(
     "block", [as_directory, as_file_in_the_way, as_link_to_nowhere, as_link_to_garbage, as_pipe]
 )
-def test_without_an_index_files_are_hashed(data, index, caplog, monkeypatch, block):
+def test_without_an_index_files_are_hashed(
+    data: list[Path],
+    index: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[Path], None],
+) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 3)
     block(index)
     before = kind_and_inode(index)
@@ -396,18 +439,26 @@ def test_without_an_index_files_are_hashed(data, index, caplog, monkeypatch, blo
     )
 
 
-def connecting(monkeypatch, connect):
+def connecting(monkeypatch: pytest.MonkeyPatch, connect: Callable[..., sqlite3.Connection]) -> None:
     real = sqlite3.connect
     monkeypatch.setattr(
         sqlite3, "connect", lambda path, timeout, **options: connect(real, path, timeout, options)
     )
 
 
-def test_an_index_that_may_only_be_read_is_read(data, index, caplog, opened, monkeypatch):
+def test_an_index_that_may_only_be_read_is_read(
+    data: list[Path],
+    index: Path,
+    caplog: pytest.LogCaptureFixture,
+    opened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hashes(data[:10])
     expected = truth(data)
 
-    def read_only(real, path, timeout, options):
+    def read_only(
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
+    ) -> sqlite3.Connection:
         return real(f"file:{path}?mode=ro", timeout, uri=True, **options)
 
     connecting(monkeypatch, read_only)
@@ -419,10 +470,18 @@ def test_an_index_that_may_only_be_read_is_read(data, index, caplog, opened, mon
     assert [record.levelno for record in caplog.records] == [logging.INFO]
 
 
-def test_a_full_disk_keeps_what_is_there(data, index, caplog, opened, monkeypatch):
+def test_a_full_disk_keeps_what_is_there(
+    data: list[Path],
+    index: Path,
+    caplog: pytest.LogCaptureFixture,
+    opened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hashes(data)
 
-    def full(real, path, timeout, options):
+    def full(
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
+    ) -> sqlite3.Connection:
         connection = real(path, timeout, **options)
         connection.execute("PRAGMA max_page_count = 1")
         return connection
@@ -439,11 +498,15 @@ def test_a_full_disk_keeps_what_is_there(data, index, caplog, opened, monkeypatc
     assert len(rows(index)) == 20
 
 
-def test_a_locked_index_is_done_without(data, index, caplog, monkeypatch):
+def test_a_locked_index_is_done_without(
+    data: list[Path], index: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hashes(data)
     waits = []
 
-    def counted(real, path, timeout, options):
+    def counted(
+        real: Connect, path: Path, timeout: float, options: dict[str, bool]
+    ) -> sqlite3.Connection:
         waits.append(timeout)
         return real(path, 0.01, **options)
 
@@ -459,7 +522,9 @@ def test_a_locked_index_is_done_without(data, index, caplog, monkeypatch):
     assert len(rows(index)) == 20
 
 
-def test_a_cache_that_is_cleared_meanwhile(data, index, monkeypatch):
+def test_a_cache_that_is_cleared_meanwhile(
+    data: list[Path], index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hashing, "CHUNK", 3)
     results = content_hashes(data)
     found = list(itertools.islice(results, 5))
@@ -471,27 +536,34 @@ def test_a_cache_that_is_cleared_meanwhile(data, index, monkeypatch):
 # --- damage
 
 
-def garbage(index):
+def garbage(index: Path) -> None:
     put(index, b"garbage" * 1000)
 
 
-def cut(index):
+def cut(index: Path) -> None:
     os.truncate(index, index.stat().st_size // 2 + 100)
 
 
-def of_another_format(index):
+def of_another_format(index: Path) -> None:
     with closing(sqlite3.connect(index)) as connection:
         connection.execute("PRAGMA user_version = 7")
 
 
-def of_another_kind(index):
+def of_another_kind(index: Path) -> None:
     with closing(sqlite3.connect(index)) as connection:
         connection.execute("DROP TABLE files")
         connection.execute("CREATE TABLE files (name TEXT)")
 
 
 @pytest.mark.parametrize("damage", [garbage, cut, of_another_format, of_another_kind])
-def test_a_damaged_index_is_begun_anew(data, index, caplog, opened, monkeypatch, damage):
+def test_a_damaged_index_is_begun_anew(
+    data: list[Path],
+    index: Path,
+    caplog: pytest.LogCaptureFixture,
+    opened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+) -> None:
     expected = hashes(data)
     damage(index)
     monkeypatch.setattr(hashing, "CHUNK", 3)
@@ -505,8 +577,10 @@ def test_a_damaged_index_is_begun_anew(data, index, caplog, opened, monkeypatch,
     assert opened == []
 
 
-def test_an_index_that_stays_damaged_is_given_up(data, index, caplog, monkeypatch):
-    def damaged(*arguments):
+def test_an_index_that_stays_damaged_is_given_up(
+    data: list[Path], index: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*arguments: object) -> NoReturn:
         raise sqlite3.DatabaseError("damaged")
 
     monkeypatch.setattr(hashing, "CHUNK", 3)
@@ -516,13 +590,15 @@ def test_an_index_that_stays_damaged_is_given_up(data, index, caplog, monkeypatc
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
 
 
-def test_an_index_that_another_process_began_anew_is_not_removed(data, index, tmp_path, caplog):
+def test_an_index_that_another_process_began_anew_is_not_removed(
+    data: list[Path], index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hashes(data)
     sound = index.rename(tmp_path / "sound")
     garbage(index)
     real = hashing._prepare
 
-    def exchanged(connection):
+    def exchanged(connection: sqlite3.Connection) -> None:
         if sound.exists():
             sound.replace(index)
         real(connection)
@@ -534,7 +610,9 @@ def test_an_index_that_another_process_began_anew_is_not_removed(data, index, tm
     assert len(rows(index)) == 20
 
 
-def test_an_empty_file_is_a_new_index(data, index, caplog):
+def test_an_empty_file_is_a_new_index(
+    data: list[Path], index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     index.parent.mkdir()
     put(index, b"")
     hashes(data)
@@ -571,12 +649,12 @@ FLIPPER = """
 """
 
 
-def python(program, *arguments, **options):
+def python(program: str, *arguments: Path, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_no_flipped_bit_and_no_cut_gives_a_wrong_hash(tmp_path):
+def test_no_flipped_bit_and_no_cut_gives_a_wrong_hash(tmp_path: Path) -> None:
     put_many(tmp_path / "data", 4)
     process = python(FLIPPER, tmp_path / "data")
     try:
@@ -588,7 +666,9 @@ def test_no_flipped_bit_and_no_cut_gives_a_wrong_hash(tmp_path):
     assert (process.returncode, complaint) == (0, "")
 
 
-def test_damage_that_sqlite_quotes_in_bytes_that_are_no_text(data, index, caplog):
+def test_damage_that_sqlite_quotes_in_bytes_that_are_no_text(
+    data: list[Path], index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     expected = hashes(data)
     whole = index.read_bytes()
     assert whole.count(b"CREATE TABLE files") == 1
@@ -598,7 +678,7 @@ def test_damage_that_sqlite_quotes_in_bytes_that_are_no_text(data, index, caplog
     assert caplog.records[0].getMessage().isprintable()
 
 
-def test_a_row_that_is_not_what_it_was_is_not_believed(data, index):
+def test_a_row_that_is_not_what_it_was_is_not_believed(data: list[Path], index: Path) -> None:
     expected = hashes(data)
     for column, value in [("sha256", b"\0" * 32), ("sha256", None), ("seal", None), ("seal", "x")]:
         with closing(sqlite3.connect(index)) as connection, connection:
@@ -606,7 +686,7 @@ def test_a_row_that_is_not_what_it_was_is_not_believed(data, index):
         assert hashes(data) == expected
 
 
-def test_a_row_of_another_file_is_not_believed(data, index):
+def test_a_row_of_another_file_is_not_believed(data: list[Path], index: Path) -> None:
     expected = hashes(data)
     with closing(sqlite3.connect(index)) as connection, connection:
         connection.execute(
@@ -633,7 +713,9 @@ WORKER = """
 
 
 @pytest.mark.parametrize("damage", [None, garbage])
-def test_processes_share_an_index(tmp_path, index, damage):
+def test_processes_share_an_index(
+    tmp_path: Path, index: Path, damage: Callable[[Path], None] | None
+) -> None:
     put_many(tmp_path / "data", 300)
     if damage:
         index.parent.mkdir()
@@ -668,7 +750,9 @@ KILLED = """
 """
 
 
-def test_a_kill_in_the_middle_of_recording_loses_nothing_else(tmp_path, index, caplog, opened):
+def test_a_kill_in_the_middle_of_recording_loses_nothing_else(
+    tmp_path: Path, index: Path, caplog: pytest.LogCaptureFixture, opened: list[str]
+) -> None:
     data = put_many(tmp_path / "data", 100)
     more = put_many(tmp_path / "more", 400)
     hashes(data)
@@ -686,6 +770,6 @@ def test_a_kill_in_the_middle_of_recording_loses_nothing_else(tmp_path, index, c
     assert not journal.exists()
 
 
-def test_an_index_that_nobody_asks_makes_no_file(index):
+def test_an_index_that_nobody_asks_makes_no_file(index: Path) -> None:
     Index(index).close()
     assert not index.parent.exists()

@@ -39,7 +39,7 @@ def test_pairs_within_the_distance_are_linked(hashes: list[int], data: st.DataOb
 
 
 def test_a_group_stays_together_already() -> None:
-    same = [7, 7, 7]
+    same: list[int | None] = [7, 7, 7]
     assert places([image(i, group="g") for i in range(3)], same) == []
     assert places([image(i, group="gh"[i // 2]) for i in range(3)], same) == [[0, 1, 2]]
     assert places([image(i) for i in range(3)], same) == [[0, 1, 2]]

@@ -7,10 +7,13 @@ import os
 import shutil
 import time
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.disk import on_disk
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.images import (
     Listing,
@@ -25,7 +28,7 @@ from tlcli.images import (
 as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
 
-def put(path, content=None):
+def put(path: Path, content: bytes | None = None) -> Path:
     """Write a file that scan takes for an image: nothing is decoded."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(os.fsencode(path) if content is None else content)
@@ -33,7 +36,7 @@ def put(path, content=None):
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path: Path) -> Path:
     root = tmp_path / "data"
     put(root / "dog/2.JPG")
     put(root / "dog/1.png")
@@ -41,18 +44,18 @@ def data(tmp_path):
     return root
 
 
-def named(listing, root):
-    return [(image.label, str(image.path.relative_to(root))) for image in listing.images]
+def named(listing: Listing, root: Path | str) -> list[tuple[str, str]]:
+    return [(image.label, str(on_disk(image).relative_to(root))) for image in listing.images]
 
 
-def reasons(listing):
+def reasons(listing: Listing) -> dict[str, str]:
     return {Path(skip.path).name: skip.reason for skip in listing.skipped}
 
 
 # --- folders
 
 
-def test_class_folders(data):
+def test_class_folders(data: Path) -> None:
     listing = scan(data)
     assert named(listing, data) == [
         ("cat", "cat/deep/er/1.webp"),
@@ -64,15 +67,15 @@ def test_class_folders(data):
     assert listing.total == 3
     assert (listing.skipped, listing.duplicates, listing.ignored) == ((), 0, 0)
     first = listing.images[0]
-    assert first.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
+    assert first.sha256 == hashlib.sha256(on_disk(first).read_bytes()).hexdigest()
     assert listing.sha256s[0] == first.sha256
 
 
-def test_a_path_may_be_a_string(data):
+def test_a_path_may_be_a_string(data: Path) -> None:
     assert scan(str(data)) == scan(data)
 
 
-def test_what_is_ignored_hidden_or_empty(data):
+def test_what_is_ignored_hidden_or_empty(data: Path) -> None:
     put(data / "dog/notes.txt")
     put(data / "README.md")
     for hidden in (".git/x.png", "dog/.x.png", "dog/Thumbs.db", "__MACOSX/x.png", "desktop.ini"):
@@ -86,12 +89,12 @@ def test_what_is_ignored_hidden_or_empty(data):
     assert len(listing.images) == 3
 
 
-def test_an_image_beside_the_class_folders_is_skipped_by_name(data):
+def test_an_image_beside_the_class_folders_is_skipped_by_name(data: Path) -> None:
     put(data / "stray.png")
     assert reasons(scan(data)) == {"stray.png": "it lies in no class folder"}
 
 
-def test_empty_and_unreadable_files_are_skipped(data):
+def test_empty_and_unreadable_files_are_skipped(data: Path) -> None:
     put(data / "dog/empty.png", b"")
     (data / "dog/nowhere.png").symlink_to(data / "missing")
     (data / "dog/self.png").symlink_to(data / "dog/self.png")
@@ -104,7 +107,7 @@ def test_empty_and_unreadable_files_are_skipped(data):
     assert [Path(skip.path).name for skip in scan(data).skipped] == sorted(found)
 
 
-def test_copies_under_one_label_count_once(data):
+def test_copies_under_one_label_count_once(data: Path) -> None:
     put(data / "dog/3.png", b"same")
     put(data / "dog/0.png", b"same")
     put(data / "dog/4.png", b"same")
@@ -115,7 +118,7 @@ def test_copies_under_one_label_count_once(data):
     assert listing.conflicts == 0
 
 
-def test_copies_under_two_labels_are_all_left_out(data):
+def test_copies_under_two_labels_are_all_left_out(data: Path) -> None:
     put(data / "dog/x.png", b"same")
     put(data / "dog/y.png", b"same")
     put(data / "cat/z.png", b"same")
@@ -128,7 +131,7 @@ def test_copies_under_two_labels_are_all_left_out(data):
         assert reason.endswith(str(data / other))
 
 
-def test_contents_are_those_of_all_images(data):
+def test_contents_are_those_of_all_images(data: Path) -> None:
     """Whatever their labels; a folder may have none."""
     expected = set(scan(data).sha256s)
     put(data / "dog/empty.png", b"")
@@ -146,14 +149,14 @@ def test_contents_are_those_of_all_images(data):
         contents(data / "missing")
 
 
-def test_a_class_whose_images_all_conflict_is_still_named(data):
+def test_a_class_whose_images_all_conflict_is_still_named(data: Path) -> None:
     shutil.copytree(data / "dog", data / "wolf")
     listing = scan(data)
     assert listing.classes == ("cat",)
     assert listing.named_classes == ("cat", "dog", "wolf")
 
 
-def test_links_are_followed_and_loops_end(data, tmp_path):
+def test_links_are_followed_and_loops_end(data: Path, tmp_path: Path) -> None:
     elsewhere = put(tmp_path / "elsewhere/a.png").parent
     (data / "fox").symlink_to(elsewhere)
     (data / "dog/more").symlink_to(elsewhere)
@@ -170,7 +173,7 @@ def test_links_are_followed_and_loops_end(data, tmp_path):
     assert listing.conflicts == 2
 
 
-def test_class_names_are_normalised_and_merged(tmp_path):
+def test_class_names_are_normalised_and_merged(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
     for i, folder in enumerate((composed, decomposed, f" {composed} ")):
         put(tmp_path / folder / f"{i}.png")
@@ -179,7 +182,7 @@ def test_class_names_are_normalised_and_merged(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1bb", " ", "a\u2028b", os.fsdecode(b"\xff")])
-def test_class_names_without_controls(tmp_path, name):
+def test_class_names_without_controls(tmp_path: Path, name: str) -> None:
     put(tmp_path / name / "1.png")
     with pytest.raises(DataError, match="class name") as caught:
         scan(tmp_path)
@@ -187,25 +190,27 @@ def test_class_names_without_controls(tmp_path, name):
     assert "\x1b" not in str(caught.value)
 
 
-def test_the_order_does_not_depend_on_the_file_system(data, monkeypatch):
+def test_the_order_does_not_depend_on_the_file_system(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = scan(data)
     real = os.scandir
 
     class Backwards:
-        def __init__(self, folder):
+        def __init__(self, folder: Path) -> None:
             self.entries = real(folder)
 
-        def __enter__(self):
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
             return iter(list(self.entries)[::-1])
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: object) -> None:
             self.entries.close()
 
     monkeypatch.setattr(os, "scandir", Backwards)
     assert scan(data) == expected
 
 
-def test_deep_folders(tmp_path):
+def test_deep_folders(tmp_path: Path) -> None:
     folder = tmp_path / "cat"
     folder.mkdir()
     for _ in range(700):
@@ -215,13 +220,15 @@ def test_deep_folders(tmp_path):
     assert len(scan(tmp_path).images) == 1
 
 
-def test_progress_reaches_the_end(data):
+def test_progress_reaches_the_end(data: Path) -> None:
     calls = []
     scan(data, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_files_that_have_not_changed_are_not_read_again(data, monkeypatch):
+def test_files_that_have_not_changed_are_not_read_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(data / "dog/empty.png", b"")
     monkeypatch.setattr("tlcli.images.hashing._now_ns", lambda: time.time_ns() + 10**13)
     calls = []
@@ -240,7 +247,7 @@ def test_files_that_have_not_changed_are_not_read_again(data, monkeypatch):
         (["cat/notes.txt"], "no image file"),
     ],
 )
-def test_folders_that_hold_no_classes(tmp_path, files, hint):
+def test_folders_that_hold_no_classes(tmp_path: Path, files: list[str], hint: str) -> None:
     for name in files:
         put(tmp_path / name)
     with pytest.raises(DataError, match=hint) as caught:
@@ -249,31 +256,31 @@ def test_folders_that_hold_no_classes(tmp_path, files, hint):
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.csv", "data/dog/1.png/below", "nul\0"])
-def test_what_does_not_exist_is_a_usage_error(data, name):
+def test_what_does_not_exist_is_a_usage_error(data: Path, name: str) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         scan(data.parent / name)
 
 
-def test_a_single_image_is_no_data(data):
+def test_a_single_image_is_no_data(data: Path) -> None:
     with pytest.raises(DataError, match=r"path,label.*1\.png"):
         scan(data / "dog/1.png")
 
 
-def test_a_pipe_is_no_data(tmp_path):
+def test_a_pipe_is_no_data(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError):
         scan(tmp_path / "pipe.csv")
 
 
-def test_a_path_that_the_system_refuses(tmp_path):
+def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Received"):
         scan(tmp_path / ("x" * 300))
 
 
-def test_folders_that_cannot_be_read(data, monkeypatch):
+def test_folders_that_cannot_be_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.scandir
 
-    def refuse(folder):
+    def refuse(folder: Path) -> "os._ScandirIterator[str]":
         if Path(folder).name == "deep":
             raise PermissionError(13, "Permission denied", str(folder))
         return real(folder)
@@ -284,10 +291,10 @@ def test_folders_that_cannot_be_read(data, monkeypatch):
     assert "deep" in str(caught.value)
 
 
-def test_files_that_cannot_be_opened(data, monkeypatch):
+def test_files_that_cannot_be_opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.open
 
-    def refuse(self, *arguments, **options):
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
         if self.name == "1.png":
             raise PermissionError(13, "Permission denied", str(self))
         return real(self, *arguments, **options)
@@ -297,7 +304,7 @@ def test_files_that_cannot_be_opened(data, monkeypatch):
 
 
 @as_root
-def test_permissions_for_real(data):
+def test_permissions_for_real(data: Path) -> None:
     (data / "dog/1.png").chmod(0)
     assert reasons(scan(data)) == {"1.png": "no permission to read the file"}
     (data / "dog").chmod(0)
@@ -311,7 +318,7 @@ def test_permissions_for_real(data):
 # --- tables
 
 
-def table(data, text, name="list.csv"):
+def table(data: Path, text: str | bytes, name: str = "list.csv") -> Path:
     path = data / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
@@ -328,12 +335,12 @@ def table(data, text, name="list.csv"):
         ('\n\nid, Label ,PATH\n1,dog,dog/1.png\n\n2," cat ","cat/deep/er/1.webp"\n', "list.csv"),
     ],
 )
-def test_tables(data, text, name):
+def test_tables(data: Path, text: str | bytes, name: str) -> None:
     listing = scan(table(data, text, name))
     assert named(listing, data) == [("cat", "cat/deep/er/1.webp"), ("dog", "dog/1.png")]
 
 
-def test_table_paths(data, tmp_path):
+def test_table_paths(data: Path, tmp_path: Path) -> None:
     odd = put(tmp_path / "a,b\n.whatever")
     rows = f'path,label\n"{odd}",x\n../data/dog/1.png,x\nmissing.png,x\nodd://a/b.png,x\n.,x\n'
     listing = scan(table(data, rows))
@@ -345,7 +352,7 @@ def test_table_paths(data, tmp_path):
     ]
 
 
-def test_a_row_given_twice_and_a_path_with_two_labels(data):
+def test_a_row_given_twice_and_a_path_with_two_labels(data: Path) -> None:
     listing = scan(table(data, "path,label\ndog/1.png,a\ndog/1.png,a\n"))
     assert (len(listing.images), listing.duplicates) == (1, 1)
     listing = scan(table(data, "path,label\ndog/1.png,a\ndog/1.png,b\n"))
@@ -369,7 +376,7 @@ def test_a_row_given_twice_and_a_path_with_two_labels(data):
         ("path,label\na.png,x\n".encode("utf-16"), "UTF-8"),
     ],
 )
-def test_malformed_tables(data, text, complaint):
+def test_malformed_tables(data: Path, text: str | bytes, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint) as caught:
         scan(table(data, text))
     assert "list.csv" in str(caught.value)
@@ -388,7 +395,7 @@ def test_malformed_tables(data, text, complaint):
         "\ndata/dog/1.png\tdog\ndata/cat/deep/er/1.webp\tcat",
     ],
 )
-def test_standard_input(data, monkeypatch, text):
+def test_standard_input(data: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.chdir(data.parent)
     listing = scan("-", stdin=io.StringIO(text))
     assert named(listing, "data") == [("cat", "cat/deep/er/1.webp"), ("dog", "dog/1.png")]
@@ -400,13 +407,13 @@ def test_standard_input(data, monkeypatch, text):
     ("text", "complaint"),
     [("", "without a row"), ("a.png\n", "line 1"), ("a.png,x\nb.png\n", "line 2"), ("a,b,c", "1")],
 )
-def test_malformed_standard_input(text, complaint):
+def test_malformed_standard_input(text: str, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint) as caught:
         scan("-", stdin=io.StringIO(text))
     assert "standard input" in str(caught.value)
 
 
-def test_standard_input_in_another_encoding():
+def test_standard_input_in_another_encoding() -> None:
     stream = io.TextIOWrapper(io.BytesIO(b"a.png,K\xe4se\n"), encoding="utf-8")
     with pytest.raises(DataError, match="0xe4"):
         scan("-", stdin=stream)
@@ -415,12 +422,12 @@ def test_standard_input_in_another_encoding():
 # --- find_images
 
 
-def test_find_images(data):
+def test_find_images(data: Path) -> None:
     put(data / "dog/notes.txt")
     put(data / "top.gif")
     (data / "dog/loop").symlink_to(data)
     found = find_images([data / "dog/notes.txt", str(data), data / "missing"])
-    relative = [str(path.relative_to(data)) for path in found]
+    relative = [str(Path(str(path)).relative_to(data)) for path in found]
     assert relative == [
         "dog/notes.txt",
         "cat/deep/er/1.webp",
@@ -431,7 +438,7 @@ def test_find_images(data):
     ]
 
 
-def test_lines_are_answered_as_they_arrive(data):
+def test_lines_are_answered_as_they_arrive(data: Path) -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb") as stdin, os.fdopen(write, "wb", buffering=0) as other:
         batches = image_batches(["-"], itertools.repeat(32), stdin)
@@ -446,7 +453,7 @@ def test_lines_are_answered_as_they_arrive(data):
         assert list(batches) == [[Path("last")]]
 
 
-def test_batches_grow_and_files_beside_standard_input_keep_their_place(data):
+def test_batches_grow_and_files_beside_standard_input_keep_their_place(data: Path) -> None:
     stdin = io.BufferedReader(io.BytesIO(b"x\ny\n"))
     sizes = itertools.chain([1, 2], itertools.repeat(3))
     found = list(image_batches(["a", "b", "c", "d", "-", "e"], sizes, stdin))
@@ -455,26 +462,26 @@ def test_batches_grow_and_files_beside_standard_input_keep_their_place(data):
     ]  # fmt: skip
 
 
-def test_paths_on_standard_input_may_be_any_bytes():
+def test_paths_on_standard_input_may_be_any_bytes() -> None:
     stdin = io.BufferedReader(io.BytesIO(b"K\xe4se.png\n\xc3\xa4.png"))
     (first,), (second,) = image_batches(["-"], itertools.repeat(32), stdin)
-    assert os.fsencode(first) == b"K\xe4se.png"
+    assert os.fsencode(str(first)) == b"K\xe4se.png"
     assert second == Path("ä.png")
 
 
-def test_a_long_line_on_standard_input_arrives_whole():
+def test_a_long_line_on_standard_input_arrives_whole() -> None:
     stdin = io.BufferedReader(io.BytesIO(b"a" * 300_000 + b"\nb\n"))
     batches = list(image_batches(["-"], itertools.repeat(32), stdin))
     assert [len(str(path)) for batch in batches for path in batch] == [300_000, 1]
 
 
-def test_patterns_match_what_the_shell_has_not(data):
+def test_patterns_match_what_the_shell_has_not(data: Path) -> None:
     assert [path.name for path in find_images([f"{data}/dog/[12].*"])] == ["1.png", "2.JPG"]
     assert [path.name for path in find_images([f"{data}/**/1.png"])][-1] == "1.png"
     assert list(find_images([f"{data}/*.nothing"])) == [Path(f"{data}/*.nothing")]
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
     odd = tmp_path / "a[1].png"
     for path in (odd, tmp_path / "a1.png"):
         path.write_bytes(b"")
@@ -484,22 +491,22 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
 # --- hashes and limits
 
 
-def test_content_hash_of_more_than_a_block(tmp_path):
+def test_content_hash_of_more_than_a_block(tmp_path: Path) -> None:
     content = os.urandom((1 << 20) + 7)
     path = put(tmp_path / "a", content)
     assert list(content_hashes([path])) == [hashlib.sha256(content).hexdigest()]
 
 
-def test_content_hash_never_opens_what_is_not_regular(tmp_path):
+def test_content_hash_never_opens_what_is_not_regular(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     paths = (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "missing")
     assert all(isinstance(result, BadImage) for result in content_hashes(paths))
 
 
-def test_an_empty_listing():
+def test_an_empty_listing() -> None:
     assert Listing(()).classes == ()
     assert Listing(()).total == 0
 
 
-def test_skipped_as_json():
+def test_skipped_as_json() -> None:
     assert Skipped("a", "b").to_json() == {"path": "a", "reason": "b"}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.disk import on_disk
 from tlcli.config import Columns
-from tlcli.errors import DataError, UnclearTable
+from tlcli.errors import DataError, DividedData, UnclearTable
 from tlcli.images import content_groups, scan
 
 FILES = ("cat/1.png", "cat/2.png", "dog/1.png")
@@ -31,7 +32,7 @@ def labels(data: Path, source: Path | str, columns: Columns | None = None) -> di
     listing = scan(source, columns=columns or Columns())
     assert listing.skipped == ()
     root = data.resolve()
-    return {str(i.path.resolve().relative_to(root)): i.label for i in listing.images}
+    return {str(on_disk(i).resolve().relative_to(root)): i.label for i in listing.images}
 
 
 EXPECTED = {"cat/1.png": "cat", "cat/2.png": "cat", "dog/1.png": "dog"}
@@ -192,3 +193,64 @@ def test_groups_are_a_column(data: Path) -> None:
     assert set(content_groups(table(data, text)).values()) == {first, ""}
     with pytest.raises(UnclearTable, match="'group'"):
         scan(table(data, "path,label,group,group\na,b,c,d\n"))
+
+
+# --- tables of divided datasets
+
+DIVIDED = (
+    "path,label,split\ncat/1.png,cat,train\ncat/2.png,cat,val\ndog/1.png,dog,train\n",
+    "path,label,Usage\ncat/1.png,cat,Training\ncat/2.png,cat,PublicTest\ndog/1.png,dog,Training\n",
+    "path,label,is_valid\ncat/1.png,cat,False\ncat/2.png,cat,True\ndog/1.png,dog,False\n",
+    "path,label,is_train\ncat/1.png,cat,1\ncat/2.png,cat,0\ndog/1.png,dog,1\n",
+    "path,cat,dog,is_test\ncat/1.png,1,0,0\ncat/2.png,1,0,1\ndog/1.png,0,1,0\n",
+    "path,label,data set\ncat/1.png,cat,train\ncat/2.png,cat,held-out\ndog/1.png,dog,train\n",
+)
+
+
+@pytest.mark.parametrize("text", DIVIDED)
+def test_a_divided_table_is_refused_and_its_parts_are_taken(
+    data: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    source = table(data, text)
+    with pytest.raises(DividedData, match="rows of") as raised:
+        scan(source)
+    learned, tested = raised.value.to_learn, raised.value.to_test
+    assert learned is not None
+    assert tested is not None
+    assert labels(data, learned) == {"cat/1.png": "cat", "dog/1.png": "dog"}
+    assert labels(data, tested) == {"cat/2.png": "cat"}
+    assert len(content_groups(tested)) == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    with pytest.raises(DataError, match="Leave the rows of one of them"):
+        scan("-")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [("a", "b", "a"), ("train", "train", "train"), ("train", "", "train"), ("0", "1", "2")],
+)
+def test_other_cells_divide_nothing(data: Path, cells: tuple[str, ...]) -> None:
+    rows = "".join(f"{name},{name[:3]},{cell}\n" for name, cell in zip(FILES, cells, strict=True))
+    assert labels(data, table(data, f"path,label,split\n{rows}")) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"), [("TRAIN", 2), ("training", 2), ("valid", 1), ("val", 1)]
+)
+def test_a_part_is_known_by_its_name_or_its_kind(data: Path, wanted: str, taken: int) -> None:
+    assert len(labels(data, f"{table(data, DIVIDED[0])}#{wanted}")) == taken
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [(DIVIDED[0], "test"), ("path,label\ncat/1.png,cat\n", "train")]
+)
+def test_a_part_that_is_not_there(data: Path, text: str, wanted: str) -> None:
+    with pytest.raises(DataError, match=f"Received: {wanted!r}, where the table has"):
+        scan(f"{table(data, text)}#{wanted}")
+
+
+def test_a_file_of_that_name_is_that_file(data: Path) -> None:
+    (data / "list.csv#train" / "cat").mkdir(parents=True)
+    (data / "list.csv#train" / "cat" / "1.png").write_text("cat/1.png")
+    table(data, DIVIDED[0])
+    assert labels(data, "list.csv#train") == {"list.csv#train/cat/1.png": "cat"}

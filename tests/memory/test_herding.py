@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tests.support.arrays import Doubles, Floats
 from tlcli.features import Examples, Vectors
 from tlcli.memory import herd
 from tlcli.memory.herding import centres_of, normalised
@@ -14,12 +15,12 @@ VALUES = st.floats(-100, 100, width=32, allow_subnormal=False)
 ROWS = arrays.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=VALUES)
 
 
-def by_definition(vectors, mean, k):
+def by_definition(vectors: Floats, mean: Doubles | None, k: int) -> list[int]:
     """Algorithm 4 of iCaRL."""
     lengths = [np.linalg.norm(row.astype(float)) for row in vectors]
     rows = [row.astype(float) / length for row, length in zip(vectors, lengths, strict=True)]
     mean = np.mean(rows, axis=0) if mean is None else mean
-    chosen = []
+    chosen: list[int] = []
     while len(chosen) < k:
         free = [row for row in range(len(rows)) if row not in chosen]
         means = [np.mean([rows[i] for i in [*chosen, row]], axis=0) for row in free]
@@ -30,7 +31,7 @@ def by_definition(vectors, mean, k):
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("given_mean", [False, True])
-def test_rows_are_chosen_as_defined(seed, given_mean):
+def test_rows_are_chosen_as_defined(seed: int, given_mean: bool) -> None:
     random = np.random.default_rng(seed)
     vectors = random.normal(0.3, 1, (30, 5)).astype(np.float32)
     vectors *= random.uniform(0.1, 50, (30, 1)).astype(np.float32)
@@ -39,7 +40,7 @@ def test_rows_are_chosen_as_defined(seed, given_mean):
 
 
 @given(vectors=ROWS, k=st.integers(0, 14))
-def test_each_choice_is_the_best_one(vectors, k):
+def test_each_choice_is_the_best_one(vectors: Floats, k: int) -> None:
     chosen = herd(vectors, None, k)
     assert len(chosen) == len(set(chosen)) == min(k, len(vectors))
     rows = normalised(vectors)
@@ -53,11 +54,13 @@ def test_each_choice_is_the_best_one(vectors, k):
 
 
 @given(vectors=ROWS, k=st.integers(0, 12), smaller=st.integers(0, 12))
-def test_a_smaller_budget_is_the_beginning_of_a_larger_one(vectors, k, smaller):
+def test_a_smaller_budget_is_the_beginning_of_a_larger_one(
+    vectors: Floats, k: int, smaller: int
+) -> None:
     assert herd(vectors, None, k)[:smaller] == herd(vectors, None, min(k, smaller))
 
 
-def test_of_equal_rows_the_lowest_is_chosen():
+def test_of_equal_rows_the_lowest_is_chosen() -> None:
     row = np.random.default_rng(0).normal(0, 1, 1280).astype(np.float32)
     other = np.random.default_rng(1).normal(0, 1, 1280).astype(np.float32)
     vectors = np.array([other, *[row] * 37])
@@ -66,20 +69,20 @@ def test_of_equal_rows_the_lowest_is_chosen():
 
 
 @given(ROWS.filter(lambda rows: rows.any(axis=1).all()))
-def test_both_rows_of_two_are_equally_good(vectors):
+def test_both_rows_of_two_are_equally_good(vectors: Floats) -> None:
     pair = vectors[[0, -1]]
     assert herd(pair, None, 2) == [0, 1]
     assert herd(pair[::-1], None, 2) == [0, 1]
 
 
-def test_the_length_of_a_vector_does_not_matter():
+def test_the_length_of_a_vector_does_not_matter() -> None:
     vectors = np.random.default_rng(0).normal(0, 1, (20, 6)).astype(np.float32)
     scaled = vectors * np.float32(2) ** np.arange(-10, 10, dtype=np.float32)[:, None]
     assert herd(vectors, None, 20) == herd(scaled, None, 20)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_zero_vectors_are_rows_like_others(count):
+def test_zero_vectors_are_rows_like_others(count: int) -> None:
     vectors = np.zeros((count, 4), np.float32)
     assert herd(vectors, None, 5) == list(range(count))
     mixed = np.vstack([vectors, np.eye(4, dtype=np.float32)])
@@ -87,17 +90,17 @@ def test_zero_vectors_are_rows_like_others(count):
     assert np.isfinite(normalised(mixed)).all()
 
 
-def test_the_smallest_and_the_largest_vectors_have_length_one():
+def test_the_smallest_and_the_largest_vectors_have_length_one() -> None:
     vectors = np.array([[1e-38, 0], [3e38, 3e38]], np.float32)
     np.testing.assert_allclose(normalised(vectors), [[1, 0], [0.5**0.5, 0.5**0.5]])
 
 
-def test_nothing_is_chosen_from_nothing():
+def test_nothing_is_chosen_from_nothing() -> None:
     assert herd(np.empty((0, 4), np.float32), np.ones(4), 3) == []
 
 
 @given(ROWS)
-def test_a_centre_is_the_mean_of_vectors_of_length_one(vectors):
+def test_a_centre_is_the_mean_of_vectors_of_length_one(vectors: Floats) -> None:
     names = tuple(f"{row:064x}" for row in range(len(vectors)))
     found = centres_of(Examples(names, ("a",) * len(names), Vectors.of(vectors)))
     assert found["a"].count == len(vectors)
@@ -105,7 +108,7 @@ def test_a_centre_is_the_mean_of_vectors_of_length_one(vectors):
 
 
 @given(ROWS, st.integers(0, 12))
-def test_a_centre_is_joined_and_parted_bit_for_bit(vectors, cut):
+def test_a_centre_is_joined_and_parted_bit_for_bit(vectors: Floats, cut: int) -> None:
     names = tuple(f"{row:064x}" for row in range(len(vectors)))
     whole = Examples(names, ("a",) * len(names), Vectors.of(vectors))
     first, second = (

@@ -3,7 +3,10 @@
 import errno
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from tests.memory.test_memory import (
     by_class,
     examples,
     forget,
+    kept_of,
     key,
     learn,
     members,
@@ -54,13 +58,13 @@ MANIFEST = Manifest(
 )
 
 
-def round_of(folder):
+def round_of(folder: Path) -> Round:
     """A round of the files that are in a folder."""
     hashes = {path.name: files.sha256(path) for path in folder.iterdir()}
     return Round(folder, replace(MANIFEST, files=hashes))
 
 
-def saved(state, folder):
+def saved(state: memory.Memory, folder: Path) -> Round:
     folder.mkdir(exist_ok=True)
     memory.save(state, folder)
     return round_of(folder)
@@ -69,38 +73,41 @@ def saved(state, folder):
 class Rounds:
     """Saves a memory and loads it again, a folder each."""
 
-    def __init__(self, folder):
-        self.folder, self.entries = folder, []
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: list[Round] = []
 
-    def __call__(self, state):
+    def __call__(self, state: memory.Memory) -> memory.Memory:
         self.entries.append(saved(state, self.folder / f"{len(self.entries):04d}"))
         found = memory.load(self.entries[-1])
         assert_whole(found)
         return found
 
-    def files(self, number=-1):
+    def files(self, number: int = -1) -> dict[str, Path]:
         """Name → path of the files of kept rows in a round."""
         folder = self.entries[number].folder
         return {path.name: path for path in sorted(folder.glob("*-*.h5"))}
 
-    def inodes(self, number=-1):
+    def inodes(self, number: int = -1) -> list[int]:
         return [path.stat().st_ino for path in self.files(number).values()]
 
-    def rows(self, number=-1):
+    def rows(self, number: int = -1) -> list[int]:
         """How many rows each file has."""
         return [len(part.keys) for part in memory.load(self.entries[number]).sources.parts]
 
-    def assert_intact(self):
+    def assert_intact(self) -> None:
         assert [entry.damages() for entry in self.entries] == [[]] * len(self.entries)
 
 
 @pytest.fixture
-def rounds(tmp_path):
+def rounds(tmp_path: Path) -> Rounds:
     return Rounds(tmp_path)
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_a_round_shares_what_it_still_keeps_and_writes_what_is_new(rounds, setting):
+def test_a_round_shares_what_it_still_keeps_and_writes_what_is_new(
+    rounds: Rounds, setting: str
+) -> None:
     state = rounds(learn(nothing(setting), members(range(12), "Cat")))
     before = rounds.inodes()
     state = rounds(learn(state, members(range(12), "red panda")))
@@ -114,7 +121,7 @@ def test_a_round_shares_what_it_still_keeps_and_writes_what_is_new(rounds, setti
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_a_round_needs_no_other_round(rounds, setting):
+def test_a_round_needs_no_other_round(rounds: Rounds, setting: str) -> None:
     state = rounds(learn(nothing(setting), range(12)))
     rounds(learn(state, range(12, 20)))
     shutil.rmtree(rounds.entries[0].folder)
@@ -126,8 +133,10 @@ def test_a_round_needs_no_other_round(rounds, setting):
     "number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS]
 )
 @pytest.mark.parametrize("setting", KEEPING)
-def test_where_links_are_impossible_files_are_copied(rounds, monkeypatch, setting, number):
-    def refuse(*arguments, **options):
+def test_where_links_are_impossible_files_are_copied(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, setting: str, number: int
+) -> None:
+    def refuse(*arguments: object, **options: object) -> NoReturn:
         raise OSError(number, os.strerror(number))
 
     state = rounds(learn(nothing(setting), members(range(12), "Cat")))
@@ -143,11 +152,13 @@ def test_where_links_are_impossible_files_are_copied(rounds, monkeypatch, settin
     ]
 
 
-def test_a_copy_that_does_not_fit_is_a_storage_error(rounds, monkeypatch):
+def test_a_copy_that_does_not_fit_is_a_storage_error(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = rounds(learn(nothing("features"), range(12)))
     state = forget(state, [])
 
-    def refuse(*arguments, **options):
+    def refuse(*arguments: object, **options: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "link", refuse)
@@ -158,20 +169,22 @@ def test_a_copy_that_does_not_fit_is_a_storage_error(rounds, monkeypatch):
     assert [path.name for path in (rounds.folder / "next").iterdir()] == ["memory.h5"]
 
 
-def test_a_file_that_vanished_is_damage_of_the_run(rounds):
+def test_a_file_that_vanished_is_damage_of_the_run(rounds: Rounds) -> None:
     state = rounds(learn(nothing("features"), range(12)))
     rounds.files()["features-0001.h5"].unlink()
     with pytest.raises(RunError, match="features-0001"):
         saved(state, rounds.folder / "next")
 
 
-def traces(number):
+def traces(number: int) -> list[bytes]:
     return [bytes.fromhex(key(number)), vector(number).tobytes(), picture(number).tobytes()]
 
 
 @pytest.mark.parametrize("gone", [[0], [1, 2, 5], range(20), members(range(20), "Cat")])
 @pytest.mark.parametrize("setting", KEEPING)
-def test_nothing_of_a_forgotten_image_is_in_the_files(rounds, setting, gone):
+def test_nothing_of_a_forgotten_image_is_in_the_files(
+    rounds: Rounds, setting: str, gone: Sequence[int]
+) -> None:
     state = rounds(learn(learn(nothing(setting, 9), range(12)), range(12, 20)))
     everything = b"".join(path.read_bytes() for path in rounds.entries[0].folder.iterdir())
     seen = 3 if setting == "exemplars" else 2
@@ -184,21 +197,21 @@ def test_nothing_of_a_forgotten_image_is_in_the_files(rounds, setting, gone):
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_dropped_exemplars_and_features_leave_the_files(rounds, setting):
+def test_dropped_exemplars_and_features_leave_the_files(rounds: Rounds, setting: str) -> None:
     state = rounds(learn(nothing(setting, 4), range(20)))
     smaller = {"features": ("exemplars", 3), "exemplars": ("exemplars", 2)}[setting]
     state = rounds(state.changed(*smaller, examples([]), pictures))
     content = b"".join(path.read_bytes() for path in rounds.files().values())
     for number in range(20):
-        assert (vector(number).tobytes() in content) == (key(number) in state.kept.hashes)
+        assert (vector(number).tobytes() in content) == (key(number) in kept_of(state).hashes)
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_only_files_with_a_forgotten_image_are_written_again(rounds, setting):
+def test_only_files_with_a_forgotten_image_are_written_again(rounds: Rounds, setting: str) -> None:
     state = nothing(setting)
     for name in ("Cat", "red panda", "キツネ"):
         state = rounds(learn(state, members(range(12), name)))
-    gone = by_class(state.kept)["red panda"][0]
+    gone = by_class(kept_of(state))["red panda"][0]
     rounds(forget(state, [gone]))
     first, _, third = rounds.inodes(-2)
     assert rounds.inodes()[:2] == [first, third]
@@ -206,14 +219,14 @@ def test_only_files_with_a_forgotten_image_are_written_again(rounds, setting):
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_forgetting_everything_leaves_no_file(rounds, setting):
+def test_forgetting_everything_leaves_no_file(rounds: Rounds, setting: str) -> None:
     state = rounds(learn(nothing(setting), range(12)))
     state = rounds(forget(state, range(12)))
     assert rounds.files() == {}
     rounds(learn(state, range(5)))
 
 
-def of_rows(monkeypatch, setting, full, most=32):
+def of_rows(monkeypatch: pytest.MonkeyPatch, setting: str, full: int, most: int = 32) -> None:
     """Files are full with so many rows."""
     row_bytes = 4 * WIDTH + (12 if setting == "exemplars" else 0)
     monkeypatch.setattr(parts, "FILE_BYTES", full * row_bytes)
@@ -221,7 +234,9 @@ def of_rows(monkeypatch, setting, full, most=32):
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_rows_fill_several_files_class_by_class(rounds, monkeypatch, setting):
+def test_rows_fill_several_files_class_by_class(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
     of_rows(monkeypatch, setting, 4)
     state = rounds(learn(nothing(setting, 4), range(12)))
     assert rounds.rows() == [4, 4, 4]
@@ -231,7 +246,9 @@ def test_rows_fill_several_files_class_by_class(rounds, monkeypatch, setting):
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_too_many_small_files_become_one(rounds, monkeypatch, setting):
+def test_too_many_small_files_become_one(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
     of_rows(monkeypatch, setting, 10, most=4)
     state = rounds(learn(nothing(setting, 50), range(10)))
     for number in range(10, 13):
@@ -246,7 +263,9 @@ def test_too_many_small_files_become_one(rounds, monkeypatch, setting):
     rounds.assert_intact()
 
 
-def test_files_that_are_not_small_are_left_as_they_are(rounds, monkeypatch):
+def test_files_that_are_not_small_are_left_as_they_are(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     of_rows(monkeypatch, "features", 4, most=2)
     state = rounds(learn(nothing("features"), range(12)))
     assert rounds.rows() == [4, 4, 4]
@@ -254,57 +273,59 @@ def test_files_that_are_not_small_are_left_as_they_are(rounds, monkeypatch):
     assert rounds.inodes()[:3] == rounds.inodes(0)
 
 
-def test_a_row_larger_than_a_file_has_one_for_itself(rounds, monkeypatch):
+def test_a_row_larger_than_a_file_has_one_for_itself(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parts, "FILE_BYTES", 1)
     rounds(learn(nothing("exemplars"), range(5)))
     assert rounds.rows() == [1] * 5
 
 
-def test_rows_that_were_computed_anew_are_not_shared(rounds):
+def test_rows_that_were_computed_anew_are_not_shared(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars"), range(12)))
-    turned = state.kept.vectors[:][:, ::-1].copy()
-    kept = replace(state.kept, vectors=Vectors.of(turned))
+    turned = kept_of(state).vectors[:][:, ::-1].copy()
+    kept = replace(kept_of(state), vectors=Vectors.of(turned))
     entry = saved(replace(state, kept=kept), rounds.folder / "next")
-    np.testing.assert_array_equal(memory.load(entry).kept.vectors[:], turned)
+    np.testing.assert_array_equal(kept_of(memory.load(entry)).vectors[:], turned)
 
 
-def test_exemplars_that_change_their_order_are_shared(rounds):
+def test_exemplars_that_change_their_order_are_shared(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars", 2), [0, 3]))
-    order = state.kept.hashes[::-1]
-    entry = saved(replace(state, kept=state.kept.take([1, 0])), rounds.folder / "next")
-    assert memory.load(entry).kept.hashes == order
+    order = kept_of(state).hashes[::-1]
+    entry = saved(replace(state, kept=kept_of(state).take([1, 0])), rounds.folder / "next")
+    assert kept_of(memory.load(entry)).hashes == order
     assert (entry.folder / "exemplars-0001.h5").stat().st_nlink == 2
 
 
-def test_pixels_of_an_image_that_is_no_exemplar_are_not_known(rounds):
+def test_pixels_of_an_image_that_is_no_exemplar_are_not_known(rounds: Rounds) -> None:
     state = rounds(learn(nothing("exemplars", 1), range(12)))
-    other = next(number for number in range(12) if key(number) not in state.kept.hashes)
+    other = next(number for number in range(12) if key(number) not in kept_of(state).hashes)
     with pytest.raises(KeyError):
         state.pixels_of([key(other)])
     assert state.pixels_of([]).size == 0
 
 
-def test_pixels_come_from_files_and_from_memory(rounds):
+def test_pixels_come_from_files_and_from_memory(rounds: Rounds) -> None:
     state = learn(rounds(learn(nothing("exemplars", 2), range(6))), range(30, 36))
     assert state.sources.fresh and state.sources.parts
     assert_whole(state)
-    mixed = state.kept.hashes[::-2]
+    mixed = kept_of(state).hashes[::-2]
     np.testing.assert_array_equal(state.pixels_of(mixed), pictures(mixed))
     assert {NUMBERS[name] for name in mixed}
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_two_runs_together_are_saved(rounds, setting):
+def test_two_runs_together_are_saved(rounds: Rounds, setting: str) -> None:
     first = rounds(learn(nothing(setting), members(range(12), "Cat")))
     second = rounds(learn(nothing(setting), members(range(12), "red panda")))
     both = rounds(first.merged(second))
-    assert set(both.kept.hashes) == {*first.kept.hashes, *second.kept.hashes}
+    assert set(kept_of(both).hashes) == {*kept_of(first).hashes, *kept_of(second).hashes}
     assert [path.stat().st_nlink for path in rounds.files().values()] == [2, 2]
     rounds.assert_intact()
 
 
 @pytest.mark.parametrize("setting", KEEPING)
-def test_rounds_of_a_run_share_files(tmp_path, setting):
+def test_rounds_of_a_run_share_files(tmp_path: Path, setting: str) -> None:
     state = learn(nothing(setting), members(range(12), "Cat"))
     with runs.creating(tmp_path / "run", 0) as writer, writer.staging() as staged:
         memory.save(state, staged)
@@ -319,7 +340,7 @@ def test_rounds_of_a_run_share_files(tmp_path, setting):
     assert_whole(memory.load(runs.open_run(tmp_path / "run").round()))
 
 
-def test_moments_are_those_of_the_images_that_are_kept(rounds):
+def test_moments_are_those_of_the_images_that_are_kept(rounds: Rounds) -> None:
     state = rounds(learn(nothing("features"), range(12)))
     state = rounds(forget(learn(state, range(12, 20)), [3, 13]))
-    assert moments_of(state.kept).digest == state.digest
+    assert moments_of(kept_of(state)).digest == state.digest

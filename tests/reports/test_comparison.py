@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,10 @@ def test_a_report_that_cannot_be_written(tlcli: CommandLine, photos: Path, tmp_p
     assert "is a folder" in tlcli.error(2, "compare", "no-such-data", "--report", tmp_path)
 
 
-def content(methods: list[dict], best: dict, free: dict | None) -> dict:
+Entry = dict[str, Any]
+
+
+def content(methods: list[Entry], best: Entry, free: Entry | None) -> Entry:
     return {
         "data": "photos",
         "images": 10,
@@ -73,7 +77,7 @@ def content(methods: list[dict], best: dict, free: dict | None) -> dict:
     }
 
 
-def method(strategy: str, head: str, needs: str, mean: float) -> dict:
+def method(strategy: str, head: str, needs: str, mean: float) -> Entry:
     figures = {
         name: {"mean": mean, "sd": 0.01}
         for name in (
@@ -101,7 +105,7 @@ def method(strategy: str, head: str, needs: str, mean: float) -> dict:
     }
 
 
-def chosen(entry: dict, mean: float, sd: float) -> dict:
+def chosen(entry: Entry, mean: float, sd: float) -> Entry:
     return entry | {"behind_best": {"mean": mean, "sd": sd}}
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -102,9 +103,9 @@ def test_a_thumbnail_is_upright_and_small(tmp_path: Path) -> None:
     content = evaluation(2, mistakes=[evaluations.mistake(photo(tmp_path / "a.jpg"))])
     found = re.search(r"data:image/jpeg;base64,([^\"]+)", evaluation_page(content))
     assert found
-    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
-    assert picture.size == (160, 40)
-    left, right = picture.getpixel((10, 20)), picture.getpixel((150, 20))
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))))
+    assert picture.shape == (40, 160, 3)
+    left, right = picture[20, 10], picture[20, 150]
     assert left[0] > 200 > right[0] and right[2] > 200 > left[2]
 
 

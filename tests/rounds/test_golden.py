@@ -89,7 +89,9 @@ def photographs(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
         for number in range(8):
             soft = np.clip(palette + random.randint(-60, 60, palette.shape), 0, 255)
-            image = Image.fromarray(soft.astype(np.uint8)).resize((300, 200), Image.BICUBIC)
+            image = Image.fromarray(soft.astype(np.uint8)).resize(
+                (300, 200), Image.Resampling.BICUBIC
+            )
             grain = random.randint(-12, 13, (200, 300, 3))
             grained = np.clip(np.asarray(image, np.int64) + grain, 0, 255).astype(np.uint8)
             Image.fromarray(grained).save(folder / name / f"{number}.png")

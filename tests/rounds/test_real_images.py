@@ -147,7 +147,15 @@ def test_the_last_round_in_plain_keras_gives_the_same_labels(splits: Path, tmp_p
     names = json.loads(done.stdout)
     answer = np.load(tmp_path / "answer.npy")
     process = subprocess.run(
-        [sys.executable, "-m", "tlcli", "predict", run, *(image.path for image in known), "--json"],
+        [
+            sys.executable,
+            "-m",
+            "tlcli",
+            "predict",
+            str(run),
+            *(str(image.path) for image in known),
+            "--json",
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,7 +24,7 @@ from tlcli.runs import creating, extending, open_run
 BACKBONE = "f" * 64
 
 
-def manifest(number=1, fingerprint=BACKBONE):
+def manifest(number: int = 1, fingerprint: str = BACKBONE) -> Manifest:
     return Manifest(
         round=number,
         parent=number - 1 or None,
@@ -44,7 +47,9 @@ def manifest(number=1, fingerprint=BACKBONE):
     )
 
 
-def commit(writer, number=None, fingerprint=BACKBONE):
+def commit(
+    writer: runs.Writer, number: int | None = None, fingerprint: str = BACKBONE
+) -> runs.Round:
     """Commit a small round on a backbone, as the stages do."""
     number = number or writer.next_number
     with writer.staging() as staged:
@@ -56,19 +61,19 @@ def commit(writer, number=None, fingerprint=BACKBONE):
         return writer.commit(staged, manifest(number, fingerprint))
 
 
-def names_in(folder):
+def names_in(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Path:
     """The folder of a run with one round."""
     with creating(tmp_path / "run", 0) as writer:
         commit(writer)
     return tmp_path / "run"
 
 
-def content(folder):
+def content(folder: Path) -> dict[str, bytes | None]:
     """Path → bytes of every file and folder below, without the lock."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -77,7 +82,7 @@ def content(folder):
     }
 
 
-def test_a_committed_round_can_be_read_back(run):
+def test_a_committed_round_can_be_read_back(run: Path) -> None:
     with extending(run, 0) as writer:
         assert writer.next_number == 2
         committed = commit(writer)
@@ -94,7 +99,7 @@ def test_a_committed_round_can_be_read_back(run):
     assert (opened.backbone_folder(BACKBONE) / "model.bin").read_bytes() == b"backbone"
 
 
-def test_a_run_holds_nothing_but_what_is_documented(run):
+def test_a_run_holds_nothing_but_what_is_documented(run: Path) -> None:
     assert set(content(run)) == {
         "backbones",
         f"backbones/{BACKBONE}",
@@ -105,7 +110,7 @@ def test_a_run_holds_nothing_but_what_is_documented(run):
     }
 
 
-def test_a_backbone_that_is_there_is_kept(run):
+def test_a_backbone_that_is_there_is_kept(run: Path) -> None:
     with extending(run, 0) as writer, writer.staging() as staged:
         (staged / "model.bin").write_bytes(b"other")
         target = writer.add_backbone(staged, BACKBONE)
@@ -113,12 +118,12 @@ def test_a_backbone_that_is_there_is_kept(run):
 
 
 @pytest.mark.parametrize("number", [0, 2, 99])
-def test_a_round_that_does_not_exist_is_a_usage_error(run, number):
+def test_a_round_that_does_not_exist_is_a_usage_error(run: Path, number: int) -> None:
     with pytest.raises(UsageError, match=f"1 to 1.*round={number}"):
         open_run(run).round(number)
 
 
-def test_rounds_beyond_9999_are_in_numeric_order(run):
+def test_rounds_beyond_9999_are_in_numeric_order(run: Path) -> None:
     for number in (9999, 10000, 10001):
         with extending(run, 0) as writer:
             commit(writer, number)
@@ -128,7 +133,7 @@ def test_rounds_beyond_9999_are_in_numeric_order(run):
         assert writer.next_number == 10002
 
 
-def test_every_flipped_bit_of_the_manifest_is_noticed(run):
+def test_every_flipped_bit_of_the_manifest_is_noticed(run: Path) -> None:
     path = run / "rounds" / "0001" / "round.json"
     before = path.read_bytes()
     for place in range(len(before)):
@@ -140,19 +145,19 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(run):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "7", '{"format": 1}', '{"format": "x"}'])
-def test_a_manifest_of_another_shape_is_refused(run, text):
+def test_a_manifest_of_another_shape_is_refused(run: Path, text: str) -> None:
     (run / "rounds" / "0001" / "round.json").write_text(text)
     with pytest.raises(RunError, match="is damaged"):
         open_run(run)
 
 
-def test_a_missing_manifest_is_refused(run):
+def test_a_missing_manifest_is_refused(run: Path) -> None:
     (run / "rounds" / "0001" / "round.json").unlink()
     with pytest.raises(RunError, match="is damaged"):
         open_run(run)
 
 
-def test_a_round_of_a_newer_program_is_refused_and_left_alone(run):
+def test_a_round_of_a_newer_program_is_refused_and_left_alone(run: Path) -> None:
     path = run / "rounds" / "0001" / "round.json"
     path.write_text(json.dumps({"format": FORMAT + 1, "unheard": "of"}))
     before = content(run)
@@ -163,7 +168,7 @@ def test_a_round_of_a_newer_program_is_refused_and_left_alone(run):
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../0002/head.h5", "a/b", ".."])
-def test_a_manifest_that_leaves_its_folder_is_refused(run, name):
+def test_a_manifest_that_leaves_its_folder_is_refused(run: Path, name: str) -> None:
     """Also where whoever changed it has corrected its checksum."""
     folder = run / "rounds" / "0001"
     manifest = read_manifest(folder)
@@ -172,7 +177,7 @@ def test_a_manifest_that_leaves_its_folder_is_refused(run, name):
         open_run(run)
 
 
-def test_a_file_that_changed_or_vanished_is_named(run):
+def test_a_file_that_changed_or_vanished_is_named(run: Path) -> None:
     current = open_run(run).round()
     assert current.damages() == []
     (current.folder / "head.h5").write_bytes(b"other")
@@ -184,7 +189,7 @@ def test_a_file_that_changed_or_vanished_is_named(run):
         current.file("memory.h5")
 
 
-def test_a_file_that_the_manifest_does_not_know_is_not_read(run):
+def test_a_file_that_the_manifest_does_not_know_is_not_read(run: Path) -> None:
     current = open_run(run).round()
     (current.folder / "smuggled.h5").write_bytes(b"")
     with pytest.raises(RunError, match="smuggled"):
@@ -192,7 +197,7 @@ def test_a_file_that_the_manifest_does_not_know_is_not_read(run):
 
 
 @pytest.mark.parametrize("use", [open_run, lambda path: extending(path, 0).__enter__()])
-def test_only_a_run_can_be_opened(tmp_path, use):
+def test_only_a_run_can_be_opened(tmp_path: Path, use: Callable[[Path], object]) -> None:
     with pytest.raises(UsageError, match="does not exist") as missing:
         use(tmp_path / "nothing")
     assert missing.value.exit_code == 2
@@ -205,7 +210,7 @@ def test_only_a_run_can_be_opened(tmp_path, use):
     assert content(tmp_path) == {"photos": None, "file": b""}
 
 
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
+def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"cat")
     for target in (tmp_path / "photos", tmp_path / "photos" / "cat.png"):
@@ -216,7 +221,9 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rounds", "backbones"])
-def test_a_foreign_folder_with_a_familiar_name_inside_is_untouched(tmp_path, name):
+def test_a_foreign_folder_with_a_familiar_name_inside_is_untouched(
+    tmp_path: Path, name: str
+) -> None:
     (tmp_path / "out" / name / "mine").mkdir(parents=True)
     (tmp_path / "out" / name / "mine" / "notes.txt").write_text("notes")
     before = content(tmp_path)
@@ -229,7 +236,7 @@ class Failure(Exception):
     """What goes wrong in the middle of a command."""
 
 
-def fail_before_the_commit(writer):
+def fail_before_the_commit(writer: runs.Writer) -> None:
     """Do all that a command does, up to the commit."""
     with writer.staging() as staged:
         (staged / "model.bin").write_bytes(b"backbone")
@@ -239,13 +246,13 @@ def fail_before_the_commit(writer):
         raise Failure
 
 
-def test_a_first_round_that_fails_leaves_no_folder(tmp_path):
+def test_a_first_round_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(Failure), creating(tmp_path / "run", 0) as writer:
         fail_before_the_commit(writer)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_folder_is_used_and_kept_when_the_first_round_fails(tmp_path):
+def test_an_empty_folder_is_used_and_kept_when_the_first_round_fails(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(Failure), creating(tmp_path / "run", 0) as writer:
         fail_before_the_commit(writer)
@@ -255,7 +262,7 @@ def test_an_empty_folder_is_used_and_kept_when_the_first_round_fails(tmp_path):
     assert open_run(tmp_path / "run").numbers() == [1]
 
 
-def test_creating_what_is_a_run_already_is_left_to_the_caller(run):
+def test_creating_what_is_a_run_already_is_left_to_the_caller(run: Path) -> None:
     before = content(run)
     with creating(run, 0) as writer:
         assert writer.run.numbers() == [1]
@@ -264,7 +271,7 @@ def test_creating_what_is_a_run_already_is_left_to_the_caller(run):
     assert content(run) == before
 
 
-def test_an_extension_that_fails_leaves_the_old_round_as_it_was(run):
+def test_an_extension_that_fails_leaves_the_old_round_as_it_was(run: Path) -> None:
     before = content(run)
     with pytest.raises(Failure), extending(run, 0) as writer:
         fail_before_the_commit(writer)
@@ -273,7 +280,7 @@ def test_an_extension_that_fails_leaves_the_old_round_as_it_was(run):
         assert content(run) == before
 
 
-def test_the_next_writer_sweeps_what_a_killed_one_left(run):
+def test_the_next_writer_sweeps_what_a_killed_one_left(run: Path) -> None:
     before = content(run)
     (run / ".building-abc").mkdir()
     (run / ".building-abc" / "model.keras").write_bytes(b"half")
@@ -285,7 +292,7 @@ def test_the_next_writer_sweeps_what_a_killed_one_left(run):
         assert content(run) == before
 
 
-def test_an_interrupted_first_round_does_not_block_the_next(tmp_path):
+def test_an_interrupted_first_round_does_not_block_the_next(tmp_path: Path) -> None:
     (tmp_path / "run" / "backbones" / BACKBONE).mkdir(parents=True)
     (tmp_path / "run" / ".building-abc").mkdir()
     (tmp_path / "run" / "lock").touch()
@@ -306,19 +313,19 @@ HOLDER = """
 
 
 @contextmanager
-def held(path):
+def held(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that writes to the run until it is sent a line."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
         try:
-            assert holder.stdout.readline() == "held\n"
+            assert holder.stdout and holder.stdout.readline() == "held\n"
             yield holder
         finally:
             holder.kill()
 
 
-def test_a_second_writer_is_refused_at_once_or_after_its_wait(run):
+def test_a_second_writer_is_refused_at_once_or_after_its_wait(run: Path) -> None:
     with held(run):
         for enter in (extending, creating):
             start = time.monotonic()
@@ -332,8 +339,9 @@ def test_a_second_writer_is_refused_at_once_or_after_its_wait(run):
         assert 0.4 <= time.monotonic() - start < 2
 
 
-def test_a_second_writer_can_wait_for_the_first(run):
+def test_a_second_writer_can_wait_for_the_first(run: Path) -> None:
     with held(run) as holder:
+        assert holder.stdin
         holder.stdin.write("\n")
         holder.stdin.flush()
         with extending(run, 20) as writer:
@@ -352,16 +360,16 @@ FAILING = """
 """
 
 
-def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path):
+def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path: Path) -> None:
     """Whoever fails takes the folder away, with the lock that is waited for."""
     path = tmp_path / "run"
     command = [sys.executable, "-c", textwrap.dedent(FAILING), str(path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
-        waited = []
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        waited: list[float] = []
 
-        def sleep(seconds, asleep=time.sleep):
+        def sleep(seconds: float, asleep: Callable[[float], None] = time.sleep) -> None:
             if not waited:
                 holder.communicate("\n")
             waited.append(seconds)
@@ -377,9 +385,9 @@ def test_a_first_round_can_be_waited_for_that_comes_to_nothing(tmp_path):
 
 
 def test_a_folder_that_cannot_be_removed_does_not_hide_why_the_first_round_failed(
-    tmp_path, monkeypatch
-):
-    def refuse(*_, **__):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.ENOTEMPTY, "not empty")
 
     monkeypatch.setattr("pathlib.Path.rmdir", refuse)
@@ -387,14 +395,14 @@ def test_a_folder_that_cannot_be_removed_does_not_hide_why_the_first_round_faile
         raise ZeroDivisionError
 
 
-def test_a_run_that_was_removed_meanwhile_is_a_run_error(run):
+def test_a_run_that_was_removed_meanwhile_is_a_run_error(run: Path) -> None:
     opened = open_run(run)
     run.rename(run.with_name("elsewhere"))
     with pytest.raises(RunError, match="meanwhile"):
         opened.round()
 
 
-def test_a_killed_writer_does_not_hold_the_run(run):
+def test_a_killed_writer_does_not_hold_the_run(run: Path) -> None:
     with held(run) as holder:
         holder.kill()
         holder.wait()
@@ -402,7 +410,7 @@ def test_a_killed_writer_does_not_hold_the_run(run):
             pass
 
 
-def test_readers_do_not_wait_for_a_writer(run):
+def test_readers_do_not_wait_for_a_writer(run: Path) -> None:
     with held(run):
         start = time.monotonic()
         assert open_run(run).round().file("head.h5").read_bytes() == b"head 1"
@@ -412,25 +420,25 @@ def test_readers_do_not_wait_for_a_writer(run):
 class Failing:
     """Stands in for a function of `os`: the call of this number, and all later ones, fail."""
 
-    def __init__(self, function, number):
+    def __init__(self, function: Callable[..., Any], number: int) -> None:
         self.function, self.left = function, number
 
-    def __call__(self, *arguments, **options):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         if self.left == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.left -= 1
         return self.function(*arguments, **options)
 
 
-def fill_disk_at(patched, name, number):
+def fill_disk_at(patched: pytest.MonkeyPatch, name: str, number: int) -> None:
     patched.setattr(os, name, Failing(getattr(os, name), number))
 
 
-def fill_disk_after_the_rename(patched):
+def fill_disk_after_the_rename(patched: pytest.MonkeyPatch) -> None:
     """Every flush fails once a round was renamed into place."""
     rename = os.rename
 
-    def renamed(source, target):
+    def renamed(source: Path, target: Path) -> None:
         rename(source, target)
         if os.path.basename(os.path.dirname(target)) == "rounds":  # noqa: PTH119, PTH120
             fill_disk_at(patched, "fsync", 0)
@@ -438,7 +446,12 @@ def fill_disk_after_the_rename(patched):
     patched.setattr(os, "rename", renamed)
 
 
-def assert_full_disk_keeps(run, before, monkeypatch, fill):
+def assert_full_disk_keeps(
+    run: Path,
+    before: dict[str, bytes | None],
+    monkeypatch: pytest.MonkeyPatch,
+    fill: Callable[[pytest.MonkeyPatch], None],
+) -> None:
     with extending(run, 0) as writer, monkeypatch.context() as patched:
         fill(patched)
         with pytest.raises(StorageError, match="No space left") as full:
@@ -449,14 +462,16 @@ def assert_full_disk_keeps(run, before, monkeypatch, fill):
         assert content(run) == before
 
 
-def test_every_file_is_flushed_before_the_round_is_renamed_and_the_folder_after(run, monkeypatch):
+def test_every_file_is_flushed_before_the_round_is_renamed_and_the_folder_after(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flushed, fsync, rename = [], os.fsync, os.rename
 
-    def record_fsync(descriptor):
+    def record_fsync(descriptor: int) -> None:
         flushed.append(os.fstat(descriptor).st_ino)
         fsync(descriptor)
 
-    def record_rename(source, target):
+    def record_rename(source: Path, target: Path) -> None:
         inodes = {entry.inode() for entry in os.scandir(source)}
         assert len(inodes) in (1, 3)
         assert inodes <= set(flushed)
@@ -475,7 +490,9 @@ STEPS = [("fsync", number) for number in range(8)] + [("rename", 0), ("rename", 
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_a_full_disk_is_a_storage_error_and_the_run_stays_as_it_was(run, monkeypatch, step):
+def test_a_full_disk_is_a_storage_error_and_the_run_stays_as_it_was(
+    run: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, int]
+) -> None:
     before = content(run)
     assert_full_disk_keeps(run, before, monkeypatch, lambda patched: fill_disk_at(patched, *step))
     with extending(run, 0) as writer:
@@ -483,19 +500,23 @@ def test_a_full_disk_is_a_storage_error_and_the_run_stays_as_it_was(run, monkeyp
     assert open_run(run).round().damages() == []
 
 
-def test_a_full_disk_right_after_the_rename_takes_the_round_back(run, monkeypatch):
+def test_a_full_disk_right_after_the_rename_takes_the_round_back(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert_full_disk_keeps(run, content(run), monkeypatch, fill_disk_after_the_rename)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_a_full_disk_at_the_first_round_leaves_no_folder(tmp_path, monkeypatch, step):
+def test_a_full_disk_at_the_first_round_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, int]
+) -> None:
     fill_disk_at(monkeypatch, *step)
     with pytest.raises(StorageError), creating(tmp_path / "run", 0) as writer:
         commit(writer)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError), creating(tmp_path / "file" / "run", 0):
         pass
@@ -554,7 +575,7 @@ KILLER = """
 """
 
 
-def killed_at_every_change(template, copies):
+def killed_at_every_change(template: Path, copies: Path) -> list[Path]:
     """The folders of the run after a kill at each change; the last was not killed."""
     here = os.path.dirname(__file__)  # noqa: PTH120
     command = [sys.executable, "-c", textwrap.dedent(KILLER), str(template), str(copies), here]
@@ -566,7 +587,9 @@ def killed_at_every_change(template, copies):
     return [copies / number for number, _ in lines]
 
 
-def test_a_kill_at_any_change_leaves_the_old_round_or_the_new_one(run, tmp_path):
+def test_a_kill_at_any_change_leaves_the_old_round_or_the_new_one(
+    run: Path, tmp_path: Path
+) -> None:
     copies = tmp_path / "copies"
     copies.mkdir()
     seen = set()
@@ -586,7 +609,9 @@ def test_a_kill_at_any_change_leaves_the_old_round_or_the_new_one(run, tmp_path)
     assert seen == {1, 2}
 
 
-def test_a_kill_at_any_change_of_the_first_round_leaves_no_run_or_a_whole_one(tmp_path):
+def test_a_kill_at_any_change_of_the_first_round_leaves_no_run_or_a_whole_one(
+    tmp_path: Path,
+) -> None:
     seen = set()
     for path in killed_at_every_change(tmp_path / "no template", tmp_path):
         born = runs.is_run(path)

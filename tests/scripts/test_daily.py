@@ -44,9 +44,9 @@ class Site:
 
     def command(self, *options: object) -> list[str]:
         given = {"run": self.run, "unsorted": self.unsorted, "test": self.folder / "test"}
-        given |= {"out": self.out, "settle": 0}
+        given |= {"out": self.out}
         flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-        return [str(SCRIPT), *flags, *map(str, options)]
+        return [str(SCRIPT), *flags, "--settle", "0", *map(str, options)]
 
     def __call__(self, *options: object, code: int = 0) -> str:
         """Standard output."""
@@ -259,7 +259,7 @@ def test_a_day_of_caltech(tmp_path: Path) -> None:
         for path in sorted(folder.iterdir())[:16]:
             shutil.copy(path, tmp_path / "un sorted" / f"{folder.name}-{path.name}")
     site = Site(tmp_path, tmp_path / "run", program(tmp_path, "tlcli"))
-    words = [site.program, "pretrain", tmp_path / "first", "--out", site.run]
+    words: list[str | Path] = [site.program, "pretrain", tmp_path / "first", "--out", site.run]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     assert "candidates" in site()
     for folder in site.candidates():

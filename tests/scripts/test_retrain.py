@@ -85,8 +85,10 @@ printf . >> "$COUNT"
 [ "$(/usr/bin/wc -c < "$COUNT")" -lt "$KILL_AT" ] || kill -9 0
 exec NAME "$@"
 """
-COMMANDS = ("cat", "date", "find", "flock", "ln", "mkdir", "mv", "realpath", "rm", "sort", "stat")
-COMMANDS += ("sync", "tail")
+COMMANDS = (
+    *("cat", "date", "find", "flock", "ln", "mkdir", "mv", "realpath", "rm", "sort", "stat"),
+    *("sync", "tail"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,9 @@ class Site:
 
     def command(self, *options: object) -> list[str]:
         given = {"run": self.run, "inbox": self.inbox, "test": self.folder / "test"}
-        given |= {"out": self.out, "settle": 0}
+        given |= {"out": self.out}
         flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-        return [str(SCRIPT), *flags, *map(str, options)]
+        return [str(SCRIPT), *flags, "--settle", "0", *map(str, options)]
 
     def environment(self) -> dict[str, str]:
         return {"TLCLI": str(self.tlcli), "CALLS": str(self.folder / "calls")}
@@ -208,7 +210,7 @@ def test_a_good_batch_is_published_and_filed_away(site: Site) -> None:
 def test_options_are_passed_on(site: Site) -> None:
     site.put("new", "a", "b")
     options = {"format": "onnx", "fail-under": "0.9", "batch-fail-under": "", "wait": "1"}
-    options |= {"config": "/a b.toml", "hold-out": "0", "archive": site.folder / "done"}
+    options |= {"config": "/a b.toml", "hold-out": "0", "archive": str(site.folder / "done")}
     site(*[text for name, value in options.items() for text in (f"--{name}", value)])
     learn, measure, export = (site.folder / "calls").read_text().splitlines()
     assert learn.startswith("--config /a b.toml extend-classes")

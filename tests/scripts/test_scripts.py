@@ -59,7 +59,7 @@ def test_slow_beside_arguments_of_pytest_adds_the_slow_tests(
 @pytest.mark.parametrize("argument", ["--nonsense", "tests/nothing.py", "nonsense"])
 def test_what_pytest_does_not_know_is_refused(argument: str) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    command = [SCRIPTS / "check", argument]
+    command = [str(SCRIPTS / "check"), argument]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     last = done.stderr.splitlines()[-1]
@@ -74,7 +74,7 @@ def test_shellcheck_finds_nothing(name: str) -> None:
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("there is no shellcheck here")
-    command = [shellcheck, "--shell=bash", "--external-sources", SCRIPTS / name]
+    command = [shellcheck, "--shell=bash", "--external-sources", str(SCRIPTS / name)]
     assert subprocess.run(command, cwd=SCRIPTS, check=False).returncode == 0
 
 

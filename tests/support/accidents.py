@@ -21,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import objects
+from tests.support.disk import on_disk
 from tlcli.errors import BadImage
 from tlcli.images import decoding
+from tlcli.images.decoding import Drawn
+from tlcli.images.scanning import ImageFile
+from tlcli.images.square import Square
 
 _drawn = decoding._drawn_or_error
 
@@ -38,19 +42,20 @@ def dask_setup(server: Any) -> None:
         objects.install()
 
 
-def _draw(image: Any, *, square: Any) -> Any:
+def _draw(image: ImageFile, square: Square) -> Drawn | BadImage:
     kind = image.path.name.split("-")[0]
-    if kind == "deadly" or (kind == "once" and _first_time(image.path)):
+    if kind == "deadly" or (kind == "once" and _first_time(on_disk(image))):
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "unseen":
         return BadImage("the file does not exist")
     if kind == "failing":
         raise RuntimeError("nobody expects this")
     if kind == "hold":
-        image.path.with_suffix(f".{os.getpid()}.held").touch()
-        while not image.path.with_suffix(".go").exists():
+        path = on_disk(image)
+        path.with_suffix(f".{os.getpid()}.held").touch()
+        while not path.with_suffix(".go").exists():
             time.sleep(0.05)
-    return _drawn(image, square=square)
+    return _drawn(image, square)
 
 
 def _first_time(path: Path) -> bool:

@@ -23,7 +23,7 @@ class Step:
     """An operation that was done, and what was then in the files that it is about."""
 
     operation: Operation
-    content: Tree
+    content: dict[str, bytes]
 
 
 @dataclass
@@ -76,7 +76,7 @@ def tree_of(folder: Path) -> Tree:
     }
 
 
-def _content(path: Path, top: Path) -> Tree:
+def _content(path: Path, top: Path) -> dict[str, bytes]:
     found = [path, *path.rglob("*")] if path.is_dir() else [path]
     return {str(p.relative_to(top)): p.read_bytes() for p in found if p.is_file()}
 
@@ -91,7 +91,7 @@ class File:
 class Folder(dict[str, "File | Folder"]):
     """A folder's entries."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 class Model:

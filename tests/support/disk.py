@@ -1,8 +1,11 @@
-"""A disk that is full, without one."""
+"""What lies on the disk, and a disk that is full, without one."""
 
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from tlcli.images import ImageFile
 
 
 @contextmanager
@@ -14,3 +17,9 @@ def largest_file(byte_count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def on_disk(image: ImageFile) -> Path:
+    """The path of an image that is not in a store of objects."""
+    assert isinstance(image.path, Path)
+    return image.path

@@ -350,23 +350,23 @@ def of_hdf5(name: str, content: bytes, form: str, write: Any) -> Iterator[Mutati
     for key, array in arrays.items():
         for what, other in _other_arrays(array):
             changed = {**arrays, key: other}
-            yield mutation(f"{key} is {what}", lambda c=changed: hdf5_of(c, attributes))  # type: ignore[misc]
+            yield mutation(f"{key} is {what}", partial(hdf5_of, changed, attributes))
         for change in STRUCTURES:
             yield mutation(
                 f"{key} {change.__name__}",
-                lambda k=key, c=change: hdf5_of(arrays, attributes, lambda file: c(file, k)),  # type: ignore[misc]
+                partial(hdf5_of, arrays, attributes, partial(change, name=key)),
             )
     for key in attributes:
         rest = {other: value for other, value in attributes.items() if other != key}
-        yield mutation(f"{key} is left out", lambda r=rest: hdf5_of(arrays, r))  # type: ignore[misc]
+        yield mutation(f"{key} is left out", partial(hdf5_of, arrays, rest))
         for value in ATTRIBUTE_VALUES:
             yield mutation(
                 f"{key} is {str(value)[:20]!r}",
-                lambda r=rest, k=key, v=value: hdf5_of(arrays, {**r, k: v}),  # type: ignore[misc]
+                partial(hdf5_of, arrays, {**rest, key: value}),
             )
     for share in (0, 1, 0.5, 0.9):
         cut = content[: int(share) if share >= 1 else int(len(content) * share)]
-        yield mutation(f"{share} of its bytes", lambda c=cut: c)  # type: ignore[misc]
+        yield mutation(f"{share} of its bytes", partial(bytes, cut))
     yield mutation("text", lambda: b"no HDF5 at all")
 
 

@@ -64,7 +64,7 @@ class Objects(AbstractFileSystem):  # type: ignore[misc]
         return content[: len(content) // 2] if half else content
 
     def _place(self, path: str) -> Path:
-        return Path(os.environ["OBJECTS"]) / self._strip_protocol(path)
+        return Path(os.environ["OBJECTS"]) / str(self._strip_protocol(path))
 
 
 def install() -> None:

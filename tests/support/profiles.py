@@ -1,8 +1,15 @@
 """Colour profiles built from their definitions, and what their colours are in sRGB: no library."""
 
 import struct
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from tests.support.arrays import Doubles
+
+Lab = tuple[float, float, float]
+Curve = Callable[[Doubles], Doubles]
 
 D50 = np.array([0.9642, 1.0, 0.8249])
 
@@ -14,17 +21,17 @@ PRIMARIES = {  # columns: XYZ of red, green and blue, adapted to D50
 }
 
 
-def srgb_linear(values):
+def srgb_linear(values: Doubles) -> Doubles:
     """Light of 0..1 from sRGB values of 0..1."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def srgb_values(light):
+def srgb_values(light: Doubles) -> Doubles:
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-CURVES = {
+CURVES: dict[str, Curve] = {
     "sRGB": srgb_linear,
     "Adobe RGB": lambda values: values**2.2,
     "Display P3": srgb_linear,
@@ -32,7 +39,7 @@ CURVES = {
 }
 
 
-def rgb_profile(name):
+def rgb_profile(name: str) -> bytes:
     """An ICC profile of version 2 with a matrix and curves of 1024 points."""
     matrix = np.array(PRIMARIES[name])
     tags = {f"{c}XYZ".encode(): _xyz(matrix[:, n]) for n, c in enumerate("rgb")}
@@ -40,11 +47,11 @@ def rgb_profile(name):
     return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
 
 
-def grey_profile(gamma):
+def grey_profile(gamma: float) -> bytes:
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _curve(lambda values: values**gamma)})
 
 
-def cmyk_profile(lab_of):
+def cmyk_profile(lab_of: Callable[[int, int, int, int], Lab]) -> bytes:
     """A table with the two ends of each ink: `lab_of` says what (c, m, y, k) of 0 or 1 are."""
     corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
     identity = np.tile(np.arange(256, dtype=np.uint8), 4).tobytes()
@@ -55,21 +62,21 @@ def cmyk_profile(lab_of):
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": head + identity + table + out})
 
 
-def _lab8(lab):
+def _lab8(lab: Lab) -> bytes:
     lightness, a, b = lab
     return bytes([round(lightness * 2.55), round(a + 128), round(b + 128)])
 
 
-def _xyz(values):
+def _xyz(values: Iterable[float]) -> bytes:
     return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(float(v) * 65536) for v in values))
 
 
-def _curve(function):
+def _curve(function: Curve) -> bytes:
     points = np.round(function(np.linspace(0, 1, 1024)) * 65535).astype(">u2")
     return b"curv" + bytes(4) + struct.pack(">I", 1024) + points.tobytes()
 
 
-def _profile(kind, space, connection, tags):
+def _profile(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
     text = b"made for a test\0"
     tags = tags | {
         b"wtpt": _xyz(D50),
@@ -87,14 +94,14 @@ def _profile(kind, space, connection, tags):
     return head + bytes(128 - len(head)) + struct.pack(">I", len(tags)) + table + body
 
 
-def in_srgb(pixels, name):
+def in_srgb(pixels: ArrayLike, name: str) -> Doubles:
     """Pixels (…, 3) of 0..255 in a space of `PRIMARIES` as sRGB of 0..255."""
     light = CURVES[name](np.asarray(pixels, float) / 255)
     xyz = light @ np.array(PRIMARIES[name]).T
     return 255 * srgb_values(xyz @ np.linalg.inv(np.array(PRIMARIES["sRGB"])).T)
 
 
-def lab_in_srgb(lab):
+def lab_in_srgb(lab: ArrayLike) -> Doubles:
     """CIE L*a*b* under D50 (…, 3) as sRGB of 0..255."""
     lightness, a, b = np.moveaxis(np.asarray(lab, float), -1, 0)
     y = (lightness + 16) / 116

@@ -55,7 +55,7 @@ class Scenario:
     """A command, and what it starts from."""
 
     name: str
-    prepare: Callable[["World", Path], None]
+    prepare: Callable[["World", Path], object]
     """Makes the start in an empty folder."""
     arguments: tuple[str, ...]
     look: Look
@@ -80,7 +80,7 @@ class World:
 
     top: Path
     _starts: dict[str, Path] = field(default_factory=dict)
-    _ends: dict[str, Any] = field(default_factory=dict)
+    _ends: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def place(self) -> Path:

@@ -192,8 +192,8 @@ def look_at_pair(place: Path) -> Any:
     return (place / "model.bin").read_bytes()[start : start + length]
 
 
-def _by(act: Callable[[Path], object]) -> Callable[[World, Path], None]:
-    return lambda world, place: act(place) and None
+def _by(act: Callable[[Path], object]) -> Callable[[World, Path], object]:
+    return lambda world, place: act(place)
 
 
 def look_at_files(place: Path) -> Any:

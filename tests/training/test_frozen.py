@@ -64,8 +64,8 @@ def assert_alike(tmp_path: Path, keeping: Keeping, teacher: Any = None, **option
     )
     before = weights_of(kept)
     histories = [fit(each, teacher=teacher and teacher())[1] for each in (without, kept)]
-    assert kept.progress.views  # type: ignore[attr-defined]
-    np.testing.assert_allclose(*map(figures, histories), rtol=1e-3)
+    assert isinstance(kept.progress, Watched) and kept.progress.views
+    np.testing.assert_allclose(figures(histories[0]), figures(histories[1]), rtol=1e-3)
     pairs = zip(weights_of(without), weights_of(kept), strict=True)
     assert all(np.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
     assert any((a != b).any() for a, b in zip(weights_of(kept), before, strict=True))
@@ -97,7 +97,7 @@ def test_a_teacher_teaches_the_same(tmp_path: Path) -> None:
 
 
 def test_with_statistics_that_move(tmp_path: Path) -> None:
-    options = {"statistics": True, "options": replace(OPTIONS, epochs=2)}
+    options: dict[str, Any] = {"statistics": True, "options": replace(OPTIONS, epochs=2)}
     without, kept = top(tmp_path / "a", None, **options), top(tmp_path / "b", **options)
     np.testing.assert_allclose(figures(fit(without)[1]), figures(fit(kept)[1]), rtol=1e-3)
 

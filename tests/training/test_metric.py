@@ -22,7 +22,8 @@ Vectors = NDArray[np.float32]
 
 def directions(seed: int, count: int, width: int) -> Vectors:
     found = np.random.default_rng(seed).standard_normal((count, width))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found.astype(np.float32)
 
 
 def plain_triplet(z: Vectors, y: NDArray[np.int64], margin: float) -> tuple[float, int]:

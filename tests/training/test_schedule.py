@@ -11,7 +11,7 @@ from tlcli.training import schedule
 
 
 @given(st.integers(1, 5000), st.floats(1e-6, 1.0))
-def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, peak):
+def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps: int, peak: float) -> None:
     rates = [schedule.rate_at(step, steps, peak) for step in range(steps)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(peak)
@@ -23,11 +23,11 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing(steps, peak):
         assert rates[-1] < 0.01 * peak
 
 
-def test_the_search_ends_below_the_rate_at_which_the_loss_explodes():
+def test_the_search_ends_below_the_rate_at_which_the_loss_explodes() -> None:
     """Gradient descent on x²/2 diverges above a rate of 2."""
     state = {"x": 1.0}
 
-    def loss_at(rate):
+    def loss_at(rate: float) -> float:
         loss = state["x"] ** 2 / 2
         state["x"] -= rate * 10 * state["x"]
         return loss
@@ -37,6 +37,6 @@ def test_the_search_ends_below_the_rate_at_which_the_loss_explodes():
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_the_search_survives_a_loss_that_is_not_finite(loss):
+def test_the_search_survives_a_loss_that_is_not_finite(loss: float) -> None:
     losses = iter([1.0, 0.9, 0.8, loss])
     assert schedule.LOWEST <= schedule.search(lambda rate: next(losses)) < schedule.HIGHEST

@@ -2,14 +2,16 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
 from tests.support import tiny
+from tests.support.arrays import Pixels
 from tlcli import backbones, heads, training
 from tlcli.config import TrainingOptions, no_progress
 from tlcli.errors import DataError, StorageError, UsageError
@@ -42,7 +44,17 @@ def source(count: int, seed: int = 0) -> ImageSource:
     rng = np.random.default_rng(seed)
     grey = 90 + 20 * (np.arange(count) % 3)
     pixels = np.clip(grey[:, None, None, None] + rng.normal(0, 40, (count, SIZE, SIZE, 3)), 0, 255)
-    return ImageSource(tuple(f"{row:064x}" for row in range(count)), None, pixels.astype(np.uint8))  # type: ignore[arg-type]
+    hashes = tuple(f"{row:064x}" for row in range(count))
+    return ImageSource(hashes, nothing_loaded, pixels.astype(np.uint8))
+
+
+def nothing_loaded(hashes: object) -> NoReturn:
+    raise AssertionError(f"loaded {hashes}")
+
+
+def pixels_of(whole: ImageSource) -> Pixels:
+    assert whole.decoded is not None
+    return whole.decoded
 
 
 def examples(count: int, seed: int = 0) -> Examples:
@@ -401,7 +413,7 @@ def test_a_collapse_is_noticed() -> None:
 @pytest.mark.parametrize("preset", SHEETS)
 def test_every_preset_gives_images_and_labels(preset: str) -> None:
     keras = backbones.keras_module()
-    raw = keras.ops.convert_to_tensor(source(6).decoded.astype(np.float32))  # type: ignore[union-attr]
+    raw = keras.ops.convert_to_tensor(pixels_of(source(6)).astype(np.float32))
     labels = keras.ops.one_hot(np.arange(6) % 3, 3)
     changes = augmenter(preset, seed=5)
     states = [np.array(state.numpy()) for state in changes.generators]
@@ -423,20 +435,19 @@ def test_images_that_do_not_fit_into_memory_are_read_again(
 ) -> None:
     monkeypatch.setattr("tlcli.training.image_source.IN_MEMORY_BYTES", 0)
     whole = source(10)
-    assert whole.decoded is not None
     row = {key: place for place, key in enumerate(whole.hashes)}
     asked: list[str] = []
 
-    def load(hashes: Any) -> np.ndarray:
+    def load(hashes: Sequence[str]) -> Pixels:
         asked.extend(hashes)
-        return whole.decoded[[row[key] for key in hashes]]  # type: ignore[index]
+        return pixels_of(whole)[[row[key] for key in hashes]]
 
     read = ImageSource.of(whole.hashes, load, SIZE, no_progress)
     assert asked == []
     order = np.random.default_rng(0).permutation(10)
     got = list(read.batches(order, 4))
     assert [len(batch) for batch in got] == [4, 4, 2]
-    np.testing.assert_array_equal(np.concatenate(got), whole.decoded[order])
+    np.testing.assert_array_equal(np.concatenate(got), pixels_of(whole)[order])
 
 
 @pytest.mark.parametrize(

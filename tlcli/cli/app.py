@@ -40,7 +40,7 @@ from tlcli.cli.triage import triage
 from tlcli.errors import Stopped, TlcliError
 from tlcli.signals import STOPPING
 
-CONTEXT = {
+CONTEXT: dict[str, Any] = {
     "auto_envvar_prefix": "TLCLI",
     "help_option_names": ["-h", "--help"],
     "max_content_width": 100,

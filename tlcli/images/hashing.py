@@ -24,7 +24,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ NO_FILE = Stamp(b"", ())
 """The stamp of what cannot be asked; nothing is recorded under it."""
 
 
-def content_hashes(paths: Iterable[Place]) -> Iterator[str | BadImage]:
+def content_hashes(paths: Iterable[Place]) -> Generator[str | BadImage]:
     """Yield, in input order, each file's SHA-256 in hexadecimal or why it cannot be read.
 
     Paths are taken a chunk at a time. Known files are not opened.

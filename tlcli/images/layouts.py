@@ -1,41 +1,19 @@
 """Datasets that come divided: train, valid and test lie where class folders are expected."""
 
-import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tlcli.errors import DividedData
+from tlcli.images.parts import PART, WORD, Part, spaced
 from tlcli.images.walking import holds_images, partition
 from tlcli.urls import Place
-
-
-class Part(enum.Enum):
-    """What a part of a divided dataset is for."""
-
-    TRAINING = enum.auto()
-    VALIDATION = enum.auto()
-    TEST = enum.auto()
-
-
-_NAMES = {
-    Part.TRAINING: "train|training|trainset|trainval|trn",
-    Part.VALIDATION: "val|valid|validation|validate|valset|validset|dev|devel|development",
-    Part.TEST: "test|testing|tested|testset|tst|eval|evaluation|(?:hold|held)[-_ ]?out",
-}
-"""How the folders are called, in any case, also as `train2017` or `Test Images`."""
 
 _THINGS = frozenset(("train",))
 """Names that are a class as well: alone, and full of images, a folder is that class."""
 
 _NO_LETTER, _FILLERS = r"[\W\d_]+", "data|dataset|set|split|folder|images?|imgs?|photos|pictures"
-_WORD = r"(?<![^\W\d_])(?:{})(?![^\W\d_])"
-_PART = re.compile(
-    _WORD.format("|".join(f"(?P<{part.name}>{names})" for part, names in _NAMES.items())), re.I
-)
-_NO_NAME = re.compile(f"{_PART.pattern}|{_WORD.format(_FILLERS)}|{_NO_LETTER}", re.I)
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-
+_NO_NAME = re.compile(f"{PART.pattern}|{WORD.format(_FILLERS)}|{_NO_LETTER}", re.I)
 _DEPTH = 4
 """How many folders deep a dataset is looked for."""
 
@@ -105,13 +83,14 @@ def require_undivided(root: Place) -> tuple[str, ...]:
         to_learn=layout.serving(Part.TRAINING),
         to_validate=layout.serving(Part.VALIDATION, Part.TEST),
         to_test=layout.serving(Part.TEST, Part.VALIDATION),
+        otherwise="If these are classes, list the images in a table with the columns path,label.",
     )
 
 
 def _layout(root: Place, depth: int) -> _Layout | None:
     """The parts of a dataset in a folder, or in folders in it; None where it is not divided."""
     folders, _ = partition(root)
-    if not any(_PART.search(_spaced(folder.name)) for folder in folders):
+    if not any(PART.search(spaced(folder.name)) for folder in folders):
         return _layout_below(folders, depth - 1) if depth else None
     folders = list(filter(holds_images, folders))
     named = [found for folder in folders if (found := _folder(folder)) is not None]
@@ -141,8 +120,8 @@ def _layout_below(folders: Iterable[Place], depth: int) -> _Layout | None:
 
 def _folder(path: Place) -> _Folder | None:
     """What a folder is by its name; None where that is no part's."""
-    name = _spaced(path.name)
-    found = _PART.search(name)
+    name = spaced(path.name)
+    found = PART.search(name)
     if found is None:
         return None
     path, classes = _unwrapped(path)
@@ -153,10 +132,6 @@ def _folder(path: Place) -> _Folder | None:
         classes,
         re.sub(_NO_LETTER, "", name).casefold() in _THINGS,
     )
-
-
-def _spaced(name: str) -> str:
-    return _CAMEL.sub(" ", name)
 
 
 def _unwrapped(folder: Place) -> tuple[Place, int]:

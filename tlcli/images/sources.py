@@ -17,7 +17,8 @@ from tlcli import strict, urls
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
-from tlcli.images.tables import Table
+from tlcli.images.parts import TablePart
+from tlcli.images.tables import STANDARD_INPUT, TABLE_SUFFIXES, Table
 from tlcli.images.walking import (
     identities,
     is_folder,
@@ -29,8 +30,6 @@ from tlcli.images.walking import (
 from tlcli.strict import Malformed
 from tlcli.urls import Place, Url, place
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
-STANDARD_INPUT = "-"
 USUAL = Columns()
 SUFFIXES_SHOWN = 5
 _BLOCK_BYTES = 1 << 16
@@ -79,8 +78,8 @@ def find_entries(data: str | Place, stdin: TextIO | None, columns: Columns = USU
     if str(data) == STANDARD_INPUT:
         lines = stdin or sys.stdin or io.StringIO()
         return Found(_stdin_entries(lines, columns), folder=Path())
-    path = place(data)
-    if exists_as_folder(path):
+    part = TablePart.of(data)
+    if exists_as_folder(path := part.path):
         return _folder_entries(path)
     if path.suffix.lower() not in TABLE_SUFFIXES or not (isinstance(path, Url) or path.is_file()):
         raise DataError(
@@ -88,7 +87,7 @@ def find_entries(data: str | Place, stdin: TextIO | None, columns: Columns = USU
             f"path,label. Received: data={path}. Name the folder above the class folders, or "
             "write such a table."
         )
-    return Found(_table_entries(path, columns), folder=path.parent)
+    return Found(_table_entries(part, columns), folder=path.parent)
 
 
 def find_images(paths: Iterable[str | Place]) -> Iterator[Place]:
@@ -305,14 +304,15 @@ def _no_class_folders(root: Place, images: int) -> DataError:
 # --- tables
 
 
-def _table_entries(path: Place, columns: Columns) -> tuple[Entry, ...]:
+def _table_entries(part: TablePart, columns: Columns) -> tuple[Entry, ...]:
+    path = part.path
     table = Table(str(path), columns, tabs=path.suffix.lower() == ".tsv")
     try:
         with (
             urls.opened(path) as content,
             io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as file,
         ):
-            return _row_entries(table, file, path.parent)
+            return _row_entries(table, part, file, path.parent)
     except UnicodeDecodeError as error:
         raise _encoding_error(str(path), error, _line_not_text(path)) from error
     except OSError as error:
@@ -322,15 +322,17 @@ def _table_entries(path: Place, columns: Columns) -> tuple[Entry, ...]:
 def _stdin_entries(stdin: TextIO, columns: Columns) -> tuple[Entry, ...]:
     table = Table("standard input", columns, header=False)
     try:
-        return _row_entries(table, stdin, Path())
+        return _row_entries(table, TablePart(Path(STANDARD_INPUT)), stdin, Path())
     except UnicodeDecodeError as error:
         raise _encoding_error(table.source, error) from error
 
 
-def _row_entries(table: Table, lines: Iterable[str], folder: Place) -> tuple[Entry, ...]:
+def _row_entries(
+    table: Table, part: TablePart, lines: Iterable[str], folder: Place
+) -> tuple[Entry, ...]:
     names: dict[str, str] = {}
     entries = []
-    for row in table.rows(lines):
+    for row in part.rows(table.rows(lines)):
         if row.label not in names:
             names[row.label] = class_name(row.label, f"{table.source}, line {row.line}")
         group = unicodedata.normalize("NFC", row.group)

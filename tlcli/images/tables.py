@@ -4,10 +4,11 @@ import csv
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from tlcli.config import Columns
 from tlcli.errors import DataError, UnclearTable
@@ -15,6 +16,9 @@ from tlcli.images.walking import IMAGE_SUFFIXES
 
 DELIMITERS = (",", "\t", ";", "|")
 """What may stand between cells; of those that fit the first line, the first counts."""
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+STANDARD_INPUT = "-"
 
 SHOWN = 8
 """Cells that a message names."""
@@ -36,11 +40,11 @@ class _Role:
     own: str
     """The name that goes before the others."""
     usual: str
-    """A pattern of other names, in lower case and without what is neither letter nor digit."""
+    """A pattern of other names, as `_plain` has them."""
 
     def places(self, header: Sequence[str]) -> list[int]:
         """Where columns of this role may be; one where it is clear."""
-        plain = [re.sub(r"[\W_]", "", name).casefold() for name in header]
+        plain = list(map(_plain, header))
         named = [i for i, name in enumerate(header) if name.casefold() == self.own]
         numbered = [
             i for i, name in enumerate(plain) if re.fullmatch(f"(?:{self.usual})\\d+", name)
@@ -72,6 +76,38 @@ class Row:
     label: str
     group: str
     """Empty where it is in none."""
+    part: str
+    """Of a divided dataset, as `train`; empty where it is in none."""
+
+
+@dataclass(frozen=True)
+class _PartColumn:
+    """A column that says which part of a divided dataset an image is in."""
+
+    place: int
+    yes: str
+    """The part of the images where 1 or true stands; empty where the cells name the parts."""
+
+    CALLED: ClassVar = re.compile(
+        r"(?:data)?(?:split|set|subset|partition)s?|phase|usage|is(train|valid|test)\w*"
+    )
+
+    @staticmethod
+    def of(header: Sequence[str], taken: Collection[int | None]) -> "_PartColumn | None":
+        """The first of those that are called so; None where there is none."""
+        for i, name in enumerate(header):
+            if i not in taken and (called := _PartColumn.CALLED.fullmatch(_plain(name))):
+                return _PartColumn(i, called[1] or "")
+        return None
+
+    def part(self, cell: str) -> str:
+        """The name of the part; empty for none."""
+        if not self.yes:
+            return cell
+        others = "test" if self.yes == "train" else "train"
+        return {"1": self.yes, "true": self.yes, "0": others, "false": others}.get(
+            cell.casefold(), ""
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +118,7 @@ class _Layout:
     label: int | None
     """None: each of `one_hot` has a column."""
     group: int | None
+    part: _PartColumn | None
     width: int
     one_hot: dict[int, str] = field(default_factory=dict)
     """Column → class; 1 stands in that of the row's class."""
@@ -114,7 +151,7 @@ class Table:
             layout = self._layout(header, second[1] if second else [])
             cells = chain([] if second is None else [second], cells)
         else:
-            layout = _Layout(0, 1, None, 2)
+            layout = _Layout(0, 1, None, None, 2)
             cells = chain([(1, first)] if first else [], cells)
         yield from self._single(self._row(layout, line, row) for line, row in cells)
 
@@ -176,16 +213,18 @@ class Table:
         group = self._place(_GROUP, self.columns.group_column, header)
         path = self._place(_PATH, self.columns.path_column, header)
         label = self._place(_LABEL, self.columns.label_column, header)
-        layout = _Layout(path or 0, label, group, len(header))
+        part = _PartColumn.of(header, (path, label, group))
+        layout = _Layout(path or 0, label, group, part, len(header))
         if path is None or len(_GROUP.places(header)) > 1:
             raise self._unclear(header, second, path, label)
         if label is not None:
             return layout
-        others = [i for i in range(len(header)) if i not in (path, group)]
+        known = (path, group, part and part.place)
+        others = [i for i in range(len(header)) if i not in known]
         hot = [_ONE_HOT.get(second[i].strip()) for i in others if i < len(second)]
         if len(others) < 2 or _LABEL.places(header) or len(hot) < len(others) or None in hot:
             raise self._unclear(header, second, path, label)
-        return _Layout(path, None, group, len(header), {i: header[i] for i in others})
+        return replace(layout, one_hot={i: header[i] for i in others})
 
     def _place(self, role: _Role, told: str | None, header: Sequence[str]) -> int | None:
         """Where the column is; None where there is none, or it is not clear."""
@@ -236,7 +275,8 @@ class Table:
                 f"{self.source}, line {line}: {row[:SHOWN]!r}. Complete the row; put a path that "
                 "contains the separator in quotation marks."
             )
-        return Row(line, path, label.strip(), cell(layout.group).strip())
+        part = layout.part.part(cell(layout.part.place).strip()) if layout.part else ""
+        return Row(line, path, label.strip(), cell(layout.group).strip(), part)
 
     def _hot(self, layout: _Layout, line: int, row: list[str]) -> str:
         """The class whose column has the only 1."""
@@ -279,6 +319,11 @@ def _opening(lines: Iterator[str]) -> list[str]:
     while not opening[-1].strip() and (line := next(lines, "")):
         opening.append(line)
     return opening
+
+
+def _plain(name: str) -> str:
+    """A column's name in lower case, without what is neither letter nor digit."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def _split(line: str, delimiter: str) -> list[str]:
