@@ -50,10 +50,10 @@ def shrunken_covariance(total: Moments, shrinkage: str) -> Float64:
         shrinkage: ε. `auto` is D/(D+n); `oas` see `oas`; or a number from 0 to 1 as text.
     """
     found = covariance(total)
-    mean_variance = float(np.trace(found)) / total.width
+    mean_variance = float(np.trace(found)) / total.dimensions
     if mean_variance <= _NO_VARIATION * mean_square(total):
         return np.eye(total.width)
-    amount = _amount(shrinkage, found, total.images)
+    amount = _amount(shrinkage, found, total)
     found *= 1 - amount
     found[np.diag_indices(total.width)] += amount * mean_variance
     return found
@@ -79,22 +79,23 @@ def usual_shrinkage(width: int, images: int) -> float:
     return width / (width + images)
 
 
-def _amount(shrinkage: str, covariance: Float64, images: int) -> float:
+def _amount(shrinkage: str, covariance: Float64, total: Moments) -> float:
     """ε, from 0 to 1."""
     if shrinkage == AUTO:
-        return usual_shrinkage(len(covariance), images)
-    return oas(covariance, images) if shrinkage == "oas" else float(shrinkage)
+        return usual_shrinkage(total.dimensions, total.images)
+    if shrinkage == "oas":
+        return oas(covariance, total.images, total.dimensions)
+    return float(shrinkage)
 
 
-def oas(covariance: Float64, images: int) -> float:
-    """How much to shrink a covariance S (D, D), from 0 to 1, if features are Gaussian.
+def oas(covariance: Float64, images: int, width: int) -> float:
+    """How much to shrink a covariance S of D features, from 0 to 1, if they are Gaussian.
 
     (a + v²)/((n+1)(a − v²/D)) with v = tr S/D and a = tr S²/D², at most 1.
 
     Source: Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for MMSE Covariance
     Estimation", equation 23 for large D, as in scikit-learn.
     """
-    width = len(covariance)
     mean_variance = float(np.trace(covariance)) / width
     square = float((covariance**2).sum()) / width**2
     spread = (images + 1) * (square - mean_variance**2 / width)
@@ -114,12 +115,12 @@ def made_positive(matrix: Float64) -> Float64:
 def mean_square(total: Moments) -> float:
     """Of one feature of one image, in feature units: the scale of what sums may lose."""
     trace = float(np.trace(total.gram, dtype=np.float64))
-    return trace * 4.0**-total.bits / (total.width * total.images)
+    return trace * 4.0**-total.bits / (total.dimensions * total.images)
 
 
 def rounding(total: Moments) -> float:
     """An eigenvalue of a covariance (D, D) that is no more than rounding."""
-    return 10 * _EPSILON * total.width * mean_square(total)
+    return 10 * _EPSILON * total.dimensions * mean_square(total)
 
 
 def solve(matrix: Float64, right: Float64, least: float) -> Float64 | None:

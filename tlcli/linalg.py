@@ -30,6 +30,9 @@ _LEAST_EXPONENT = -900
 BLOCK = 128
 """Columns that are eliminated at once."""
 
+_Inverses = Sequence[tuple[slice, Float64]]
+"""A block on the diagonal of a triangular matrix, and its inverse."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sliced:
@@ -117,8 +120,27 @@ def cholesky(matrix: Float64) -> Float64 | None:
 
 def solve(factor: Float64, right: Float64) -> Float64:
     """X (D, C) with L Lᵀ X = right (D, C), for a factor L (D, D) of `cholesky`."""
-    inverses = [(block, _inverse(factor[block, block])) for block in _blocks(len(factor))]
-    found = _forward(factor, right, inverses)
+    inverses = _inverses(factor)
+    return _backward(factor, _forward(factor, right, inverses), inverses)
+
+
+def solve_transposed(factor: Float64, right: Float64) -> Float64:
+    """X (D, C) with Lᵀ X = right (D, C), for a factor L (D, D) of `cholesky`."""
+    return _backward(factor, right.astype(np.float64), _inverses(factor))
+
+
+def inverse(factor: Float64) -> Float64:
+    """L⁻¹ (D, D) of a factor L of `cholesky`."""
+    return _forward(factor, np.eye(len(factor)), _inverses(factor))
+
+
+def _inverses(factor: Float64) -> _Inverses:
+    """The inverse of each block on the diagonal of L."""
+    return [(block, _inverse(factor[block, block])) for block in _blocks(len(factor))]
+
+
+def _backward(factor: Float64, found: Float64, inverses: _Inverses) -> Float64:
+    """X (D, C) with Lᵀ X = found, in its place."""
     for block, inverse in reversed(inverses):
         if block.stop < len(factor):
             found[block] -= times(factor[block.stop :, block].T, found[block.stop :])
@@ -126,13 +148,7 @@ def solve(factor: Float64, right: Float64) -> Float64:
     return found
 
 
-def inverse(factor: Float64) -> Float64:
-    """L⁻¹ (D, D) of a factor L of `cholesky`."""
-    inverses = [(block, _inverse(factor[block, block])) for block in _blocks(len(factor))]
-    return _forward(factor, np.eye(len(factor)), inverses)
-
-
-def _forward(factor: Float64, right: Float64, inverses: Sequence[tuple[slice, Float64]]) -> Float64:
+def _forward(factor: Float64, right: Float64, inverses: _Inverses) -> Float64:
     """X (D, C) with L X = right, given the inverse of each block on the diagonal of L."""
     found = right.astype(np.float64)
     for block, inverse in inverses:

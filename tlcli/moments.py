@@ -28,7 +28,8 @@ LARGEST_SUM = 2**62
 """What two of are added without leaving 64 bits unnoticed."""
 
 _BLOCK_ROWS = 2048
-"""Rows multiplied at once; below 2^21 every partial sum of a float64 product is exact."""
+"""Rows multiplied at once; with the finest grid, of 20 bits, every partial sum of a float64 product
+is below 2^53 and exact."""
 
 Int64 = NDArray[np.int64]
 
@@ -63,6 +64,8 @@ class Moments:
     """(D, D) sum of q qᵀ over all images."""
     saturated: int = 0
     """How many feature entries hit the end of the grid."""
+    of_width: int | None = None
+    """The width of the features that these are coordinates of; None where they are features."""
 
     @property
     def images(self) -> int:
@@ -73,6 +76,11 @@ class Moments:
     def width(self) -> int:
         """D, the length of a feature vector."""
         return int(self.gram.shape[0])
+
+    @property
+    def dimensions(self) -> int:
+        """Of the space in which features vary: D, however few coordinates they are told in."""
+        return self.width if self.of_width is None else self.of_width
 
     @cached_property
     def digest(self) -> str:
@@ -103,8 +111,17 @@ def empty(fingerprint: str, bits: int, width: int) -> Moments:
     )
 
 
-def of(features: Rows, labels: Sequence[str], fingerprint: str, bits: int) -> Moments:
+def of(
+    features: Rows, labels: Sequence[str], fingerprint: str, bits: int, largest: int = LARGEST
+) -> Moments:
     """The moments of features (n, D) with one class name each, read a block at a time.
+
+    Args:
+        features: read.
+        labels: class names.
+        fingerprint: of the backbone.
+        bits: fixed-point bits.
+        largest: where grid values saturate, at most 2^20.
 
     Raises:
         DataError: a feature is not finite.
@@ -112,14 +129,15 @@ def of(features: Rows, labels: Sequence[str], fingerprint: str, bits: int) -> Mo
     total = empty(fingerprint, bits, features.shape[1])
     for start in range(0, len(features), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
-        total = add(total, _of_block(features[block], labels[block], fingerprint, bits))
+        grid, saturated = quantise(features[block], bits, largest)
+        found = _of_block(grid, labels[block], fingerprint, bits)
+        total = add(total, replace(found, saturated=saturated))
     return total
 
 
 def _of_block(
-    features: NDArray[np.float32], labels: Sequence[str], fingerprint: str, bits: int
+    grid: NDArray[np.float64], labels: Sequence[str], fingerprint: str, bits: int
 ) -> Moments:
-    grid, saturated = quantise(features, bits)
     classes, index = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
     members = index[:, None] == np.arange(len(classes))
     return Moments(
@@ -129,11 +147,12 @@ def _of_block(
         members.sum(axis=0, dtype=np.int64),
         (members.T.astype(np.float64) @ grid).astype(np.int64),
         (grid.T @ grid).astype(np.int64),
-        saturated,
     )
 
 
-def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float64], int]:
+def quantise(
+    features: NDArray[np.float32], bits: int, largest: int = LARGEST
+) -> tuple[NDArray[np.float64], int]:
     """Features (n, D) on the integer grid, as float64, and how many entries saturated."""
     if not np.isfinite(features).all():
         raise DataError(
@@ -143,8 +162,8 @@ def quantise(features: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
     grid = features.astype(np.float64)
     grid *= 2.0**bits
     np.rint(grid, out=grid)
-    saturated = int(np.count_nonzero(grid > LARGEST) + np.count_nonzero(grid < -LARGEST))
-    return np.clip(grid, -LARGEST, LARGEST, out=grid), saturated
+    saturated = int(np.count_nonzero(grid > largest) + np.count_nonzero(grid < -largest))
+    return np.clip(grid, -largest, largest, out=grid), saturated
 
 
 def add(a: Moments, b: Moments) -> Moments:
@@ -232,19 +251,17 @@ def _combine(a: Moments, b: Moments, sign: int) -> Moments:
         sums,
         a.gram + sign * b.gram,
         a.saturated + sign * b.saturated,
+        a.of_width,
     )
 
 
 def _without_empty_classes(moments: Moments) -> Moments:
     kept = np.flatnonzero(moments.counts)
-    return Moments(
-        moments.fingerprint,
-        moments.bits,
-        tuple(moments.classes[row] for row in kept),
-        moments.counts[kept],
-        moments.sums[kept],
-        moments.gram,
-        moments.saturated,
+    return replace(
+        moments,
+        classes=tuple(moments.classes[row] for row in kept),
+        counts=moments.counts[kept],
+        sums=moments.sums[kept],
     )
 
 

@@ -47,7 +47,7 @@ from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.rounds.intake import registered, scan
 from tlcli.rounds.selection import Candidate, best_head, candidates
-from tlcli.rounds.solution import Solution
+from tlcli.rounds.solution import Problem
 
 FROM_MOMENTS = [name for name, row in HEADS.items() if row.solve]
 STRATEGIES = ("freeze-old", "lwf", "replay", "naive")
@@ -161,11 +161,11 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
     results = run(extractor, planned, split, methods, EXEMPLARS)
     found = {method: Row.of(result.report, result.seconds) for method, result in results.items()}
     rows = {name: found[method] for method, name in SHOWN.items()}
-    start = time.perf_counter()
+    start = time.process_time()
     with threadpool_limits(limits=1):
         first = split.train.where(np.isin(split.train.labels, planned[0]))
         head = chosen_head(extractor, first).head
-        choosing_seconds = time.perf_counter() - start
+        choosing_seconds = time.process_time() - start
         references = _references(planned, split)
     best = found[merged[head]]
     rows[AUTO] = Row(
@@ -179,7 +179,7 @@ def _measured(extractor: Extractor, planned: Schedule, split: Split) -> tuple[di
 def chosen_head(plain: Extractor, first: Examples) -> Candidate:
     """Return the head that `pretrain --head auto` takes for the images of round 1."""
 
-    def solve(name: str) -> Solution:
+    def posed(name: str) -> Problem:
         recipe = Recipe(name)
         extractor = space(plain, HEADS[name].projected)
         evidence = Evidence(
@@ -188,11 +188,11 @@ def chosen_head(plain: Extractor, first: Examples) -> Candidate:
             extractor.project(extractor.no_examples()),
         )
         registry = registered((), first.labels, 1)
-        return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
+        return Problem(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     width = plain.stored.width
     names = candidates(HeadOptions(), first.labels, False, None, width)
-    choice = best_head(names, solve, evaluation.cross_validate, False, no_progress)
+    choice = best_head(names, posed, evaluation.cross_validate_anew, False, no_progress)
     return choice.candidates[0]
 
 

@@ -8,7 +8,7 @@
 For each seed, `--train` random images of every class are learned at once and all others are tested,
 at most `--test` of a class; of --test-data where it is given. "auto" is the head that
 cross-validation on the learned images prefers, as `tlcli pretrain --head auto`; its seconds are of
-choosing and solving, on one thread. The last lines are "auto" over layers, as `tlcli pretrain
+a processor, for choosing on one thread. The last lines are "auto" over layers, as `tlcli pretrain
 --layers auto --head auto` takes them, and scikit-learn's logistic regression and linear SVM on the
 features of the first row, with the best C of four or three in threefold cross-validation.
 
@@ -140,10 +140,10 @@ def _seen(options: argparse.Namespace, layers: str, views: int) -> tuple[Seen, S
 
 
 def _measured(seen: Seen, split: Split) -> Found:
-    start = time.perf_counter()
+    start = time.process_time()
     with threadpool_limits(limits=1):
         chosen = chosen_head(seen.extractor, split.train)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     methods = [Method("merge", name) for name in dict.fromkeys((*SHOWN, chosen.head))]
     results = run(seen.extractor, _at_once(split), split, methods, EXEMPLARS)
     accuracy = {

@@ -104,7 +104,7 @@ def test_oas_shrinks_as_much_as_scikit_learn(width: int, count: int, seed: int) 
     features *= np.logspace(0, -2, width)
     _, amount = oas(features, assume_centered=True)
     assert 0 <= amount <= 1
-    found = gaussian.oas(features.T @ features / count, count)
+    found = gaussian.oas(features.T @ features / count, count, width)
     assert found == pytest.approx(amount, rel=1e-9)
 
 
@@ -157,8 +157,9 @@ def test_features_that_follow_from_others_add_nothing_to_the_rank() -> None:
     features, labels = blobs(90, 5, spread=0.3)
     dependent = np.hstack([features, features[:, ::-1], features[:, :4] + features[:, 1:]])
     problem = closed_form.RidgeProblem.of(moments_of(dependent, labels))
-    assert problem.basis.shape == (14, 5)
-    assert problem.eigenvalues.shape == (5,)
+    eigenvalues, targets = problem.spectrum
+    assert eigenvalues.shape == (5,)
+    assert targets.shape == (5, 3)
 
 
 @pytest.mark.parametrize("step", [1, 2, 20, 300])

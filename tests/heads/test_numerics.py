@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.blobs import examples_of
-from tlcli import heads, moments
+from tlcli import evaluation, heads, moments, strategies
 from tlcli.features import Projection, Vectors
-from tlcli.heads import HEADS, LinearHead, Recipe
+from tlcli.heads import HEADS, Evidence, LinearHead, Recipe
 from tlcli.memory import herding
 from tlcli.moments import Moments
 
@@ -79,6 +79,22 @@ def test_heads_of_rounds_are_those_of_all_images_at_once(name: str) -> None:
         total = moments.add(total, part)
     whole, rounds = Recipe(name).solve(found()), Recipe(name).solve(total)
     assert digest(whole.weights, whole.bias) == digest(rounds.weights, rounds.bias)
+
+
+def test_what_heads_say_of_held_out_images_has_the_bits_of_other_machines() -> None:
+    """Fewer images than features, which are tested in coordinates of their span."""
+    examples = examples_of(features()[::2], LABELS[::2])
+    total = moments.of(features()[::2], LABELS[::2], "a backbone", BITS)
+    evidence = Evidence(total, examples, examples.take([]))
+    assert evidence.to_test.span is not None
+    said = [
+        evaluation.cross_validate_anew(
+            strategies.first(Recipe(name)), evidence, total.classes, old_too=False
+        )
+        for name in DIGESTS
+    ]
+    assert min(evaluation.accuracies(answers)[0] for answers in said) > 0.5
+    assert digest(*(answers.logits for answers in said)) == "ce42cfff7ff53022"
 
 
 def test_logits_have_the_bits_of_other_machines() -> None:

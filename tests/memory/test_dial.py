@@ -267,6 +267,22 @@ def test_the_best_head_is_chosen_in_cross_validation(
     assert "--old-data" in error
 
 
+def test_the_head_that_is_chosen_is_the_one_of_its_name(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    """With its temperature and its figures; nothing is left of how it was compared."""
+    command = ("pretrain", pictures / "first", "--out")
+    chosen = tlcli.json(*command, tmp_path / "auto", "--head", "auto")
+    named = tlcli.json(*command, tmp_path / "named", "--head", chosen["head"])
+    first, second = (
+        runs.open_run(tmp_path / name).round(1).file("head.h5").read_bytes()
+        for name in ("auto", "named")
+    )
+    assert first == second
+    for figure in ("validation", "calibration", "memory_sha256"):
+        assert chosen[figure] == named[figure]
+
+
 def test_a_round_that_hurts_the_old_classes_is_not_published(
     tlcli: CommandLine, run: Path, pictures: Path
 ) -> None:

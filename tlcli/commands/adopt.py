@@ -26,7 +26,7 @@ from tlcli.rounds.intake import NOTHING, Intake, readable, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
-from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of
+from tlcli.rounds.solution import Examination, Examined, Problem, evidence_of
 from tlcli.rounds.usual import expected_of, sample_of
 from tlcli.runs import Round, Writer
 
@@ -271,7 +271,7 @@ def _examined(
     known = extractor.no_examples() if found is None else found.examples
     evidence = evidence_of(extractor, remembered.moments, known)
     fit = strategies.adopted(head)
-    solution = Solution.of(extractor, recipe, fit, evidence, classifier.registry)
+    solution = Problem(extractor, recipe, fit, evidence, classifier.registry).solved()
     answers = evaluation.on_test(head, None, evidence.new)
     kept = 1.0
     if len(known):

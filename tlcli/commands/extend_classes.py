@@ -31,7 +31,7 @@ from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
-from tlcli.rounds.solution import Examination, Examined, Solution, evidence_of, scheme_for
+from tlcli.rounds.solution import Examination, Examined, Problem, Solution, evidence_of, scheme_for
 from tlcli.rounds.usual import Usual, claimed, sample_of, usual_images
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
@@ -133,8 +133,9 @@ class _Plan:
     @property
     def scheme(self) -> ValidationScheme:
         """How the head is asked about images that it has not learned."""
-        anew = self.strategy.exact and self.told.recipe.from_moments
-        return evaluation.cross_validate if anew else evaluation.cheapest
+        return (
+            evaluation.scheme_for(self.told.recipe) if self.strategy.exact else evaluation.cheapest
+        )
 
     @property
     def old_too(self) -> bool:
@@ -142,8 +143,8 @@ class _Plan:
         refit = self.strategy.exact or self.state.parent.refit is not None
         return refit and self.state.complete
 
-    def solve(self) -> Solution:
-        """The head, without a temperature.
+    def posed(self) -> Problem:
+        """What the head is solved from.
 
         Raises:
             DataError: a class has too few images for the head.
@@ -162,7 +163,7 @@ class _Plan:
             learned_groups=state.learned_groups,
         )
         fit = strategies.following(self.strategy, self.told)
-        return Solution.of(extractor, self.told.recipe, fit, evidence, state.given.registry)
+        return Problem(extractor, self.told.recipe, fit, evidence, state.given.registry)
 
 
 def _recipe(config: ExtendConfig, parent: Parent, name: str | None) -> Recipe:
@@ -191,7 +192,7 @@ def _as_it_is(state: _State) -> tuple[_Plan, Choice]:
     how = replace(strategies.UNCHANGED, exact=manifest.exact)
     told = StrategyInput(parent.recipe, parent.round.classes, StrategyOptions())
     plan = _Plan(state, manifest.strategy, how, told, parent.head)
-    solution = plan.solve()
+    solution = plan.posed().solved()
     return plan, Choice(solution, solution.held_out(evaluation.cross_validate, old_too=False))
 
 
@@ -269,7 +270,7 @@ def _choose(config: ExtendConfig, state: _State, phases: Phases) -> tuple[_Plan,
             return _best(config, state, phases.progress)
     plan = _plan(config, state)
     with phases.phase("head"):
-        solution = plan.solve()
+        solution = plan.posed().solved()
     with phases.phase("validation"):
         # The backbone may have learned the old images, but never the new ones.
         scheme = scheme_for(state.parent.extractor, plan.scheme) if plan.old_too else plan.scheme
@@ -288,9 +289,9 @@ def _best(config: ExtendConfig, state: _State, progress: Progress) -> tuple[_Pla
         parent.extractor.stored.width,
     )
     plans = {name: _plan(config, state, name) for name in names}
-    scheme = scheme_for(parent.extractor, evaluation.cross_validate)
-    choice = best_head(names, lambda name: plans[name].solve(), scheme, True, progress)
-    return plans[choice.solution.recipe.head], choice
+    scheme = scheme_for(parent.extractor, evaluation.cross_validate_anew)
+    choice = best_head(names, lambda name: plans[name].posed(), scheme, True, progress)
+    return plans[choice.problem.recipe.head], choice
 
 
 def _require_comparable_heads(config: ExtendConfig, state: _State) -> None:

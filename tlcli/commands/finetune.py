@@ -34,7 +34,7 @@ from tlcli.rounds.intake import (
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import FollowedResult, Phases, RoundResult, following, unchanged
-from tlcli.rounds.solution import Examination, Solution
+from tlcli.rounds.solution import Examination, Problem, Solution
 from tlcli.rounds.training import (
     checkpoints_of,
     discard_outdated,
@@ -256,7 +256,7 @@ def _rebuild(
     with phases.phase("head"):
         fit = _fit(parent, after, moved, tuned.head)
         registry = parent.round.manifest.classes
-        return moved, Solution.of(after, parent.recipe, fit, moved.evidence(after), registry)
+        return moved, Problem(after, parent.recipe, fit, moved.evidence(after), registry).solved()
 
 
 def _name_single(at_hand: AtHand) -> None:

@@ -15,7 +15,7 @@ from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
 from tlcli.rounds.result import Phases, RoundResult, options_of, unchanged
-from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
+from tlcli.rounds.solution import Examination, Problem, Solution, evidence_of, scheme_for
 from tlcli.runs import Round, Writer
 
 
@@ -68,7 +68,7 @@ def _solution(
 ) -> Solution:
     """The head of what both runs remember, without a temperature."""
     evidence = evidence_of(extractor, united.moments, old=united.kept)
-    return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
+    return Problem(extractor, recipe, strategies.first(recipe), evidence, registry).solved()
 
 
 def _examination(

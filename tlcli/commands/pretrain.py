@@ -36,6 +36,7 @@ from tlcli.rounds.solution import (
     Calibration,
     Examination,
     Examined,
+    Problem,
     Solution,
     evidence_of,
     scheme_for,
@@ -216,14 +217,14 @@ def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: P
     registry = registered((), found.labels, 1)
     known: dict[str, Evidence] = {}
 
-    def solve(name: str | None) -> Solution:
+    def posed(name: str | None) -> Problem:
         recipe = Recipe.of(replace(config.solver, head=name))
         recipe.require_images(found.labels)
         extractor = _projected(plain, recipe, config.projection)
         if extractor.fingerprint not in known:
             known[extractor.fingerprint] = evidence_of(extractor, extractor.moments(found), found)
         evidence = known[extractor.fingerprint]
-        return Solution.of(extractor, recipe, strategies.first(recipe), evidence, registry)
+        return Problem(extractor, recipe, strategies.first(recipe), evidence, registry)
 
     if config.solver.head == AUTO:
         keeps = keeps_first(config.keeping)
@@ -232,10 +233,10 @@ def _choose(config: PretrainConfig, plain: Extractor, found: Examples, phases: P
         projected = None if config.projection is None else True
         names = candidates(config.solver, found.labels, all_features, projected, plain.stored.width)
         with phases.phase("validation"):
-            scheme = scheme_for(plain, evaluation.cross_validate)
-            return best_head(names, solve, scheme, False, phases.progress)
+            scheme = scheme_for(plain, evaluation.cross_validate_anew)
+            return best_head(names, posed, scheme, False, phases.progress)
     with phases.phase("head"):
-        solution = solve(config.solver.head)
+        solution = posed(config.solver.head).solved()
     scheme = scheme_for(plain, evaluation.scheme_for(solution.recipe))
     with phases.phase("validation"):
         return Choice(solution, solution.held_out(scheme, old_too=False))

@@ -21,7 +21,7 @@ from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
 from tlcli.rounds.result import Phases, RoundResult, unchanged
-from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
+from tlcli.rounds.solution import Examination, Problem, Solution, evidence_of, scheme_for
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class _Remaining:
         """The head, without a temperature."""
         extractor = replace(self.parent.extractor, learned=None)
         evidence = evidence_of(extractor, self.total, old=self.examples)
-        return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
+        return Problem(extractor, self.parent.recipe, self.fit, evidence, self.registry).solved()
 
     def memory(self) -> Memory:
         """What the run remembers of what remains."""

@@ -15,7 +15,7 @@ from tlcli.rounds.names import former, said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, unchanged
-from tlcli.rounds.solution import Examination, Solution, evidence_of, scheme_for
+from tlcli.rounds.solution import Examination, Problem, Solution, evidence_of, scheme_for
 
 
 def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> RoundResult:
@@ -171,7 +171,7 @@ class _Called:
         """The head, without a temperature."""
         extractor, kept = self.parent.extractor, self.memory.kept
         evidence = evidence_of(extractor, self.memory.moments, old=kept)
-        return Solution.of(extractor, self.parent.recipe, self.fit, evidence, self.registry)
+        return Problem(extractor, self.parent.recipe, self.fit, evidence, self.registry).solved()
 
     def examination(self, solution: Solution, config: RenameConfig, number: int) -> Examination:
         """Tested on kept images where classes were united; else the temperature stays."""

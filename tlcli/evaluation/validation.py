@@ -112,7 +112,7 @@ ValidationScheme = Callable[[Fit, Evidence, tuple[str, ...], bool], HeldOutPredi
 
 def scheme_for(recipe: Recipe) -> ValidationScheme:
     """How a head of this recipe is asked about images that it has not learned."""
-    return cross_validate if recipe.from_moments else cheapest
+    return cross_validate_anew if recipe.from_moments else cheapest
 
 
 def cross_validate(
@@ -142,6 +142,16 @@ def cross_validate(
     masks = [(new == fold, old == fold) for fold in range(FOLDS)]
     answers = _held_out("cross-validation", fit, evidence, classes, masks)
     return replace(answers, untestable=tuple(single))
+
+
+def cross_validate_anew(
+    fit: Fit, evidence: Evidence, classes: tuple[str, ...], old_too: bool
+) -> HeldOutPredictions:
+    """As `cross_validate`, for a head that is solved anew: from moments sooner, of few images."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):  # as in Recipe.solve
+        return cross_validate(fit, evidence.to_test, classes, old_too)
 
 
 def hold_out(

@@ -2,6 +2,7 @@
 
 linear       LinearHead: logits, probabilities, files
 closed_form  solved from the moments: lda, ridge, nearest class mean
+span         the same, sooner, for heads of a few images that are only tested
 imprinting   where the columns of new classes start
 generic      what the images of a head's classes look like on average
 columns      Gaussian columns: new classes beside a head whose images are gone

@@ -156,9 +156,11 @@ def ridge_path(problem: "RidgeProblem") -> tuple[Float64, Float64]:
 
 @dataclass(frozen=True, eq=False)
 class RidgeProblem:
-    """Centred least squares, also in the basis in which G_c is diagonal, without its null space."""
+    """Centred least squares, also in a basis in which G_c is diagonal, without its null space."""
 
     images: int
+    dimensions: int
+    """Of the space in which features vary: D, or more where they are coordinates."""
     mean: Float64
     """m (D,)"""
     shares: Float64
@@ -167,10 +169,8 @@ class RidgeProblem:
     """G_c (D, D)"""
     products: Float64
     """Q_c (D, C)"""
-    basis: Float64
-    """(D, rank) eigenvectors of G_c."""
-    eigenvalues: Float64
-    """g (rank,), all positive."""
+    rounding: float
+    """An eigenvalue of G_c that is no more than rounding."""
 
     @staticmethod
     def of(moments: Moments) -> "RidgeProblem":
@@ -179,24 +179,38 @@ class RidgeProblem:
         mean = moments.sums.sum(axis=0) * (2.0**-moments.bits / images)
         gram = gaussian.gram(moments)
         gram -= images * np.outer(mean, mean)
-        eigenvalues, basis = _eigen(gram, images, images * gaussian.rounding(moments))
         products = (gaussian.means(moments) - mean).T * counts
-        return RidgeProblem(images, mean, counts / images, gram, products, basis, eigenvalues)
+        least = images * gaussian.rounding(moments)
+        shares = counts / images
+        return RidgeProblem(images, moments.dimensions, mean, shares, gram, products, least)
 
     @property
     def mean_eigenvalue(self) -> float:
         """tr(G_c)/D, the unit of penalties."""
-        return float(np.trace(self.gram)) / len(self.gram)
+        return float(np.trace(self.gram)) / self.dimensions
 
     @cached_property
-    def targets(self) -> Float64:
-        """(rank, C) basisᵀ Q_c."""
-        return np.asarray(self.basis.T @ self.products)
+    def spectrum(self) -> tuple[Float64, Float64]:
+        """The eigenvalues g (rank,) of G_c that exceed rounding, rising, and basisᵀ Q_c (rank, C).
+
+        Centred, n images span at most n − 1 directions.
+        """
+        few = 2 * self.images < len(self.gram)
+        values, targets = (_low_rank_spectrum if few else _full_spectrum)(self.gram, self.products)
+        rank = min(int((values > self.rounding).sum()), self.images - 1)
+        first = len(values) - rank
+        return values[first:], targets[first:]
+
+    @property
+    def eigenvalues(self) -> Float64:
+        """Those of G_c, g (rank,), all positive."""
+        return self.spectrum[0]
 
     @cached_property
     def explained(self) -> Float64:
         """(rank,) r_i/g_i: how much of the targets each direction can explain."""
-        return np.asarray((self.targets**2).sum(axis=1) / self.eigenvalues)
+        eigenvalues, targets = self.spectrum
+        return np.asarray((targets**2).sum(axis=1) / eigenvalues)
 
     @property
     def unexplained(self) -> float:
@@ -209,25 +223,55 @@ class RidgeProblem:
     def weights(self, penalty: float) -> Float64:
         """W (D, C) for one λ.
 
-        Solved by Cholesky, whose order is fixed, and not with the eigenvectors, whose bits are a
-        matter of the processor; but for moments with estimates, where G_c + λI need not be positive
-        definite: there W is sought in the basis.
+        Solved by Cholesky, whose order is fixed, and not with eigenvectors, whose bits are a matter
+        of the processor; but for moments with estimates, where G_c + λI need not be positive
+        definite: there W is sought without the directions of what is not positive.
         """
         factor = linalg.cholesky(self.gram + penalty * np.eye(len(self.gram)))
         if factor is not None:
             return linalg.solve(factor, self.products)
-        return np.asarray(self.basis @ (self.targets / (self.eigenvalues + penalty)[:, None]))
+        values, basis = np.linalg.eigh(self.gram)
+        first = len(values) - len(self.eigenvalues)
+        targets = basis[:, first:].T @ self.products
+        return np.asarray(basis[:, first:] @ (targets / (values[first:] + penalty)[:, None]))
 
 
-def _eigen(gram: Float64, images: int, rounding: float) -> tuple[Float64, Float64]:
-    """The eigenvalues (rank,) of G_c (D, D) that exceed `rounding`, and their vectors (D, rank).
+def _full_spectrum(gram: Float64, products: Float64) -> tuple[Float64, Float64]:
+    """The eigenvalues (D,) of G_c, rising, and the products (D, C) in the basis of its vectors.
 
-    Centred, n images span at most n − 1 directions. LAPACK's divide and conquer is as fast here as
-    its other drivers, and gives the most orthogonal vectors.
+    G_c = H T Hᵀ with T tridiagonal. The vectors of G_c itself, most of the work, are not needed.
     """
     from scipy import linalg as scipy_linalg
+    from scipy.linalg import lapack
 
-    values, vectors = scipy_linalg.eigh(gram, driver="evd", check_finite=False)
-    rank = min(int((values > rounding).sum()), images - 1)
-    first = len(values) - rank
-    return values[first:], vectors[:, first:]
+    if len(gram) == 1:
+        return gram[0], products
+    reduced, diagonal, beside, scales, _ = lapack.dsytrd(gram, lower=1, lwork=_WORK * len(gram))
+    values, vectors = scipy_linalg.eigh_tridiagonal(diagonal, beside, check_finite=False)
+    turned = products.copy()
+    columns = products.shape[1]
+    turned[1:], *_ = lapack.dormqr(
+        "L", "T", reduced[1:, :-1], scales, products[1:], _WORK * columns
+    )
+    return values, vectors.T @ turned
+
+
+def _low_rank_spectrum(gram: Float64, products: Float64) -> tuple[Float64, Float64]:
+    """As `_full_spectrum`, the positive ones alone, of a G_c whose rank is well below D.
+
+    With P G_c Pᵀ = L Lᵀ, L (D, rank): the eigenvalues of Lᵀ L, and L v/√g for its vectors v.
+    """
+    from scipy import linalg as scipy_linalg
+    from scipy.linalg import lapack
+
+    factor, pivots, rank, _ = lapack.dpstrf(gram, lower=1)
+    left = np.tril(factor)[:, :rank]
+    values, vectors = scipy_linalg.eigh(left.T @ left, driver="evd", check_finite=False)
+    positive = values > 0
+    values, vectors = values[positive], vectors[:, positive]
+    turned = vectors.T @ (left.T @ products[pivots - 1])
+    return values, turned / np.sqrt(values)[:, None]
+
+
+_WORK = 64
+"""Columns that LAPACK works on at once, for which it wants room."""

@@ -124,7 +124,7 @@ def _tried(
     return Tried(
         begins.reading.layers,
         extractor.stored.width,
-        choice.solution.recipe.head,
+        choice.problem.recipe.head,
         *evaluation.accuracies(choice.answers),
         round(milliseconds / computed, 2) if computed else None,
         round(time.perf_counter() - start, 3),

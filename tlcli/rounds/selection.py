@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from tlcli import evaluation, heads
@@ -11,7 +12,7 @@ from tlcli.config import HeadOptions, Progress
 from tlcli.errors import DataError, UsageError
 from tlcli.evaluation import HeldOutPredictions, ValidationScheme
 from tlcli.extractor import PROJECTION_WIDTH
-from tlcli.rounds.solution import Solution
+from tlcli.rounds.solution import Problem, Solution
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,15 @@ class Candidate:
 class Choice:
     """The best head, its answers about images it has not learned, and what it was compared to."""
 
-    solution: Solution
+    problem: Problem
     answers: HeldOutPredictions
     candidates: tuple[Candidate, ...] = ()
     """The best first; empty where nothing was compared."""
+
+    @cached_property
+    def solution(self) -> Solution:
+        """With the head, from all images."""
+        return self.problem.solved()
 
     @property
     def table(self) -> tuple[dict[str, Any], ...]:
@@ -91,7 +97,7 @@ def _worth_projecting(width: int, images: int) -> bool:
 
 def best_head(
     names: Sequence[str],
-    solve: Callable[[str], Solution],
+    posed: Callable[[str], Problem],
     scheme: ValidationScheme,
     old_too: bool,
     progress: Progress,
@@ -100,7 +106,7 @@ def best_head(
 
     Args:
         names: of the heads, the simplest first.
-        solve: a head of this name on all images.
+        posed: what a head of this name is solved from.
         scheme: how images are held out.
         old_too: whether images of earlier rounds are held out too.
         progress: told the phase "choosing a head".
@@ -112,8 +118,8 @@ def best_head(
     for done, name in enumerate(names):
         progress("choosing a head", done, len(names))
         start = time.perf_counter()
-        solution = solve(name)
-        answers = solution.held_out(scheme, old_too)
+        problem = posed(name)
+        answers = problem.held_out(scheme, old_too)
         if not len(answers.true):
             raise DataError(
                 "Expected at least two images of a class with --head auto. Received: one of each, "
@@ -122,8 +128,8 @@ def best_head(
             )
         seconds = round(time.perf_counter() - start, 3)
         figures = evaluation.accuracies(answers)
-        tried.append(Choice(solution, answers, (Candidate(name, *figures, seconds),)))
+        tried.append(Choice(problem, answers, (Candidate(name, *figures, seconds),)))
     progress("choosing a head", len(names), len(names))
     tried.sort(key=lambda choice: -choice.candidates[0].mean_class_accuracy)
     listed = tuple(choice.candidates[0] for choice in tried)
-    return Choice(tried[0].solution, tried[0].answers, listed)
+    return Choice(tried[0].problem, tried[0].answers, listed)

@@ -32,8 +32,8 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
-    """The head of a round, with all that it was solved from."""
+class Problem:
+    """What a head is to be solved from."""
 
     extractor: Extractor
     recipe: Recipe
@@ -41,24 +41,21 @@ class Solution:
     evidence: Evidence
     """As heads see it: features through the projection."""
     registry: tuple[RegisteredClass, ...]
-    head: LinearHead
 
     @property
     def moments(self) -> Moments | None:
         """Of all images."""
         return self.evidence.moments
 
-    @staticmethod
-    def of(
-        extractor: Extractor,
-        recipe: Recipe,
-        fit: Fit,
-        evidence: Evidence,
-        registry: tuple[RegisteredClass, ...],
-    ) -> "Solution":
-        """Solve the head; its columns are in the order of the registry."""
-        names = tuple(entry.name for entry in registry)
-        return Solution(extractor, recipe, fit, evidence, registry, fit(evidence).ordered(names))
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The columns of the head, in the order of the registry."""
+        return tuple(entry.name for entry in self.registry)
+
+    def solved(self) -> "Solution":
+        """With the head."""
+        head = self.fit(self.evidence).ordered(self.classes)
+        return Solution(self.extractor, self.recipe, self.fit, self.evidence, self.registry, head)
 
     def held_out(self, scheme: ValidationScheme, old_too: bool) -> HeldOutPredictions:
         """What the head says of images when it is solved without them.
@@ -67,7 +64,14 @@ class Solution:
             scheme: how images are held out.
             old_too: whether earlier images are held out too.
         """
-        return scheme(self.fit, self.evidence, self.head.classes, old_too)
+        return scheme(self.fit, self.evidence, self.classes, old_too)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution(Problem):
+    """The head of a round, with all that it was solved from."""
+
+    head: LinearHead
 
     def on_test(
         self, test: str, columns: Columns, learned: Collection[str], progress: Progress

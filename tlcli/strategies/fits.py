@@ -47,6 +47,8 @@ def first(recipe: Recipe) -> Fit:
     """Round 1, or a head solved anew: columns in sorted order of the classes."""
 
     def fit(evidence: Evidence) -> LinearHead:
+        if recipe.from_moments and evidence.span is not None:
+            return evidence.span.solved(recipe.solve)
         if recipe.from_moments:
             assert evidence.moments is not None
             return generic.remembering(recipe.solve(evidence.moments), evidence)
