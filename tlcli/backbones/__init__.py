@@ -6,6 +6,7 @@ from tlcli.backbones.classifier_file import digest as classifier_digest
 from tlcli.backbones.cutting import Cut, answers_of, cut, image_size_of, is_grey
 from tlcli.backbones.expected import expected_features
 from tlcli.backbones.flattening import CannotCut
+from tlcli.backbones.graph import pairs
 from tlcli.backbones.halves import Halves, halves
 from tlcli.backbones.imagenet import (
     application,
@@ -123,6 +124,7 @@ __all__ = [
     "openvino_module",
     "openvino_network",
     "packaged_columns",
+    "pairs",
     "prepare",
     "probe_images",
     "projected",

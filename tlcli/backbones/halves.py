@@ -1,10 +1,11 @@
 """A network in two halves: what is frozen while it is trained, and what learns."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from tlcli.backbones.graph import nodes
 from tlcli.backbones.runtime import keras_module
 
 
@@ -88,7 +89,7 @@ def _crossing(model: Any, learning: Collection[str]) -> tuple[list[Any], list[An
     moving: set[int] = set()
     handed: dict[int, Any] = {}
     below = []
-    for node in _nodes(model):
+    for node in nodes(model):
         given = node.input_tensors
         moves = node.operation.name in learning or any(id(tensor) in moving for tensor in given)
         if moves:
@@ -97,10 +98,3 @@ def _crossing(model: Any, learning: Collection[str]) -> tuple[list[Any], list[An
         elif isinstance(node.operation, keras_module().layers.Layer):
             below.append(node.operation)
     return below, list(handed.values())
-
-
-def _nodes(model: Any) -> Iterator[Any]:
-    """The calls of layers of which a network is made, in an order in which they can be made."""
-    by_depth = model._nodes_by_depth
-    for depth in sorted(by_depth, reverse=True):
-        yield from by_depth[depth]

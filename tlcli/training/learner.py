@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from tlcli import backbones
 from tlcli.config import TrainingOptions
+from tlcli.training.adam import adamw
 from tlcli.training.checkpoint import Arrays, Score
 from tlcli.training.image_source import Check, Pixels
 from tlcli.training.order import Columns, Order, shuffled
+from tlcli.training.quick import quick
 
 MOMENTUM = 0.9
 """Of BatchNormalization while it learns its statistics: with the usual 0.99 or 0.999 they lag
@@ -99,8 +101,7 @@ def groups_of(
 
 def optimizer(variables: list[Any], options: TrainingOptions) -> Any:
     """AdamW for these variables, before its first step."""
-    keras = backbones.keras_module()
-    made = keras.optimizers.AdamW(options.lr or 0.0, weight_decay=options.weight_decay)
+    made = adamw(options.lr or 0.0, options.weight_decay)
     # Biases, scales and offsets are not decayed (He et al., Bag of Tricks, CVPR 2019).
     made.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
     made.build(variables)
@@ -169,7 +170,8 @@ def training_mode(
     for layer, name, value in changes:
         setattr(layer, name, value)
     try:
-        yield
+        with quick(model, learning):
+            yield
     finally:
         for (layer, name, _), value in zip(changes, before, strict=True):
             setattr(layer, name, value)
