@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.arrays import Doubles, Floats
 from tests.support.blobs import blobs, moments_of
-from tlcli import clusters, gaussian, moments, novelty
+from tlcli import clustering, gaussian, moments, novelty
 from tlcli.novelty import Novelty
 
 FEATURES, LABELS = blobs(240, spread=0.5)
@@ -109,11 +109,11 @@ def test_groups_are_the_clouds_and_the_largest_comes_first() -> None:
     rows = centres[columns] + 0.1 * rng.normal(size=(35, 8))
     described = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     labels = tuple(str(column) for column in columns)
-    least = clusters.separating_similarity(described, labels)
+    least = clustering.separating_similarity(described, labels)
     products = described @ described.T
     same = columns[:, None] == columns
     others = ~np.eye(35, dtype=bool)
     expected = (products[same & others].mean() + products[~same].mean()) / 2
     assert least == pytest.approx(expected, rel=1e-5)
-    assert clusters.clusters(described, least).tolist() == [2] * 5 + [0] * 20 + [1] * 10
-    assert clusters.clusters(described[:1], least).tolist() == [0]
+    assert clustering.clusters(described, least).tolist() == [2] * 5 + [0] * 20 + [1] * 10
+    assert clustering.clusters(described[:1], least).tolist() == [0]

@@ -35,7 +35,7 @@ from tlcli.features import Examples
 from tlcli.heads import Evidence, LinearHead, Recipe
 from tlcli.images.unlabelled import unlabelled
 from tlcli.rounds.intake import scan
-from tlcli.rounds.usual import usual_images
+from tlcli.rounds.usual_images import usual_images
 
 LACKING = (
     *("Faces", "dollar_bill", "euphonium", "inline_skate", "lotus"),

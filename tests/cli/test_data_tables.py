@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import CommandLine
 from tlcli import memory, runs
 from tlcli.cli.app import cli
-from tlcli.cli.divided import Images
+from tlcli.cli.datasets import Images
 
 FLAGS = {"--path-column", "--label-column", "--group-column"}
 

@@ -219,7 +219,7 @@ def test_layers_are_chosen_on_some_images_of_each_class(
         return measured(answers)
 
     monkeypatch.setattr(evaluation, "accuracies", counted)
-    monkeypatch.setattr("tlcli.rounds.reading.MOST_IMAGES", 9)
+    monkeypatch.setattr("tlcli.rounds.layers.MOST_IMAGES", 9)
     run = tmp_path / "run"
     answer = tlcli.json("pretrain", pictures / "first", "--out", run, "--layers", "auto")
     assert len(seen) == len(LAYERS) and all(len(set(one.values())) == 1 for one in seen)

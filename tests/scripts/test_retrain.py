@@ -70,13 +70,13 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 from tlcli.cli import app
-from tlcli.commands import data_divide
+from tlcli.commands.data import divide
 
 def learned_by(run):
     lines = max((run / "rounds").iterdir()).read_bytes().splitlines(keepends=True)
     return {sha256(line).hexdigest(): "" for line in lines}
 
-data_divide.learned_by = learned_by
+divide.learned_by = learned_by
 sys.exit(app.run(sys.argv[1:]))
 """
 

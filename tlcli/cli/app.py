@@ -18,12 +18,12 @@ from tlcli.cli import console
 from tlcli.cli.adopt import adopt
 from tlcli.cli.backbones import backbones
 from tlcli.cli.cache import cache
+from tlcli.cli.common import NORMAL, accept_everywhere
 from tlcli.cli.compare import compare
 from tlcli.cli.data import data
 from tlcli.cli.demo import demo
 from tlcli.cli.doctor import doctor
 from tlcli.cli.evaluate import evaluate
-from tlcli.cli.everywhere import NORMAL, accept_everywhere
 from tlcli.cli.export import export
 from tlcli.cli.extend_classes import extend_classes
 from tlcli.cli.finetune import finetune

@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Names,
     config_of,
@@ -18,6 +17,7 @@ from tlcli.cli.options import (
     option,
     table_options,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import CompareConfig
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from tlcli.cli import console
-from tlcli.cli.divided import TESTED, Images
+from tlcli.cli.datasets import TESTED, Images
 from tlcli.cli.headings import Group, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -17,6 +16,7 @@ from tlcli.cli.options import (
     option,
     table_options,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import Columns, DivideConfig, SheetConfig
 
 
@@ -59,7 +59,7 @@ def check_data(
 
     named = config_of(Columns, columns)
     if sheet is not None:
-        from tlcli.commands.contact_sheet import contact_sheet
+        from tlcli.commands.data.contact_sheet import contact_sheet
 
         contact_sheet(SheetConfig(data, sheet, augment, columns=named))
 
@@ -125,7 +125,7 @@ def divide_data(verbosity: int, /, as_json: bool, **values: Any) -> None:
       tlcli data divide new-photos --run run --test test-photos --move-into aside
     """
     from tlcli import reports
-    from tlcli.commands.data_divide import divide
+    from tlcli.commands.data.divide import divide
 
     with console.progress_bar(verbosity < 0) as progress:
         division = divide(config_of(DivideConfig, values), progress)

@@ -6,8 +6,8 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import json_option
+from tlcli.cli.paths import Here
 
 
 @click.command(cls=Command)

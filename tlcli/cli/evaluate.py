@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     NamedByFlag,
     Share,
@@ -21,6 +20,7 @@ from tlcli.cli.options import (
     table_options,
     test_argument,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import EvaluateConfig
 from tlcli.errors import GateFailed, UsageError
 

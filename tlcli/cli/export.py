@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from tlcli.cli import console
-from tlcli.cli.divided import VALIDATED, Images
+from tlcli.cli.datasets import VALIDATED, Images
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     json_option,
@@ -16,6 +15,7 @@ from tlcli.cli.options import (
     run_argument,
     table_options,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import ExportConfig
 
 

@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
-from tlcli.cli.divided import Images
+from tlcli.cli.datasets import Images
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     config_of,
@@ -25,6 +24,7 @@ from tlcli.cli.options import (
     test_option,
     wait_option,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import ExtendConfig, StrategyOptions
 
 

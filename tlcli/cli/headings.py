@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tlcli.cli.divided import ARGUMENTS, command_for, with_options
+from tlcli.cli.datasets import ARGUMENTS, command_for, with_options
 from tlcli.errors import DividedData, UnclearTable
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Group, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -20,6 +19,7 @@ from tlcli.cli.options import (
     table_options,
     wait_option,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import DuplicatesConfig, IndexAddConfig, IndexRemoveConfig, IndexSearchConfig
 from tlcli.errors import DataError, GateFailed, UsageError
 

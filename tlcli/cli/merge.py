@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli.console import run_stage
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     engine_option,
@@ -18,6 +17,7 @@ from tlcli.cli.options import (
     test_option,
     wait_option,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import MergeConfig
 
 

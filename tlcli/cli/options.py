@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from tlcli.cli.divided import DATA, TESTED, VALIDATED, Images
+from tlcli.cli.datasets import DATA, TESTED, VALIDATED, Images
 from tlcli.cli.headings import Decorator, Heading, heading
-from tlcli.cli.here import Here
+from tlcli.cli.paths import Here
 from tlcli.config import (
     AUTO,
     Columns,

@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli import console
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     Share,
     by_option,
@@ -17,6 +16,7 @@ from tlcli.cli.options import (
     option,
     run_argument,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import PredictConfig
 from tlcli.errors import DataError, UsageError
 

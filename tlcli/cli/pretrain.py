@@ -7,7 +7,6 @@ import click
 
 from tlcli.cli.console import run_stage
 from tlcli.cli.headings import Command, Heading, heading
-from tlcli.cli.here import Here
 from tlcli.cli.options import (
     config_of,
     data_argument,
@@ -26,6 +25,7 @@ from tlcli.cli.options import (
     wait_option,
     watch_options,
 )
+from tlcli.cli.paths import Here
 from tlcli.config import WIDEST, PretrainConfig
 
 

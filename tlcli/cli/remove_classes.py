@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from tlcli.cli.console import run_stage
-from tlcli.cli.divided import Images
+from tlcli.cli.datasets import Images
 from tlcli.cli.headings import Command, Heading, heading
 from tlcli.cli.options import (
     config_of,

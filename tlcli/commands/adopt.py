@@ -27,7 +27,7 @@ from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.solution import Examination, Examined, Problem, evidence_of
-from tlcli.rounds.usual import expected_of, sample_of
+from tlcli.rounds.usual_images import expected_of, sample_of
 from tlcli.runs import Round, Writer
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from tlcli.rounds.recall import Recalled, moments_before, rebuilt, recall
 from tlcli.rounds.result import Phases, RoundResult, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import Examination, Examined, Problem, Solution, evidence_of, scheme_for
-from tlcli.rounds.usual import Usual, claimed, sample_of, usual_images
+from tlcli.rounds.usual_images import Usual, claimed, sample_of, usual_images
 from tlcli.strategies import EXACT, STRATEGIES, Available, OldImages, Strategy, StrategyInput
 
 log = logging.getLogger(__name__)

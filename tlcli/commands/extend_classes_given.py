@@ -9,6 +9,7 @@ from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing
 from tlcli.manifest import RegisteredClass
 from tlcli.memory.setting import keeps_next, next_setting
+from tlcli.rounds.given_moments import Collected, read_files
 from tlcli.rounds.intake import (
     Intake,
     readable,
@@ -17,7 +18,6 @@ from tlcli.rounds.intake import (
     scan,
     unlearned,
 )
-from tlcli.rounds.moments_file import Collected, read_files
 from tlcli.rounds.names import warn_of_former
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases

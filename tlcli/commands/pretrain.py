@@ -27,9 +27,9 @@ from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import Beginning, beginning
 from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
+from tlcli.rounds.layers import Readings, best_reading, require_choosable
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
-from tlcli.rounds.reading import Readings, best_reading, require_choosable
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
 from tlcli.rounds.selection import Choice, best_head, candidates
 from tlcli.rounds.solution import (

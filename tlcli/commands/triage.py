@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import clusters, images, retrieval, runs
+from tlcli import clustering, images, retrieval, runs
 from tlcli.config import Progress, TriageConfig, no_progress
 from tlcli.errors import BadImage, DataError, UsageError
 from tlcli.features import Features, Matrix
@@ -187,7 +187,7 @@ def _grouped(
     rule, vectors = judged.rule, judged.found.vectors.take(places)
     entries = list(_novel(judged, places, vectors))
     described = _described(rule, vectors)
-    members = list(_members(clusters.clusters(described, _least_similarity(rule)), described))
+    members = list(_members(clustering.clusters(described, _least_similarity(rule)), described))
     large = [rows for rows in members if len(rows) >= config.min_images]
     rest = [entries[row] for rows in members if len(rows) < config.min_images for row in rows]
     candidates = tuple(
@@ -198,9 +198,9 @@ def _grouped(
 
 
 def _require_few(novel: int) -> None:
-    if novel > clusters.MOST:
+    if novel > clustering.MOST:
         raise DataError(
-            f"Expected at most {clusters.MOST} novel images to group. Received: {novel}. "
+            f"Expected at most {clustering.MOST} novel images to group. Received: {novel}. "
             "Look at fewer at a time, or lower --false-alarms."
         )
 
@@ -218,7 +218,7 @@ def _described(rule: Judge, vectors: Matrix) -> NDArray[np.float32]:
 
 def _least_similarity(rule: Judge) -> float:
     """With which images are of one group: learned from known classes."""
-    return clusters.separating_similarity(_described(rule, rule.known.vectors), rule.known.labels)
+    return clustering.separating_similarity(_described(rule, rule.known.vectors), rule.known.labels)
 
 
 def _members(groups: NDArray[np.intp], described: NDArray[np.float32]) -> Iterator[list[int]]:

@@ -33,7 +33,7 @@ from tlcli.heads.gradient import Distillation, Standardisation, Task, fit_column
 from tlcli.heads.linear import Classifier, Generic, LinearHead, load, save, softmax
 from tlcli.heads.margin import blend, clipped_temperature, default_temperature, margin
 from tlcli.heads.recipes import CLASS_WEIGHTS, FOR_FEW, HEADS, Recipe, require_known
-from tlcli.heads.united import UnitedHead
+from tlcli.heads.renamed import UnitedHead
 
 __all__ = [
     "CLASS_WEIGHTS",

@@ -25,9 +25,18 @@ from tlcli.images.decoding import (
     draw_many,
     thumbnail,
 )
-from tlcli.images.given import Given, Item, taken
 from tlcli.images.hashing import content_hashes
+from tlcli.images.hold_out import (
+    HELD_OUT,
+    TRAINED_ONLY,
+    digest_of,
+    folds,
+    holdout,
+    set_apart,
+    units,
+)
 from tlcli.images.identifying import FORMATS
+from tlcli.images.in_memory import Given, Item, taken
 from tlcli.images.max_bad import reject_bad
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
@@ -44,15 +53,6 @@ from tlcli.images.scanning import (
     scan,
 )
 from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
-from tlcli.images.splitting import (
-    HELD_OUT,
-    TRAINED_ONLY,
-    digest_of,
-    folds,
-    holdout,
-    set_apart,
-    units,
-)
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
 

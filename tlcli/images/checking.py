@@ -12,7 +12,7 @@ from PIL import Image
 from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.decoding import draw, opened
-from tlcli.images.lost import Lost
+from tlcli.images.missing_files import Lost
 from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed

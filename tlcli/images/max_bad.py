@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tlcli.errors import DataError
-from tlcli.images.lost import Lost
+from tlcli.images.missing_files import Lost
 from tlcli.images.scanning import Skipped
 
 

@@ -10,7 +10,7 @@ from typing import TextIO
 from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
-from tlcli.images.lost import Lost
+from tlcli.images.missing_files import Lost
 from tlcli.images.reading import MISSING
 from tlcli.images.sources import (
     USUAL,

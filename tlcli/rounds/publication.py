@@ -19,7 +19,7 @@ from tlcli.rounds.intake import Intake
 from tlcli.rounds.result import REPORT, Phases, RoundResult, options_of
 from tlcli.rounds.solution import Examined
 from tlcli.rounds.training import Summary
-from tlcli.rounds.usual import Usual
+from tlcli.rounds.usual_images import Usual
 from tlcli.runs import Round, Writer
 from tlcli.training import METRICS
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import heads, memory
-from tlcli.config import StrategyOptions
+from tlcli.config import AUTO, StrategyOptions
 from tlcli.errors import UsageError
 from tlcli.features import Examples
 from tlcli.heads import (
@@ -17,13 +17,17 @@ from tlcli.heads import (
     Recipe,
     Standardisation,
     Task,
+    gaussian_columns,
     generic,
 )
-from tlcli.heads import columns as gaussian_columns
 from tlcli.heads.imprinting import grow
 from tlcli.memory.setting import DEFAULT_EXEMPLARS
 
 DISTILLATION_TEMPERATURE = 2.0
+
+DISTILLATION_COST = 10.0
+"""C of lwf times the width of the features. New images alone cannot tell what a C costs the old
+classes: cross-validation on them takes the largest, with which many old answers are lost."""
 
 HELD_FOR_BIAS = 0.2
 """Share of the exemplars on which the bias layer of BiC is fitted."""
@@ -114,7 +118,9 @@ def lwf(asked: StrategyInput, evidence: Evidence) -> LinearHead:
     how = Distillation(int(old.sum()), weight, temperature)
     images = evidence.new.joined(_sampled(evidence))
     task = replace(_task(asked, evidence, images), anchored=old, distillation=how)
-    return _fitted(asked, start, task, images)
+    usual = f"{DISTILLATION_COST / len(start.weights):g}"
+    cost = usual if asked.recipe.c == AUTO else asked.recipe.c
+    return heads.fit_columns(start, heads.priced(task, start, images, cost))
 
 
 def replay(asked: StrategyInput, evidence: Evidence) -> LinearHead:

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tlcli import evaluation, memory, moments, strategies
+from tlcli import evaluation, heads, memory, moments, strategies
 from tlcli.commands.compare.methods import Method
 from tlcli.commands.compare.schedule import Schedule
 from tlcli.config import StrategyOptions
@@ -58,6 +58,15 @@ class _Course:
         options = StrategyOptions(strategy=self.method.strategy)
         told = StrategyInput(recipe, classes, options, exemplars)
         return strategies.following(strategies.STRATEGIES[self.method.strategy], told)
+
+    def calibrated(self, head: LinearHead, fit: Fit, known: Evidence) -> LinearHead:
+        """With the temperature of its probabilities, where the next head is made from these."""
+        if self.method.exact:
+            return head
+        answers = evaluation.scheme_for(Recipe(self.method.head))(fit, known, head.classes, False)
+        if not len(answers.true):
+            return head
+        return replace(head, temperature=heads.temperature(answers.logits, answers.columns))
 
 
 @dataclass(eq=False)
@@ -151,16 +160,18 @@ def _solve_round(
     exemplars: int,
     solved: Solved,
 ) -> None:
-    """Append a head to every course; in round 1 the strategies do not differ."""
-    begun: dict[str, tuple[LinearHead, float]] = {}
+    """Append a head to every course; in round 1 the strategies differ in the temperature alone."""
+    begun: dict[tuple[str, bool], tuple[LinearHead, float]] = {}
     for course in courses:
-        name = course.method.head
-        if course.heads or name not in begun:
+        start_of = course.method.head, course.method.exact
+        if course.heads or start_of not in begun:
             known = memories[course.method.projected].known(new, course)
+            fit = course.fit(classes, exemplars)
             start = time.perf_counter()
-            head = course.fit(classes, exemplars)(known).ordered(classes)
-            begun[name] = head, time.perf_counter() - start
-        head, seconds = begun[name]
+            head = fit(known).ordered(classes)
+            seconds = time.perf_counter() - start
+            begun[start_of] = course.calibrated(head, fit, known), seconds
+        head, seconds = begun[start_of]
         course.heads.append(head)
         course.seconds += seconds
         solved()

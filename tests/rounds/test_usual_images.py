@@ -15,7 +15,7 @@ from tlcli.config import RunsOn, no_progress
 from tlcli.errors import UsageError
 from tlcli.heads import LinearHead
 from tlcli.rounds.parent import Parent
-from tlcli.rounds.usual import sample_of, usual_images
+from tlcli.rounds.usual_images import sample_of, usual_images
 
 pytestmark = pytest.mark.usefixtures("tiny_backbone")
 

@@ -12,7 +12,14 @@ from tlcli import heads, moments, strategies
 from tlcli.config import StrategyOptions
 from tlcli.errors import RunError
 from tlcli.features import Examples, Vectors
-from tlcli.heads import Evidence, Generic, LinearHead, Recipe, columns, generic
+from tlcli.heads import (
+    Evidence,
+    Generic,
+    LinearHead,
+    Recipe,
+    gaussian_columns,
+    generic,
+)
 from tlcli.strategies import STRATEGIES, StrategyInput
 
 BITS, WIDTH, OLD, NEW = 12, 60, 6, 3
@@ -161,7 +168,9 @@ def test_a_mean_of_another_width_is_damage(tmp_path: Path) -> None:
 def test_a_new_class_that_is_the_generic_image_divides_by_nothing() -> None:
     same = Examples(("0" * 64,), ("new 0",), Vectors.of(np.ones((1, WIDTH), np.float32)))
     usual = Generic(np.ones(WIDTH), 10, 1.0)
-    head = columns.gaussian_columns(parent(), same, columns.moments_of((same,)), usual)
+    head = gaussian_columns.gaussian_columns(
+        parent(), same, gaussian_columns.moments_of((same,)), usual
+    )
     assert np.isfinite(head.weights).all()
     assert np.isfinite(head.bias).all()
 

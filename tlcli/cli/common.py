@@ -5,7 +5,7 @@ import click
 from tlcli.cli import console
 from tlcli.cli.configuration import load_config
 from tlcli.cli.headings import Heading
-from tlcli.cli.here import Here
+from tlcli.cli.paths import Here
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 """The verbosity, which is the object of every context."""
