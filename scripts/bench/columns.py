@@ -29,6 +29,7 @@ import numpy as np
 from tlcli import heads, strategies
 from tlcli.commands.compare.command import beginnings, see
 from tlcli.commands.compare.schedule import schedule_of
+from tlcli.commands.compare.trials import calibrated
 from tlcli.config import CompareConfig, StrategyOptions, no_progress
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
@@ -110,7 +111,8 @@ def _measured(
     def joint(classes: Sequence[str]) -> LinearHead:
         images = split.learned.where(np.isin(labels, classes))
         known = Evidence(extractor.moments(images), images, images.take([]))
-        return strategies.first(recipe)(known).ordered(classes)
+        fit = strategies.first(recipe)
+        return calibrated(fit(known).ordered(classes), recipe, fit, known)
 
     everything = [name for names in planned for name in names]
     found = {"joint training": joint(everything)}
@@ -128,7 +130,10 @@ def _steps(recipe: Recipe, sample: Examples) -> dict[str, Step]:
         def step(parent: LinearHead, new: Examples, classes: tuple[str, ...]) -> LinearHead:
             told = strategies.StrategyInput(recipe, classes, StrategyOptions())
             evidence = Evidence(None, new, new.take([]), parent, sample=given)
-            return strategies.following(strategies.STRATEGIES[strategy], told)(evidence)
+            row = strategies.STRATEGIES[strategy]
+            fit = strategies.following(row, told)
+            head = fit(evidence)
+            return head if row.keeps_temperature else calibrated(head, recipe, fit, evidence)
 
         return step
 

@@ -59,14 +59,11 @@ class _Course:
         told = StrategyInput(recipe, classes, options, exemplars)
         return strategies.following(strategies.STRATEGIES[self.method.strategy], told)
 
-    def calibrated(self, head: LinearHead, fit: Fit, known: Evidence) -> LinearHead:
-        """With the temperature of its probabilities, where the next head is made from these."""
-        if self.method.exact:
-            return head
-        answers = evaluation.scheme_for(Recipe(self.method.head))(fit, known, head.classes, False)
-        if not len(answers.true):
-            return head
-        return replace(head, temperature=heads.temperature(answers.logits, answers.columns))
+    @property
+    def needs_temperature(self) -> bool:
+        """Whether the next head is made from this round's probabilities, which it has to fit."""
+        row = strategies.STRATEGIES[self.method.strategy]
+        return not row.exact and not (self.heads and row.keeps_temperature)
 
 
 @dataclass(eq=False)
@@ -147,6 +144,14 @@ def run(
     }
 
 
+def calibrated(head: LinearHead, recipe: Recipe, fit: Fit, known: Evidence) -> LinearHead:
+    """The head with the temperature of its probabilities, from which the next one may be made."""
+    answers = evaluation.scheme_for(recipe)(fit, known, head.classes, False)
+    if not len(answers.true):
+        return head
+    return replace(head, temperature=heads.temperature(answers.logits, answers.columns))
+
+
 def space(extractor: Extractor, projected: bool) -> Extractor:
     """The extractor with the projection of the heads that need one, or as it is."""
     return extractor.through(PROJECTION_WIDTH) if projected else extractor
@@ -163,14 +168,17 @@ def _solve_round(
     """Append a head to every course; in round 1 the strategies differ in the temperature alone."""
     begun: dict[tuple[str, bool], tuple[LinearHead, float]] = {}
     for course in courses:
-        start_of = course.method.head, course.method.exact
+        name = course.method.head
+        start_of = name, course.method.exact
         if course.heads or start_of not in begun:
             known = memories[course.method.projected].known(new, course)
             fit = course.fit(classes, exemplars)
             start = time.perf_counter()
             head = fit(known).ordered(classes)
             seconds = time.perf_counter() - start
-            begun[start_of] = course.calibrated(head, fit, known), seconds
+            if course.needs_temperature:
+                head = calibrated(head, Recipe(name), fit, known)
+            begun[start_of] = head, seconds
         head, seconds = begun[start_of]
         course.heads.append(head)
         course.seconds += seconds
