@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import CommandLine
 from tlcli import cache
 from tlcli.features import Kind, Space
-from tlcli.features.store import Index, Store
+from tlcli.features.feature_cache import Index, Store
 from tlcli.images import DECODER, Square
 
 SPACE = Space("f" * 64, 1280, "EfficientNetLite0", Kind("openvino 0", DECODER), Square(224))

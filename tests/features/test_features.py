@@ -28,7 +28,7 @@ from tlcli import features, files
 from tlcli.config import Progress, no_progress
 from tlcli.engines import Images, Vectors
 from tlcli.errors import Stopped
-from tlcli.features import Kind, Space, Store, store
+from tlcli.features import Kind, Space, Store, feature_cache
 from tlcli.images import DECODER, LabelledImage, Square
 
 Draw = Callable[..., list[LabelledImage]]
@@ -127,7 +127,7 @@ def segments(cache: Path) -> list[Path]:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Full segments hold ten vectors."""
-    monkeypatch.setattr(store, "SEGMENT_BYTES", 10 * VECTOR_BYTES)
+    monkeypatch.setattr(feature_cache, "SEGMENT_BYTES", 10 * VECTOR_BYTES)
 
 
 @pytest.mark.parametrize("engine", [MeanColour, ReadingAhead, OneBuffer])
@@ -289,7 +289,7 @@ def test_a_segment_is_saved_when_the_last_one_is_long_ago(
                 yield vector
                 counts.append(len(segments(cache)))
 
-    assert store.SEGMENT_SECONDS == 30
+    assert feature_cache.SEGMENT_SECONDS == 30
     extract(draw(7), Slow())
     assert counts == [0, 0, 1, 1, 1, 2, 2]
 
@@ -328,7 +328,7 @@ def test_nothing_of_an_engine_that_counts_wrongly_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not what was saved before it was noticed either: the vectors may be of other images."""
-    monkeypatch.setattr("tlcli.features.store.SEGMENT_SECONDS", seconds)
+    monkeypatch.setattr("tlcli.features.feature_cache.SEGMENT_SECONDS", seconds)
     wanted = draw(3)
     with pytest.raises(AssertionError, match="the engine"):
         extract(wanted, engine())
@@ -485,7 +485,7 @@ FLIPPER = """
     from pathlib import Path
     from tlcli import images
     from tlcli.features import Kind, Space
-    from tlcli.features.store import Index, Store
+    from tlcli.features.feature_cache import Index, Store
 
     def load():
         index = Index(keys, 3)
@@ -549,7 +549,7 @@ def test_a_cache_that_cannot_be_written_is_warned_of_once_and_done_without(
     monkeypatch: pytest.MonkeyPatch,
     block: Callable[[Path], None],
 ) -> None:
-    monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
+    monkeypatch.setattr(feature_cache, "SEGMENT_BYTES", VECTOR_BYTES)
     block(cache)
     wanted = draw(3)
     with caplog.at_level(logging.WARNING, "tlcli"):
@@ -584,7 +584,7 @@ def test_a_disk_that_takes_nothing_is_warned_of_once_and_done_without(
     monkeypatch: pytest.MonkeyPatch,
     number: int,
 ) -> None:
-    monkeypatch.setattr(store, "SEGMENT_BYTES", VECTOR_BYTES)
+    monkeypatch.setattr(feature_cache, "SEGMENT_BYTES", VECTOR_BYTES)
     monkeypatch.setattr(os, "fsync", failing(OSError(number, os.strerror(number))))
     wanted = draw(3)
     found, _ = extract(wanted)

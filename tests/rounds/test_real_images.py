@@ -233,7 +233,7 @@ def test_a_long_extraction_is_saved_on_the_way(
     """Killed after the first segment, begun again: what was saved is not computed again."""
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
     code = (
-        "from tlcli.features import store; store.SEGMENT_SECONDS = 2.0\n"
+        "from tlcli.features import feature_cache; feature_cache.SEGMENT_SECONDS = 2.0\n"
         "from tlcli.cli import main; main()"
     )
     run = tmp_path / "run"

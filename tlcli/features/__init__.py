@@ -3,7 +3,7 @@
 extraction   images → Features: from the cache, or through an engine
 kinds        what gave the last bits of a vector
 examples     labelled feature vectors: what a head learns from
-store        the cache of one space: segments written, found and merged
+feature_cache  of one space: segments written, found and merged
 segments     one immutable file of vectors, checked against its name
 projection   a fixed random projection of vectors
 learned      a learned projection of vectors, and its file
@@ -16,11 +16,11 @@ computed again, and results never depend on it. Memory does not grow with the nu
 
 from tlcli.features.examples import Examples, Matrix, among
 from tlcli.features.extraction import Features, compute, extract, extract_pixels, recall
+from tlcli.features.feature_cache import DESCRIPTION, Space, Store
 from tlcli.features.kinds import UNKNOWN_DECODER, Differences, Kind, another
 from tlcli.features.learned import LearnedProjection
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
-from tlcli.features.store import DESCRIPTION, Space, Store
 from tlcli.features.vectors import Vectors
 
 __all__ = [

@@ -15,7 +15,7 @@ from tlcli.config import Progress
 from tlcli.engines import Computed, Engine, Files
 from tlcli.errors import BadImage
 from tlcli.features.examples import Examples, Matrix
-from tlcli.features.store import Index, Miscounted, Store
+from tlcli.features.feature_cache import Index, Miscounted, Store
 from tlcli.features.vectors import Float32
 from tlcli.images import ImageFile, LabelledImage, Skipped, Square, Tones
 

@@ -9,6 +9,8 @@ frozen        what the layers that do not learn give of images, kept while the o
 metric        a learner of a projection of features, and of layers below it where they learn
 schedule      the learning rate of each step; its search
 augmentation  random changes of training images: the presets
+quick_layers  layers that learn, with the same gradients in less time
+adam          AdamW in one operation for each variable
 warping       flip, rotation, shift and zoom at once
 losses        what is minimised
 distribution  which devices share the steps: the table

@@ -14,7 +14,7 @@ from tlcli.training.adam import adamw
 from tlcli.training.checkpoint import Arrays, Score
 from tlcli.training.image_source import Check, Pixels
 from tlcli.training.order import Columns, Order, shuffled
-from tlcli.training.quick import quick
+from tlcli.training.quick_layers import quick
 
 MOMENTUM = 0.9
 """Of BatchNormalization while it learns its statistics: with the usual 0.99 or 0.999 they lag

@@ -8,7 +8,7 @@ import pytest
 
 from tlcli import backbones, training
 from tlcli.training.adam import adamw
-from tlcli.training.quick import quick
+from tlcli.training.quick_layers import quick
 
 Build = Callable[[Any, Any], Any]
 """(keras.layers, an image) → what layers make of it."""

@@ -24,8 +24,8 @@ from tlcli import cache, evaluation, features, files, images, moments, strategie
 from tlcli.config import no_progress
 from tlcli.engines import Images, Vectors
 from tlcli.errors import UsageError
-from tlcli.features import Kind, Space, segments, store
-from tlcli.features.store import Index, Store
+from tlcli.features import Kind, Space, feature_cache, segments
+from tlcli.features.feature_cache import Index, Store
 from tlcli.heads import Evidence, Recipe
 from tlcli.images import DECODER, Drawn, LabelledImage, Square
 
@@ -40,11 +40,11 @@ FULL = 10
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache whose full segments hold ten vectors, and which merges at more than four."""
     monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "SEGMENT_BYTES", FULL * 4 * WIDTH)
-    monkeypatch.setattr(store, "MOST_SMALL", 4)
+    monkeypatch.setattr(feature_cache, "SEGMENT_BYTES", FULL * 4 * WIDTH)
+    monkeypatch.setattr(feature_cache, "MOST_SMALL", 4)
     # HDF5's own bytes are more than ten vectors: a segment is small by its vectors alone here.
     monkeypatch.setattr(
-        store,
+        feature_cache,
         "_is_small",
         lambda entry: features.images_in(entry.bytes, WIDTH) < FULL / 2,
     )
@@ -152,11 +152,11 @@ def test_a_merge_whose_result_is_one_of_its_sources_keeps_it() -> None:
 
 
 def test_a_long_extraction_holds_few_files_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SEGMENT_SECONDS", 0.0)
+    monkeypatch.setattr(feature_cache, "SEGMENT_SECONDS", 0.0)
     before = len(list(Path("/proc/self/fd").iterdir()))
     keeper, index = Store(SPACE), Index([key(number) for number in range(60)], WIDTH)
     keeper.store(index, ((key(number), vector(number)) for number in range(60)))
-    most = 60 / (FULL / 2) + store.MOST_SMALL
+    most = 60 / (FULL / 2) + feature_cache.MOST_SMALL
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= most
     assert_whole(index, range(60))
     assert len(segment_paths()) <= most
@@ -420,7 +420,7 @@ def peak_bytes(wanted: list[LabelledImage]) -> tuple[int, int]:
 def test_memory_does_not_grow_with_the_vectors(
     listed: Listed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SEGMENT_BYTES", 2**19)
+    monkeypatch.setattr(feature_cache, "SEGMENT_BYTES", 2**19)
     monkeypatch.setattr(moments, "_BLOCK_ROWS", 256)
     few, many = listed(3000), listed(15_000)
     first, first_bytes = peak_bytes(few)
@@ -435,10 +435,10 @@ EXTRACTOR = """
     import sys
     from pathlib import Path
     import numpy as np
-    from tests.features import test_store as here
+    from tests.features import test_feature_cache as here
     from tlcli import features, images
     from tlcli.config import no_progress
-    from tlcli.features import store
+    from tlcli.features import feature_cache
 
     class Slow(here.Wide):
         def features(self, pixels):
@@ -448,7 +448,7 @@ EXTRACTOR = """
                     sys.stdin.read()
                 yield vector
 
-    store.SEGMENT_BYTES = 10 * 4 * 256
+    feature_cache.SEGMENT_BYTES = 10 * 4 * 256
     drawn = images.Drawn(np.zeros((1, 1, 3), np.uint8), 255)
     images.draw_many = lambda wanted, square, workers: (drawn for _ in wanted)
     wanted = [here.LabelledImage(Path(str(n)), here.key(n), label="a") for n in range(50)]
