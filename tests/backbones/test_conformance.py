@@ -51,9 +51,6 @@ FAMILIES = (
 
 CLASSES = ["a", "b", "c"]
 
-LARGEST_STORED = 120_000_000
-"""Parameters; larger rows are like their siblings on disk, and fill gigabytes."""
-
 
 @pytest.fixture
 def row(request: pytest.FixtureRequest) -> Iterator[backbones.Architecture]:
@@ -65,7 +62,7 @@ def row(request: pytest.FixtureRequest) -> Iterator[backbones.Architecture]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder that goes with the test; the largest rows fill gigabytes."""
+    """An empty folder that goes with the test; large rows fill hundreds of megabytes."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
@@ -84,7 +81,7 @@ def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_keeps_every_promise(
     row: backbones.Architecture, folder: Path, no_openvino: None
 ) -> None:
-    """Loading the backbone by itself is tried once per family, with a head for all but giants."""
+    """Storing and loading are tried once a family, by itself and with a head."""
     model = backbones.build(row.name, row.smallest, backbones.Random())
     images = backbones.probe_images(row.smallest, 2)
     features = np.asarray(model(images, training=False))
@@ -92,13 +89,10 @@ def test_a_row_keeps_every_promise(
     check_preprocessing(row, model, images)
     check_blocks(row, model)
     check_reading(row, model, images)
-    if row.parameters > LARGEST_STORED:
-        return
-    stored = backbones.store(model, row.name, "none", folder / "backbone")
-    del model
     if row.name in FAMILIES:
+        stored = backbones.store(model, row.name, "none", folder / "backbone")
         check_same(backbones.load_model(stored), stored, images, features)
-    check_classifier(stored, images, features, folder / "classifier.keras")
+        check_classifier(stored, images, features, folder / "classifier.keras")
 
 
 def check_table(row: backbones.Architecture, model: Any) -> None:
