@@ -233,6 +233,15 @@ def test_what_each_strategy_is_given(
         assert third.parent is not None and third.parent.classes == tuple(NAMES[:4])
         assert third.moments is not None and third.moments.classes == tuple(NAMES)
     assert set(given) == {"merge", "joint", "freeze-old", "lwf", "replay", "naive"}
+    parents = {name: [one.parent for one in rounds.values()] for name, rounds in given.items()}
+    temperatures = {
+        name: [one.temperature for one in heads if one] for name, heads in parents.items()
+    }
+    for name in ("lwf", "replay", "naive"):
+        assert 1 not in temperatures[name], "a round would have fitted it"
+    first, later = temperatures["freeze-old"]
+    assert first == later == temperatures["lwf"][0]
+    assert temperatures["merge"] == [1, 1], "heads solved anew are not made from probabilities"
     joint = given["joint"][5]
     seen = joint.old.joined(joint.new)
     space = given["merge"][5].moments

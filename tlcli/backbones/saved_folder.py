@@ -22,12 +22,6 @@ _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
 _LAYER = "layer-"
 
-_NODES, _NUMBER, _JSON = 1, 2, 5
-"""Fields of SavedMetadata, and of the SavedObjects in it."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-"""Wire types of protocol buffers."""
-
 _OTHER_NAMES = {"depthwise_kernel": "kernel"}
 """Of variables, in Keras 2; in Keras 3."""
 
@@ -50,16 +44,18 @@ class SavedFolder:
         Raises:
             OSError, ValueError, Malformed: it cannot be read.
         """
+        tensorflow_module()
+        from google.protobuf.message import DecodeError
+        from tensorflow.python.keras.protobuf import saved_metadata_pb2
+
+        said = saved_metadata_pb2.SavedMetadata()
         with strict.opened(path / METADATA, links=True) as file:
             content = file.read()
-        nodes = {}
-        for field, node in _fields(content):
-            if field == _NODES and isinstance(node, bytes):
-                said = dict(_fields(node))
-                number, text = said.get(_NUMBER, 0), said.get(_JSON, b"{}")
-                if isinstance(number, int) and isinstance(text, bytes):
-                    nodes[number] = json.loads(text)
-        return SavedFolder(path, nodes)
+        try:
+            said.ParseFromString(content)
+        except DecodeError as error:
+            raise Malformed(f"{METADATA} is damaged") from error
+        return SavedFolder(path, {node.node_id: json.loads(node.metadata) for node in said.nodes})
 
     @property
     def config(self) -> dict[str, Any]:
@@ -143,38 +139,3 @@ class _Restoring:
         if shape is None or tuple(shape) != tuple(variable.shape):
             raise Malformed(f"{variable.path} is of shape {shape}, not {tuple(variable.shape)}")
         variable.assign(self.reader.get_tensor(key))
-
-
-def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message of protocol buffers: its number, and a number or bytes.
-
-    Source: protobuf.dev/programming-guides/encoding.
-    """
-    place = 0
-    while place < len(content):
-        tag, place = _varint(content, place)
-        wire = tag & 7
-        if wire == _VARINT:
-            value, place = _varint(content, place)
-            yield tag >> 3, value
-            continue
-        size = {_FIXED64: 8, _FIXED32: 4}.get(wire, -1)
-        if wire == _BYTES:
-            size, place = _varint(content, place)
-        if not 0 <= size <= len(content) - place:
-            raise Malformed(f"{METADATA} is damaged")
-        yield tag >> 3, content[place : place + size]
-        place += size
-
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(content):
-            break
-        byte, place = content[place], place + 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise Malformed(f"{METADATA} is damaged")
