@@ -90,7 +90,7 @@ def test_caffe_preprocessing_survives_saving_and_openvino(
 ) -> None:
     from tlcli.backbones import preparing
 
-    core = runtime.openvino_core()  # before Keras imports OpenVINO with its telemetry
+    core = runtime.openvino_core()
     image = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(preparing.caffe(image))
     keras.Model(image, pooled).save(tmp_path / "model.keras")

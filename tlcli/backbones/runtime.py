@@ -46,7 +46,7 @@ def tensorflow_module() -> ModuleType:
         ImportError: as `keras_module`.
     """
     with _import_lock, silenced():
-        _set_environment()
+        _set_up()
         return importlib.import_module("tensorflow")
 
 
@@ -68,16 +68,13 @@ def first_line(error: BaseException) -> str:
 
 
 def openvino_module() -> ModuleType:
-    """Return `openvino`, which is imported without its telemetry.
-
-    OpenVINO's converter reports to its makers over the network unless the user has declined, and
-    leaves files in the home folder. It does without when the reporting module cannot be imported.
+    """Return `openvino`.
 
     Raises:
         ImportError: OpenVINO is not installed.
     """
     with _import_lock:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        _set_up()
         return importlib.import_module("openvino")
 
 
@@ -162,7 +159,14 @@ def _flush() -> None:
                 stream.flush()
 
 
-def _set_environment() -> None:
+def _set_up() -> None:
+    """What is to hold before any of the libraries is imported.
+
+    OpenVINO's converter, which Keras imports by itself too, reports to its makers over the network
+    unless the user has declined, and leaves files in the home folder. It does without when the
+    reporting module cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     for name, value in _DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -183,7 +187,7 @@ def _keeping_garbage() -> Iterator[None]:
 
 
 def _import_keras() -> ModuleType:
-    _set_environment()
+    _set_up()
     with silenced(), _keeping_garbage():
         import tensorflow
         from absl import logging as absl_logging
