@@ -115,7 +115,8 @@ def _product(inputs: Any, kernel: Any) -> Any:
     import tensorflow as tf
 
     height, width, channels = inputs.shape[1:]
-    products = tf.matmul(tf.reshape(inputs, (-1, channels)), kernel[0, 0])
+    matrix = tf.reshape(kernel, kernel.shape[2:])
+    products = tf.matmul(tf.reshape(inputs, (-1, channels)), matrix)
     return tf.reshape(products, (-1, height, width, kernel.shape[-1]))
 
 
