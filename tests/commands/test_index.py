@@ -55,6 +55,29 @@ def test_the_round_is_not_touched(tlcli: CommandLine, indexed: Path) -> None:
     tlcli("rounds", "verify", indexed)
 
 
+def test_what_a_round_forgets_or_renames_is_still_found_which_is_said(
+    tlcli: CommandLine, indexed: Path, pictures: Path
+) -> None:
+    names = sorted(folder.name for folder in (pictures / "first").iterdir())
+    count = len(list((pictures / "all" / names[0]).iterdir()))
+    tlcli("rename-classes", indexed, f"{names[0]}=other")
+    assert f"still holds {count} of these images, as '{names[0]}'" in tlcli.err
+    assert f"`tlcli index remove {indexed} {names[0]}`" in tlcli.err
+    photo = next((pictures / "first" / names[1]).iterdir())
+    tlcli("remove-classes", indexed, "--images", photo)
+    assert f"still holds 1 of these images, as '{names[1]}'" in tlcli.err
+    tlcli("index", "remove", indexed, "--images", photo, names[0])
+    tlcli("remove-classes", indexed, "other")
+    assert "the index" not in tlcli.err
+
+
+def test_a_damaged_index_does_not_keep_a_class(tlcli: CommandLine, indexed: Path) -> None:
+    (indexed / "index" / "records.sqlite").write_bytes(b"no database" * 100)
+    (entry,) = tlcli.json("rounds", "list", indexed)["rounds"]
+    tlcli("remove-classes", indexed, entry["new_classes"][0])
+    assert "whether the index holds any of these images is not known: " in tlcli.err
+
+
 def test_forms_of_an_answer(tlcli: CommandLine, indexed: Path, pictures: Path) -> None:
     photo = next((pictures / "test" / "sky").iterdir())
     (answer,) = lines(tlcli, "index", "search", indexed, photo, "-k", 2)

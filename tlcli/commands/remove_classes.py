@@ -15,6 +15,7 @@ from tlcli.images import ImageFile, LabelledImage
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.moments import Moments
+from tlcli.rounds.indexed import warn_of_index
 from tlcli.rounds.intake import NOTHING, named, scan
 from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
@@ -52,6 +53,7 @@ def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases
     """What remains, solved, tested and remembered as a round of this number."""
     warn_of_projection(left.parent.extractor)
     _warn_of_backbone(left.parent)
+    warn_of_index(config.run, "", config.names, left.forgotten)
     with phases.phase("head"):
         solution = left.solve()
     with phases.phase("validation"):

@@ -10,6 +10,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.heads import Fit
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
+from tlcli.rounds.indexed import warn_of_index
 from tlcli.rounds.intake import NOTHING, named
 from tlcli.rounds.names import former, said_of
 from tlcli.rounds.parent import Parent
@@ -35,6 +36,7 @@ def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> Ro
         with phases.phase("memory"):
             called = _Called.of(parent, renames)
         _require_solvable(called)
+        warn_of_index(config.run, ", `tlcli index add` knows them by their new name", renames)
         return publish(writer, _draft(config, called, writer.next_number, phases), phases)
 
 

@@ -18,7 +18,7 @@ from tlcli.retrieval.descriptors import DESCRIPTORS, Descriptor, Ground, possibl
 from tlcli.retrieval.neighbours import BY, Neighbours
 from tlcli.retrieval.records import Entry
 from tlcli.retrieval.search import Hit, Searcher
-from tlcli.retrieval.store import Index, Space, open_index, require_index
+from tlcli.retrieval.store import Index, Space, held, open_index, require_index
 from tlcli.retrieval.writer import IndexWriter, writing
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Space",
     "available",
     "build",
+    "held",
     "load",
     "measured_recall",
     "open_index",

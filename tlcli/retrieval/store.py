@@ -13,7 +13,7 @@ them; what no transaction has named is swept by the next writer.
 
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from tlcli.errors import RunError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Kind, segments
 from tlcli.retrieval.descriptors import Descriptor
-from tlcli.retrieval.records import FORMAT, Records
+from tlcli.retrieval.records import FORMAT, Entry, Records
 from tlcli.retrieval.rows import Rows
 from tlcli.strict import Malformed
 from tlcli.strict.arrays import array_file
@@ -104,6 +104,19 @@ def require_own_records(folder: Path) -> None:
     runs.require_own(folder)
     for suffix in ("", "-wal", "-shm", "-journal"):
         runs.require_own(folder / f"{RECORDS}{suffix}", stat.S_ISREG)
+
+
+def held(run: Path, names: Collection[str], hashes: Collection[str] = ()) -> list[Entry]:
+    """The images of some classes, or with some contents, that the index of a run holds, if any.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    require_own_records(run / FOLDER)
+    if not (run / FOLDER / RECORDS).is_file():
+        return []
+    with closing(Records(run / FOLDER / RECORDS)) as records:
+        return list({*records.of_labels(names), *records.of_hashes(hashes)})
 
 
 @contextmanager
