@@ -155,9 +155,7 @@ def test_near_copies_are_listed(
     assert len(text.splitlines()) == len(pairs)
 
 
-def test_every_pair_is_listed_once_however_little_alike(
-    tlcli: CommandLine, indexed: Path
-) -> None:
+def test_every_pair_is_listed_once_however_little_alike(tlcli: CommandLine, indexed: Path) -> None:
     tlcli("index", "remove", indexed, "sky")
     images = tlcli.json("index", "stats", indexed)["images"]
     pairs = lines(tlcli, "index", "duplicates", indexed, "--min-similarity", -1)

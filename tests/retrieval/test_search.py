@@ -12,7 +12,7 @@ from tests.support import indexes
 from tlcli import retrieval
 from tlcli.errors import RunError, RunLocked, UsageError
 from tlcli.features import Kind
-from tlcli.retrieval import Searcher, approximate, building, rows, writer
+from tlcli.retrieval import Neighbours, Searcher, approximate, building, rows, writer
 
 ROWS = indexes.descriptors(600)
 QUERIES = indexes.descriptors(40, seed=1)
@@ -43,6 +43,20 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_nearest_of_all_are_found(small: Path) -> None:
     assert found(small, 7) == expected(list(range(600)), 7)
     assert [len(paths) for paths in found(small, 1000)] == [600] * 40
+
+
+def test_a_class_without_a_direction_takes_no_image_from_others(small: Path) -> None:
+    without = 8 * np.arange(5) + 6000
+    with retrieval.writing(small, 0) as index:
+        images = [(indexes.image(int(n))[0], "nowhere", f"/photos/{n}.jpg") for n in without]
+        index.add(images, iter([np.zeros((5, indexes.WIDTH), np.float32)]))
+    with retrieval.open_index(small) as opened:
+        means = Neighbours.of(Searcher.of(opened, exact=True), "means")
+        logits = means.logits(ROWS)
+    assert np.isfinite(logits).all()
+    said = np.array(means.classes)[logits.argmax(axis=1)]
+    right = said == [indexes.image(number)[1] for number in range(600)]
+    assert right.mean() > 0.9
 
 
 def test_rows_that_stay_on_disk_are_compared_alike(

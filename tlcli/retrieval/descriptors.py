@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tlcli import gaussian, linalg
 from tlcli.errors import UsageError
-from tlcli.features import LearnedProjection
+from tlcli.features import LearnedProjection, unit_rows
 from tlcli.moments import Moments
 
 Float32 = NDArray[np.float32]
@@ -33,9 +33,7 @@ class Descriptor:
         found = features.astype(np.float64)
         if self.centre is not None and self.matrix is not None:
             found = (found - self.centre) @ self.matrix
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-        return np.asarray(found, np.float32)
+        return unit_rows(found).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tlcli import backbones, gaussian, linalg, moments
 from tlcli.config import Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
+from tlcli.features import unit_rows
 from tlcli.training import loop
 from tlcli.training.checkpoint import Checkpoints, Score, TrainingHistory
 from tlcli.training.contrastive import require_spread
@@ -193,7 +194,7 @@ class Top:
         width = min(WIDTH, inner.shape[1])
         _, directions = np.linalg.eigh(inner.T.astype(np.float64) @ inner)
         matrix = directions[:, ::-1][:, :width].astype(np.float32)
-        vectors = _directions(inner @ matrix)
+        vectors = unit_rows(inner @ matrix)
         proxies = np.stack([vectors[columns == c].mean(axis=0) for c in range(columns.max() + 1)])
         return Top(
             keras.Variable(matrix, name="projection"),
@@ -203,7 +204,7 @@ class Top:
 
     def project(self, inner: Float32) -> Float32:
         """Descriptors (n, M)."""
-        return _directions(inner @ self.matrix.numpy())
+        return unit_rows(inner @ self.matrix.numpy())
 
     def after(self, start: Projected) -> Projected:
         """What it makes of features, with what whitened them."""
@@ -234,13 +235,6 @@ class Below:
         import tensorflow as tf
 
         return Below(tf.TensorSpec((None, width), tf.float32), lambda inner: inner)
-
-
-def _directions(vectors: Float32) -> Float32:
-    """Vectors made to length 1; those of length 0 stay so."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return np.asarray(found, np.float32)
 
 
 def learner_of(
