@@ -176,7 +176,9 @@ def _predictor(config: PredictConfig, progress: Progress) -> Iterator[Predictor]
         return
     require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
-    extractor = Extractor.of_round(run, run.round(config.round), config.runs_on)
+    extractor = run.steadily(
+        lambda: Extractor.of_round(run, run.round(config.round), config.runs_on)
+    )
     with retrieval.open_index(config.run) as index:
         index.require_space(Space.of(extractor))
         neighbours = Neighbours.of(Searcher.of(index, exact=False), config.by)

@@ -50,7 +50,7 @@ def search(config: IndexSearchConfig, progress: Progress = no_progress) -> Itera
     if "" in config.paths:
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
     run = runs.open_run(config.run)
-    extractor = Extractor.of_round(run, run.round(), config.runs_on)
+    extractor = run.steadily(lambda: Extractor.of_round(run, run.round(), config.runs_on))
     with retrieval.open_index(config.run) as index:
         index.require_space(Space.of(extractor))
         searcher = Searcher.of(index, config.exact)
