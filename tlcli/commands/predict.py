@@ -154,8 +154,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
     Raises:
         TlcliError: the run cannot be used, or a copy cannot be made; see errors.py.
     """
-    if "" in config.paths:
-        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    images.require_paths(config.paths)
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
     with _predictor(config, progress) as predictor:

@@ -52,7 +52,13 @@ from tlcli.images.scanning import (
     image_batches,
     scan,
 )
-from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
+from tlcli.images.sources import (
+    PassedOver,
+    class_name,
+    is_plain_folder,
+    passed_text,
+    require_paths,
+)
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
 
@@ -96,6 +102,7 @@ __all__ = [
     "map_ahead",
     "passed_text",
     "reject_bad",
+    "require_paths",
     "scan",
     "set_apart",
     "taken",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tlcli import images, retrieval, runs
 from tlcli.config import DuplicatesConfig, IndexSearchConfig, Progress, no_progress
-from tlcli.errors import BadImage, UsageError
+from tlcli.errors import BadImage
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.retrieval import Hit, Index, Searcher, Space
@@ -47,8 +47,7 @@ def search(config: IndexSearchConfig, progress: Progress = no_progress) -> Itera
     Raises:
         TlcliError: see errors.py.
     """
-    if "" in config.paths:
-        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    images.require_paths(config.paths)
     run = runs.open_run(config.run)
     extractor = run.steadily(lambda: Extractor.of_round(run, run.round(), config.runs_on))
     with retrieval.open_index(config.run) as index:
