@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import gaussian, linalg
+from tlcli import gaussian
 from tlcli.errors import UsageError
 from tlcli.features import LearnedProjection, unit_rows
 from tlcli.moments import Moments
@@ -93,17 +93,14 @@ def _whitened(ground: Ground) -> Descriptor:
             "Expected a run that keeps the moments of its features for whitened descriptors. "
             "Received: one that does not. Add --descriptor plain."
         )
-    covariance = gaussian.shrunken_covariance(remembered, "auto")
-    factor = linalg.cholesky(covariance)
-    if factor is None:
+    inverse = gaussian.whitening(remembered)
+    if inverse is None:
         raise UsageError(
             "Expected images that vary in every direction for whitened descriptors. Received: a "
             "covariance that has no inverse. Add --descriptor plain."
         )
-    centre = remembered.sums.sum(axis=0) * (2.0**-remembered.bits / remembered.images)
-    return Descriptor(
-        "whitened", width, centre.astype(np.float32), linalg.inverse(factor).T.astype(np.float32)
-    )
+    centre = gaussian.mean(remembered).astype(np.float32)
+    return Descriptor("whitened", width, centre, inverse.T.astype(np.float32))
 
 
 DESCRIPTORS = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, gaussian, linalg, moments
+from tlcli import backbones, gaussian, moments
 from tlcli.config import Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
 from tlcli.features import unit_rows
@@ -167,9 +167,8 @@ def whitened(learned: Labelled, bits: int) -> Projected:
     """Features whitened by their covariance within classes, as far as it has an inverse."""
     vectors = learned.vectors
     total = moments.of(vectors, tuple(map(str, learned.columns)), "", bits)
-    factor = linalg.cholesky(gaussian.shrunken_covariance(total, "auto"))
-    width = vectors.shape[1]
-    matrix = np.eye(width) if factor is None else linalg.inverse(factor).T
+    inverse = gaussian.whitening(total)
+    matrix = np.eye(vectors.shape[1]) if inverse is None else inverse.T
     centre = vectors.mean(axis=0, dtype=np.float64)
     lengths = np.linalg.norm((vectors - centre) @ matrix, axis=1)
     matrix = matrix / (lengths.mean() or 1.0)
