@@ -1,4 +1,11 @@
-"""Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5."""
+"""Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5.
+
+paths     files and folders that are there: hashed and flushed
+copies    the same file elsewhere
+drafts    what is made beside its target, and what was left of it
+arrays    arrays and attributes in HDF5
+failures  what an error of the system means for the user
+"""
 
 from tlcli.files.arrays import (
     Arrays,

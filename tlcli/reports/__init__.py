@@ -1,17 +1,17 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables      the pieces of text: tables, shares, bytes, JSON
-html        the pieces of a page
-svg         figures → SVG; needs matplotlib
-files       what is refused before any work; a format for each suffix
-evaluation  figures, text, page, markdown, plots, confusion, junit of `evaluate`
-comparison  text and page of `compare`
-result      what the commands that make a round answer
-rankings    how well descriptors find images of a class: the rows
-curves      the epochs of a training → PNG
-predictions an answer of `predict` → a line
+tables       the pieces of text: tables, shares, bytes, JSON
+html         the pieces of a page
+svg          figures → SVG; needs matplotlib
+files        what is refused before any work; a format for each suffix
+evaluation   figures, text, page, markdown, plots, confusion, junit of `evaluate`
+comparison   text and page of `compare`
+result       what the commands that make a round answer
+rankings     how well descriptors find images of a class: the rows
+curves       the epochs of a training → PNG
+predictions  an answer of `predict` → a line
 rounds, backbones, cache, data, demo, doctor, export, index, moments, retrieval, triage
-            the answer of the command of this name
+             the answer of the command of this name
 """
 
 from tlcli.reports.backbones import backbones_text, blocks_text
