@@ -42,6 +42,7 @@ from tlcli.images.hold_out import (
     folds,
     holdout,
     set_apart,
+    some_of_each,
     units,
 )
 from tlcli.images.identifying import FORMATS
@@ -114,6 +115,7 @@ __all__ = [
     "require_paths",
     "scan",
     "set_apart",
+    "some_of_each",
     "taken",
     "thumbnail",
     "units",
