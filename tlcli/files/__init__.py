@@ -19,6 +19,7 @@ from tlcli.files.arrays import (
 from tlcli.files.copies import copy, copy_folder, link
 from tlcli.files.drafts import (
     ABANDONED_SECONDS,
+    json_text,
     place_folder,
     published,
     replace_folder,
@@ -42,6 +43,7 @@ __all__ = [
     "copy",
     "copy_folder",
     "failure",
+    "json_text",
     "link",
     "loading_arrays",
     "make_folders",

@@ -1,6 +1,6 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables       the pieces of text: tables, shares, bytes, JSON
+tables       the pieces of text: tables, shares, bytes
 html         the pieces of a page
 svg          figures → SVG; needs matplotlib
 files        what is refused before any work; a format for each suffix
@@ -50,7 +50,7 @@ from tlcli.reports.rounds import (
     rounds_text,
     verification_text,
 )
-from tlcli.reports.tables import json_line, percent, table
+from tlcli.reports.tables import percent, table
 from tlcli.reports.triage import triage_text, write_triage
 
 __all__ = [
@@ -73,7 +73,6 @@ __all__ = [
     "index_changed_text",
     "index_checked_text",
     "index_stats_text",
-    "json_line",
     "moments_text",
     "percent",
     "pruned_text",

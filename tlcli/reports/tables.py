@@ -1,10 +1,8 @@
 """The pieces of text: tables, shares, bytes, counts, JSON."""
 
 import io
-import json
 import shutil
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -55,17 +53,3 @@ def byte_text(count: int) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """A number with its noun."""
     return f"{count} {one if count == 1 else many}"
-
-
-def json_line(content: Mapping[str, Any]) -> str:
-    """A JSON object in one line of UTF-8.
-
-    Bytes of a file name that are none are escaped as lone surrogates, which Python's `json` and
-    `os.fsencode` turn back into the bytes.
-    """
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(content)
-    return text
