@@ -260,7 +260,11 @@ def test_a_missing_package_is_named_before_any_work(
     assert FORMATS[name].packages[0] in error
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# A file, a folder and two files; that litert makes one file too takes longest to write.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "litert")) for name in FORMATS],
+)
 def test_a_file_that_answers_otherwise_is_not_published(
     tlcli: CommandLine, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
