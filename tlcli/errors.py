@@ -185,12 +185,18 @@ def require_choice(what: str, given: str, known: Collection[str], option: str = 
     if given not in known:
         raise UsageError(
             f"Expected {what}: {', '.join(known)}. Received: {option or what.split()[-1]}="
-            f"{given!r}. {_nearest(given, known)}Choose one of these."
+            f"{given!r}. {_question(given, known)}Choose one of these."
         )
 
 
-def _nearest(given: str, known: Collection[str]) -> str:
-    """A question that names what was perhaps meant; empty where nothing is near."""
+def nearest(given: str, known: Collection[str]) -> str | None:
+    """What was perhaps meant, in whatever case; None where nothing is near."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(given.lower(), by_lower, n=1)
-    return f"Did you mean {by_lower[close[0]]}? " if close else ""
+    return by_lower[close[0]] if close else None
+
+
+def _question(given: str, known: Collection[str]) -> str:
+    """A question that names what was perhaps meant; may be empty."""
+    meant = nearest(given, known)
+    return "" if meant is None else f"Did you mean {meant}? "

@@ -26,7 +26,10 @@ from tlcli.errors import DataError, UsageError
 @click.argument("paths", nargs=-1, required=True)
 @heading(Heading.ROUNDS)
 @click.option(
-    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+    "--round",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The round to ask.  [default: the current one]",
 )
 @heading(Heading.ANSWERS)
 @option(

@@ -1,5 +1,6 @@
 """pretrain: round 1."""
 
+import shlex
 from dataclasses import replace
 
 from tlcli import (
@@ -82,7 +83,8 @@ def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> L
     if len(listing.classes) < 2:
         raise DataError(
             f"Expected at least two classes. Received: {named(listing.classes)} alone in "
-            f"{config.data}. Add a folder with images of something else."
+            f"{config.data}. Add a folder with images of something else; to a run that is there "
+            "`tlcli extend-classes` adds a single class."
         )
     return listing
 
@@ -112,8 +114,8 @@ def _same_again(
             return unchanged(config.out, first, intake, phases)
     raise UsageError(
         f"Expected a new folder for the run. Received: {config.out} is a run already, made "
-        "with other images or options. Choose another --out, or add to it with "
-        "`tlcli extend-classes`."
+        f"with other images or options. Choose another --out, or add the images to it with `tlcli "
+        f"extend-classes {shlex.quote(str(config.out))} {shlex.quote(str(config.data))}`."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
-from tlcli.reports.tables import percent, table
+from tlcli.reports.tables import percent, skipped_texts, table
 
 Json = dict[str, Any]
 
@@ -17,7 +17,7 @@ def round_text(content: Json) -> str:
     lines = [
         f"{content['run']}: round {content['round']} ({_what(content)})",
         f"  classes     {len(content['classes'])}, new: {named(content['new_classes'])}",
-        f"  images      {images_line(images)}",
+        f"  images      {images_lines(images)}",
         f"  validation  {_validation(content['validation'])}",
         f"  calibration {_calibration(content['calibration'])}",
         f"  memory      {memory_line(content)}",
@@ -190,8 +190,13 @@ def _renamed(names: Json) -> str:
     return named([f"{' + '.join(old)} → {new}" for new, old in parts.items()])
 
 
-def images_line(images: Json) -> str:
-    """How many images were used, and how many were not, and why."""
+def images_lines(images: Json) -> str:
+    """How many images were used, and how many were not, and why; the first of those left out."""
+    skipped = "".join(f"\n  left out    {text}" for text in skipped_texts(images["skipped"]))
+    return f"{_counts(images)}{skipped}"
+
+
+def _counts(images: Json) -> str:
     parts = [f"{images['used']} used ({images['from_cache']} from the cache)"]
     if images["removed"]:
         parts = [f"{images['removed']} forgotten"]

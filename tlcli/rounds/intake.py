@@ -10,6 +10,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing, PassedOver, Skipped, Tones
 from tlcli.manifest import RegisteredClass
+from tlcli.rounds.names import perhaps
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -191,5 +192,6 @@ def require_known_classes(listing: Listing, known: Collection[str], advice: str)
     """Raise DataError naming the classes of DATA that the run does not know."""
     if unknown := set(listing.classes) - set(known):
         raise DataError(
-            f"Expected classes that the run knows. Received: {named(unknown)}. {advice}"
+            f"Expected classes that the run knows. Received: {named(unknown)}. "
+            f"{perhaps(unknown, known)}{advice}"
         )

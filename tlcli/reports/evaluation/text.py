@@ -3,7 +3,7 @@
 from typing import Any
 
 from tlcli.reports.evaluation import figures
-from tlcli.reports.tables import table
+from tlcli.reports.tables import skipped_texts, table
 
 Json = dict[str, Any]
 
@@ -24,7 +24,7 @@ def evaluation_text(content: Json) -> str:
     if content["beside"] is not None:
         parts.append(figures.beside_text(content["beside"]))
     if content["skipped"]:
-        parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
+        parts.append("\n".join(f"left out: {text}" for text in skipped_texts(content["skipped"])))
     return "\n\n".join(parts)
 
 
