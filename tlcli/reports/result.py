@@ -13,7 +13,7 @@ def round_text(content: Json) -> str:
     """A round that was published, in a few lines."""
     images = content["images"]
     if not content["changed"]:
-        return f"{content['run']}: nothing to do. {_unchanged(images, content['round'])}"
+        return f"{content['run']}: nothing to do. {_unchanged(content)}"
     lines = [
         f"{content['run']}: round {content['round']} ({_what(content)})",
         f"  classes     {len(content['classes'])}, new: {named(content['new_classes'])}",
@@ -121,10 +121,10 @@ def _usual(usual: Json) -> str:
     return f"{text}; new classes take {count} of {usual['sample']} images of --sample ({share})"
 
 
-def _unchanged(images: Json, number: int) -> str:
-    learned = images["already_learned"]
-    why = f"All {learned} images were learned before" if learned else "No image is concerned"
-    return f"{why}; round {number} is as it was."
+def _unchanged(content: Json) -> str:
+    learned = content["images"]["already_learned"]
+    why = f"All {learned} images were learned before; round" if learned else "Round"
+    return f"{why} {content['round']} is as it was."
 
 
 def _calibration(calibration: Json) -> str:
