@@ -33,6 +33,18 @@ def test_a_file_instead_of_a_folder(tlcli: CommandLine, data: Path, tmp_path: Pa
     assert left_in(tmp_path) == {"data"}
 
 
+@pytest.mark.parametrize("command", [["predict"], ["triage"], ["index", "search"]])
+def test_no_image_at_all(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, command: list[str]
+) -> None:
+    tlcli("index", "add", run, pictures / "first")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    options = ["--false-alarms", "20%"] if command == ["triage"] else []
+    error = tlcli.error(3, *command, run, empty, empty, *options)
+    assert f"none that can be read in {empty} and 1 more. Give image files" in error
+
+
 def test_no_class_folder(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:
     tlcli.error(3, "pretrain", data / "apple", "--out", tmp_path / "run")
     assert left_in(tmp_path) == {"data"}
@@ -384,6 +396,12 @@ def test_an_export_that_cannot_be_meant(
 ) -> None:
     assert named in tlcli.error(2, "export", run, "--out", tmp_path / "model.keras", *options)
     assert not (tmp_path / "model.keras").exists()
+
+
+def test_a_file_where_a_folder_is_to_be(tlcli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("mine")
+    assert "is a file" in tlcli.error(2, "demo", "--out", tmp_path / "thesis")
+    assert (tmp_path / "thesis").read_text() == "mine"
 
 
 def test_an_export_into_a_missing_folder(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tlcli.cli.options import (
 )
 from tlcli.cli.paths import Here
 from tlcli.config import DuplicatesConfig, IndexAddConfig, IndexRemoveConfig, IndexSearchConfig
-from tlcli.errors import DataError, GateFailed, UsageError
+from tlcli.errors import GateFailed, NoImage, UsageError
 
 
 @click.group(cls=Group)
@@ -158,7 +158,7 @@ def index_search(verbosity: int, /, as_json: bool, zeros: bool, **options: Any) 
             answered += found.error is None
             console.put(lines(found.to_json()), newline=False)
     if not answered:
-        raise DataError("Expected at least one image. Received: none that can be read.")
+        raise NoImage(options["paths"])
 
 
 @index.command("duplicates")

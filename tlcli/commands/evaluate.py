@@ -122,7 +122,10 @@ def _measured(
         listing.lost,
     )
     if not current.images:
-        raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
+        raise DataError(
+            f"Expected images. Received: none that can be read in {config.data}. Repair them, or "
+            "give others."
+        )
     return _Test(history, given, current, entries, extractor)
 
 
