@@ -78,7 +78,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
     type=click.Choice(["none", "wa", "bic"]),
     help="Of replay: `wa` aligns the norms of new columns, `bic` fits a bias layer.  [default: wa]",
 )
-@head_options("the run's")
+@head_options("the run's", auto="the best in cross-validation, where all features are at hand")
 @memory_options("as before")
 @heading(Heading.IMAGES)
 @option(

@@ -171,8 +171,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Of which outputs of the network features are made, for the life of the run. `last`: "
         "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
         "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
-        "memory. `auto` at `pretrain` takes the best in cross-validation.  [default: last, or "
-        "that of --weights RUN]",
+        "memory. `auto`: the best in cross-validation.  [default: last, or that of --weights RUN]",
     )(command)
 
 
@@ -198,7 +197,8 @@ wait_option = heading(
         type=click.FloatRange(min=0),
         default=0.0,
         metavar="SECONDS",
-        help="How long to wait for another process that is writing to the run.",
+        help="How long to wait for another process that is writing to the run, before exit code "
+        "75.  [default: 0]",
     ),
 )
 keras_model_option = heading(
@@ -249,12 +249,17 @@ engine_option = heading(
 )
 
 
-def head_options(default: str) -> Decorator:
-    """What head is solved, and how; `default` says which without the option."""
-    return lambda command: _head_options(default, command)
+def head_options(default: str, auto: str = "") -> Decorator:
+    """What head is solved, and how.
+
+    Args:
+        default: which without the option.
+        auto: what `auto` does, where the command takes it.
+    """
+    return lambda command: _head_options(default, auto, command)
 
 
-def _head_options(default: str, command: Callable[..., Any]) -> Callable[..., Any]:
+def _head_options(default: str, auto: str, command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, metavar, text in (
         (
             "--c",
@@ -284,8 +289,7 @@ def _head_options(default: str, command: Callable[..., Any]) -> Callable[..., An
             "--head",
             "NAME",
             "Solved from moments: `lda`, `ridge`, `rp-ridge`, `ncm`, `ncm-cosine`; from images: "
-            "`softmax`, `svm`; `auto` at `pretrain` takes the best in cross-validation.  "
-            f"[default: {default}]",
+            f"`softmax`, `svm`{auto and f'; `auto`: {auto}'}.  [default: {default}]",
         ),
     ):
         command = option(HeadOptions, flag, metavar=metavar, help=text)(command)

@@ -63,7 +63,7 @@ from tlcli.config import WIDEST, PretrainConfig
 )
 @drawing_options(of_weights=True)
 @reading_options
-@head_options("lda")
+@head_options("lda", auto="the best in cross-validation")
 @option(
     PretrainConfig,
     "--projection",

@@ -230,7 +230,8 @@ def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Pr
     wanted = tuple(image for image in listing.images if image.label in current.classes)
     if not wanted:
         raise DataError(
-            f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
+            f"Expected images of classes that {config.run} knows. Received: none in {config.data}. "
+            "Add some."
         )
     return replace(listing, images=wanted)
 
