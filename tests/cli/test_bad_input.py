@@ -398,6 +398,18 @@ def test_an_export_that_cannot_be_meant(
     assert not (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.parametrize("place", ["data/run", "data/apple/run", "data/../data/run", "linked/run"])
+def test_a_run_among_the_classes(
+    tlcli: CommandLine, data: Path, tmp_path: Path, place: str
+) -> None:
+    """Its pictures of curves would be a class the next time."""
+    (tmp_path / "linked").symlink_to(data)
+    assert "outside of DATA" in tlcli.error(2, "pretrain", data, "--out", tmp_path / place)
+    error = tlcli.error(2, "adopt", "imagenet", "--data", data, "--out", tmp_path / place)
+    assert "outside of DATA" in error
+    assert left_in(data) == {"apple", "leaf"}
+
+
 def test_a_file_where_a_folder_is_to_be(tlcli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "thesis").write_text("mine")
     assert "is a file" in tlcli.error(2, "demo", "--out", tmp_path / "thesis")

@@ -27,7 +27,15 @@ from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import Beginning, beginning
-from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
+from tlcli.rounds.intake import (
+    Intake,
+    named,
+    readable,
+    registered,
+    require_outside,
+    require_testable,
+    scan,
+)
 from tlcli.rounds.layers import Readings, best_reading, require_choosable
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
@@ -68,6 +76,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     )
     require_choosable(begins, config.reading.layers, objective.pretrained)
     require_options(config.training, config.watching)
+    require_outside(config.out, config.data)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:

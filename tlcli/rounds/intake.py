@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tlcli import images
 from tlcli.config import Columns, Progress
@@ -176,6 +177,17 @@ def require_test(
             "Received: test='-'. Write the lines to a file."
         )
     require_testable(test, columns, classes, progress)
+
+
+def require_outside(out: Path, data: str | None) -> None:
+    """Raise UsageError where a new run would lie in DATA, and be a class the next time."""
+    if data is None or not Path(data).is_dir():
+        return
+    if out.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(
+            f"Expected a run outside of DATA, whose folders are classes. Received: {out}, which is "
+            f"in {data}. Choose another --out."
+        )
 
 
 def require_classes(current: Round) -> None:
