@@ -1,6 +1,6 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables       the pieces of text: tables, shares, bytes
+tables       the pieces of text: tables, shares, bytes, counts, times
 html         the pieces of a page
 svg          figures → SVG; needs matplotlib
 files        what is refused before any work; a format for each suffix

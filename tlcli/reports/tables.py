@@ -1,8 +1,10 @@
-"""The pieces of text: tables, shares, bytes, counts, JSON."""
+"""The pieces of text: tables, shares, bytes, counts, times."""
 
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -53,3 +55,15 @@ def byte_text(count: int) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """A number with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def skipped_texts(skipped: Sequence[Mapping[str, Any]], most: int = 3) -> list[str]:
+    """The first images that were left out, with the reason, and how many more there are."""
+    texts = [f"{entry['path']}: {entry['reason']}" for entry in skipped[:most]]
+    more = len(skipped) - most
+    return [*texts, f"{more} more, which --json names"] if more > 0 else texts
+
+
+def time_text(created: str) -> str:
+    """A moment in ISO 8601 for people, in UTC to the minute."""
+    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M}"
