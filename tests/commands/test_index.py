@@ -71,6 +71,26 @@ def test_what_a_round_forgets_or_renames_is_still_found_which_is_said(
     assert "the index" not in tlcli.err
 
 
+def test_what_a_rollback_forgets_is_still_found_which_is_said(
+    tlcli: CommandLine, indexed: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", indexed, pictures / "second")
+    tlcli("rounds", "rollback", indexed)
+    (name,) = (folder.name for folder in (pictures / "second").iterdir())
+    assert f"still holds 8 of these images, as '{name}'" in tlcli.err
+    tlcli("index", "remove", indexed, name)
+    tlcli("rounds", "rollback", indexed, "--to", "2")
+    assert "the index" not in tlcli.err
+
+
+def test_a_name_that_a_class_had_before_is_said(
+    tlcli: CommandLine, run: Path, pictures: Path
+) -> None:
+    tlcli("rename-classes", run, "apple=pear")
+    tlcli("index", "add", run, pictures / "first")
+    assert "'apple' is called 'pear' now. The index answers with the names of DATA" in tlcli.err
+
+
 def test_a_damaged_index_does_not_keep_a_class(tlcli: CommandLine, indexed: Path) -> None:
     (indexed / "index" / "records.sqlite").write_bytes(b"no database" * 100)
     (entry,) = tlcli.json("rounds", "list", indexed)["rounds"]

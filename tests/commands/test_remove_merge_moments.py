@@ -163,6 +163,17 @@ def test_two_runs_become_one(
     assert report["accuracy"] >= 0.9
 
 
+def test_a_class_that_one_run_has_renamed_is_said(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    tlcli("pretrain", tiny.draw(tmp_path / "more", ["apple", "leaf"], seed=2), "--out", other)
+    tlcli("rename-classes", run, "apple=pear")
+    for number, runs_of in enumerate(((run, other), (other, run))):
+        tlcli("merge", *runs_of, "--out", tmp_path / f"both{number}")
+        assert "'apple' is a new class: the one that had this name is called 'pear'" in tlcli.err
+
+
 def test_images_that_both_runs_learned_count_once(
     tlcli: CommandLine, run: Path, joint: Path, tmp_path: Path
 ) -> None:
