@@ -100,5 +100,7 @@ def test_images_for_8_bits_may_be_a_part_of_a_table(
     rows = [f"{path},{path.parent.name},{path.parents[1].name}\n" for path in paths]
     (place / "list.csv").write_text("".join(["path,label,split\n", *rows]))
     typed = ("export", run, "--format", "litert", "--int8", "--out", "m.tflite", "--calibrate")
-    command = shlex.split(tlcli.error(3, *typed, "list.csv").partition("Type `")[2].partition("`")[0])
+    command = shlex.split(
+        tlcli.error(3, *typed, "list.csv").partition("Type `")[2].partition("`")[0]
+    )
     assert tlcli.json(*command[1:])["int8"]["images"] == 6
