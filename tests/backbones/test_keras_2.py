@@ -147,6 +147,22 @@ def test_a_model_that_answers_otherwise_is_refused(
     refused(path, "hard_sigmoid in the layer conv2d", "Rescaling(0.2, 0.5) and ReLU(1.0)")
 
 
+@pytest.mark.parametrize("suffix", ["", ".h5"])
+def test_a_layer_may_have_a_name_with_a_slash(saved: Saved, tmp_path: Path, suffix: str) -> None:
+    folder, answers = saved
+    path = tmp_path / f"nested{suffix}"
+    if suffix:
+        with h5py.File(shutil.copy(folder / path.name, path), "r+") as file:
+            said = file.attrs["model_config"]
+            file.attrs["model_config"] = said.replace("separable_conv2d", "separable/conv2d")
+    else:
+        said = shutil.copytree(folder / "nested", path) / METADATA
+        said.write_bytes(said.read_bytes().replace(b"separable_conv2d", b"separable/conv2d"))
+    model = backbones.read_classifier(path).model
+    found = model.predict(keras_2.images(), verbose=0)
+    np.testing.assert_allclose(found, answers["nested"], atol=1e-6)
+
+
 def test_a_file_that_does_not_say_its_version_is_read(saved: Saved, tmp_path: Path) -> None:
     folder, answers = saved
     path = Path(shutil.copy(folder / "nested.h5", tmp_path / "old.h5"))

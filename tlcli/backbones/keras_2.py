@@ -110,6 +110,11 @@ def _name(activation: Any) -> Any:
     return activation.get("config") if isinstance(activation, dict) else activation
 
 
+def layer_name(name: str) -> str:
+    """What Keras 3 calls a layer, as it takes no `/`."""
+    return name.replace("/", "_")
+
+
 def _own(found: Config) -> Config:
     """A layer, or what belongs to one."""
     kind, inner = found["class_name"], found["config"]
@@ -118,6 +123,8 @@ def _own(found: Config) -> Config:
         return found
     if kind != _INPUT:
         inner = {key: value for key, value in inner.items() if not _is_idle(kind, key, value)}
+    if isinstance(inner.get("name"), str):
+        inner = inner | {"name": layer_name(inner["name"])}
     axis = inner.get("axis")
     if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
         inner = inner | {"axis": axis[0]}
@@ -173,6 +180,7 @@ def _container(found: Config) -> Config:
         return found
     kind = found["class_name"]
     inner = dict(found["config"])
+    _rename(inner)
     if kind != _SEQUENTIAL:
         kind = "Model"
         _renumber(inner)
@@ -196,6 +204,15 @@ def _with_input(config: Config) -> Config:
         return config
     image = {"class_name": _INPUT, "config": {"batch_input_shape": shape}}
     return config | {"config": inner | {"layers": [image, *layers]}}
+
+
+def _rename(inner: Config) -> None:
+    """Give layers, and references to them, the names that Keras 3 takes."""
+    for entry in (inner, *inner["layers"]):
+        if isinstance(entry.get("name"), str):
+            entry["name"] = layer_name(entry["name"])
+    for reference in _references(inner):
+        reference[0] = layer_name(reference[0])
 
 
 def _renumber(inner: Config) -> None:
