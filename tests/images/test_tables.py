@@ -213,6 +213,7 @@ DIVIDED = (
     "path,label,phase,is_test\ncat/1.png,cat,2,0\ncat/2.png,cat,2,1\ndog/1.png,dog,3,0\n",
     "path,label,split\ncat/1.png,cat,train1\ncat/2.png,cat,val\ndog/1.png,dog,train2\n",
     "path,label,split\ncat/1.png,cat,train\ncat/2.png,cat,val\ndog/1.png,dog,training\n",
+    "path,label,split\ncat/1.png,cat,train/a\ncat/2.png,cat,b#test\ndog/1.png,dog,train/a\n",
 )
 
 
@@ -255,6 +256,7 @@ def test_other_cells_divide_nothing(data: Path, cells: tuple[str, ...]) -> None:
         (("train", "", "train"), "rows of train (2), none (1): all are taken; 'list.csv#train' "),
         (("0", "1", "0"), "rows of 0 (2), 1 (1): all are taken; 'list.csv#0' are those of one"),
         (("train", "extra", "train"), "rows of train (2), extra (1): all are taken"),
+        (("a/b", "c#d", "a/b"), "rows of a/b (2), c#d (1): all are taken\n"),
     ],
 )
 def test_what_may_divide_them_is_said(
@@ -278,6 +280,11 @@ def test_a_part_is_known_by_its_name_or_its_kind(data: Path, wanted: str, taken:
 def test_a_part_that_is_not_there(data: Path, text: str, wanted: str) -> None:
     with pytest.raises(DataError, match=f"Received: {wanted!r}, where the table has"):
         scan(f"{table(data, text)}#{wanted}")
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(DataError, match="File name too long"):
+        scan(f"{'a' * 300}.csv#train")
 
 
 def test_a_file_of_that_name_is_that_file(data: Path) -> None:

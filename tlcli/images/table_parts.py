@@ -1,10 +1,11 @@
 """The rows of a table in one part of a divided dataset."""
 
 import logging
+import os
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from tlcli.errors import DataError, DividedData
@@ -14,8 +15,12 @@ from tlcli.urls import Place, Url, place
 
 log = logging.getLogger(__name__)
 
+_NAME = re.compile("[^#/]+")
+"""What can stand behind the `#`."""
+
 _OF_TABLE = re.compile(
-    rf"(?P<table>.+(?:{'|'.join(map(re.escape, TABLE_SUFFIXES))}))#(?P<part>[^#/]+)", re.I
+    rf"(?P<table>.+(?:{'|'.join(map(re.escape, TABLE_SUFFIXES))}))#(?P<part>{_NAME.pattern})",
+    re.I | re.S,
 )
 """A table and one of its parts: list.csv#train."""
 
@@ -36,7 +41,7 @@ class TablePart:
         """From what a command is given; a path that exists is that path."""
         path = place(data)
         found = _OF_TABLE.fullmatch(str(data))
-        if found is None or not (isinstance(path, Url) or not path.exists()):
+        if found is None or not (isinstance(path, Url) or not os.path.lexists(path)):
             return TablePart(path)
         return TablePart(place(found["table"]), found["part"])
 
@@ -78,13 +83,14 @@ class TablePart:
         called = {part: f"{self.path}#{name}" for part, name in _words(counted).items()}
         if len(called) > 1:
             raise self._divided(shown, called)
-        example = next(name for name in counted if name)
-        log.warning("%s has rows of %s: all are taken%s", self.path, shown, self._only(example))
+        log.warning("%s has rows of %s: all are taken%s", self.path, shown, self._only(counted))
 
-    def _only(self, example: str) -> str:
-        """What takes the rows of one part alone."""
-        chosen = shlex.quote(f"{self.path}#{example}")
-        return "" if self._on_standard_input else f"; {chosen} are those of one"
+    def _only(self, names: Iterable[str]) -> str:
+        """What takes the rows of one part alone; empty where nothing does."""
+        example = next(filter(_NAME.fullmatch, names), None)
+        if example is None or self._on_standard_input:
+            return ""
+        return f"; {shlex.quote(f'{self.path}#{example}')} are those of one"
 
     @property
     def _on_standard_input(self) -> bool:
@@ -112,7 +118,9 @@ def _words(names: Iterable[str]) -> dict[Part, str]:
         if (part := part_of(name)) is not None:
             called[part].append(name)
     taken = {name.casefold() for name in names}
-    return {
-        part: found[0] if len({name.casefold() for name in found}) == 1 else other_name(part, taken)
-        for part, found in called.items()
-    }
+    return {part: _word(part, found, taken) for part, found in called.items()}
+
+
+def _word(part: Part, names: Sequence[str], taken: Container[str]) -> str:
+    alike = len({name.casefold() for name in names}) == 1
+    return names[0] if alike and _NAME.fullmatch(names[0]) else other_name(part, taken)
