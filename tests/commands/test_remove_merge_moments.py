@@ -296,6 +296,15 @@ def test_learned_images_in_a_file_are_left_out_where_their_features_are_known(
     assert answer["memory_sha256"] == sha256_of(tlcli, joint)
 
 
+def test_a_file_from_before_a_class_was_renamed_says_so(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    tlcli("moments", run, pictures / "all", "--out", tmp_path / "all.h5")
+    tlcli("rename-classes", run, "apple=pear")
+    error = tlcli.error(3, "extend-classes", run, "--moments", tmp_path / "all.h5")
+    assert "'apple' is called 'pear' now. Write the file again" in error
+
+
 def test_class_names_of_all_kinds(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:
     names = ["Sky", "été à Genève", "two words", "猫", "-x"]
     for number, name in enumerate(names):
