@@ -77,7 +77,7 @@ def take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     classes = {*parent.round.classes, *listing.classes, *collected.ledger.values()}
-    require_testable(config.test, config.images.columns, classes, phases.progress)
+    require_testable(config.test, config.images.columns, classes, phases.progress, parent.former)
     with phases.phase("features"):
         found = parent.extractor.features(fresh, phases.progress)
         skipped = readable(listing, found, refused, config.images.max_bad)
