@@ -210,6 +210,8 @@ DIVIDED = (
     "path,label,is_test,is_train\ncat/1.png,cat,0,1\ncat/2.png,cat,0,0\ndog/1.png,dog,0,1\n",
     "path,label,is_train,is_valid\ncat/1.png,cat,1,0\ncat/2.png,cat,1,1\ndog/1.png,dog,1,0\n",
     "path,label,set,split\ncat/1.png,cat,a,train\ncat/2.png,cat,b,test\ndog/1.png,dog,b,train\n",
+    "path,label,phase,split\ncat/1.png,cat,test,train\ncat/2.png,cat,test,val\n"
+    "dog/1.png,dog,val,train\n",
     "path,label,phase,is_test\ncat/1.png,cat,2,0\ncat/2.png,cat,2,1\ndog/1.png,dog,3,0\n",
     "path,label,split\ncat/1.png,cat,train1\ncat/2.png,cat,val\ndog/1.png,dog,train2\n",
     "path,label,split\ncat/1.png,cat,train\ncat/2.png,cat,val\ndog/1.png,dog,training\n",

@@ -80,8 +80,9 @@ class Row:
     """Of a divided dataset, as `train`; empty where it is in none."""
 
 
-_NAMING = re.compile(r"(?:data)?(?:split|set|subset|partition)s?|phase|usage")
-"""A column, as `_plain` has it, in which the part of each image is named."""
+_NAMING = re.compile(r"(?:data)?(?:(split|partition)|(subset|set))s?|(phase|usage)")
+"""A column, as `_plain` has it, in which the part of each image is named; the surest group first.
+"""
 
 _ASKING = re.compile(r"is(test|valid|train)\w*")
 """One that says of each image whether it is of a part."""
@@ -106,7 +107,9 @@ class _PartColumns:
         """Those that are called so."""
         plain = {i: _plain(name) for i, name in enumerate(header) if i not in taken}
         found = {i: match[1] for i, name in plain.items() if (match := _ASKING.fullmatch(name))}
-        return _PartColumns(tuple(i for i, name in plain.items() if _NAMING.fullmatch(name)), found)
+        named = [(match, i) for i, name in plain.items() if (match := _NAMING.fullmatch(name))]
+        named.sort(key=lambda column: column[0].lastindex or 0)
+        return _PartColumns(tuple(i for _, i in named), found)
 
     @property
     def places(self) -> tuple[int, ...]:
