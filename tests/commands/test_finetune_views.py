@@ -22,9 +22,9 @@ def data(tmp_path: Path) -> Path:
 
 def test_views_are_kept_and_gone_afterwards(tlcli: CommandLine, data: Path) -> None:
     run = begun(tlcli, data)
-    tlcli("finetune", run, data, *SHORT, "--cached-views", 2)
+    tlcli("finetune", run, data, *SHORT, "--cached-views", 3)
     config = runs.open_run(run).round().manifest.config
-    assert config["cached_views"] == 2
+    assert config["cached_views"] == 3
     assert not (run / "training").exists()
     assert not [path for path in run.rglob(".*") if path.is_file()]
 
@@ -52,7 +52,7 @@ def test_a_number_of_views_belongs_to_what_is_resumed(
     run = begun(tlcli, data)
     _interrupt(tlcli, monkeypatch, run, data)
     error = tlcli.error(2, "finetune", run, data, *SHORT, "--cached-views", 9, "--resume")
-    assert "cached-views was 3 and is 9" in error
+    assert "cached-views was 2 and is 9" in error
 
 
 @pytest.mark.parametrize("wrong", [("--cached-views", -1), ("--cached-gb", "nan")])

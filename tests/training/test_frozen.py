@@ -16,10 +16,10 @@ from tests.training.test_training import (
     SIZE,
     Stop,
     assert_same,
+    begun,
     fit,
     raising,
     setting,
-    start,
     stopping_at,
     weights_of,
 )
@@ -91,7 +91,7 @@ def test_the_search_for_a_rate_is_the_same(tmp_path: Path) -> None:
 
 def test_a_teacher_teaches_the_same(tmp_path: Path) -> None:
     def teacher() -> Teacher:
-        return Teacher(tiny.build("tiny", SIZE, backbones.Random()), start(), 3.0)
+        return Teacher(tiny.build("tiny", SIZE, backbones.Random()), begun(), 3.0)
 
     assert_alike(tmp_path, KEPT, teacher, epochs=2)
 

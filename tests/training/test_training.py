@@ -76,10 +76,14 @@ def setting(folder: Path, **options: Any) -> TrainingSetup:
     return TrainingSetup(model, layers, **{**fields, **options})
 
 
-def start() -> heads.LinearHead:
+def begun() -> heads.LinearHead:
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.1, (16, 3)).astype(np.float32)
     return heads.LinearHead(CLASSES, weights, np.zeros(3, np.float32), temperature=2.0)
+
+
+def start() -> training.Start:
+    return training.Start(begun())
 
 
 def fit(
@@ -203,7 +207,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     given = setting(tmp_path, options=wild)
     before = weights_of(given)
     good, _ = fit(setting(tmp_path / "good", options=replace(OPTIONS, augment="none")))
-    _, history = training.fit(given, good, examples(30), examples(12, seed=1))
+    _, history = training.fit(given, training.Start(good), examples(30), examples(12, seed=1))
     figures = [entry.measured for entry in history.epochs]
     assert history.kept == max(figures)
     assert figures[history.best - 1] == history.kept
@@ -356,10 +360,10 @@ def test_a_teacher_holds_the_answers_that_no_image_holds(tmp_path: Path) -> None
     moved = []
     for weight in (0.0, 30.0):
         given = setting(tmp_path / str(weight), options=options)
-        teacher = training.Teacher(tiny.build("tiny", SIZE, backbones.Random()), start(), weight)
+        teacher = training.Teacher(tiny.build("tiny", SIZE, backbones.Random()), begun(), weight)
         head, _ = training.fit(given, start(), learned, learned, teacher)
         unseen = everything.decoded[2::3].astype(np.float32)
-        before = start().probabilities(teacher.model(unseen).numpy())[:, 2].mean()
+        before = begun().probabilities(teacher.model(unseen).numpy())[:, 2].mean()
         after = head.probabilities(given.model(unseen).numpy())[:, 2].mean()
         moved.append(abs(after - before))
     assert moved[1] < 0.5 * moved[0]
@@ -481,7 +485,7 @@ def test_statistics_of_real_networks_keep_their_bits(tmp_path: Path, name: str) 
     options = replace(OPTIONS, epochs=1, patience=1)
     given = replace(setting(tmp_path, options=options), model=model, layers=layers)
     learned = examples(24)
-    training.fit(given, head, learned, learned)
+    training.fit(given, training.Start(head), learned, learned)
     assert backbones.statistics(model) == before
     moved = [bool((a != b).any()) for a, b in zip(first, model.get_weights(), strict=True)]
     assert any(moved)

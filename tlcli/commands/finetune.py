@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlcli import (
     backbones,
@@ -160,11 +161,18 @@ def _train(
         before = backbones.statistics(model)
         with distribution.scope():
             teacher = _teacher(config, parent, start, at_hand)
-        head, history = training.fit(setting, start, split.learned, split.held_out, teacher)
+        begun = training.Start.of(start, _some_vectors(at_hand))
+        head, history = training.fit(setting, begun, split.learned, split.held_out, teacher)
         if backbones.statistics(model) != before and not config.train_batch_norm:
             raise AssertionError("BatchNormalization moved")
         model = distribution.collected(model, lambda: backbones.load_model(stored))
         return _Tuned(model, head, history, split, solved is not None)
+
+
+def _some_vectors(at_hand: AtHand) -> NDArray[np.float32]:
+    """Features (n, D) of at most a thousand images, evenly spaced."""
+    count = len(at_hand.examples)
+    return at_hand.examples.vectors[np.linspace(0, count - 1, min(count, 1000)).astype(np.intp)]
 
 
 def _split(parent: Parent, at_hand: AtHand, classes: Sequence[str], progress: Progress) -> Split:

@@ -193,7 +193,7 @@ class FinetuneConfig:
     """Refuse where images that were learned before are not given."""
     distillation_weight: float | None = None
     """Of the old answers, where classes have no images. None: the share of these classes."""
-    cached_views: int = 3
+    cached_views: int = 2
     """How many random views of each image are kept behind the frozen layers, and seen in turn; 0:
     every epoch sees new ones."""
     cached_gb: float = 8.0

@@ -56,7 +56,7 @@ from tlcli.training.metric import (
     fit_projection,
 )
 from tlcli.training.objectives import OBJECTIVES, Objective, objective_of, objectives_of
-from tlcli.training.supervised import Examples, Teacher
+from tlcli.training.supervised import Examples, Start, Teacher
 
 __all__ = [
     "ALL",
@@ -79,6 +79,7 @@ __all__ = [
     "Objective",
     "Projected",
     "Score",
+    "Start",
     "Teacher",
     "TrainingHistory",
     "TrainingSetup",

@@ -33,6 +33,7 @@ from tlcli.training.supervised import (
     Lesson,
     Network,
     SoftmaxTop,
+    Start,
     Teacher,
 )
 
@@ -65,7 +66,7 @@ class TrainingSetup:
 
 def fit(
     setting: TrainingSetup,
-    start: LinearHead,
+    start: Start,
     learned: Examples,
     held_out: Examples,
     teacher: Teacher | None = None,
@@ -74,7 +75,7 @@ def fit(
 
     Args:
         setting: what is trained and how.
-        start: the head to start from.
+        start: the head to start from, of all classes.
         learned: images to learn from.
         held_out: images that decide which epoch is kept.
         teacher: the network as it was, where some classes have no images.
@@ -85,21 +86,22 @@ def fit(
         StorageError: the state cannot be saved.
     """
     size = _batch_size(setting.options, len(learned.source), SUPERVISED_BATCH)
+    classes = start.head.classes
     if not len(held_out.source):
         raise DataError(
             "Expected enough images to hold some out for validation. Received: "
-            f"{len(learned.source)} in {len(start.classes)} classes, of which none is held out. "
+            f"{len(learned.source)} in {len(classes)} classes, of which none is held out. "
             "Add images, of other groups where they are grouped."
         )
     _require_agreement(setting)
     with _training(setting, learned.source):
         changes = augmentation.augmenter(setting.options.augment, setting.options.seed)
         entry = Entry.at_images(setting.model, changes)
-        length = _usual_length(entry, learned.source)
+        length = start.length or _usual_length(entry, learned.source)
         with setting.distribution.scope():
-            top = SoftmaxTop.of(start, length)
+            top = SoftmaxTop.of(start.head, length)
         network = Network(setting.model, setting.layers, top)
-        lesson = Lesson(learned, held_out, teacher, entry, len(start.classes))
+        lesson = Lesson(learned, held_out, teacher, entry, len(classes))
         keeping = setting.keeping if setting.distribution is ALONE else NOTHING
         with frozen.kept(network, lesson, keeping, _course(setting, learned, size)) as above:
             learner = supervised.learner(network, above, setting.options, setting.distribution)

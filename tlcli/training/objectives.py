@@ -12,7 +12,7 @@ from tlcli.training import losses
 from tlcli.training.checkpoint import TrainingHistory
 from tlcli.training.fitting import TrainingSetup, fit, fit_without_labels
 from tlcli.training.metric import Metric
-from tlcli.training.supervised import Examples
+from tlcli.training.supervised import Examples, Start
 
 Train = Callable[[TrainingSetup, tuple[str, ...], Examples, Examples], TrainingHistory]
 """(setting, classes, images to learn from, held-out images) → how it went; the model of the
@@ -45,10 +45,10 @@ def _train_with_labels(
 ) -> TrainingHistory:
     """From a head of zeros, which is dropped afterwards."""
     width = int(setting.model.output_shape[1])
-    start = LinearHead(
+    head = LinearHead(
         classes, np.zeros((width, len(classes)), np.float32), np.zeros(len(classes), np.float32)
     )
-    _, history = fit(setting, start, learned, held_out)
+    _, history = fit(setting, Start(head), learned, held_out)
     return history
 
 

@@ -66,6 +66,23 @@ class Teacher:
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """What training begins from."""
+
+    head: LinearHead
+    length: float | None = None
+    """The mean length of the features that it stands on; None where it is still to be measured."""
+
+    @staticmethod
+    def of(head: LinearHead, vectors: NDArray[np.float32]) -> "Start":
+        """A head of any temperature, and features (n, D) of images.
+
+        The length is a measure, and has three digits: processors differ in the last ones.
+        """
+        return Start(head, float(f"{np.linalg.norm(vectors, axis=1).mean():.3g}"))
+
+
+@dataclass(frozen=True, eq=False)
 class SoftmaxTop:
     """The head while it is trained, on features divided by their usual length.
 
