@@ -161,7 +161,7 @@ def test_a_round_says_which_classes_are_untested(
     accuracy: float | None, old: float | None, new: float | None, said: str
 ) -> None:
     validation = {"accuracy": accuracy, "old_accuracy": old, "new_accuracy": new}
-    images: Json = {name: 0 for name in ("used", "from_cache", "removed")}
+    images: Json = dict.fromkeys(("used", "from_cache", "removed"), 0)
     images |= {"already_learned": 0, "duplicates": 0, "skipped": [], "passed_over": []}
     absent = ("training", "usual", "renamed_classes", "adoption", "layers_choice", "head_choice")
     content: Json = dict.fromkeys(absent) | {

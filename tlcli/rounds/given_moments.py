@@ -175,7 +175,7 @@ def _require_same_labels(again: Mapping[str, str], parent: Parent, path: Path) -
             raise DataError(
                 f"Expected one class for each image. Received: an image of {name!r} in {path} was "
                 f"learned as {learned[key]!r} (content hash {key[:12]}…). "
-                f"{said_of([name], parent.former)}Write the file again with the name that is right, "
+                f"{said_of([name], parent.former)}Write the file again with the right name, "
                 "or correct the run with `tlcli rename-classes`."
             )
 
