@@ -1,6 +1,7 @@
 """`index`, and answers by neighbours, through the command line."""
 
 import json
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -81,6 +82,18 @@ def test_what_a_rollback_forgets_is_still_found_which_is_said(
     tlcli("index", "remove", indexed, name)
     tlcli("rounds", "rollback", indexed, "--to", "2")
     assert "the index" not in tlcli.err
+
+
+def test_the_command_that_is_advised_takes_names_like_options(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    data = tiny.draw(tmp_path / "data", ["plum"], count=2)
+    (data / "plum").rename(data / "-x")
+    tlcli("extend-classes", run, data)
+    tlcli("index", "add", run, data)
+    tlcli("remove-classes", run, "--", "-x")
+    command = shlex.split(tlcli.err.partition("as '-x': `")[2].partition("`")[0])
+    assert "2 removed" in tlcli(*command[1:])
 
 
 def test_a_name_that_a_class_had_before_is_said(
