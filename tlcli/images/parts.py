@@ -1,6 +1,7 @@
 """Datasets that come divided: what their parts are called."""
 
 import enum
+import functools
 import re
 from collections.abc import Container
 
@@ -34,6 +35,7 @@ def spaced(name: str) -> str:
     return _CAMEL.sub(" ", name)
 
 
+@functools.lru_cache
 def part_of(name: str) -> Part | None:
     """Which part is called so; None for none."""
     found = PART.search(spaced(name))
