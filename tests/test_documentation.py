@@ -33,6 +33,7 @@ HERE = Path(__file__).parent.parent
 CONFIGS = sorted((HERE / "configs").glob("*.toml"))
 PAGES = sorted((*HERE.glob("*.md"), *(HERE / "docs").rglob("*.md")))
 ARCHITECTURE = HERE / "docs" / "architecture.md"
+ADOPTING = HERE / "docs" / "adopting.md"
 
 
 def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
@@ -218,6 +219,26 @@ def test_the_snippet_of_python_md_runs(workplace: Path) -> None:
     printed = done.stdout
     assert "1 ('apple', 'leaf', 'sky') 32" in printed
     assert "photo.jpg leaf" in printed
+
+
+@pytest.mark.slow
+def test_the_model_of_adopting_md_is_trained_and_adopted(
+    tlcli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the page has it, but with random weights, small images and one epoch."""
+    monkeypatch.chdir(tmp_path)
+    tiny.draw(tmp_path / "photos", ["apple", "leaf"])
+    (script,) = blocks("adopting.md", "python")
+    for there, here in (('"imagenet"', "None"), ("= 160", "= 32"), ("epochs=5", "epochs=1")):
+        assert script.count(there) == 1
+        script = script.replace(there, here)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    command = re.search(r"`tlcli (adopt cats-and-dogs.+)` takes it", prose(ADOPTING))
+    assert command
+    assert tlcli.json(*command[1].split())["classes"] == ["apple", "leaf"]
 
 
 def test_a_shell_completes_commands_and_options() -> None:

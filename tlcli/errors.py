@@ -6,6 +6,7 @@
     │   └── ClusterUnavailable 2   no cluster that could be used is at an address, or it has gone
     ├── DataError              3   the images or their labels are unusable
     │   ├── BadImage           3   one file: skipped, named and counted by the caller
+    │   ├── NoImage            3   of all that was given nothing is an image
     │   ├── DividedData        3   train, valid and test lie where class folders are expected
     │   └── UnclearTable       3   which columns of a table are meant has to be said
     ├── GateFailed             4   a measured figure is below its limit
@@ -22,7 +23,7 @@ Messages are one line: what was expected, what was received, what to do next.
 
 import difflib
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 
 class TlcliError(Exception):
@@ -53,6 +54,19 @@ class DataError(TlcliError):
 
 class BadImage(DataError):
     """One file cannot be decoded; the message is the reason, without the path."""
+
+
+class NoImage(DataError):
+    """Of all the paths that were given, none leads to an image that can be read."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        place = "standard input" if paths[0] == "-" else paths[0]
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        super().__init__(
+            f"Expected at least one image. Received: none that can be read in {place}{more}. "
+            "Give image files, folders or patterns that hold some, or - for paths on standard "
+            "input."
+        )
 
 
 class DividedData(DataError):
@@ -185,12 +199,18 @@ def require_choice(what: str, given: str, known: Collection[str], option: str = 
     if given not in known:
         raise UsageError(
             f"Expected {what}: {', '.join(known)}. Received: {option or what.split()[-1]}="
-            f"{given!r}. {_nearest(given, known)}Choose one of these."
+            f"{given!r}. {_question(given, known)}Choose one of these."
         )
 
 
-def _nearest(given: str, known: Collection[str]) -> str:
-    """A question that names what was perhaps meant; empty where nothing is near."""
+def nearest(given: str, known: Collection[str]) -> str | None:
+    """What was perhaps meant, in whatever case; None where nothing is near."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(given.lower(), by_lower, n=1)
-    return f"Did you mean {by_lower[close[0]]}? " if close else ""
+    return by_lower[close[0]] if close else None
+
+
+def _question(given: str, known: Collection[str]) -> str:
+    """A question that names what was perhaps meant; may be empty."""
+    meant = nearest(given, known)
+    return "" if meant is None else f"Did you mean {meant}? "

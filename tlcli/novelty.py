@@ -143,5 +143,16 @@ def threshold(scores: Float64, false_alarms: float) -> float:
         scores: (n,) of known images that were not learned, or were left out.
         false_alarms: α, above 0 and below 1.
     """
-    place = ceil((len(scores) + 1) * (1 - false_alarms))
-    return float(np.sort(scores)[place - 1]) if place <= len(scores) else float("inf")
+    if not has_threshold(len(scores), false_alarms):
+        return float("inf")
+    return float(np.sort(scores)[_place(len(scores), false_alarms) - 1])
+
+
+def has_threshold(count: int, false_alarms: float) -> bool:
+    """Whether so many images of known classes are enough for a threshold at this rate."""
+    return _place(count, false_alarms) <= count
+
+
+def _place(count: int, false_alarms: float) -> int:
+    """Which of so many scores, from the smallest on and counted from 1, is the threshold."""
+    return ceil((count + 1) * (1 - false_alarms))

@@ -33,6 +33,18 @@ def test_a_file_instead_of_a_folder(tlcli: CommandLine, data: Path, tmp_path: Pa
     assert left_in(tmp_path) == {"data"}
 
 
+@pytest.mark.parametrize("command", [["predict"], ["triage"], ["index", "search"]])
+def test_no_image_at_all(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path, command: list[str]
+) -> None:
+    tlcli("index", "add", run, pictures / "first")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    options = ["--false-alarms", "20%"] if command == ["triage"] else []
+    error = tlcli.error(3, *command, run, empty, empty, *options)
+    assert f"none that can be read in {empty} and 1 more. Give image files" in error
+
+
 def test_no_class_folder(tlcli: CommandLine, data: Path, tmp_path: Path) -> None:
     tlcli.error(3, "pretrain", data / "apple", "--out", tmp_path / "run")
     assert left_in(tmp_path) == {"data"}
@@ -74,6 +86,21 @@ def test_too_many_bad_images_stop_before_anything_is_saved(
     assert bad.read_bytes() == before
 
 
+def test_images_that_are_left_out_are_named_in_the_text(
+    tlcli: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    broken = [data / "leaf" / f"broken{number}.png" for number in range(5)]
+    for path in broken:
+        path.write_bytes(path.name.encode())
+    text = tlcli("pretrain", data, "--out", tmp_path / "run", "--max-bad", "50%")
+    assert ", 5 left out\n" in text
+    named = [line.partition(":")[0] for line in text.splitlines() if "  left out  " in line]
+    assert named == [
+        *(f"  left out    {path}" for path in broken[:3]),
+        "  left out    2 more, which --json names",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -83,6 +110,8 @@ def test_too_many_bad_images_stop_before_anything_is_saved(
         (["--image-size", "0"], "image-size"),
         (["--imagesize", "3"], "--image-size"),
         (["--epochs", "many"], "epochs"),
+        (["--strategy", "merge"], "It is an option of 'extend-classes'. See"),
+        (["--keep", "3"], "It is an option of 'rounds prune'. See"),
     ],
 )
 def test_an_option_that_cannot_be_meant(
@@ -138,7 +167,7 @@ def test_weights_that_do_not_fit(
 
 
 def test_a_run_that_exists(tlcli: CommandLine, run: Path, data: Path, tmp_path: Path) -> None:
-    assert str(run) in tlcli.error(2, "pretrain", data, "--out", run)
+    assert f"`tlcli extend-classes {run} {data}`" in tlcli.error(2, "pretrain", data, "--out", run)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
@@ -190,8 +219,28 @@ def test_a_backbone_that_is_damaged(
 def test_an_unknown_class_at_evaluation(tlcli: CommandLine, run: Path, pictures: Path) -> None:
     error = tlcli.error(3, "evaluate", run, pictures / "test")
     assert "'plum', 'sun'" in error
+    assert "Did you mean" not in error
     report = tlcli.json("evaluate", run, pictures / "test", "--ignore-unknown")
     assert report["images"] == 12
+
+
+def test_a_name_that_was_mistyped_is_told(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:
+    meant = "Did you mean 'apple' for 'Aple'? "
+    assert meant in tlcli.error(2, "remove-classes", run, "Aple")
+    assert meant in tlcli.error(2, "rename-classes", run, "Aple=pear")
+    tiny.draw(tmp_path / "test", ["apple", "leaf"], count=2, seed=3)
+    (tmp_path / "test" / "apple").rename(tmp_path / "test" / "Aple")
+    assert meant in tlcli.error(3, "evaluate", run, tmp_path / "test")
+
+
+def test_a_class_whose_name_is_written_otherwise_is_new_and_said(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    tiny.draw(tmp_path / "more", ["apple", "sun"], count=3, seed=3)
+    (tmp_path / "more" / "apple").rename(tmp_path / "more" / "Ap_ple")
+    assert tlcli.json("extend-classes", run, tmp_path / "more")["new_classes"] == ["Ap_ple", "sun"]
+    assert "'Ap_ple' is a new class beside 'apple'. " in tlcli.err
+    assert "'sun'" not in tlcli.err
 
 
 def test_finetune_needs_known_classes_and_known_layers(
@@ -334,13 +383,37 @@ def test_a_precision_that_the_processor_lacks(
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [(["--format", "onnx2"], "onnx2"), (["--out", "model.h5"], "model.h5")],
+    [
+        (["--format", "onnx2"], "onnx2"),
+        (["--out", "model.h5"], "model.h5. Rename --out."),
+        (["--out", "model.onnx"], "model.onnx. Add --format onnx, or rename --out."),
+        (["--format", "onnx"], "model.keras. Add --format keras, or rename --out."),
+        (["--out", "model"], "model. Rename --out."),
+    ],
 )
 def test_an_export_that_cannot_be_meant(
     tlcli: CommandLine, run: Path, tmp_path: Path, options: list[str], named: str
 ) -> None:
     assert named in tlcli.error(2, "export", run, "--out", tmp_path / "model.keras", *options)
     assert not (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize("place", ["data/run", "data/apple/run", "data/../data/run", "linked/run"])
+def test_a_run_among_the_classes(
+    tlcli: CommandLine, data: Path, tmp_path: Path, place: str
+) -> None:
+    """Its pictures of curves would be a class the next time."""
+    (tmp_path / "linked").symlink_to(data)
+    assert "outside of DATA" in tlcli.error(2, "pretrain", data, "--out", tmp_path / place)
+    error = tlcli.error(2, "adopt", "imagenet", "--data", data, "--out", tmp_path / place)
+    assert "outside of DATA" in error
+    assert left_in(data) == {"apple", "leaf"}
+
+
+def test_a_file_where_a_folder_is_to_be(tlcli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("mine")
+    assert "is a file" in tlcli.error(2, "demo", "--out", tmp_path / "thesis")
+    assert (tmp_path / "thesis").read_text() == "mine"
 
 
 def test_an_export_into_a_missing_folder(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """`tlcli doctor`: what is here, and the whole way once."""
 
+import configparser
 import errno
 import itertools
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandLine
 from tlcli import arithmetic
+from tlcli.commands.doctor import EXTRAS
 from tlcli.heads import LinearHead
 from tlcli.moments import Moments
 
@@ -28,6 +31,14 @@ def test_the_whole_way_works_here(tlcli: CommandLine) -> None:
     assert found["processor"] in text and all(name in text for name in found["instructions"])
     assert found["blas"] and all(library in text for library in found["blas"])
     assert all(step["detail"] in text for step in found["smoke"])
+
+
+def test_every_extra_of_the_installation_is_looked_for() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg", "utf-8")
+    assert {*EXTRAS, "test"} == set(setup["options.extras_require"])
+    for name, modules in EXTRAS.items():
+        assert len(modules) == len(setup["options.extras_require"][name].split())
 
 
 def test_the_step_that_fails_decides_the_exit_code(

@@ -1,6 +1,7 @@
 """rounds rollback and rounds prune: going back, and what may be thrown away."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_every_memory_comes_back(
     answer = tlcli.json("extend-classes", run, pictures / "third")
     assert answer["classes"] == ["apple", "leaf", "sky", "plum"]
     tlcli("rounds", "verify", run)
+
+
+def test_the_text_of_a_round_is_for_people(tlcli: CommandLine, run: Path) -> None:
+    text, details = tlcli("rounds", "show", run), tlcli.json("rounds", "show", run)
+    assert "None" not in text and "True" not in text and "{" not in text
+    assert re.search("^exact +yes$", text, re.M) and re.search("^strategy +–$", text, re.M)
+    assert re.search("^  images +max_bad 0.01$", text, re.M)
+    headings = re.findall(r"^(\w+)$", text, re.M)
+    assert headings == [name for name in headings if details[name]]
+    assert "adoption" not in text
+    day, moment = details["created"].removesuffix("+00:00").split("T")
+    assert f"   {day} {moment[:5]}   pretrain" in tlcli("rounds", "list", run)
 
 
 def test_nonsense_is_refused(tlcli: CommandLine, run: Path, pictures: Path) -> None:

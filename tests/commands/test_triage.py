@@ -150,6 +150,15 @@ def test_rates_that_mean_nothing(tlcli: CommandLine, run: Path, inbox: Path, rat
     tlcli.error(2, "predict", run, inbox, "--unknown-at", rate)
 
 
+def test_where_no_features_are_at_hand_nothing_else_is_said(
+    tlcli: CommandLine, run: Path, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run keeps no features, and the cache is that of another machine."""
+    monkeypatch.setenv("TLCLI_CACHE_DIR", str(tmp_path / "cache"))
+    error = tlcli.error(3, "triage", run, inbox, *RATE)
+    assert "Received: 0 (cached features). Give some with --known DATA." in error
+
+
 def test_what_is_missing_is_said(
     tlcli: CommandLine, run: Path, inbox: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -143,7 +143,22 @@ def test_text_for_the_terminal() -> None:
     assert "  forgetting                    0.0 %\n" in text, "no interval, and not −0.0"
     assert "0.1234" in text.split("log loss")[2]
     assert "difference +2.0 points (+0.5 to +3.5), McNemar's test p = 0.016." in text
-    assert "1 images were left out" in text
+    assert text.endswith("\n\nleft out: a: b")
+    content["confusion"] = [
+        {"class": name, "predicted": predicted, "images": images}
+        for name, predicted, images in [
+            *(("class_000", "class_000", 21), ("class_000", "class_001", 1)),
+            *(("class_001", "class_002", 9), ("class_002", "class_001", 2)),
+            ("class_000", "class_002", 2),
+        ]
+    ]
+    assert [entry["images"] for entry in content["per_class"]] == [14, 14, 14]
+    assert (
+        "\n\nMost confused: class_001 taken for class_002 (64.3 %), class_000 taken for class_002 "
+        "(14.3 %), class_002 taken for class_001 (14.3 %).\n\n"
+    ) in reports.evaluation_text(content)
+    content["confusion"] = content["confusion"][:1]
+    assert "Most confused" not in reports.evaluation_text(content)
     plain = reports.evaluation_text(evaluation(3))
     assert "log loss" not in plain.split("since round")[1] and "Against" not in plain
 

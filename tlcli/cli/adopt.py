@@ -86,7 +86,7 @@ from tlcli.config import AdoptConfig
 @test_option
 @max_bad_option
 @table_options
-@memory_options
+@memory_options("moments with --data, else none")
 @engine_option
 @keras_model_option
 @wait_option

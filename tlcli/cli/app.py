@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -193,7 +193,29 @@ def _bug(arguments: list[str]) -> int:
 def _usage_message(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     advice = f" See `{context.command_path} --help`." if context else ""
-    return f"error: {error.format_message()}{advice}"
+    return f"error: {error.format_message()}{_owners(error)}{advice}"
+
+
+def _owners(error: click.ClickException) -> str:
+    """Which other commands have an option that a command has not; may be empty."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    names = [name for name, child in _every_command(cli) if _has(child, error.option_name)]
+    return f" It is an option of {', '.join(map(repr, names))}." if names else ""
+
+
+def _every_command(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """The commands, also those in groups, with their whole names."""
+    for name, child in group.commands.items():
+        if isinstance(child, click.Group):
+            yield from _every_command(child, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", child
+
+
+def _has(command: click.Command, flag: str) -> bool:
+    """Whether a command has an option."""
+    return any(flag in (*entry.opts, *entry.secondary_opts) for entry in command.params)
 
 
 def _write_log(arguments: list[str]) -> str:

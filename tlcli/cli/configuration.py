@@ -46,7 +46,10 @@ def _of_file(program: click.Command, path: str) -> dict[str, Any]:
         text = strict.content_of(Path(path), _MOST_BYTES, links=True).decode()
         content = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"Expected a TOML file. Received: {path} ({error}).") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"Expected a TOML file. Received: {path} ({reason}). Correct it, or choose another."
+        ) from error
     assert isinstance(program, click.Group)
     return _of_group(program, content, path)
 

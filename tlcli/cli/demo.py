@@ -14,7 +14,7 @@ from tlcli.cli.paths import Here
 @heading(Heading.OUTPUT)
 @click.option(
     "--out",
-    type=Here(path_type=Path),
+    type=Here(path_type=Path, file_okay=False),
     default="tlcli-demo",
     show_default=True,
     metavar="DIR",

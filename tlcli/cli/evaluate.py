@@ -30,7 +30,10 @@ from tlcli.errors import GateFailed, UsageError
 @test_argument
 @heading(Heading.ROUNDS)
 @click.option(
-    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+    "--round",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The last round to measure.  [default: the current one]",
 )
 @click.option(
     "--all-rounds",
@@ -88,7 +91,7 @@ from tlcli.errors import GateFailed, UsageError
     multiple=True,
     metavar="FILE",
     help="Write a report: FILE.html with plots and the worst mistakes, FILE.md for a pull request; "
-    "may be given twice.",
+    "may be given again.",
 )
 @click.option(
     "--junit",

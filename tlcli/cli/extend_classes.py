@@ -38,7 +38,7 @@ from tlcli.config import ExtendConfig, StrategyOptions
     multiple=True,
     type=Here(path_type=Path, exists=True),
     metavar="FILE",
-    help="A file of `tlcli moments`, or a folder of them; more than one may be given.",
+    help="A file of `tlcli moments`, or a folder of them; may be given again.",
 )
 @option(
     ExtendConfig,
@@ -78,8 +78,8 @@ from tlcli.config import ExtendConfig, StrategyOptions
     type=click.Choice(["none", "wa", "bic"]),
     help="Of replay: `wa` aligns the norms of new columns, `bic` fits a bias layer.  [default: wa]",
 )
-@head_options
-@memory_options
+@head_options("the run's", auto="the best in cross-validation, where all features are at hand")
+@memory_options("as before")
 @heading(Heading.IMAGES)
 @option(
     ExtendConfig,

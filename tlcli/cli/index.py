@@ -21,7 +21,7 @@ from tlcli.cli.options import (
 )
 from tlcli.cli.paths import Here
 from tlcli.config import DuplicatesConfig, IndexAddConfig, IndexRemoveConfig, IndexSearchConfig
-from tlcli.errors import DataError, GateFailed, UsageError
+from tlcli.errors import GateFailed, NoImage, UsageError
 
 
 @click.group(cls=Group)
@@ -41,9 +41,10 @@ def index() -> None:
     IndexAddConfig,
     "--descriptor",
     metavar="NAME",
-    help="Of an index without images. `plain`: the features as they are; `whitened`: differences "
-    "weighed by how rare they are within classes; `learned`: a projection that `tlcli finetune "
-    "--objective` has trained.  [default: whitened where the run keeps moments]",
+    help="What describes an image, for an index that is still empty. `plain`: the features as "
+    "they are; `whitened`: differences weighed by how rare they are within classes; `learned`: a "
+    "projection that `tlcli finetune --objective` has trained.  [default: whitened where the run "
+    "keeps moments]",
 )
 @max_bad_option
 @table_options
@@ -77,7 +78,7 @@ def index_add(verbosity: int, /, as_json: bool, **options: Any) -> None:
     type=Here(),
     multiple=True,
     metavar="PATH",
-    help="A file, folder or pattern of images to remove, whatever their class; may be repeated.",
+    help="A file, folder or pattern of images to remove, whatever their class; may be given again.",
 )
 @wait_option
 @json_option
@@ -117,6 +118,7 @@ def index_remove(verbosity: int, /, as_json: bool, names: tuple[str, ...], **opt
     IndexSearchConfig,
     "--min-similarity",
     type=click.FloatRange(min=-1, max=1),
+    metavar="SIMILARITY",
     help="Name no image that is less similar, from -1 to 1.",
 )
 @option(
@@ -126,7 +128,11 @@ def index_remove(verbosity: int, /, as_json: bool, names: tuple[str, ...], **opt
     help="Compare with every image, even where there is an approximate index.",
 )
 @engine_option
-@flag_option("-0", "zeros", "Print the paths of the images that were found alone, NUL behind each.")
+@flag_option(
+    "-0",
+    "zeros",
+    "Print nothing but the paths of the images that were found, each with a NUL behind it.",
+)
 @flag_option("--json", "as_json", "Print one JSON object a line and image.")
 @click.pass_obj
 def index_search(verbosity: int, /, as_json: bool, zeros: bool, **options: Any) -> None:
@@ -152,7 +158,7 @@ def index_search(verbosity: int, /, as_json: bool, zeros: bool, **options: Any) 
             answered += found.error is None
             console.put(lines(found.to_json()), newline=False)
     if not answered:
-        raise DataError("Expected at least one image. Received: none that can be read.")
+        raise NoImage(options["paths"])
 
 
 @index.command("duplicates")
@@ -162,6 +168,7 @@ def index_search(verbosity: int, /, as_json: bool, zeros: bool, **options: Any) 
     DuplicatesConfig,
     "--min-similarity",
     type=click.FloatRange(min=-1, max=1),
+    metavar="SIMILARITY",
     help="Name pairs that are at least so similar, from -1 to 1.",
 )
 @flag_option("--json", "as_json", "Print one JSON object a line and pair.")

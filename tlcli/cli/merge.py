@@ -26,7 +26,7 @@ from tlcli.config import MergeConfig
 @click.argument("run_b", type=Here(path_type=Path))
 @heading(Heading.OUTPUT)
 @click.option("--out", required=True, type=Here(path_type=Path), metavar="RUN", help="The new run.")
-@head_options
+@head_options("that of RUN_A")
 @test_option
 @table_options
 @engine_option

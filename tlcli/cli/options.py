@@ -117,13 +117,14 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, text in (
         (
             "--group-column",
-            "Of images that belong together, as a scene or a patient: in tests and validation "
-            "they stay together.  [default: group, where there is one]",
+            "Column of the groups of images that belong together, as a scene or a patient: in "
+            "tests and validation they stay together.  [default: group, where there is one]",
         ),
-        ("--label-column", "Of the labels.  [default: label, or another usual name]"),
+        ("--label-column", "Column of the labels.  [default: label, or another usual name]"),
         (
             "--path-column",
-            "Of the paths, in every table that is given.  [default: path, or another usual name]",
+            "Column of the paths, in every table that is given.  [default: path, or another usual "
+            "name]",
         ),
     ):
         command = option(Columns, flag, metavar="NAME", help=text)(command)
@@ -170,8 +171,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Of which outputs of the network features are made, for the life of the run. `last`: "
         "the network's own output; `blocks`: and the means of the outputs of earlier blocks; "
         "`blocks+rms`: and their root mean squares too. More take as long to compute, and more "
-        "memory. `auto` at `pretrain` takes the best in cross-validation.  [default: last, or "
-        "that of --weights RUN]",
+        "memory. `auto`: the best in cross-validation.  [default: last, or that of --weights RUN]",
     )(command)
 
 
@@ -197,7 +197,8 @@ wait_option = heading(
         type=click.FloatRange(min=0),
         default=0.0,
         metavar="SECONDS",
-        help="How long to wait for another process that is writing to the run.",
+        help="How long to wait for another process that is writing to the run, before exit code "
+        "75.  [default: 0]",
     ),
 )
 keras_model_option = heading(
@@ -248,8 +249,17 @@ engine_option = heading(
 )
 
 
-def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What head is solved, and how."""
+def head_options(default: str, auto: str = "") -> Decorator:
+    """What head is solved, and how.
+
+    Args:
+        default: which without the option.
+        auto: what `auto` does, where the command takes it.
+    """
+    return lambda command: _head_options(default, auto, command)
+
+
+def _head_options(default: str, auto: str, command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, metavar, text in (
         (
             "--c",
@@ -271,23 +281,27 @@ def head_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             "--shrinkage",
             "HOW",
-            "Of the covariance: `auto` is D/(D + n), `oas`, or a number from 0 to 1 (lda).  "
+            "How far the covariance is shrunk: `auto` is D/(D + n), `oas`, or a number from 0 to 1 "
+            "(lda).  "
             "[default: auto]",
         ),
         (
             "--head",
             "NAME",
             "Solved from moments: `lda`, `ridge`, `rp-ridge`, `ncm`, `ncm-cosine`; from images: "
-            "`softmax`, `svm`; `auto` at `pretrain` takes the best in cross-validation.  "
-            "[default: lda, or the run's]",
+            f"`softmax`, `svm`{auto and f'; `auto`: {auto}'}.  [default: {default}]",
         ),
     ):
         command = option(HeadOptions, flag, metavar=metavar, help=text)(command)
     return heading(Heading.HEAD)(command)
 
 
-def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What the run remembers."""
+def memory_options(default: str) -> Decorator:
+    """What the run remembers; `default` says what without the option."""
+    return lambda command: _memory_options(default, command)
+
+
+def _memory_options(default: str, command: Callable[..., Any]) -> Callable[..., Any]:
     command = option(
         MemoryOptions,
         "--exemplars-per-class",
@@ -301,7 +315,7 @@ def memory_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="What the run keeps of its images. `none`: nothing; `moments`: sums and products of "
         "features; `features`: moments and the features of every image; `exemplars`: moments and "
-        "some images of each class.  [default: moments, or as before]",
+        f"some images of each class.  [default: {default}]",
     )(command)
     return heading(Heading.MEMORY)(command)
 
@@ -332,9 +346,10 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     above_zero = click.FloatRange(min=0, min_open=True)
     share = click.FloatRange(min=0, max=1, max_open=True)
     rows: tuple[tuple[str, Any, str | None, str], ...] = (
-        ("--seed", click.IntRange(min=0), None, "Seed of the order of images, of their random "
+        ("--seed", click.IntRange(min=0), "N", "Seed of the order of images, of their random "
          "changes, and of random weights."),
-        ("--patience", positive, None, "Epochs without progress on held-out images, then it ends."),
+        ("--patience", positive, "N", "End after so many epochs without progress on "
+         "held-out images."),
         ("--batch-size", positive, "N", "Images a step.  [default: 32; 128 with --objective "
          "simclr; 4 of each of 16 classes where a projection is trained]"),
         ("--augment", click.STRING, "PRESET", "Random changes of training images. `none`: the "
@@ -343,16 +358,16 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
          "and CutMix. `tlcli data check DATA --augment PRESET --sheet FILE.png` shows them."),
         ("--mixed-precision", click.Choice(["auto", "on", "off"]), None, "Compute in bfloat16 with "
          "float32 weights; `auto`: where a GPU gains from it."),
-        ("--clip-norm", above_zero, None, "Largest norm of all gradients together."),
-        ("--label-smoothing", share, None, "Share of the label that goes to all classes alike."),
-        ("--weight-decay", click.FloatRange(min=0), None, "Of AdamW."),
-        ("--layer-decay", click.FloatRange(min=0, max=1, min_open=True), None, "Each block learns "
-         "with this share of the rate of the block above it."),
-        ("--backbone-lr-factor", above_zero, None, "The last block learns with this share of "
+        ("--clip-norm", above_zero, "NORM", "Largest norm of all gradients together."),
+        ("--label-smoothing", share, "SHARE", "Share of the label that goes to all classes alike."),
+        ("--weight-decay", click.FloatRange(min=0), "DECAY", "Weight decay of AdamW."),
+        ("--layer-decay", click.FloatRange(min=0, max=1, min_open=True), "FACTOR", "Each block "
+         "learns with this share of the rate of the block above it."),
+        ("--backbone-lr-factor", above_zero, "FACTOR", "The last block learns with this share of "
          "--lr."),
         ("--lr", LearningRate(), "RATE", "Learning rate of the head, or `auto`: found by a range "
          "test of 100 steps."),
-        ("--epochs", positive, None, "Most times every image is seen."),
+        ("--epochs", positive, "N", "How many times every image is seen at most."),
     )  # fmt: skip
     for flag, kind, metavar, text in rows:
         command = option(

@@ -18,7 +18,7 @@ from tlcli.cli.options import (
 )
 from tlcli.cli.paths import Here
 from tlcli.config import PredictConfig
-from tlcli.errors import DataError, UsageError
+from tlcli.errors import NoImage, UsageError
 
 
 @click.command(cls=Command)
@@ -26,7 +26,10 @@ from tlcli.errors import DataError, UsageError
 @click.argument("paths", nargs=-1, required=True)
 @heading(Heading.ROUNDS)
 @click.option(
-    "--round", type=click.IntRange(min=1), metavar="N", help="Instead of the current one."
+    "--round",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The round to ask.  [default: the current one]",
 )
 @heading(Heading.ANSWERS)
 @option(
@@ -94,4 +97,4 @@ def predict(verbosity: int, /, as_csv: bool, as_json: bool, **options: Any) -> N
             answered += prediction.error is None
             console.put(line(prediction.to_json()))
     if not answered:
-        raise DataError("Expected at least one image. Received: none that can be read.")
+        raise NoImage(options["paths"])

@@ -63,7 +63,7 @@ from tlcli.config import WIDEST, PretrainConfig
 )
 @drawing_options(of_weights=True)
 @reading_options
-@head_options
+@head_options("lda", auto="the best in cross-validation")
 @option(
     PretrainConfig,
     "--projection",
@@ -72,7 +72,7 @@ from tlcli.config import WIDEST, PretrainConfig
     help="Random projection of the features to this width, for the life of the run.  [default: "
     "none; 2048 for rp-ridge]",
 )
-@memory_options
+@memory_options("moments")
 @test_option
 @max_bad_option
 @table_options

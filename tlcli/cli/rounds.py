@@ -43,7 +43,8 @@ def list_rounds(run: Any, as_json: bool) -> None:
     "number",
     cls=NamedByFlag,
     type=click.IntRange(min=1),
-    help="[default: the current one]",
+    metavar="N",
+    help="The round to show.  [default: the current one]",
 )
 @json_option
 def show_round(run: Any, number: int | None, as_json: bool) -> None:

@@ -46,7 +46,7 @@ from tlcli.config import TriageConfig
     "--min-images",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of a candidate; novel images in smaller groups are listed apart.",
+    help="Fewest images of a candidate; novel images in smaller groups are listed apart.",
 )
 @heading(Heading.OUTPUT)
 @click.option(
@@ -68,8 +68,8 @@ def triage(verbosity: int, /, report: Path | None, as_json: bool, **options: Any
     """Find images that fit no known class, grouped into candidates for new classes.
 
     Looks at files, folders, patterns, or - for paths on standard input, and learns nothing. An
-    image is novel where its relative Mahalanobis distance from the known classes exceeds a limit
-    that at most --false-alarms of their images do.
+    image is novel where its score, made of its angle to the means of the known classes and of its
+    distances from them, exceeds a limit that at most --false-alarms of their images do.
 
     \b
     Examples:

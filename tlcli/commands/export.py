@@ -225,11 +225,19 @@ def _require_fitting_name(config: ExportConfig, chosen: Format) -> None:
         _require_name_of_folder(out)
 
 
+def _advice(suffix: str) -> str:
+    """What to do about a file with the suffix of another format, or of none."""
+    for name, row in formats.FORMATS.items():
+        if suffix and row.suffix == suffix:
+            return f"Add --format {name}, or rename --out."
+    return "Rename --out."
+
+
 def _require_name_of_file(out: Path, chosen: Format) -> None:
     """Refuse another suffix, and whatever is there but a complete earlier export."""
     if out.suffix != chosen.suffix:
         raise UsageError(
-            f"Expected a name that ends in {chosen.suffix}. Received: {out}. Rename --out."
+            f"Expected a name that ends in {chosen.suffix}. Received: {out}. {_advice(out.suffix)}"
         )
     names = _names(out, chosen)
     if folder := next((path for path in names if path.is_dir()), None):

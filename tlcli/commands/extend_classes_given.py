@@ -18,7 +18,7 @@ from tlcli.rounds.intake import (
     scan,
     unlearned,
 )
-from tlcli.rounds.names import warn_of_former
+from tlcli.rounds.names import warn_of_alike, warn_of_former
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases
 from tlcli.runs import Writer
@@ -84,6 +84,7 @@ def take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases
     labels = {*found.labels, *collected.ledger.values()}
     known = labels & set(parent.round.classes)
     warn_of_former(labels - known, parent.former)
+    warn_of_alike(labels - known - parent.former.keys(), parent.round.classes)
     registry = registered(parent.round.manifest.classes, labels, writer.next_number)
     intake = replace(
         Intake.of(listing, found, skipped),

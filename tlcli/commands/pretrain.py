@@ -1,5 +1,6 @@
 """pretrain: round 1."""
 
+import shlex
 from dataclasses import replace
 
 from tlcli import (
@@ -26,7 +27,15 @@ from tlcli.memory import Memory
 from tlcli.memory.pixels import pixels_of
 from tlcli.memory.setting import keeps_first, require_memory
 from tlcli.rounds.backbone import Beginning, beginning
-from tlcli.rounds.intake import Intake, named, readable, registered, require_testable, scan
+from tlcli.rounds.intake import (
+    Intake,
+    named,
+    readable,
+    registered,
+    require_outside,
+    require_testable,
+    scan,
+)
 from tlcli.rounds.layers import Readings, best_reading, require_choosable
 from tlcli.rounds.parent import empty_memory
 from tlcli.rounds.publication import Draft, publish
@@ -69,6 +78,7 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     require_options(config.training, config.watching)
     if not _trains(objective, begins):
         warn_of_idle(config.training)
+    require_outside(config.out, config.data)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
     with runs.creating(config.out, config.wait) as writer:
@@ -89,7 +99,8 @@ def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> L
     if len(listing.classes) < 2:
         raise DataError(
             f"Expected at least two classes. Received: {named(listing.classes)} alone in "
-            f"{config.data}. Add a folder with images of something else."
+            f"{config.data}. Add a folder with images of something else; to a run that is there "
+            "`tlcli extend-classes` adds a single class."
         )
     return listing
 
@@ -119,8 +130,8 @@ def _same_again(
             return unchanged(config.out, first, intake, phases)
     raise UsageError(
         f"Expected a new folder for the run. Received: {config.out} is a run already, made "
-        "with other images or options. Choose another --out, or add to it with "
-        "`tlcli extend-classes`."
+        f"with other images or options. Choose another --out, or add the images to it with `tlcli "
+        f"extend-classes {shlex.quote(str(config.out))} {shlex.quote(str(config.data))}`."
     )
 
 

@@ -17,7 +17,7 @@ from tlcli.memory import Memory
 from tlcli.moments import Moments
 from tlcli.rounds.indexed import warn_of_index
 from tlcli.rounds.intake import NOTHING, named, scan
-from tlcli.rounds.names import said_of
+from tlcli.rounds.names import perhaps, said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, same_bits_advice, with_same_bits
@@ -87,7 +87,8 @@ def _require_known(config: RemoveConfig, parent: Parent, history: Sequence[Round
     if unknown := set(config.names) - known - forgotten:
         raise UsageError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"{said_of(unknown, former)}It knows {named(known)}."
+            f"{said_of(unknown, former)}{perhaps(unknown - former.keys(), known)}"
+            f"It knows {named(known)}."
         )
 
 

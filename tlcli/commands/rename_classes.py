@@ -12,7 +12,7 @@ from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.rounds.indexed import warn_of_index
 from tlcli.rounds.intake import NOTHING, named
-from tlcli.rounds.names import former, said_of
+from tlcli.rounds.names import former, perhaps, said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.result import Phases, RoundResult, unchanged
@@ -121,7 +121,8 @@ def _to_rename(config: RenameConfig, parent: Parent) -> dict[str, str]:
     if unknown:
         raise UsageError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"{said_of(unknown, before)}It knows {named(known)}."
+            f"{said_of(unknown, before)}{perhaps(unknown - before.keys(), known)}"
+            f"It knows {named(known)}."
         )
     return {old: new for old, new in asked.items() if old in known and old != new}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli import clustering, images, retrieval, runs
 from tlcli.config import Progress, TriageConfig, no_progress
-from tlcli.errors import BadImage, DataError, UsageError
+from tlcli.errors import BadImage, DataError, NoImage, UsageError
 from tlcli.features import Features, Matrix
 from tlcli.images import ImageFile, Skipped
 from tlcli.images.class_folders import copy_into, require_outside
@@ -172,7 +172,7 @@ def _looked_at(
     found = parent.extractor.features(list(files.values()), progress)
     warn_of_tones(found.tones)
     if not found.images:
-        raise DataError("Expected at least one image. Received: none that can be read.")
+        raise NoImage(config.paths)
     return found, (*skipped, *found.skipped)
 
 

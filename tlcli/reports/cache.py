@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tlcli.reports.backbones import Json
-from tlcli.reports.tables import Cell, byte_text, counted, table
+from tlcli.reports.tables import Cell, byte_text, counted, table, time_text
 
 
 def cache_text(content: Json) -> str:
@@ -16,12 +16,15 @@ def cache_text(content: Json) -> str:
             entry["arithmetic"],
             entry["images"],
             byte_text(entry["bytes"]),
-            entry["last_used"],
+            time_text(entry["last_used"]),
         )
         for entry in content["features"]
     ]
     rows += [
-        ("backbone", entry["name"], None, None, None, byte_text(entry["bytes"]), entry["last_used"])
+        (
+            *("backbone", entry["name"], None, None, None),
+            *(byte_text(entry["bytes"]), time_text(entry["last_used"])),
+        )
         for entry in content["backbones"]
     ]
     if content["hash_index_bytes"]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
-from tlcli.reports.tables import percent, table
+from tlcli.reports.tables import percent, skipped_texts, table
 
 Json = dict[str, Any]
 
@@ -13,11 +13,11 @@ def round_text(content: Json) -> str:
     """A round that was published, in a few lines."""
     images = content["images"]
     if not content["changed"]:
-        return f"{content['run']}: nothing to do. {_unchanged(images, content['round'])}"
+        return f"{content['run']}: nothing to do. {_unchanged(content)}"
     lines = [
         f"{content['run']}: round {content['round']} ({_what(content)})",
         f"  classes     {len(content['classes'])}, new: {named(content['new_classes'])}",
-        f"  images      {images_line(images)}",
+        f"  images      {images_lines(images)}",
         f"  validation  {_validation(content['validation'])}",
         f"  calibration {_calibration(content['calibration'])}",
         f"  memory      {memory_line(content)}",
@@ -121,10 +121,10 @@ def _usual(usual: Json) -> str:
     return f"{text}; new classes take {count} of {usual['sample']} images of --sample ({share})"
 
 
-def _unchanged(images: Json, number: int) -> str:
-    learned = images["already_learned"]
-    why = f"All {learned} images were learned before" if learned else "No image is concerned"
-    return f"{why}; round {number} is as it was."
+def _unchanged(content: Json) -> str:
+    learned = content["images"]["already_learned"]
+    why = f"All {learned} images were learned before; round" if learned else "Round"
+    return f"{why} {content['round']} is as it was."
 
 
 def _calibration(calibration: Json) -> str:
@@ -190,8 +190,13 @@ def _renamed(names: Json) -> str:
     return named([f"{' + '.join(old)} → {new}" for new, old in parts.items()])
 
 
-def images_line(images: Json) -> str:
-    """How many images were used, and how many were not, and why."""
+def images_lines(images: Json) -> str:
+    """How many images were used, and how many were not, and why; the first of those left out."""
+    skipped = "".join(f"\n  left out    {text}" for text in skipped_texts(images["skipped"]))
+    return f"{_counts(images)}{skipped}"
+
+
+def _counts(images: Json) -> str:
     parts = [f"{images['used']} used ({images['from_cache']} from the cache)"]
     if images["removed"]:
         parts = [f"{images['removed']} forgotten"]

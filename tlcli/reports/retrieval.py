@@ -4,7 +4,7 @@ from typing import Any
 
 from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.result import named
-from tlcli.reports.tables import table
+from tlcli.reports.tables import skipped_texts, table
 
 Json = dict[str, Any]
 
@@ -49,5 +49,4 @@ def _headline(content: Json) -> str:
 
 
 def _skipped(content: Json) -> str:
-    count = len(content["skipped"])
-    return f"{count} images were left out; --json names them." if count else ""
+    return "\n".join(f"left out: {text}" for text in skipped_texts(content["skipped"]))

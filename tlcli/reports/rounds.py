@@ -5,7 +5,7 @@ from typing import Any
 
 from tlcli.reports.rankings import COLUMNS, difference_lines, ranking_rows
 from tlcli.reports.result import memory_line, named
-from tlcli.reports.tables import byte_text, counted, table
+from tlcli.reports.tables import byte_text, counted, table, time_text
 
 Json = dict[str, Any]
 
@@ -15,7 +15,7 @@ def rounds_text(summaries: Sequence[Json]) -> str:
     rows = [
         (
             entry["round"],
-            entry["created"],
+            time_text(entry["created"]),
             entry["command"],
             entry["strategy"],
             entry["head"],
@@ -37,28 +37,46 @@ _RANKED = ("descriptors", "differences")
 """Of a training, what is shown as a table."""
 
 
+_SECTIONS = (
+    *("config", "versions", "images", "training", "adoption", "validation", "calibration"),
+    *("head_options", "projection", "drawing", "bytes_by_part"),
+)
+"""Parts of a round's details that have details of their own; those that are empty are not shown."""
+
+
 def details_text(details: Json) -> str:
     """The details of a round, a line each."""
     simple = {
-        name: value for name, value in details.items() if not isinstance(value, dict | list | tuple)
+        name: value
+        for name, value in details.items()
+        if name not in _SECTIONS and not isinstance(value, dict | list | tuple)
     }
     for name in ("arithmetic", "decoder"):
         simple[name] = ", ".join(details[name])
-    lines = [f"{name:22}{value}" for name, value in simple.items()]
+    lines = [f"{name:22}{_shown(value)}" for name, value in simple.items()]
     training = details["training"] or {}
     ranked = training.get("descriptors")
     told = {name: value for name, value in training.items() if name not in _RANKED}
     details = details | {"training": told}
-    for name in (
-        *("config", "versions", "images", "training", "adoption", "validation", "calibration"),
-        *("head_options", "projection", "drawing", "bytes_by_part"),
-    ):
-        lines += [name, *(f"  {key:28}{value}" for key, value in (details[name] or {}).items())]
+    for name in _SECTIONS:
+        if content := details[name]:
+            lines += [name, *(f"  {key:28}{_shown(value)}" for key, value in content.items())]
     parts = ["\n".join(lines), _classes(details["classes"])]
     if ranked:
         differences = "\n".join(difference_lines(training["differences"]))
         parts[1:1] = [table(COLUMNS, ranking_rows(ranked)), differences]
     return "\n\n".join(parts)
+
+
+def _shown(value: Any) -> str:
+    """A value for people: – for what there is none of, yes or no, lists with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "–"
+    return "–" if value is None else str(value)
 
 
 def _classes(entries: Sequence[Json]) -> str:

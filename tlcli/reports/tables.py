@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.box import SIMPLE
@@ -55,6 +56,18 @@ def byte_text(count: int) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """A number with its noun."""
     return f"{count} {one if count == 1 else many}"
+
+
+def skipped_texts(skipped: Sequence[Mapping[str, Any]], most: int = 3) -> list[str]:
+    """The first images that were left out, with the reason, and how many more there are."""
+    texts = [f"{entry['path']}: {entry['reason']}" for entry in skipped[:most]]
+    more = len(skipped) - most
+    return [*texts, f"{more} more, which --json names"] if more > 0 else texts
+
+
+def time_text(created: str) -> str:
+    """A moment in ISO 8601 for people, in UTC to the minute."""
+    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def json_line(content: Mapping[str, Any]) -> str:

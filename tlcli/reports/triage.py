@@ -9,7 +9,7 @@ from tlcli.errors import BadImage
 from tlcli.images import thumbnail
 from tlcli.reports import html
 from tlcli.reports.html import safe
-from tlcli.reports.tables import counted, table
+from tlcli.reports.tables import counted, skipped_texts, table
 from tlcli.urls import place
 
 Json = dict[str, Any]
@@ -37,8 +37,7 @@ def triage_text(content: Json) -> str:
         f"  the limit was set on {content['calibration_images']} images: "
         f"{content['calibrated_on']}",
     ]
-    if content["skipped"]:
-        lines.append(f"  {len(content['skipped'])} could not be read; --json names them")
+    lines += [f"  left out: {text}" for text in skipped_texts(content["skipped"])]
     parts = ["\n".join(lines)]
     if content["candidates"]:
         rows = [

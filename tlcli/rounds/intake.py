@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from tlcli import images
@@ -11,7 +12,7 @@ from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing, PassedOver, Skipped, Tones
 from tlcli.manifest import RegisteredClass
-from tlcli.rounds.names import said_of
+from tlcli.rounds.names import perhaps, said_of
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
@@ -190,6 +191,17 @@ def require_test(
     require_testable(test, columns, classes, progress, renamed)
 
 
+def require_outside(out: Path, data: str | None) -> None:
+    """Raise UsageError where a new run would lie in DATA, and be a class the next time."""
+    if data is None or not Path(data).is_dir():
+        return
+    if out.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(
+            f"Expected a run outside of DATA, whose folders are classes. Received: {out}, which is "
+            f"in {data}. Choose another --out."
+        )
+
+
 def require_classes(current: Round) -> None:
     """Raise UsageError where a round knows no class yet."""
     if not current.classes:
@@ -214,5 +226,5 @@ def require_known_classes(
     if unknown := set(listing.classes) - set(known):
         raise DataError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"{said_of(unknown, renamed)}{advice}"
+            f"{said_of(unknown, renamed)}{perhaps(unknown - renamed.keys(), known)}{advice}"
         )

@@ -97,15 +97,15 @@ def judge(
             measure.parts(project(others).vectors[:]),
         ]
     )
+    if not novelty.has_threshold(len(parts), false_alarms):
+        raise DataError(
+            f"Expected {ceil(1 / false_alarms) - 1} or more images of known classes, to set a "
+            f"limit that {false_alarms:.2%} exceed. Received: {len(parts)} "
+            f"({source}). Give some with --known DATA."
+        )
     spreads = np.maximum(parts.std(axis=0), _LEAST)
     scores = (parts / spreads).sum(axis=1)
     limit = novelty.threshold(scores, false_alarms)
-    if limit == float("inf"):
-        raise DataError(
-            f"Expected {ceil(1 / false_alarms) - 1} or more images of known classes, to set a "
-            f"limit that {false_alarms:.2%} exceed. Received: {len(scores)} "
-            f"({source}). Give some with --known DATA."
-        )
     return Judge(
         parent.extractor,
         measure,

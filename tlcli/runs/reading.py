@@ -110,7 +110,7 @@ class Run:
         if chosen not in numbers:
             raise UsageError(
                 f"Expected a round of {self.path}: {numbers[0]} to {numbers[-1]}. "
-                f"Received: round={chosen}."
+                f"Received: round={chosen}. Choose one of these."
             )
         folder = rounds_folder(self.path) / round_name(chosen)
         require_own(folder)

@@ -72,7 +72,10 @@ def _chosen(config: SheetConfig) -> tuple[list[LabelledImage], Pixels]:
         )
         chosen = list(islice(readable, ROWS))
     if not chosen:
-        raise DataError(f"Expected images. Received: none that can be read in {config.data}.")
+        raise DataError(
+            f"Expected images. Received: none that can be read in {config.data}. Repair them, or "
+            "give others."
+        )
     return [image for image, _ in chosen], np.stack([picture for _, picture in chosen])
 
 

@@ -20,7 +20,7 @@ from tlcli.retrieval.approximate import EXACT_UNTIL, is_fresh
 from tlcli.retrieval.writer import MOST_FILES
 from tlcli.rounds.descriptors import ground_of
 from tlcli.rounds.intake import named, readable, scan
-from tlcli.rounds.names import former, said_of
+from tlcli.rounds.names import former, perhaps, said_of
 from tlcli.rounds.result import Phases
 from tlcli.runs import Round, Run
 
@@ -148,7 +148,8 @@ def _of_classes(config: IndexRemoveConfig, writer: IndexWriter) -> set[Entry]:
     known = writer.records.labels()
     if unknown := set(config.names) - known.keys():
         raise UsageError(
-            f"Expected classes of the index. Received: {named(unknown)}. It holds {named(known)}."
+            f"Expected classes of the index. Received: {named(unknown)}. "
+            f"{perhaps(unknown, known)}It holds {named(known)}."
         )
     return set(writer.records.of_labels(config.names))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tlcli.reports.evaluation import figures
-from tlcli.reports.tables import table
+from tlcli.reports.tables import percent, skipped_texts, table
 
 Json = dict[str, Any]
 
@@ -11,11 +11,15 @@ MOST_COLUMNS = 6
 """Introductions in the round matrix of a terminal."""
 
 
+MOST_PAIRS = 3
+"""Pairs of confused classes that are named."""
+
+
 def evaluation_text(content: Json) -> str:
-    """Gates that failed, headline figures, one line a class, and the round matrix."""
+    """Gates that failed, headline figures, a line a class, confused classes, the round matrix."""
     failed = [gate for gate in content["gates"] if not gate["passed"]]
     parts = ["\n".join(f"Failed: {figures.gate_text(gate)}." for gate in failed)] if failed else []
-    parts += [headline_text(content), _classes(content)]
+    parts += [headline_text(content), _classes(content), *_confused(content)]
     parts += _matrix(content)
     if rows := figures.every_round_rows(content):
         parts.append(table(figures.EVERY_ROUND, rows))
@@ -24,7 +28,7 @@ def evaluation_text(content: Json) -> str:
     if content["beside"] is not None:
         parts.append(figures.beside_text(content["beside"]))
     if content["skipped"]:
-        parts.append(f"{len(content['skipped'])} images were left out; --json names them.")
+        parts.append("\n".join(f"left out: {text}" for text in skipped_texts(content["skipped"])))
     return "\n\n".join(parts)
 
 
@@ -56,6 +60,15 @@ def _classes(content: Json) -> str:
     keys = ("class", "introduced_in_round", "images", "accuracy", "precision", "f1")
     rows = [tuple(entry[key] for key in keys) for entry in content["per_class"]]
     return table(("class", "since round", "images", "accuracy", "precision", "F1"), rows)
+
+
+def _confused(content: Json) -> list[str]:
+    """The pairs of classes that are confused most, in a line; nothing where there is none."""
+    told = [
+        f"{pair['class']} taken for {pair['predicted']} ({percent(pair['share'])})"
+        for pair in figures.confused_pairs(content, MOST_PAIRS)
+    ]
+    return [f"Most confused: {', '.join(told)}."] if told else []
 
 
 def _against(against: Json) -> str:
