@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.conftest import CommandLine
 from tests.support import keras_2
 from tlcli import backbones
-from tlcli.backbones.keras_2 import upgraded
+from tlcli.backbones.keras_2 import otherwise, upgraded
 from tlcli.errors import UsageError
 
 METADATA = "keras_metadata.pb"
@@ -107,6 +108,76 @@ def test_what_a_layer_no_longer_knows_goes_where_it_said_nothing() -> None:
     assert upgraded(layer("DepthwiseConv2D", groups=2))["config"] == {"groups": 2}
     assert upgraded(layer("BatchNormalization", axis=[3]))["config"] == {"axis": 3}
     assert upgraded(layer("BatchNormalization", axis=[1, 2]))["config"] == {"axis": [1, 2]}
+    assert upgraded(layer("LSTM", time_major=True))["config"] == {"time_major": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("SpatialDropout2D", {"rate": 0.3, "noise_shape": None, "seed": None, "trainable": False}),
+        ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "groups": 1}),
+        ("GRU", {"units": 2, "time_major": False, "implementation": 2}),
+    ],
+)
+def test_a_layer_is_built_of_what_keras_2_said(kind: str, config: dict[str, Any]) -> None:
+    built = backbones.keras_module().layers.deserialize(upgraded(layer(kind, **config)))
+    assert type(built).__name__ == kind
+
+
+@pytest.mark.parametrize("activation", ["hard_sigmoid", {"config": "hard_sigmoid"}])
+def test_what_answers_otherwise_is_found_in_models_within_models(activation: Any) -> None:
+    inner = layer("Sequential", name="in", layers=[layer("LSTM", recurrent_activation=activation)])
+    crop = layer("RandomCrop", name="crop", height=8, width=8)
+    mine = layer("RandomCrop", "mine.layers", name="own")
+    found = otherwise(layer("Sequential", name="out", layers=[crop, mine, inner]))
+    assert [what for _, what, _ in found] == ["RandomCrop", "hard_sigmoid"]
+
+
+@pytest.mark.parametrize("version", ["2.15.0", None])
+def test_a_model_that_answers_otherwise_is_refused(
+    saved: Saved, tmp_path: Path, version: str | None
+) -> None:
+    path = Path(shutil.copy(saved[0] / "plain.h5", tmp_path / "old.h5"))
+    with h5py.File(path, "r+") as file:
+        said = file.attrs["model_config"]
+        file.attrs["model_config"] = said.replace('"relu"', '"hard_sigmoid"')
+        del file.attrs["keras_version"]
+        if version is not None:
+            file.attrs["keras_version"] = version
+    refused(path, "hard_sigmoid in the layer conv2d", "Rescaling(0.2, 0.5) and ReLU(1.0)")
+
+
+@pytest.mark.parametrize("suffix", ["", ".h5"])
+def test_a_layer_may_have_a_name_with_a_slash(saved: Saved, tmp_path: Path, suffix: str) -> None:
+    folder, answers = saved
+    path = tmp_path / f"nested{suffix}"
+    if suffix:
+        with h5py.File(shutil.copy(folder / path.name, path), "r+") as file:
+            said = file.attrs["model_config"]
+            file.attrs["model_config"] = said.replace("separable_conv2d", "separable/conv2d")
+    else:
+        said = shutil.copytree(folder / "nested", path) / METADATA
+        said.write_bytes(said.read_bytes().replace(b"separable_conv2d", b"separable/conv2d"))
+    model = backbones.read_classifier(path).model
+    found = model.predict(keras_2.images(), verbose=0)
+    np.testing.assert_allclose(found, answers["nested"], atol=1e-6)
+
+
+def test_a_file_that_does_not_say_its_version_is_read(saved: Saved, tmp_path: Path) -> None:
+    folder, answers = saved
+    path = Path(shutil.copy(folder / "nested.h5", tmp_path / "old.h5"))
+    with h5py.File(path, "r+") as file:
+        del file.attrs["keras_version"]
+    found = backbones.read_classifier(path).model.predict(keras_2.images(), verbose=0)
+    np.testing.assert_allclose(found, answers["nested"], atol=1e-6)
+
+
+def test_the_innermost_error_is_told(saved: Saved, tmp_path: Path) -> None:
+    path = Path(shutil.copy(saved[0] / "plain.h5", tmp_path / "old.h5"))
+    with h5py.File(path, "r+") as file:
+        said = file.attrs["model_config"]
+        file.attrs["model_config"] = said.replace('"filters": 4', '"filters": 4, "odd": 1')
+    refused(path, "{'odd': 1}", "set_weights")
 
 
 @pytest.mark.parametrize("module", ["mine.layers", "__main__"])

@@ -91,3 +91,16 @@ def test_of_a_table_its_parts_are_typed(tlcli: CommandLine, place: Path) -> None
         command = shlex.split(error.partition("Type `")[2].partition("`")[0])
         answer = tlcli.json(*command[1:])
     assert (answer["images"], answer["card"]["classes"]) == (6, 2)
+
+
+def test_images_for_8_bits_may_be_a_part_of_a_table(
+    tlcli: CommandLine, place: Path, run: Path
+) -> None:
+    paths = sorted((place / "my ds").glob("*/*/*.png"))
+    rows = [f"{path},{path.parent.name},{path.parents[1].name}\n" for path in paths]
+    (place / "list.csv").write_text("".join(["path,label,split\n", *rows]))
+    typed = ("export", run, "--format", "litert", "--int8", "--out", "m.tflite", "--calibrate")
+    command = shlex.split(
+        tlcli.error(3, *typed, "list.csv").partition("Type `")[2].partition("`")[0]
+    )
+    assert tlcli.json(*command[1:])["int8"]["images"] == 6

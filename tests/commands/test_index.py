@@ -1,6 +1,7 @@
 """`index`, and answers by neighbours, through the command line."""
 
 import json
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -69,6 +70,38 @@ def test_what_a_round_forgets_or_renames_is_still_found_which_is_said(
     tlcli("index", "remove", indexed, "--images", photo, names[0])
     tlcli("remove-classes", indexed, "other")
     assert "the index" not in tlcli.err
+
+
+def test_what_a_rollback_forgets_is_still_found_which_is_said(
+    tlcli: CommandLine, indexed: Path, pictures: Path
+) -> None:
+    tlcli("extend-classes", indexed, pictures / "second")
+    tlcli("rounds", "rollback", indexed)
+    (name,) = (folder.name for folder in (pictures / "second").iterdir())
+    assert f"still holds 8 of these images, as '{name}'" in tlcli.err
+    tlcli("index", "remove", indexed, name)
+    tlcli("rounds", "rollback", indexed, "--to", "2")
+    assert "the index" not in tlcli.err
+
+
+def test_the_command_that_is_advised_takes_names_like_options(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    data = tiny.draw(tmp_path / "data", ["plum"], count=2)
+    (data / "plum").rename(data / "-x")
+    tlcli("extend-classes", run, data)
+    tlcli("index", "add", run, data)
+    tlcli("remove-classes", run, "--", "-x")
+    command = shlex.split(tlcli.err.partition("as '-x': `")[2].partition("`")[0])
+    assert "2 removed" in tlcli(*command[1:])
+
+
+def test_a_name_that_a_class_had_before_is_said(
+    tlcli: CommandLine, run: Path, pictures: Path
+) -> None:
+    tlcli("rename-classes", run, "apple=pear")
+    tlcli("index", "add", run, pictures / "first")
+    assert "'apple' is called 'pear' now. The index answers with the names of DATA" in tlcli.err
 
 
 def test_a_damaged_index_does_not_keep_a_class(tlcli: CommandLine, indexed: Path) -> None:

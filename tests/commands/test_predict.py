@@ -112,6 +112,7 @@ def test_a_class_name_never_leads_out_of_the_folder(
     tlcli: CommandLine, pictures: Path, tmp_path: Path
 ) -> None:
     names = {"sky": "../up", "sun": "..", "leaf": "a/b"}
+    folders = {"%2E.%2Fup", "%2E%2E", "a%2Fb"}
     rows = [
         f"{path},{names[name]}" for name in names for path in (pictures / "test" / name).iterdir()
     ]
@@ -120,8 +121,19 @@ def test_a_class_name_never_leads_out_of_the_folder(
     target = tmp_path / "deep" / "sorted"
     tlcli("predict", tmp_path / "run", pictures / "test" / "sky", "--copy-into", target)
     tlcli("predict", tmp_path / "run", pictures / "test" / "sun", "--copy-into", target)
-    assert {path.name for path in target.iterdir()} <= {"..%2Fup", "%2E%2E", "a%2Fb"}
+    assert {path.name for path in target.iterdir()} <= folders
     assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "run", "deep"}
+
+
+def test_no_copy_is_made_into_a_folder_that_is_not_read(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    tlcli("rename-classes", run, "sky=.sky", "leaf=Thumbs.db")
+    target = tmp_path / "sorted"
+    for name in ("sky", "leaf"):
+        tlcli("predict", run, pictures / "test" / name, "--copy-into", target)
+    assert {path.name for path in target.iterdir()} == {"%2Esky", "%54humbs.db"}
+    assert tlcli.json("data", "check", target)["images"] == 8
 
 
 def test_copies_that_cannot_be_made(

@@ -217,3 +217,13 @@ def test_the_seed_decides_the_random_weights(
         for seed, answer in (("1", first), ("2", second))
     ]
     assert (kernels[0] != kernels[1]).any()
+
+
+def test_options_of_a_training_that_does_not_take_place_are_named(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path
+) -> None:
+    data, usual = pictures / "first", ("--seed", "3")
+    tlcli("pretrain", data, "--out", tmp_path / "a", *usual)
+    assert "no effect" not in tlcli.err
+    tlcli("pretrain", data, "--out", tmp_path / "b", *usual, "--epochs", "5", "--batch-size", "8")
+    assert "--epochs, --batch-size: no effect, as pretrained weights" in tlcli.err

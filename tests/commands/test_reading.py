@@ -263,6 +263,18 @@ def test_layers_of_one_image_a_class_cannot_be_chosen(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("choice", ["--layers", "--head"])
+def test_nothing_can_be_chosen_on_images_of_one_group(
+    tlcli: CommandLine, pictures: Path, tmp_path: Path, choice: str
+) -> None:
+    images = sorted((pictures / "first").glob("*/*.png"))
+    rows = [f"{path},{path.parent.name},one\n" for path in images]
+    (tmp_path / "list.csv").write_text("".join(["path,label,group\n", *rows]))
+    options = ("--out", tmp_path / "run", choice, "auto")
+    error = tlcli.error(3, "pretrain", tmp_path / "list.csv", *options)
+    assert "in two groups where they are grouped. Received: none that can be held out" in error
+
+
 def test_the_layers_of_another_run_are_not_chosen_anew(
     tlcli: CommandLine, wide: Path, pictures: Path, tmp_path: Path
 ) -> None:

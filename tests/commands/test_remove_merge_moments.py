@@ -163,6 +163,17 @@ def test_two_runs_become_one(
     assert report["accuracy"] >= 0.9
 
 
+def test_a_class_that_one_run_has_renamed_is_said(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    tlcli("pretrain", tiny.draw(tmp_path / "more", ["apple", "leaf"], seed=2), "--out", other)
+    tlcli("rename-classes", run, "apple=pear")
+    for number, runs_of in enumerate(((run, other), (other, run))):
+        tlcli("merge", *runs_of, "--out", tmp_path / f"both{number}")
+        assert "'apple' is a new class: the one that had this name is called 'pear'" in tlcli.err
+
+
 def test_images_that_both_runs_learned_count_once(
     tlcli: CommandLine, run: Path, joint: Path, tmp_path: Path
 ) -> None:
@@ -283,6 +294,15 @@ def test_learned_images_in_a_file_are_left_out_where_their_features_are_known(
         assert "24 of 40" in error
     answer = tlcli.json("extend-classes", run, "--moments", file)
     assert answer["memory_sha256"] == sha256_of(tlcli, joint)
+
+
+def test_a_file_from_before_a_class_was_renamed_says_so(
+    tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    tlcli("moments", run, pictures / "all", "--out", tmp_path / "all.h5")
+    tlcli("rename-classes", run, "apple=pear")
+    error = tlcli.error(3, "extend-classes", run, "--moments", tmp_path / "all.h5")
+    assert "'apple' is called 'pear' now. Write the file again" in error
 
 
 def test_class_names_of_all_kinds(tlcli: CommandLine, run: Path, tmp_path: Path) -> None:

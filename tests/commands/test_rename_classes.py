@@ -263,6 +263,26 @@ def test_names_are_followed_through_many_rounds(
     assert "'apple' is called 'moss' now" in tlcli.error(2, "remove-classes", run, "apple")
 
 
+def test_images_under_old_names_are_named_wherever_they_are_given(
+    tlcli: CommandLine, run: Path, pictures: Path
+) -> None:
+    tlcli("rename-classes", run, "apple=pear")
+    old = pictures / "first"
+    for words in (
+        ("extend-classes", run, pictures / "second", "--test", old),
+        ("triage", run, pictures / "test", "--known", old),
+        ("finetune", run, old),
+    ):
+        assert "'apple' is called 'pear' now" in tlcli.error(3, *words)
+    told = "'apple' is called 'pear' now. The head is not tested on images under old names"
+    test = pictures / "test"
+    tlcli("evaluate", run, test, "--ignore-unknown")
+    assert told in tlcli.err
+    tlcli("index", "add", run, old)
+    tlcli("evaluate", run, test, "--ignore-unknown", "--by", "means")
+    assert told in tlcli.err
+
+
 def test_the_old_name_says_what_the_class_is_called_now(
     tlcli: CommandLine, run: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -218,6 +218,18 @@ DIVIDED = (
     "path,label,is_train\ncat/1.png,cat,1\ncat/2.png,cat,0\ndog/1.png,dog,1\n",
     "path,cat,dog,is_test\ncat/1.png,1,0,0\ncat/2.png,1,0,1\ndog/1.png,0,1,0\n",
     "path,label,data set\ncat/1.png,cat,train\ncat/2.png,cat,held-out\ndog/1.png,dog,train\n",
+    "path,label,is_valid\ncat/1.png,cat,0.0\ncat/2.png,cat,1.0\ndog/1.png,dog,0.0\n",
+    "path,label,is_test\ncat/1.png,cat,No\ncat/2.png,cat,Yes\ndog/1.png,dog,No\n",
+    "path,label,is_valid,is_test\ncat/1.png,cat,0,0\ncat/2.png,cat,0,1\ndog/1.png,dog,0,0\n",
+    "path,label,is_test,is_train\ncat/1.png,cat,0,1\ncat/2.png,cat,0,0\ndog/1.png,dog,0,1\n",
+    "path,label,is_train,is_valid\ncat/1.png,cat,1,0\ncat/2.png,cat,1,1\ndog/1.png,dog,1,0\n",
+    "path,label,set,split\ncat/1.png,cat,a,train\ncat/2.png,cat,b,test\ndog/1.png,dog,b,train\n",
+    "path,label,phase,split\ncat/1.png,cat,test,train\ncat/2.png,cat,test,val\n"
+    "dog/1.png,dog,val,train\n",
+    "path,label,phase,is_test\ncat/1.png,cat,2,0\ncat/2.png,cat,2,1\ndog/1.png,dog,3,0\n",
+    "path,label,split\ncat/1.png,cat,train1\ncat/2.png,cat,val\ndog/1.png,dog,train2\n",
+    "path,label,split\ncat/1.png,cat,train\ncat/2.png,cat,val\ndog/1.png,dog,training\n",
+    "path,label,split\ncat/1.png,cat,train/a\ncat/2.png,cat,b#test\ndog/1.png,dog,train/a\n",
 )
 
 
@@ -239,13 +251,36 @@ def test_a_divided_table_is_refused_and_its_parts_are_taken(
         scan("-")
 
 
+def split(data: Path, cells: tuple[str, ...]) -> Path:
+    rows = "".join(f"{name},{name[:3]},{cell}\n" for name, cell in zip(FILES, cells, strict=True))
+    return table(data, f"path,label,split\n{rows}")
+
+
 @pytest.mark.parametrize(
     "cells",
     [("a", "b", "a"), ("train", "train", "train"), ("train", "", "train"), ("0", "1", "2")],
 )
 def test_other_cells_divide_nothing(data: Path, cells: tuple[str, ...]) -> None:
-    rows = "".join(f"{name},{name[:3]},{cell}\n" for name, cell in zip(FILES, cells, strict=True))
-    assert labels(data, table(data, f"path,label,split\n{rows}")) == EXPECTED
+    assert labels(data, split(data, cells)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("train", "train", "train"), ""),
+        (("", "", ""), ""),
+        (("train", "", "train"), "rows of train (2), none (1): all are taken; 'list.csv#train' "),
+        (("0", "1", "0"), "rows of 0 (2), 1 (1): all are taken; 'list.csv#0' are those of one"),
+        (("train", "extra", "train"), "rows of train (2), extra (1): all are taken"),
+        (("a/b", "c#d", "a/b"), "rows of a/b (2), c#d (1): all are taken\n"),
+    ],
+)
+def test_what_may_divide_them_is_said(
+    data: Path, caplog: pytest.LogCaptureFixture, cells: tuple[str, ...], said: str
+) -> None:
+    labels(data, split(data, cells).name)
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +296,11 @@ def test_a_part_is_known_by_its_name_or_its_kind(data: Path, wanted: str, taken:
 def test_a_part_that_is_not_there(data: Path, text: str, wanted: str) -> None:
     with pytest.raises(DataError, match=f"Received: {wanted!r}, where the table has"):
         scan(f"{table(data, text)}#{wanted}")
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(DataError, match="File name too long"):
+        scan(f"{'a' * 300}.csv#train")
 
 
 def test_a_file_of_that_name_is_that_file(data: Path) -> None:

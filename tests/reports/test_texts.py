@@ -161,3 +161,40 @@ def test_text_for_the_terminal() -> None:
     assert "Most confused" not in reports.evaluation_text(content)
     plain = reports.evaluation_text(evaluation(3))
     assert "log loss" not in plain.split("since round")[1] and "Against" not in plain
+
+
+VALIDATIONS = [
+    (0.9, 0.8, 0.9, "accuracy 90.0 %, old classes 80.0 % ("),
+    (None, None, 0.9, "new classes 90.0 %, old classes unknown without an image of each class ("),
+    (None, 0.8, None, "old classes 80.0 %, new classes unknown without an image of each class ("),
+    (None, None, None, "  unknown without an image of each class ("),
+]
+
+
+@pytest.mark.parametrize(("accuracy", "old", "new", "said"), VALIDATIONS)
+def test_a_round_says_which_classes_are_untested(
+    accuracy: float | None, old: float | None, new: float | None, said: str
+) -> None:
+    validation = {"accuracy": accuracy, "old_accuracy": old, "new_accuracy": new}
+    images: Json = dict.fromkeys(("used", "from_cache", "removed"), 0)
+    images |= {"already_learned": 0, "duplicates": 0, "skipped": [], "passed_over": []}
+    absent = ("training", "usual", "renamed_classes", "adoption", "layers_choice", "head_choice")
+    content: Json = dict.fromkeys(absent) | {
+        "run": "run",
+        "round": 2,
+        "changed": True,
+        "command": "extend-classes",
+        "strategy": None,
+        "head": "lda",
+        "backbone": "B",
+        "classes": ["a", "b"],
+        "new_classes": ["b"],
+        "images": images | {"known_classes": []},
+        "validation": validation | {"images": 7, "method": "holdout"},
+        "calibration": {"temperature": 1.0, "ece_before": None, "images": 0},
+        "memory": "moments",
+        "memory_sha256": None,
+        "exact": True,
+        "seconds": {"total": 1.0},
+    }
+    assert said in reports.round_text(content)

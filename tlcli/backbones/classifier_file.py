@@ -45,8 +45,13 @@ _TRAINING = "compile_config"
 
 _PACKAGES = frozenset({"keras"})
 _SAVE = "Load it where it was written and save it with model.save('model.keras')."
-_OLD = "2."
-"""How versions of Keras begin that have other configs."""
+_REBUILD = (
+    "Load it where it was written, build the same with Keras 3, give that its weights with "
+    "set_weights and get_weights, and save it with model.save('model.keras')."
+)
+_READABLE = "a model that Keras 3 can read"
+_OLD, _NEW = "2.", "3."
+"""How versions of Keras begin that have other configs, and those that have these."""
 
 _FOLDERS = {
     "saved_model.pb": (
@@ -79,7 +84,7 @@ def read_classifier(path: Path) -> ClassifierFile:
             that are not Keras' own; these are named.
     """
     _require_file(path)
-    with reading_errors("a model that Keras 3 can read", path, _SAVE):
+    with reading_errors(_READABLE, path, _SAVE):
         content = _content(path)
         _require_own_layers(content.config, path)
         with quiet():
@@ -157,7 +162,7 @@ def _of_archive(path: Path) -> _Content:
         metadata = json.loads(archive.read(archives.METADATA))
     check_archive(path)
     if str(metadata.get("keras_version")).startswith(_OLD):
-        return _of_keras_2(config, lambda model: _load_archived(model, path))
+        return _of_keras_2(path, config, lambda model: _load_archived(model, path))
     names = metadata.get("classes")
     classes = tuple(map(str, names)) if isinstance(names, list) else None
     return _Content(config, lambda: _loaded(path), classes)
@@ -177,8 +182,8 @@ def _of_hdf5(path: Path) -> _Content:
     if found is None:
         raise _weights_alone(path)
     config = json.loads(_text(found))
-    if _text(version).startswith(_OLD):
-        return _of_keras_2(config, lambda model: model.load_weights(str(path)))
+    if not _text(version).startswith(_NEW):
+        return _of_keras_2(path, config, lambda model: model.load_weights(str(path)))
     return _Content(config, lambda: _loaded(path))
 
 
@@ -188,17 +193,24 @@ def _text(value: Any) -> str:
 
 def _of_folder(path: Path) -> _Content:
     folder = saved_folder.SavedFolder.of(path)
-    return _of_keras_2(folder.config, folder.restore)
+    return _of_keras_2(path, folder.config, folder.restore)
 
 
-def _of_keras_2(config: Any, restore: Callable[[Any], None]) -> _Content:
+def _of_keras_2(path: Path, config: Any, restore: Callable[[Any], None]) -> _Content:
     """A model whose config is put in the words of Keras 3, and which gets its weights then."""
     config.pop(_TRAINING, None)
+    for layer, what, instead in keras_2.otherwise(config):
+        raise UsageError(
+            "Expected layers that answer in Keras 3 as they did in Keras 2. Received: "
+            f"{path}, with {what} in the layer {layer}, which do not. {instead} the same in both: "
+            "build the model there with that in its place, give it the weights, and save it again."
+        )
     said = keras_2.upgraded(config)
 
     def load() -> Any:
-        model = keras_module().models.model_from_json(json.dumps(said))
-        restore(model)
+        with reading_errors(_READABLE, path, _REBUILD):
+            model = keras_module().models.model_from_json(json.dumps(said))
+            restore(model)
         return model
 
     return _Content(said, load)
@@ -226,7 +238,7 @@ def _require_own_layers(config: Any, path: Path) -> None:
         if not _is_of_keras(entry, kind):
             raise UsageError(
                 f"Expected a model of Keras' own layers alone. Received: {path}, where {name} is "
-                f"of the class {kind} of its author. Replace it and save again."
+                f"of the class {kind}, which Keras 3 does not have. Replace it and save again."
             )
 
 

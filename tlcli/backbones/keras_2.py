@@ -21,12 +21,21 @@ _PACKAGES = frozenset({"keras", "tf_keras"})
 _OF_TENSORFLOW = "tensorflow.python.keras"
 
 _ONE_GROUP = {"groups": 1}
+_BATCH_FIRST = {"time_major": False}
+_NO_NOISE_SHAPE = {"noise_shape": None}
 _NO_KERNEL_OPTIONS = {"kernel_regularizer": None, "kernel_constraint": None}
 
 _UNKNOWN_NOW: dict[str, Config] = {
     "DepthwiseConv2D": _ONE_GROUP | _NO_KERNEL_OPTIONS,
     "SeparableConv2D": _ONE_GROUP | _NO_KERNEL_OPTIONS,
     "SeparableConv1D": _ONE_GROUP | _NO_KERNEL_OPTIONS,
+    "Conv1DTranspose": _ONE_GROUP,
+    "Conv2DTranspose": _ONE_GROUP,
+    "LSTM": _BATCH_FIRST,
+    "GRU": _BATCH_FIRST,
+    "SimpleRNN": _BATCH_FIRST,
+    "SpatialDropout1D": _NO_NOISE_SHAPE,
+    "SpatialDropout2D": _NO_NOISE_SHAPE,
     "BatchNormalization": {
         **{"renorm": False, "fused": None, "virtual_batch_size": None},
         **{"adjustment": None, "renorm_clipping": None},
@@ -37,8 +46,17 @@ _UNKNOWN_NOW: dict[str, Config] = {
 _SAYS_NOTHING = ("rng_type", "implementation", "batch_input_shape")
 """Arguments that say nothing of what a layer computes, whatever their value."""
 
+_NEVER_TRAINABLE = frozenset({"SpatialDropout1D", "SpatialDropout2D"})
+"""Layers without weights that do not know `trainable`."""
+
 _ONE_KERNEL = "kernel_initializer"
 """Of layers with kernels of other names."""
+
+_OTHERWISE = {
+    "hard_sigmoid": "Rescaling(0.2, 0.5) and ReLU(1.0) compute",
+    "RandomCrop": "Resizing(height, width, crop_to_aspect_ratio=True) computes",
+}
+"""Activations and layers that answer otherwise in Keras 3, and what answers as they did."""
 
 _RESCALED: dict[str, Callable[[float], tuple[float, float]]] = {
     "math.truediv": lambda number: (1 / number, 0.0),
@@ -72,6 +90,31 @@ def upgraded(config: Any) -> Any:
     return _container(found) if kind in CONTAINERS else _own(found)
 
 
+def otherwise(config: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield what answers otherwise in Keras 3: the layer, what it has, and what to put there."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if "class_name" in config and isinstance(inner, dict) and _is_of_keras(config):
+            named = (_name(value) for key, value in inner.items() if "activation" in key)
+            for what in (config["class_name"], *named):
+                if isinstance(what, str) and what in _OTHERWISE:
+                    yield str(inner.get("name")), what, _OTHERWISE[what]
+        config = list(config.values())
+    if isinstance(config, list):
+        for entry in config:
+            yield from otherwise(entry)
+
+
+def _name(activation: Any) -> Any:
+    """Of an activation, which may be spelt out as an object."""
+    return activation.get("config") if isinstance(activation, dict) else activation
+
+
+def layer_name(name: str) -> str:
+    """What Keras 3 calls a layer, as it takes no `/`."""
+    return name.replace("/", "_")
+
+
 def _own(found: Config) -> Config:
     """A layer, or what belongs to one."""
     kind, inner = found["class_name"], found["config"]
@@ -80,6 +123,8 @@ def _own(found: Config) -> Config:
         return found
     if kind != _INPUT:
         inner = {key: value for key, value in inner.items() if not _is_idle(kind, key, value)}
+    if isinstance(inner.get("name"), str):
+        inner = inner | {"name": layer_name(inner["name"])}
     axis = inner.get("axis")
     if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
         inner = inner | {"axis": axis[0]}
@@ -107,6 +152,8 @@ def _is_idle(kind: str, key: str, value: Any) -> bool:
     idle = _UNKNOWN_NOW.get(kind, {})
     if key in _SAYS_NOTHING or (key == _ONE_KERNEL and _ONE_GROUP.items() <= idle.items()):
         return True
+    if kind in _NEVER_TRAINABLE and key == "trainable":
+        return True
     return key in idle and idle[key] == value
 
 
@@ -133,11 +180,12 @@ def _container(found: Config) -> Config:
         return found
     kind = found["class_name"]
     inner = dict(found["config"])
+    _rename(inner)
     if kind != _SEQUENTIAL:
         kind = "Model"
         _renumber(inner)
         for key in ("input_layers", "output_layers"):
-            if len(inner[key]) == 1 and _is_reference(inner[key][0]):
+            if isinstance(inner[key], list) and [*map(_is_reference, inner[key])] == [True]:
                 inner[key] = inner[key][0]
     said = {"class_name": kind, "module": "keras", "registered_name": None, "config": inner}
     return found | said
@@ -156,6 +204,15 @@ def _with_input(config: Config) -> Config:
         return config
     image = {"class_name": _INPUT, "config": {"batch_input_shape": shape}}
     return config | {"config": inner | {"layers": [image, *layers]}}
+
+
+def _rename(inner: Config) -> None:
+    """Give layers, and references to them, the names that Keras 3 takes."""
+    for entry in (inner, *inner["layers"]):
+        if isinstance(entry.get("name"), str):
+            entry["name"] = layer_name(entry["name"])
+    for reference in _references(inner):
+        reference[0] = layer_name(reference[0])
 
 
 def _renumber(inner: Config) -> None:

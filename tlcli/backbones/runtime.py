@@ -62,8 +62,10 @@ def loading_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says first, or its name."""
-    text = str(error).strip() or type(error).__name__
+    """Return what an error says first, of several in each other the innermost; or its name."""
+    text = str(error).rpartition("Exception encountered: ")[2].strip()
+    if not text or isinstance(error, KeyError):
+        text = f"{type(error).__name__} {text}".strip()
     return text.splitlines()[0].rstrip(".")
 
 

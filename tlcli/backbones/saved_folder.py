@@ -12,6 +12,7 @@ from typing import Any
 
 from tlcli import strict
 from tlcli.backbones.hdf5_layers import role
+from tlcli.backbones.keras_2 import layer_name
 from tlcli.backbones.runtime import tensorflow_module
 from tlcli.strict import Malformed
 
@@ -111,7 +112,8 @@ class _Restoring:
         for child in self.objects[number].children:
             if child.local_name.startswith(_LAYER):
                 said = self.folder.nodes.get(child.node_id)
-                yield str(said["name"] if isinstance(said, dict) else None), child.node_id
+                name = str(said["name"] if isinstance(said, dict) else None)
+                yield layer_name(name), child.node_id
 
     def _layer(self, layer: Any, number: int) -> None:
         """A layer, whose variables are children of theirs."""

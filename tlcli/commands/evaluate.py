@@ -217,12 +217,13 @@ def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Pr
     """The images of DATA whose class the last round knows."""
     current = history[-1]
     listing = listed(config.data, config.images.columns, progress)
+    renamed = names.former(history)
     if not config.ignore_unknown:
         known = {*current.classes, *_indexed_classes(config)}
-        renamed = names.said_of(listing.classes, names.former(history))
-        require_known_classes(
-            listing, known, f"{renamed}Remove them from DATA, or add --ignore-unknown."
-        )
+        advice = "Remove them from DATA, or add --ignore-unknown."
+        require_known_classes(listing, known, advice, renamed)
+    if told := names.said_of(listing.classes, renamed):
+        log.warning("%sThe head is not tested on images under old names", told)
     wanted = tuple(image for image in listing.images if image.label in current.classes)
     if not wanted:
         raise DataError(

@@ -77,14 +77,14 @@ def take_in(config: ExtendConfig, writer: Writer, parent: Parent, phases: Phases
     fresh, refused = unlearned(listing, ledger)
     learned = tuple(image for image in listing.images if image.sha256 in ledger)
     classes = {*parent.round.classes, *listing.classes, *collected.ledger.values()}
-    require_testable(config.test, config.images.columns, classes, phases.progress)
+    require_testable(config.test, config.images.columns, classes, phases.progress, parent.former)
     with phases.phase("features"):
         found = parent.extractor.features(fresh, phases.progress)
         skipped = readable(listing, found, refused, config.images.max_bad)
     labels = {*found.labels, *collected.ledger.values()}
     known = labels & set(parent.round.classes)
     warn_of_former(labels - known, parent.former)
-    warn_of_alike(labels - known, parent.round.classes)
+    warn_of_alike(labels - known - parent.former.keys(), parent.round.classes)
     registry = registered(parent.round.manifest.classes, labels, writer.next_number)
     intake = replace(
         Intake.of(listing, found, skipped),

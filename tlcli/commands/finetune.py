@@ -126,7 +126,7 @@ def _unfreeze(config: FinetuneConfig) -> str:
 def _require(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: Phases) -> None:
     """Refuse what cannot be tested, or not be carried over."""
     classes = parent.round.classes
-    require_test(config.test, config.images.columns, classes, phases.progress)
+    require_test(config.test, config.images.columns, classes, phases.progress, parent.former)
     require_movable(parent, at_hand.examples)
 
 

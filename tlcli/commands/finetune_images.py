@@ -24,7 +24,6 @@ from tlcli.rounds.intake import (
     scan,
     unlearned,
 )
-from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.result import Phases, options_of
 from tlcli.rounds.training import same_images
@@ -60,10 +59,8 @@ class AtHand:
 def take_in(config: FinetuneConfig, parent: Parent, phases: Phases) -> AtHand:
     """DATA, learned images among --old-data, and the exemplars of the run."""
     listing = scan(config.data, config.images.columns, phases.progress)
-    renamed = said_of(listing.classes, parent.former)
-    require_known_classes(
-        listing, parent.round.classes, f"{renamed}Add them first with `tlcli extend-classes`."
-    )
+    advice = "Add them first with `tlcli extend-classes`."
+    require_known_classes(listing, parent.round.classes, advice, parent.former)
     with phases.phase("features"):
         return _at_hand(config, parent, listing, phases.progress)
 

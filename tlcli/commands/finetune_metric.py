@@ -147,7 +147,7 @@ def _learnable(config: FinetuneConfig, parent: Parent, at_hand: AtHand, phases: 
     if not config.into_backbone:
         return _learned(at_hand)
     classes = parent.round.classes
-    require_test(config.test, config.images.columns, classes, phases.progress)
+    require_test(config.test, config.images.columns, classes, phases.progress, parent.former)
     parent.require_seen("as --into-backbone gives them other features")
     return at_hand.examples.where(~at_hand.held_out)
 

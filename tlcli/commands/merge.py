@@ -11,6 +11,7 @@ from tlcli.heads import Recipe
 from tlcli.manifest import RegisteredClass
 from tlcli.memory import Memory
 from tlcli.rounds.intake import Intake
+from tlcli.rounds.names import warn_of_former
 from tlcli.rounds.parent import Parent, require_projection
 from tlcli.rounds.publication import Draft, publish
 from tlcli.rounds.recall import recall, with_same_bits
@@ -35,6 +36,7 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
     runs.require_available(config.out, config.wait)
     for parent in (first, second):
         warn_of_projection(parent.extractor)
+    _warn_of_former(first, second)
     recipe = Recipe.of(config.solver, first.recipe)
     require_projection(recipe, first.extractor)
     with phases.phase("features"):
@@ -52,6 +54,12 @@ def merge(config: MergeConfig, progress: Progress = no_progress) -> RoundResult:
         taken = Intake(len(united.ledger), len(united.ledger), 0, 0, ())
         draft = Draft("merge", None, examined, united, True, config, taken)
         return publish(writer, draft, phases)
+
+
+def _warn_of_former(first: Parent, second: Parent) -> None:
+    """Say where a class of one run has the name that a class of the other had before."""
+    for mine, theirs in ((first, second), (second, first)):
+        warn_of_former(set(theirs.round.classes) - set(mine.round.classes), mine.former)
 
 
 def _require_features(recipe: Recipe, united: Memory) -> None:

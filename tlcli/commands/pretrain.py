@@ -50,7 +50,7 @@ from tlcli.rounds.solution import (
     evidence_of,
     scheme_for,
 )
-from tlcli.rounds.training import discard_outdated, require_options, same_images
+from tlcli.rounds.training import discard_outdated, require_options, same_images, warn_of_idle
 from tlcli.runs import Round, Writer
 from tlcli.training import Objective
 
@@ -76,6 +76,8 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
     )
     require_choosable(begins, config.reading.layers, objective.pretrained)
     require_options(config.training, config.watching)
+    if not _trains(objective, begins):
+        warn_of_idle(config.training)
     require_outside(config.out, config.data)
     runs.require_available(config.out, config.wait)
     listing = _scan(config, objective, progress)
@@ -83,6 +85,11 @@ def pretrain(config: PretrainConfig, progress: Progress = no_progress) -> RoundR
         if writer.run.numbers():
             return _same_again(config, writer, listing, phases)
         return _first_round(config, begins, writer, listing, phases)
+
+
+def _trains(objective: Objective, begins: Beginning) -> bool:
+    """Whether the network learns, and not the head alone."""
+    return objective.pretrained or isinstance(begins.source, Random)
 
 
 def _scan(config: PretrainConfig, objective: Objective, progress: Progress) -> Listing:
@@ -269,7 +276,7 @@ def _store_backbone(
 ) -> tuple[StoredBackbone, Scratch | None]:
     """Put the backbone of the new run in its place; how it was trained, where it was."""
     objective, trained = training.objective_of(config.objective, "pretrain"), None
-    if objective.pretrained or isinstance(begins.source, Random):
+    if _trains(objective, begins):
         with phases.phase("training"):
             trained = train_network(config, begins, writer, listing, phases.progress)
     with phases.phase("backbone"), files.saving(writer.run.path), writer.staging() as staged:

@@ -12,6 +12,7 @@ from tlcli.errors import RunError, UsageError
 from tlcli.extractor import backbone_of, learned_projection
 from tlcli.manifest import MANIFEST, Manifest
 from tlcli.memory import bytes_by_part
+from tlcli.rounds.indexed import warn_of_index
 from tlcli.rounds.publication import commit, versions
 from tlcli.rounds.result import REPORT, report_of
 from tlcli.runs import Round, Run, Writer
@@ -77,6 +78,7 @@ def rollback(config: RollbackConfig) -> RolledBack:
         )
         if _content(current.manifest) == _content(source.manifest):
             return replace(result, changed=False)
+        warn_of_index(config.run, "", result.forgotten)
         return _publish(writer, source, result)
 
 

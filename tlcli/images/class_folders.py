@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tlcli import files
 from tlcli.errors import StorageError, UsageError
-from tlcli.images.walking import is_folder
+from tlcli.images.walking import is_folder, is_hidden
 from tlcli.urls import Place, lies_in, opened, place
 
 
@@ -64,8 +64,11 @@ def _is_free(name: Path, sha256: str) -> bool:
 
 
 def _folder_name(label: str) -> str:
+    """One that a folder can have, and that is not passed over where images are looked for."""
     name = label.replace("/", "%2F")
-    return name.replace(".", "%2E") if name in (".", "..") else name
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
+    return f"%{ord(name[0]):02X}{name[1:]}" if is_hidden(name) else name
 
 
 def _names(home: Path, image: Place) -> Iterator[Path]:

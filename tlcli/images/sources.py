@@ -17,7 +17,7 @@ from tlcli import strict, urls
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
-from tlcli.images.parts import TablePart
+from tlcli.images.table_parts import TablePart
 from tlcli.images.tables import STANDARD_INPUT, TABLE_SUFFIXES, Table
 from tlcli.images.walking import (
     identities,
@@ -259,7 +259,7 @@ def is_plain_folder(data: str) -> bool:
     Raises:
         UsageError, DataError: see `exists_as_folder`.
     """
-    root = place(data)
+    root = TablePart.of(data).path
     return exists_as_folder(root) and not partition(root)[0]
 
 

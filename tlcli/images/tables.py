@@ -4,14 +4,14 @@ import csv
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import ClassVar
 
 from tlcli.config import Columns
 from tlcli.errors import DataError, UnclearTable
+from tlcli.images.parts import part_of
 from tlcli.images.walking import IMAGE_SUFFIXES
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -80,34 +80,55 @@ class Row:
     """Of a divided dataset, as `train`; empty where it is in none."""
 
 
+_NAMING = re.compile(r"(?:data)?(?:(split|partition)|(subset|set))s?|(phase|usage)")
+"""A column, as `_plain` has it, in which the part of each image is named; the surest group first.
+"""
+
+_ASKING = re.compile(r"is(test|valid|train)\w*")
+"""One that says of each image whether it is of a part."""
+
+_REST = ("train", "test", "valid", "")
+"""What an image may be that is of no part which is asked for; the first that is not asked for."""
+
+_YES = frozenset(("1", "1.0", "true", "t", "yes", "y"))
+_NO = frozenset(("0", "0.0", "false", "f", "no", "n"))
+
+
 @dataclass(frozen=True)
-class _PartColumn:
-    """A column that says which part of a divided dataset an image is in."""
+class _PartColumns:
+    """The columns that say which part of a divided dataset an image is in."""
 
-    place: int
-    yes: str
-    """The part of the images where 1 or true stands; empty where the cells name the parts."""
-
-    CALLED: ClassVar = re.compile(
-        r"(?:data)?(?:split|set|subset|partition)s?|phase|usage|is(train|valid|test)\w*"
-    )
+    naming: tuple[int, ...]
+    asking: dict[int, str]
+    """Column → part."""
 
     @staticmethod
-    def of(header: Sequence[str], taken: Collection[int | None]) -> "_PartColumn | None":
-        """The first of those that are called so; None where there is none."""
-        for i, name in enumerate(header):
-            if i not in taken and (called := _PartColumn.CALLED.fullmatch(_plain(name))):
-                return _PartColumn(i, called[1] or "")
-        return None
+    def of(header: Sequence[str], taken: Collection[int | None]) -> "_PartColumns":
+        """Those that are called so."""
+        plain = {i: _plain(name) for i, name in enumerate(header) if i not in taken}
+        found = {i: match[1] for i, name in plain.items() if (match := _ASKING.fullmatch(name))}
+        named = [(match, i) for i, name in plain.items() if (match := _NAMING.fullmatch(name))]
+        named.sort(key=lambda column: column[0].lastindex or 0)
+        return _PartColumns(tuple(i for _, i in named), found)
 
-    def part(self, cell: str) -> str:
-        """The name of the part; empty for none."""
-        if not self.yes:
-            return cell
-        others = "test" if self.yes == "train" else "train"
-        return {"1": self.yes, "true": self.yes, "0": others, "false": others}.get(
-            cell.casefold(), ""
-        )
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where they are."""
+        return (*self.naming, *self.asking)
+
+    def part(self, cell: Callable[[int], str]) -> str:
+        """The name of the part, of a known one where there is such; empty for none."""
+        named = [cell(i) for i in self.naming]
+        found = list(filter(None, [*named, self._asked(cell)]))
+        return next(filter(part_of, found), found[0] if found else "")
+
+    def _asked(self, cell: Callable[[int], str]) -> str:
+        """What the answers say together; of two parts, the one that is not for training."""
+        answers = {i: cell(i).casefold() for i in self.asking}
+        said = [self.asking[i] for i, answer in answers.items() if answer in _YES]
+        if said or _NO.isdisjoint(answers.values()):
+            return min(said, key="train".__eq__, default="")
+        return next(part for part in _REST if part not in self.asking.values())
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ class _Layout:
     label: int | None
     """None: each of `one_hot` has a column."""
     group: int | None
-    part: _PartColumn | None
+    part: _PartColumns
     width: int
     one_hot: dict[int, str] = field(default_factory=dict)
     """Column → class; 1 stands in that of the row's class."""
@@ -151,7 +172,7 @@ class Table:
             layout = self._layout(header, second[1] if second else [])
             cells = chain([] if second is None else [second], cells)
         else:
-            layout = _Layout(0, 1, None, None, 2)
+            layout = _Layout(0, 1, None, _PartColumns.of((), ()), 2)
             cells = chain([(1, first)] if first else [], cells)
         yield from self._single(self._row(layout, line, row) for line, row in cells)
 
@@ -213,13 +234,13 @@ class Table:
         group = self._place(_GROUP, self.columns.group_column, header)
         path = self._place(_PATH, self.columns.path_column, header)
         label = self._place(_LABEL, self.columns.label_column, header)
-        part = _PartColumn.of(header, (path, label, group))
+        part = _PartColumns.of(header, (path, label, group))
         layout = _Layout(path or 0, label, group, part, len(header))
         if path is None or len(_GROUP.places(header)) > 1:
             raise self._unclear(header, second, path, label)
         if label is not None:
             return layout
-        known = (path, group, part and part.place)
+        known = (path, group, *part.places)
         others = [i for i in range(len(header)) if i not in known]
         hot = [_ONE_HOT.get(second[i].strip()) for i in others if i < len(second)]
         if len(others) < 2 or _LABEL.places(header) or len(hot) < len(others) or None in hot:
@@ -275,7 +296,7 @@ class Table:
                 f"{self.source}, line {line}: {row[:SHOWN]!r}. Complete the row; put a path that "
                 "contains the separator in quotation marks."
             )
-        part = layout.part.part(cell(layout.part.place).strip()) if layout.part else ""
+        part = layout.part.part(lambda place: cell(place).strip())
         return Row(line, path, label.strip(), cell(layout.group).strip(), part)
 
     def _hot(self, layout: _Layout, line: int, row: list[str]) -> str:

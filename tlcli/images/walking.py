@@ -86,7 +86,7 @@ def children(folder: Place) -> list[Child]:
         found = _at_url(folder) if isinstance(folder, Url) else _on_disk(folder)
     except OSError as error:
         raise unreadable(folder, error) from error
-    visible = [child for child in found if not _is_hidden(child.path.name)]
+    visible = [child for child in found if not is_hidden(child.path.name)]
     return sorted(visible, key=lambda child: child.path.name)
 
 
@@ -158,5 +158,6 @@ def _begins_as_image(path: Place) -> bool:
         return False
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
     return name.startswith(".") or name.lower() in JUNK

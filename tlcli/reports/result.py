@@ -221,9 +221,15 @@ def _validation(validation: Json | None) -> str:
     if new is not None and new != accuracy:
         figures.append(f"new classes {percent(new)}")
     if accuracy is None:
-        figures.append("old classes unknown without their images (--test DATA measures them)")
+        figures.append(f"{_untested(old, new)} (--test DATA measures them)")
     method = f"{validation['method']} on {validation['images']} images"
     return f"{', '.join(figures)} ({method})"
+
+
+def _untested(old: float | None, new: float | None) -> str:
+    """Of which classes nothing is known, as one of them has no image that could be held out."""
+    which = "old classes " if new is not None else "new classes " if old is not None else ""
+    return f"{which}unknown without an image of each class"
 
 
 def _exact(content: Json) -> str:

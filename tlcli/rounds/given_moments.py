@@ -10,6 +10,7 @@ from tlcli.errors import DataError, RunError
 from tlcli.features import Kind, another
 from tlcli.memory import Memory
 from tlcli.moments import Moments
+from tlcli.rounds.names import said_of
 from tlcli.rounds.parent import Parent
 from tlcli.rounds.recall import recall, with_same_bits
 
@@ -131,7 +132,7 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
     learned = parent.memory.ledger
     again = {key: name for key, name in content.ledger.items() if key in learned}
     new = {key: name for key, name in content.ledger.items() if key not in learned}
-    _require_same_labels(again, learned, path)
+    _require_same_labels(again, parent, path)
     part = content.moments
     if again and new:
         part = moments.subtract(part, _moments_of(parent, content, again, path))
@@ -165,12 +166,15 @@ def _require_same_space(parent: Parent, given: Moments, path: Path) -> None:
         raise RunError(f"{path}: {error}") from error
 
 
-def _require_same_labels(again: Mapping[str, str], learned: Mapping[str, str], path: Path) -> None:
+def _require_same_labels(again: Mapping[str, str], parent: Parent, path: Path) -> None:
+    learned = parent.memory.ledger
     for key, name in again.items():
         if learned[key] != name:
             raise DataError(
                 f"Expected one class for each image. Received: an image of {name!r} in {path} was "
-                f"learned as {learned[key]!r} (content hash {key[:12]}…). Correct one of them."
+                f"learned as {learned[key]!r} (content hash {key[:12]}…). "
+                f"{said_of([name], parent.former)}Write the file again with the right name, "
+                "or correct the run with `tlcli rename-classes`."
             )
 
 

@@ -31,8 +31,7 @@ def warn_of_index(
     if found:
         labels = {entry.label for entry in found}
         command = f"tlcli index remove {shlex.quote(str(run))}"
-        known = labels <= set(names)
-        command += f" {shlex.join(sorted(labels))}" if known else " --images PATH"
+        command += f" {_words(labels)}" if labels <= set(names) else " --images PATH"
         log.warning(
             "the index still holds %d of these images, as %s: `%s` takes them out%s",
             len(found),
@@ -40,3 +39,9 @@ def warn_of_index(
             command,
             then,
         )
+
+
+def _words(names: Collection[str]) -> str:
+    """Class names as they are typed; `--` before such as would be options."""
+    options = any(name.startswith("-") for name in names)
+    return shlex.join([*["--"] * options, *sorted(names)])

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tlcli import images
 from tlcli.config import Columns, Progress
@@ -11,10 +12,12 @@ from tlcli.errors import DataError, UsageError
 from tlcli.features import Features
 from tlcli.images import LabelledImage, Listing, PassedOver, Skipped, Tones
 from tlcli.manifest import RegisteredClass
-from tlcli.rounds.names import perhaps
+from tlcli.rounds.names import perhaps, said_of
 from tlcli.runs import Round
 
 log = logging.getLogger(__name__)
+
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,11 @@ def registered(
 
 
 def require_testable(
-    test: str | None, columns: Columns, classes: Collection[str], progress: Progress
+    test: str | None,
+    columns: Columns,
+    classes: Collection[str],
+    progress: Progress,
+    renamed: Mapping[str, str] = NO_NAMES,
 ) -> None:
     """Refuse, before anything takes long, images set aside that could not be tested.
 
@@ -174,11 +181,16 @@ def require_testable(
         UsageError, DataError: there are none, or they are of other classes.
     """
     if test not in (None, "-"):
-        require_known_classes(scan(test, columns, progress), classes, "Leave them out of --test.")
+        listing = scan(test, columns, progress)
+        require_known_classes(listing, classes, "Leave them out of --test.", renamed)
 
 
 def require_test(
-    test: str | None, columns: Columns, classes: Collection[str], progress: Progress
+    test: str | None,
+    columns: Columns,
+    classes: Collection[str],
+    progress: Progress,
+    renamed: Mapping[str, str] = NO_NAMES,
 ) -> None:
     """As `require_testable`, before a training: standard input is refused too.
 
@@ -190,7 +202,7 @@ def require_test(
             "Expected a folder or a table for --test where the backbone is trained. "
             "Received: test='-'. Write the lines to a file."
         )
-    require_testable(test, columns, classes, progress)
+    require_testable(test, columns, classes, progress, renamed)
 
 
 def require_outside(out: Path, data: str | None) -> None:
@@ -214,10 +226,19 @@ def require_classes(current: Round) -> None:
         )
 
 
-def require_known_classes(listing: Listing, known: Collection[str], advice: str) -> None:
-    """Raise DataError naming the classes of DATA that the run does not know."""
+def require_known_classes(
+    listing: Listing, known: Collection[str], advice: str, renamed: Mapping[str, str] = NO_NAMES
+) -> None:
+    """Raise DataError naming the classes of DATA that the run does not know.
+
+    Args:
+        listing: of DATA.
+        known: class names.
+        advice: what to do.
+        renamed: names that classes had before → what they are called now.
+    """
     if unknown := set(listing.classes) - set(known):
         raise DataError(
             f"Expected classes that the run knows. Received: {named(unknown)}. "
-            f"{perhaps(unknown, known)}{advice}"
+            f"{said_of(unknown, renamed)}{perhaps(unknown - renamed.keys(), known)}{advice}"
         )

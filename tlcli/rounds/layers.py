@@ -15,7 +15,7 @@ from tlcli.extractor import Extractor
 from tlcli.features import Examples
 from tlcli.images import LabelledImage, some_of_each
 from tlcli.rounds.backbone import Beginning
-from tlcli.rounds.selection import Choice
+from tlcli.rounds.selection import NOTHING_TO_COMPARE_ON, Choice
 
 MOST_IMAGES = 2000
 """That are looked at to choose: with more of them it takes minutes before the first is learned."""
@@ -117,8 +117,8 @@ def _tried(
         choice = chosen(extractor, found.examples)
     if not len(choice.answers.true):
         raise DataError(
-            "Expected at least two images of a class with --layers auto. Received: one of each, "
-            f"which leaves none to compare on. Name one of {', '.join(backbones.LAYERS)}."
+            f"Expected at least two images of a class with --layers auto{NOTHING_TO_COMPARE_ON} "
+            f"layers on. Name one of {', '.join(backbones.LAYERS)}."
         )
     return Tried(
         begins.reading.layers,

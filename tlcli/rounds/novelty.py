@@ -125,7 +125,9 @@ def _known(
         found = recall(parent, (), True, progress)
         return found.examples, nothing, KEPT if found.kept else CACHED
     listing = scan(known, columns, progress)
-    require_known_classes(listing, parent.round.classes, "Leave them out of --known.")
+    require_known_classes(
+        listing, parent.round.classes, "Leave them out of --known.", parent.former
+    )
     ledger = parent.memory.ledger
     given = parent.extractor.features(listing.images, progress).examples
     return given.only(ledger), given.without(ledger), GIVEN

@@ -14,6 +14,11 @@ from tlcli.evaluation import HeldOutPredictions, ValidationScheme
 from tlcli.extractor import PROJECTION_WIDTH
 from tlcli.rounds.solution import Problem, Solution
 
+NOTHING_TO_COMPARE_ON = (
+    ", in two groups where they are grouped. Received: none that can be held out, to compare"
+)
+"""The middle of a message."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -122,9 +127,8 @@ def best_head(
         answers = problem.held_out(scheme, old_too)
         if not len(answers.true):
             raise DataError(
-                "Expected at least two images of a class with --head auto. Received: one of each, "
-                "which leaves none to compare heads on. Name a head: "
-                f"{heads.FOR_FEW} is right most often with so few images."
+                f"Expected at least two images of a class with --head auto{NOTHING_TO_COMPARE_ON} "
+                f"heads on. Name a head: {heads.FOR_FEW} is right most often with few images."
             )
         seconds = round(time.perf_counter() - start, 3)
         figures = evaluation.accuracies(answers)

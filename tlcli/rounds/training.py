@@ -1,6 +1,7 @@
 """What the commands that train by gradients have in common: splits, states, what is watched."""
 
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from tlcli.errors import StorageError, UsageError
 from tlcli.rounds.result import report_of
 from tlcli.runs import Round, Writer
 from tlcli.training import Checkpoints, TrainingHistory
+
+log = logging.getLogger(__name__)
 
 _LIBRARIES = ("tlcli", "keras", "tensorflow")
 
@@ -64,6 +67,18 @@ def require_options(options: TrainingOptions, watching: WatchOptions) -> None:
                 f"Expected a folder for TensorBoard. Received: {watching.tensorboard}, "
                 f"{error.strerror}. Choose another --tensorboard."
             ) from error
+
+
+def warn_of_idle(options: TrainingOptions) -> None:
+    """Say which options change nothing, where the head alone is solved."""
+    usual = asdict(replace(TrainingOptions(), seed=options.seed))
+    given = [name for name, value in asdict(options).items() if value != usual[name]]
+    if given:
+        log.warning(
+            "%s: no effect, as pretrained weights stay as they are, and the head is solved. "
+            "`tlcli finetune` trains them afterwards; --weights none trains from random ones",
+            ", ".join(f"--{name.replace('_', '-')}" for name in given),
+        )
 
 
 @dataclass(frozen=True)

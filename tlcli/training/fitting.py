@@ -91,7 +91,7 @@ def fit(
         raise DataError(
             "Expected enough images to hold some out for validation. Received: "
             f"{len(learned.source)} in {len(classes)} classes, of which none is held out. "
-            "Add images."
+            "Add images, of other groups where they are grouped."
         )
     _require_agreement(setting)
     with _training(setting, learned.source):

@@ -20,7 +20,7 @@ from tlcli.retrieval.approximate import EXACT_UNTIL, is_fresh
 from tlcli.retrieval.writer import MOST_FILES
 from tlcli.rounds.descriptors import ground_of
 from tlcli.rounds.intake import named, readable, scan
-from tlcli.rounds.names import perhaps
+from tlcli.rounds.names import former, perhaps, said_of
 from tlcli.rounds.result import Phases
 from tlcli.runs import Round, Run
 
@@ -66,6 +66,7 @@ def add(config: IndexAddConfig, progress: Progress = no_progress) -> Changed:
         extractor = Extractor.of_round(run, entry, config.runs_on)
         descriptor = _descriptor(config, run, entry, extractor, writer)
         listing = scan(config.data, config.images.columns, progress)
+        _warn_of_former(run, listing)
         new, refused = _new(listing, writer)
         with phases.phase("features"):
             found = extractor.features(new, progress)
@@ -100,6 +101,12 @@ def _descriptor(
             "images again."
         )
     return index.descriptor
+
+
+def _warn_of_former(run: Run, listing: Listing) -> None:
+    """Say of which classes the index gives another name than the run."""
+    if told := said_of(listing.classes, former(run.way())):
+        log.warning("%sThe index answers with the names of DATA", told)
 
 
 def _new(listing: Listing, writer: IndexWriter) -> tuple[list[LabelledImage], list[Skipped]]:
