@@ -5,6 +5,7 @@ sources        class folders, tables and lines on standard input → entries
 tables         which columns of a table hold paths, labels and groups
 missing_files  what to say of a table whose paths lead nowhere
 parts          what the parts of a dataset that comes divided are called
+table_parts    the rows of a table in one of them
 layouts        datasets that come divided into train, valid and test
 unlabelled     images without labels
 in_memory      what Python code hands over → files, bytes and pixels
