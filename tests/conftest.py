@@ -20,10 +20,11 @@ from tlcli.signals import STOPPING
 
 @pytest.fixture(scope="session", autouse=True)
 def heard() -> None:
-    """Processes that tests start hear signals, also where the tests run under nohup."""
+    """Tests and processes that they start hear signals, also under nohup and in the background."""
     for number in STOPPING:
         if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

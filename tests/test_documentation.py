@@ -333,6 +333,27 @@ def test_the_architecture_has_every_floor_and_every_room() -> None:
     assert sorted(rooms) == sorted(room for floor in floors for room in floor)
 
 
+# A package whose files are named after commands needs no list of them.
+FILES_BY_COMMAND = ("cli", "commands")
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        path.parent
+        for path in sorted((HERE / "tlcli").glob("**/__init__.py"))
+        if path.parent.name not in ("tlcli", *FILES_BY_COMMAND)
+    ],
+    ids=lambda path: path.relative_to(HERE).as_posix(),
+)
+def test_a_package_says_what_is_in_each_file(package: Path) -> None:
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    rows = re.findall(r"^(\w+(?:, \w+)*)(?:  |$)", text, re.M)
+    files = {path.parent if path.name == "__init__.py" else path for path in package.glob("*.py")}
+    files |= {path.parent for path in package.glob("*/__init__.py")}
+    assert sorted(", ".join(rows).split(", ")) == sorted(path.stem for path in files - {package})
+
+
 def test_the_glossary_is_in_the_order_of_the_alphabet() -> None:
     words = re.findall(r"^- \*\*(.+?)\*\*:", prose(ARCHITECTURE), re.M)
     assert len(words) > 40

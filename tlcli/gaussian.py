@@ -28,6 +28,11 @@ def means(total: Moments) -> Float64:
     return np.asarray(total.sums * (2.0**-total.bits / total.counts[:, None]), np.float64)
 
 
+def mean(total: Moments) -> Float64:
+    """The mean m (D,) of all images, in feature units."""
+    return np.asarray(total.sums.sum(axis=0) * (2.0**-total.bits / total.images), np.float64)
+
+
 def gram(total: Moments) -> Float64:
     """G (D, D) in feature units."""
     return np.asarray(total.gram * 4.0**-total.bits, np.float64)
@@ -134,6 +139,29 @@ def solve(matrix: Float64, right: Float64, least: float) -> Float64 | None:
     if factor is None or lapack.dpocon(factor.T, anorm=1.0, uplo="U")[0] <= least:
         return None
     return linalg.solve(factor, right)
+
+
+def solved(total: Moments, right: Float64, shrinkage: str = AUTO) -> Float64 | None:
+    """Σ⁻¹ right (D, C) for the shrunken covariance Σ; None where it has no inverse.
+
+    With `auto` it has one: moments from which estimates were taken away are made positive first.
+
+    Args:
+        total: of all images.
+        right: (D, C)
+        shrinkage: see `shrunken_covariance`.
+    """
+    found, least = shrunken_covariance(total, shrinkage), rounding(total)
+    weights = solve(found, right, least)
+    if weights is None and shrinkage == AUTO:
+        weights = solve(made_positive(found), right, least)
+    return weights
+
+
+def whitening(total: Moments) -> Float64 | None:
+    """L⁻¹ (D, D) of the shrunken covariance Σ = L Lᵀ; None where it has no inverse."""
+    factor = linalg.cholesky(shrunken_covariance(total, AUTO))
+    return None if factor is None else linalg.inverse(factor)
 
 
 def without_unknown(total: Moments, missing: Mapping[str, int]) -> Moments:

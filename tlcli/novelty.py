@@ -21,7 +21,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import gaussian, linalg
+from tlcli import gaussian
 from tlcli.errors import DataError
 from tlcli.gaussian import Float64
 from tlcli.moments import Moments
@@ -60,13 +60,13 @@ class Novelty:
         Raises:
             DataError: their features do not vary.
         """
-        factor = linalg.cholesky(gaussian.shrunken_covariance(total, "auto"))
-        if factor is None:
+        inverse = gaussian.whitening(total)
+        if inverse is None:
             raise DataError(
                 "Expected images that vary, for a distance from the known classes. Received: a "
                 "covariance that has no inverse. Learn more images first."
             )
-        inverse, means = linalg.inverse(factor), gaussian.means(total)
+        means = gaussian.means(total)
         centres = np.vstack([means, total.counts @ means / total.images]) @ inverse.T
         share = (1 - gaussian.usual_shrinkage(total.width, total.images)) / total.images
         return Novelty(total.classes, total.counts, share, inverse, centres, means)

@@ -1,7 +1,6 @@
 """Every row of the table keeps the same promises.
 
-The rows of the fast set stand for the kinds of preprocessing and of block names; the whole
-table runs with `-m slow`.
+One row is fast; the whole table runs with `-m slow`.
 """
 
 import gc
@@ -24,7 +23,7 @@ from tlcli.errors import EngineUnavailable, UsageError
 # Keras 3.15 copies TensorFlow's variables in a way that NumPy 2 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-FAST = {"VGG16", "MobileNetV3Small"}
+FAST = {"MobileNetV3Small"}
 
 ROWS = [
     pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)

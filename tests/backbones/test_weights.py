@@ -1,5 +1,6 @@
 """Weights from files and from Keras' download: what fits is used, what does not is named."""
 
+import itertools
 import os
 import pickle
 import shutil
@@ -381,18 +382,26 @@ WHOLE = {
 }
 
 
+# Each form, frozen or not, in each format; the other ways to put them together are slow.
+FAST_LOANS = [("flat", True, ".keras"), ("nested", True, ".h5"), ("nested", False, ".keras")]
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-@pytest.mark.parametrize("suffix", [".h5", ".keras"])
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("whole", WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize(
+    ("whole", "frozen", "suffix"),
+    [
+        pytest.param(*loan, marks=[] if loan in FAST_LOANS else pytest.mark.slow)
+        for loan in itertools.product(WHOLE, [False, True], [".h5", ".keras"])
+    ],
+)
 def test_a_whole_model_lends_its_backbone_from_either_format(
-    whole: Callable[..., Any], frozen: bool, suffix: str, keras: Any, donor: Any, tmp_path: Path
+    whole: str, frozen: bool, suffix: str, keras: Any, donor: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / f"mine{suffix}"
     own = keras.models.clone_model(donor)
     own.set_weights(donor.get_weights())
     own.trainable = not frozen
-    whole(keras, own).save(str(path))
+    WHOLE[whole](keras, own).save(str(path))
     model = backbones.build(NAME, SIZE, backbones.WeightsFile(str(path)))
     assert backbones.fingerprint(model, NAME) == backbones.fingerprint(donor, NAME)
 

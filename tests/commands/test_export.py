@@ -92,6 +92,20 @@ def test_the_checksum_is_that_of_the_file_or_of_what_sha256sum_says(
     assert answer["sha256"] == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def test_the_checksum_of_files_whose_name_is_no_utf_8(
+    tlcli: CommandLine, run: Path, tmp_path: Path
+) -> None:
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.xml"))
+    answer = tlcli.json("export", run, "--format", "openvino", "--out", out)
+    listed = subprocess.run(
+        ["sha256sum", b"caf\xe9.bin", b"caf\xe9.xml"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    assert answer["sha256"] == hashlib.sha256(listed.stdout).hexdigest()
+
+
 @pytest.fixture(scope="module")
 def odd_run(tiny_backbone: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second round, with a projection, and class names that are hard to store."""
@@ -246,7 +260,11 @@ def test_a_missing_package_is_named_before_any_work(
     assert FORMATS[name].packages[0] in error
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# A file, a folder and two files; that litert makes one file too takes longest to write.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "litert")) for name in FORMATS],
+)
 def test_a_file_that_answers_otherwise_is_not_published(
     tlcli: CommandLine, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from tests.conftest import CommandLine
 from tests.support import tiny
 from tests.support.mutations import write_round
-from tlcli import runs
+from tlcli import images, runs
 from tlcli.commands.finetune import finetune
-from tlcli.config import FinetuneConfig, Progress, TrainingOptions
+from tlcli.commands.rounds import prune, rollback
+from tlcli.config import (
+    FinetuneConfig,
+    Progress,
+    PruneConfig,
+    RollbackConfig,
+    TrainingOptions,
+)
 from tlcli.features import learned
 from tlcli.training import METRICS
 
@@ -209,6 +216,23 @@ def test_retrieval_is_measured_on_classes_that_are_not_known(
     assert "3 images are left out" in text
     whole = tlcli.json("evaluate", run, mixed, "--retrieval", "--include-learned")
     assert (whole["images"], whole["known_included"]) == (21, True)
+
+
+def test_a_round_that_goes_while_images_are_read_is_measured_no_more(
+    tlcli: CommandLine, run: Path, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = images.scan
+
+    def meanwhile(*given: Any, **options: Any) -> images.Listing:
+        if len(runs.open_run(run).numbers()) > 1:
+            rollback(RollbackConfig(run))
+            prune(PruneConfig(run, keep=1))
+        return read(*given, **options)
+
+    monkeypatch.setattr(images, "scan", meanwhile)
+    answer = tlcli.json("evaluate", run, places / "others", "--retrieval")
+    assert answer["round"] == 3
+    assert [row["descriptor"] for row in answer["descriptors"]] == ["plain", "whitened"]
 
 
 def test_classes_that_the_projection_has_learned_are_left_out(

@@ -188,6 +188,15 @@ def test_near_copies_are_listed(
     assert len(text.splitlines()) == len(pairs)
 
 
+def test_every_pair_is_listed_once_however_little_alike(tlcli: CommandLine, indexed: Path) -> None:
+    tlcli("index", "remove", indexed, "sky")
+    images = tlcli.json("index", "stats", indexed)["images"]
+    pairs = lines(tlcli, "index", "duplicates", indexed, "--min-similarity", -1)
+    found = {frozenset((pair["first"], pair["second"])) for pair in pairs}
+    assert len(pairs) == len(found) == images * (images - 1) // 2
+    assert all(len(pair) == 2 for pair in found)
+
+
 def test_an_image_under_two_classes_is_skipped(
     tlcli: CommandLine, indexed: Path, pictures: Path, tmp_path: Path
 ) -> None:

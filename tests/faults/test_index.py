@@ -150,12 +150,15 @@ FORKED = [name for name in ROWS_OF_INDEX if "structure" not in name]
 
 
 @pytest.mark.parametrize("name", FORKED)
-def test_a_kill_before_every_file_operation_and_statement(world: World, name: str) -> None:
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, id="each", marks=pytest.mark.slow), pytest.param(3, id="some")]
+)
+def test_a_kill_before_file_operations_and_statements(world: World, name: str, step: int) -> None:
     scenario, number, ends = ROWS_OF_INDEX[name], 0, set()
     world.ends(scenario)
     died = True
     while died:
-        number += 1
+        number += step
         world.reset(scenario)
         died = killed(forked(world, scenario, partial(count_down, number)))
         ends.add(require_sound(world, scenario, not died))

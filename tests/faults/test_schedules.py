@@ -1,6 +1,5 @@
 """Two commands at once: one runs as a whole before each operation of the other, reads included."""
 
-import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -50,7 +49,7 @@ PAIRS = {
     f"rounds prune beside {reader}": Pair("rounds prune", reader, (0,), (0,)) for reader in READERS
 }
 
-TWICE = ("rounds rollback", "moments", "data divide into tables", "rounds prune")
+TWICE = ("rounds rollback", "data divide into tables", "rounds prune")
 
 
 def positions(world: World, one: Scenario, start: Scenario, step: int) -> list[int]:
@@ -107,5 +106,4 @@ def test_a_command_twice_at_once(world: World, name: str) -> None:
 
 def test_drafts_of_a_live_process_are_not_swept(world: World) -> None:
     """Of two that write the same file, neither takes the other's unfinished one away."""
-    counts = [run_twice(world, "moments", step) for step in (1, 2)]
-    assert all(itertools.accumulate(counts))
+    assert run_twice(world, "moments") > 5

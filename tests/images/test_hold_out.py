@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tlcli.errors import UsageError
-from tlcli.images import folds, holdout, set_apart
+from tlcli.images import folds, holdout, set_apart, some_of_each
 
 
 def sha(name: str | int) -> str:
@@ -229,3 +229,17 @@ def test_folds_of_groups_are_balanced() -> None:
     hashes, labels, groups = parts(images)
     fold = folds(hashes, labels, 5, groups)
     assert np.bincount(fold).tolist() == [40] * 5
+
+
+@given(IMAGES, st.integers(1, 5), st.randoms())
+def test_some_of_each_class_do_not_depend_on_order(
+    images: Images, most: int, random: Random
+) -> None:
+    """At most so many of each class, none passed over for one with a larger hash."""
+    shuffled = random.sample(images, len(images))
+    chosen = [shuffled[row] for row in some_of_each(*columns(shuffled), most)]
+    assert chosen == [images[row] for row in some_of_each(*columns(images), most)]
+    assert chosen == sorted(chosen)
+    for name in {label for _, label in images}:
+        rest = sorted(image for image in images if image[1] == name)
+        assert [image for image in chosen if image[1] == name] == rest[:most]

@@ -1,7 +1,9 @@
 """Tables as people have them: other columns, other separators, paths that lead nowhere."""
 
+import errno
 import io
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -149,6 +151,18 @@ def test_paths_that_lead_nowhere(data: Path, given: str, advice: str) -> None:
         assert part in str(caught.value)
     with pytest.raises(DataError, match="2 of 2"):
         content_groups(source)
+
+
+def test_a_table_in_a_folder_that_must_not_be_listed(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    source = table(data, "path,label\ngone.png,cat\n")
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError, match="Correct the paths"):
+        scan(source)
 
 
 @pytest.mark.parametrize("folder", ["tables", "tables/deep"])

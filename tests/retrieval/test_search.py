@@ -1,5 +1,6 @@
 """The nearest images: equal to a comparison with every one, whatever happened to the index."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from tests.support import indexes
 from tlcli import retrieval
 from tlcli.errors import RunError, RunLocked, UsageError
 from tlcli.features import Kind
-from tlcli.retrieval import Searcher, approximate, building, rows, writer
+from tlcli.retrieval import Neighbours, Searcher, approximate, building, rows, writer
 
 ROWS = indexes.descriptors(600)
 QUERIES = indexes.descriptors(40, seed=1)
@@ -30,19 +31,42 @@ def expected(numbers: list[int], count: int) -> list[list[str]]:
     return [[indexes.image(numbers[place])[2] for place in row] for row in order]
 
 
+@pytest.fixture(scope="module")
+def segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose index has three segments of at most 256 rows; copied, never changed."""
+    run = tmp_path_factory.mktemp("segments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "SEGMENT_ROWS", 256)
+        for start, end in ((0, 250), (250, 300), (300, 600)):
+            indexes.add(run, range(start, end), ROWS[start:end])
+    return run
+
+
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose index has three segments of at most 256 rows, read 100 at a time."""
+def small(segments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, read 100 rows at a time."""
     monkeypatch.setattr(writer, "SEGMENT_ROWS", 256)
     monkeypatch.setattr(rows, "READ_ROWS", 100)
-    for start, end in ((0, 250), (250, 300), (300, 600)):
-        indexes.add(tmp_path, range(start, end), ROWS[start:end])
-    return tmp_path
+    return Path(shutil.copytree(segments, tmp_path, dirs_exist_ok=True))
 
 
 def test_the_nearest_of_all_are_found(small: Path) -> None:
     assert found(small, 7) == expected(list(range(600)), 7)
     assert [len(paths) for paths in found(small, 1000)] == [600] * 40
+
+
+def test_a_class_without_a_direction_takes_no_image_from_others(small: Path) -> None:
+    without = 8 * np.arange(5) + 6000
+    with retrieval.writing(small, 0) as index:
+        images = [(indexes.image(int(n))[0], "nowhere", f"/photos/{n}.jpg") for n in without]
+        index.add(images, iter([np.zeros((5, indexes.WIDTH), np.float32)]))
+    with retrieval.open_index(small) as opened:
+        means = Neighbours.of(Searcher.of(opened, exact=True), "means")
+        logits = means.logits(ROWS)
+    assert np.isfinite(logits).all()
+    said = np.array(means.classes)[logits.argmax(axis=1)]
+    right = said == [indexes.image(number)[1] for number in range(600)]
+    assert right.mean() > 0.9
 
 
 def test_rows_that_stay_on_disk_are_compared_alike(
@@ -149,15 +173,25 @@ def test_a_missing_segment_and_a_newer_format_are_said(small: Path) -> None:
         pass
 
 
-@pytest.fixture
-def large(small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index that is large enough for an approximate one, with one."""
+@pytest.fixture(scope="module")
+def optimized(segments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an approximate index; copied, never changed."""
     pytest.importorskip("faiss")
+    run = Path(shutil.copytree(segments, tmp_path_factory.mktemp("optimized") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "_FIRST_CELLS", 4)
+        with retrieval.writing(run, 0) as index:
+            assert retrieval.build(index, lambda *_: None) >= 0.95
+    return run
+
+
+@pytest.fixture
+def large(optimized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is large enough for an approximate one."""
     monkeypatch.setattr(approximate, "EXACT_UNTIL", 100)
     monkeypatch.setattr(building, "_FIRST_CELLS", 4)
-    with retrieval.writing(small, 0) as writer:
-        assert retrieval.build(writer, lambda *_: None) >= 0.95
-    return small
+    monkeypatch.setattr(rows, "READ_ROWS", 100)
+    return Path(shutil.copytree(optimized, tmp_path, dirs_exist_ok=True))
 
 
 def test_more_than_there_are_may_be_asked_for(large: Path) -> None:

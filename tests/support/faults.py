@@ -112,15 +112,14 @@ class Signal(Fault):
 EACH = pytest.mark.parametrize(
     ("kind", "options"),
     [
-        (Kill, {}),
-        (Error, {"code": errno.EIO}),
-        (Error, {"code": errno.ENOSPC}),
-        (Error, {"code": errno.EACCES}),
-        (Signal, {}),
+        pytest.param(Kill, {}, id="kill"),
+        pytest.param(Error, {"code": errno.ENOSPC}, id="ENOSPC"),
+        pytest.param(Error, {"code": errno.EIO}, id="EIO", marks=pytest.mark.slow),
+        pytest.param(Error, {"code": errno.EACCES}, id="EACCES", marks=pytest.mark.slow),
+        pytest.param(Signal, {}, id="SIGTERM"),
     ],
-    ids=["kill", "EIO", "ENOSPC", "EACCES", "SIGTERM"],
 )
-"""Every kind of fault, for tests of `every`."""
+"""Every kind of fault, for tests of `every`; one error of the system is fast."""
 
 
 @contextmanager

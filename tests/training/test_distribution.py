@@ -50,6 +50,14 @@ def trained(folder: Path, shared: Distribution, **changes: Any) -> list[Any]:
     return [*prepared.model.get_weights(), head.weights, head.bias, np.array(figures)]
 
 
+ONE_EPOCH = replace(OPTIONS, epochs=1, batch_size=7)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return trained(tmp_path_factory.mktemp("alone"), distribution.ALONE, options=ONE_EPOCH)
+
+
 @pytest.mark.parametrize(
     "shared",
     [
@@ -58,10 +66,10 @@ def trained(folder: Path, shared: Distribution, **changes: Any) -> list[Any]:
     ],
     ids=["mirrored", "multiworker"],
 )
-def test_a_shared_step_learns_what_a_step_learns(tmp_path: Path, shared: Any) -> None:
-    options = replace(OPTIONS, epochs=1, batch_size=7)
-    alone = trained(tmp_path / "a", distribution.ALONE, options=options)
-    together = trained(tmp_path / "b", made := shared(), options=options)
+def test_a_shared_step_learns_what_a_step_learns(
+    tmp_path: Path, shared: Any, alone: list[Any]
+) -> None:
+    together = trained(tmp_path, made := shared(), options=ONE_EPOCH)
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert made.leads

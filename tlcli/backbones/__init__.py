@@ -1,4 +1,30 @@
-"""Backbones: Keras applications with their tops cut off, images in, feature vectors out."""
+"""Backbones: Keras applications with their tops cut off, images in, feature vectors out.
+
+table                  the networks: every Keras application, and three EfficientNet-Lite
+lite, lite_openvino    EfficientNet-Lite in Keras, and without it
+weights                where weights come from
+weights_files          ImageNet's or those of a file, checked before they are used
+hdf5_layers            the layers of a model and of an HDF5 file, and whether they fit
+torch_file             tensors from a file of torch, read without it
+network                built, divided into blocks, fingerprinted
+scalings, preparing    what a network wants its pixels to look like; raw RGB → that, in its graph
+reading                of which outputs and of how many views a feature vector is made
+projecting             a learned projection as the last layers
+expected               the mean feature that a network expects
+halves                 what is frozen while a network is trained, and what learns
+imagenet               the networks of the table with the top of their 1000 classes
+classifier_file        a classifier that somebody else wrote, read without running its code
+saved_folder, keras_2  what Keras 2 wrote
+cutting                a classifier → the network below its last layer, and that layer
+graph, flattening      the calls of its layers; the same network made anew of them
+pinned, prepared       backbones that are ready to be used, without TensorFlow
+storing, stored        a backbone put on disk once; read, checked, composed with heads
+probing                images that every stored backbone is tried on
+classifier             a stored backbone and a head → an ordinary Keras model
+portable, archives     its config for older releases of Keras; its file, the same bytes each time
+openvino_ir            backbones as OpenVINO networks: exported once, compiled
+runtime                Keras, TensorFlow and OpenVINO: imported once, late and quietly
+"""
 
 from tlcli.backbones.classifier import write_classifier
 from tlcli.backbones.classifier_file import ClassifierFile, read_classifier

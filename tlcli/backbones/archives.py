@@ -23,7 +23,7 @@ _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 
 def canonical_json(value: Any) -> bytes:
     """Return JSON as UTF-8, with sorted keys and one entry a line."""
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (files.json_text(value, indent=1, sort_keys=True) + "\n").encode()
 
 
 def write_archive(path: Path, metadata: Any, config: Any, weights: bytes | memoryview) -> None:

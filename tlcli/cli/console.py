@@ -22,9 +22,9 @@ LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 
 def result(content: dict[str, Any], text: Callable[[dict[str, Any]], str], as_json: bool) -> None:
     """Print a command's result: one JSON object, or text for people."""
-    from tlcli.reports import json_line
+    from tlcli.files import json_text
 
-    put(json_line(content) if as_json else _lines(text(content)), content)
+    put(json_text(content) if as_json else _lines(text(content)), content)
 
 
 def _lines(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,12 +84,9 @@ def _require_said(config: AdoptConfig, possible: Sequence[str]) -> None:
 def _sample(listing: Listing, square: Square) -> tuple[list[LabelledImage], NDArray[np.uint8]]:
     """Some images of every class, chosen by their content, with their pixels."""
     most = max(1, min(MOST_OF_A_CLASS, MOST_IMAGES // len(listing.classes)))
-    taken: Counter[str] = Counter()
-    chosen = []
-    for image in sorted(listing.images, key=lambda image: image.sha256):
-        if taken[image.label] < most:
-            taken[image.label] += 1
-            chosen.append(image)
+    hashes = [image.sha256 for image in listing.images]
+    labels = [image.label for image in listing.images]
+    chosen = [listing.images[row] for row in images.some_of_each(hashes, labels, most)]
     decoded = list(zip(chosen, images.decode_many(chosen, square), strict=True))
     usable = [(image, found) for image, found in decoded if not isinstance(found, BadImage)]
     if not usable:

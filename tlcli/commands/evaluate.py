@@ -18,7 +18,7 @@ from tlcli.features import Features
 from tlcli.heads import UnitedHead
 from tlcli.images import LabelledImage, Listing
 from tlcli.rounds import names
-from tlcli.rounds.intake import require_classes, require_known_classes, warn_of_tones
+from tlcli.rounds.intake import listed, require_classes, require_known_classes, warn_of_tones
 from tlcli.rounds.parent import head_of
 from tlcli.runs import Round, Run
 
@@ -216,11 +216,7 @@ def _warn_of_removed(history: Sequence[Round], fresh: Sequence[LabelledImage]) -
 def _known_images(config: EvaluateConfig, history: Sequence[Round], progress: Progress) -> Listing:
     """The images of DATA whose class the last round knows."""
     current = history[-1]
-    listing = images.scan(
-        config.data,
-        columns=config.images.columns,
-        progress=lambda done, total: progress("reading", done, total),
-    )
+    listing = listed(config.data, config.images.columns, progress)
     renamed = names.former(history)
     if not config.ignore_unknown:
         known = {*current.classes, *_indexed_classes(config)}

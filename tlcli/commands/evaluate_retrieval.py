@@ -14,7 +14,7 @@ from tlcli.extractor import Extractor
 from tlcli.images import LabelledImage, Listing, Skipped
 from tlcli.retrieval import Ground
 from tlcli.rounds.descriptors import ground_of
-from tlcli.rounds.intake import warn_of_tones
+from tlcli.rounds.intake import listed, warn_of_tones
 from tlcli.runs import Round, Run
 
 _OF_HEADS = (
@@ -72,14 +72,14 @@ def evaluate_retrieval(config: EvaluateConfig, progress: Progress = no_progress)
     """
     _require_alone(config)
     run = runs.open_run(config.run)
-    entry = run.steadily(lambda: run.round(config.round))
-    extractor = Extractor.of_round(run, entry, config.runs_on)
-    ground = run.steadily(lambda: ground_of(run, entry, extractor))
-    listing = images.scan(
-        config.data,
-        columns=config.images.columns,
-        progress=lambda done, total: progress("reading", done, total),
-    )
+    if config.data == "-":  # it cannot be read twice
+        return _measured(run, config, progress)
+    return run.steadily(lambda: _measured(run, config, progress))
+
+
+def _measured(run: Run, config: EvaluateConfig, progress: Progress) -> Retrieval:
+    entry, extractor, ground = run.steadily(lambda: _opened(run, config))
+    listing = listed(config.data, config.images.columns, progress)
     given = _Given.of(config, listing, run, entry, ground)
     found = extractor.features(given.wanted, progress)
     warn_of_tones(found.tones)
@@ -90,11 +90,28 @@ def evaluate_retrieval(config: EvaluateConfig, progress: Progress = no_progress)
         Measured.of(name, kind.of(found.vectors[:]), found.labels)
         for name, kind in retrieval.possible(ground).items()
     ]
-    counts = Counter(found.labels)
+    return _retrieval(config, entry, given, skipped, found.labels, measured)
+
+
+def _opened(run: Run, config: EvaluateConfig) -> tuple[Round, Extractor, Ground]:
+    entry = run.round(config.round)
+    extractor = Extractor.of_round(run, entry, config.runs_on)
+    return entry, extractor, ground_of(run, entry, extractor)
+
+
+def _retrieval(
+    config: EvaluateConfig,
+    entry: Round,
+    given: "_Given",
+    skipped: tuple[Skipped, ...],
+    labels: Sequence[str],
+    measured: Sequence[Measured],
+) -> Retrieval:
+    counts = Counter(labels)
     return Retrieval(
         run=str(config.run),
         round=entry.number,
-        images=len(found.labels),
+        images=len(labels),
         questions=sum(count for count in counts.values() if count > 1),
         classes=tuple(sorted(counts)),
         known_classes=tuple(sorted(given.known_classes)),

@@ -291,7 +291,8 @@ def _digest(paths: list[Path]) -> str:
         return files.sha256(paths[0])
     top = Path(os.path.commonpath([path.parent for path in paths]))
     lines = [f"{files.sha256(path)}  {path.relative_to(top)}\n" for path in paths]
-    return hashlib.sha256("".join(sorted(lines, key=lambda line: line[66:])).encode()).hexdigest()
+    listing = "".join(sorted(lines, key=lambda line: line[66:]))
+    return hashlib.sha256(os.fsencode(listing)).hexdigest()
 
 
 def _sweep(out: Path, chosen: Format) -> None:

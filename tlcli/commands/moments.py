@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tlcli import memory, runs
+from tlcli import images, memory, runs
 from tlcli.config import MemoryOptions, MomentsConfig, Progress, no_progress
 from tlcli.errors import StorageError, UsageError
 from tlcli.extractor import Extractor
@@ -55,7 +54,8 @@ def collect(config: MomentsConfig, progress: Progress = no_progress) -> Collecte
     parent = Parent.of(runs.open_run(config.run), config.runs_on)
     everything = scan(config.data, config.images.columns, progress)
     listing = _part_of(everything, config.shard)
-    shard = Shard(*config.shard, _fingerprint(everything)) if config.shard else None
+    data = images.digest_of(everything.sha256s, everything.labels)
+    shard = Shard(*config.shard, data) if config.shard else None
     with phases.phase("features"):
         found = parent.extractor.features(listing.images, progress)
         skipped = readable(listing, found, (), config.images.max_bad)
@@ -102,9 +102,3 @@ def _part_of(listing: Listing, shard: tuple[int, int] | None) -> Listing:
     chosen = [image for image in listing.images if int(image.sha256[:16], 16) % count == number - 1]
     kept = {image.label for image in chosen}
     return replace(listing, images=tuple(chosen), named_classes=tuple(sorted(kept)))
-
-
-def _fingerprint(listing: Listing) -> str:
-    """SHA-256 of the content hashes and classes of all images, in whatever order they came."""
-    lines = sorted(f"{image.sha256} {image.label}\n" for image in listing.images)
-    return sha256("".join(lines).encode()).hexdigest()

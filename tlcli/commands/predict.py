@@ -154,8 +154,7 @@ def predict(config: PredictConfig, progress: Progress = no_progress) -> Iterator
     Raises:
         TlcliError: the run cannot be used, or a copy cannot be made; see errors.py.
     """
-    if "" in config.paths:
-        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    images.require_paths(config.paths)
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
     with _predictor(config, progress) as predictor:
@@ -176,7 +175,9 @@ def _predictor(config: PredictConfig, progress: Progress) -> Iterator[Predictor]
         return
     require_choice("a way to answer", config.by, retrieval.BY)
     run = runs.open_run(config.run)
-    extractor = Extractor.of_round(run, run.round(config.round), config.runs_on)
+    extractor = run.steadily(
+        lambda: Extractor.of_round(run, run.round(config.round), config.runs_on)
+    )
     with retrieval.open_index(config.run) as index:
         index.require_space(Space.of(extractor))
         neighbours = Neighbours.of(Searcher.of(index, exact=False), config.by)

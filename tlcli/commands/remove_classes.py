@@ -38,12 +38,12 @@ def remove_classes(config: RemoveConfig, progress: Progress = no_progress) -> Ro
     with runs.extending(config.run, config.wait) as writer:
         parent = Parent.of(writer.run, config.runs_on)
         _require_known(config, parent, writer.run.rounds())
-        named = _to_forget(config)
-        to_remove = _to_remove(config, parent, named)
+        to_forget = _to_forget(config)
+        to_remove = _to_remove(config, parent, to_forget)
         if not to_remove and parent.unseen.isdisjoint(config.names):
             return unchanged(config.run, parent.round, NOTHING, phases)
         with phases.phase("features"):
-            given = [*named, *_given(config, progress)]
+            given = [*to_forget, *_given(config, progress)]
             left = _leave(config, parent, to_remove, given, progress)
         _require_forgetting_head(config, left)
         return publish(writer, _draft(config, left, writer.next_number, phases), phases)
@@ -101,21 +101,21 @@ def _to_forget(config: RemoveConfig) -> list[ImageFile]:
     """The images of --images."""
     paths = list(images.find_images(config.images_of))
     hashed = list(zip(paths, images.content_hashes(paths), strict=True))
-    named = [ImageFile(path, key) for path, key in hashed if isinstance(key, str)]
-    if len(named) < len(paths) or (config.images_of and not paths):
+    readable = [ImageFile(path, key) for path, key in hashed if isinstance(key, str)]
+    if len(readable) < len(paths) or (config.images_of and not paths):
         bad = [str(path) for path, key in hashed if not isinstance(key, str)] or config.images_of
         raise DataError(
             f"Expected images to forget. Received: {bad[0]}, which cannot be read as one. "
             "Correct --images."
         )
-    return named
+    return readable
 
 
-def _to_remove(config: RemoveConfig, parent: Parent, named: list[ImageFile]) -> frozenset[str]:
+def _to_remove(config: RemoveConfig, parent: Parent, given: list[ImageFile]) -> frozenset[str]:
     """Content hashes of the learned images that are to be forgotten."""
     ledger = parent.memory.ledger
     of_classes = {key for key, name in ledger.items() if name in config.names}
-    asked = {image.sha256 for image in named}
+    asked = {image.sha256 for image in given}
     if strange := len(asked - ledger.keys()):
         log.warning("%d of %d images of --images were never learned", strange, len(asked))
     return frozenset(of_classes | asked & ledger.keys())

@@ -151,7 +151,7 @@ class Pruned:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `rounds prune --json` prints."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asdict(self)
 
 
 def prune(config: PruneConfig) -> Pruned:

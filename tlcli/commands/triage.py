@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tlcli import clustering, images, retrieval, runs
 from tlcli.config import Progress, TriageConfig, no_progress
-from tlcli.errors import BadImage, DataError, NoImage, UsageError
-from tlcli.features import Features, Matrix
+from tlcli.errors import BadImage, DataError, NoImage
+from tlcli.features import Features, Matrix, among
 from tlcli.images import ImageFile, Skipped
 from tlcli.images.class_folders import copy_into, require_outside
 from tlcli.retrieval import Descriptor, Ground
@@ -118,7 +118,7 @@ def _judged(config: TriageConfig, parent: Parent, phases: Phases) -> _Judged:
         rule = judge(parent, config.false_alarms, config.known, config.columns, phases.progress)
     with phases.phase("features"):
         found, skipped = _looked_at(config, parent, phases.progress)
-    learned = np.array([key in parent.memory.ledger for key in found.hashes], bool)
+    learned = among(found.hashes, parent.memory.ledger)
     return _Judged(parent, rule, found, skipped, rule.scores(found.vectors), learned)
 
 
@@ -149,8 +149,7 @@ def _triaged(
 
 def _require(config: TriageConfig) -> None:
     require_rate(config.false_alarms)
-    if "" in config.paths:
-        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    images.require_paths(config.paths)
     if config.copy_into is not None:
         require_outside(config.copy_into, (*config.paths, str(config.run)))
 
@@ -186,8 +185,7 @@ def _grouped(
     _require_few(len(places))
     rule, vectors = judged.rule, judged.found.vectors.take(places)
     entries = list(_novel(judged, places, vectors))
-    described = _described(rule, vectors)
-    members = list(_members(clustering.clusters(described, _least_similarity(rule)), described))
+    members = _groups(rule, vectors)
     large = [rows for rows in members if len(rows) >= config.min_images]
     rest = [entries[row] for rows in members if len(rows) < config.min_images for row in rows]
     candidates = tuple(
@@ -212,13 +210,12 @@ def _descriptor(rule: Judge) -> Descriptor:
     return retrieval.DESCRIPTORS[ground.usual].make(ground)
 
 
-def _described(rule: Judge, vectors: Matrix) -> NDArray[np.float32]:
-    return _descriptor(rule).of(vectors[:])
-
-
-def _least_similarity(rule: Judge) -> float:
-    """With which images are of one group: learned from known classes."""
-    return clustering.separating_similarity(_described(rule, rule.known.vectors), rule.known.labels)
+def _groups(rule: Judge, vectors: Matrix) -> list[list[int]]:
+    """The rows of each group; how alike its images are is learned from known classes."""
+    kind = _descriptor(rule)
+    described = kind.of(vectors[:])
+    least = clustering.separating_similarity(kind.of(rule.known.vectors[:]), rule.known.labels)
+    return list(_members(clustering.clusters(described, least), described))
 
 
 def _members(groups: NDArray[np.intp], described: NDArray[np.float32]) -> Iterator[list[int]]:

@@ -1,4 +1,10 @@
-"""What each command can be told: frozen dataclasses that hold the defaults, and nothing else."""
+"""What each command can be told: frozen dataclasses that hold the defaults, and nothing else.
+
+options   what several commands can be told
+learning  the commands that make rounds
+using     the commands that measure and use them
+upkeep    the commands that look after runs and images
+"""
 
 from tlcli.config.learning import (
     AdoptConfig,

@@ -1,7 +1,9 @@
 """How good a head is.
 
 outcomes    what a head says of images, and the figures counted from it
+contents    what a report consists of
 report      everything that `evaluate` measures, for the last round and on the way there
+retrieval   how well images of one class find each other
 intervals   how sure the figures are
 paired      two runs on the same images
 gates       limits that figures must keep

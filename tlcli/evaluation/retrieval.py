@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli.evaluation.intervals import Interval, percentiles, resamples
+from tlcli.features import unit_rows
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -213,9 +214,7 @@ def _one_draw(
     random: np.random.Generator,
 ) -> float:
     known = [_drawn(rows, count, random) for rows in members.values()]
-    means = np.stack([descriptors[rows].mean(axis=0) for rows in known])
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    means = np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 0)
+    means = unit_rows(np.stack([descriptors[rows].mean(axis=0) for rows in known]))
     said = np.array(list(members), object)[(descriptors @ means.T).argmax(axis=1)]
     right = said == labels
     right[np.concatenate(known)] = False

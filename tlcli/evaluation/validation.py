@@ -252,7 +252,7 @@ def _held_out(
     classes: tuple[str, ...],
     masks: Sequence[tuple[Mask, Mask]],
 ) -> HeldOutPredictions:
-    """Answers about the images of masks over `known.new` and `known.old`, left out in turn."""
+    """Answers about the images of masks over new and old ones, left out in turn."""
     true: list[str] = []
     logits = [np.zeros((0, len(classes)), np.float32)]
     before: list[Names] = []

@@ -21,7 +21,7 @@ from tlcli.features.kinds import UNKNOWN_DECODER, Differences, Kind, another
 from tlcli.features.learned import LearnedProjection
 from tlcli.features.projection import Projected, Projection
 from tlcli.features.segments import images_in
-from tlcli.features.vectors import Vectors
+from tlcli.features.vectors import Vectors, unit_rows
 
 __all__ = [
     "DESCRIPTION",
@@ -44,4 +44,5 @@ __all__ = [
     "extract_pixels",
     "images_in",
     "recall",
+    "unit_rows",
 ]

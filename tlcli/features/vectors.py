@@ -5,7 +5,7 @@ import weakref
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,10 +15,18 @@ from tlcli.strict import Malformed
 
 Float32 = NDArray[np.float32]
 Selection = slice | NDArray[np.bool_] | NDArray[np.integer]
-
+Floating = TypeVar("Floating", np.float32, np.float64)
 
 _BLOCK_NUMBERS = 2**18
 """Looked at at once."""
+
+
+def unit_rows(rows: NDArray[Floating]) -> NDArray[Floating]:
+    """Rows (n, D) made to length 1; those of length 0 stay so."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    found = np.zeros_like(rows)
+    np.divide(rows, lengths, out=found, where=lengths > 0)
+    return found
 
 
 class Block(Protocol):

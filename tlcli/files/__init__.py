@@ -1,4 +1,11 @@
-"""Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5."""
+"""Durable files: written aside, flushed, renamed into place; hashed; arrays in HDF5.
+
+paths     files and folders that are there: hashed and flushed
+copies    the same file elsewhere
+drafts    what is made beside its target, and what was left of it
+arrays    arrays and attributes in HDF5
+failures  what an error of the system means for the user
+"""
 
 from tlcli.files.arrays import (
     Arrays,
@@ -12,6 +19,7 @@ from tlcli.files.arrays import (
 from tlcli.files.copies import copy, copy_folder, link
 from tlcli.files.drafts import (
     ABANDONED_SECONDS,
+    json_text,
     place_folder,
     published,
     replace_folder,
@@ -35,6 +43,7 @@ __all__ = [
     "copy",
     "copy_folder",
     "failure",
+    "json_text",
     "link",
     "loading_arrays",
     "make_folders",

@@ -231,7 +231,21 @@ def _exchanged(first: Path, second: Path) -> bool:
     return int(rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE)) == 0
 
 
+def json_text(content: Any, indent: int | None = None, *, sort_keys: bool = False) -> str:
+    """JSON that can be written in UTF-8.
+
+    Bytes of a file name that are none are escaped as lone surrogates, which Python's `json` and
+    `os.fsencode` turn back into the bytes.
+    """
+    text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent, sort_keys=sort_keys)
+    return text
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object durably."""
     with written(path) as stream:
-        stream.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        stream.write((json_text(content, indent=1) + "\n").encode())

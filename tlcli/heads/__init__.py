@@ -1,21 +1,22 @@
 """Heads: every one is a linear softmax layer; solvers differ in how they find its weights.
 
-linear       LinearHead: logits, probabilities, files
-closed_form  solved from the moments: lda, ridge, nearest class mean
-span         the same, sooner, for heads of a few images that are only tested
-imprinting   where the columns of new classes start
-generic      what the images of a head's classes look like on average
-columns      Gaussian columns: new classes beside a head whose images are gone
-gradient     solved by optimisation on features: softmax, and some columns of a head
-costs        what an error costs in softmax, chosen on images that are held out
-svm          solved by optimisation on the directions of features
-descent      what both of them are solved by: watched, bounded in cost
-calibration  the temperature of a head, and how far its probabilities can be believed
-recipes      the table of heads and their options
-evidence     what the head of a round may be solved from
-margin       the unit in which temperatures of rounds are compared
+linear            LinearHead: logits, probabilities, files
+renamed           a head of an earlier round under the names that its classes have by now
+closed_form       solved from the moments: lda, ridge, nearest class mean
+span              the same, sooner, for heads of a few images that are only tested
+imprinting        where the columns of new classes start
+generic           what the images of a head's classes look like on average
+gaussian_columns  new classes beside a head whose images are gone
+gradient          solved by optimisation on features: softmax, and some columns of a head
+costs             what an error costs in softmax, chosen on images that are held out
+svm               solved by optimisation on the directions of features
+descent           what both of them are solved by: watched, bounded in cost
+calibration       the temperature of a head, and how far its probabilities can be believed
+recipes           the table of heads and their options
+evidence          what the head of a round may be solved from
+margin            the unit in which temperatures of rounds are compared
 
-SciPy is imported by the solvers alone: a prediction needs neither.
+SciPy is imported by the solvers alone: a prediction needs none of it.
 """
 
 from tlcli.heads.calibration import (

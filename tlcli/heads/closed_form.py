@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import gaussian, linalg
-from tlcli.config import AUTO
 from tlcli.errors import UsageError
 from tlcli.heads.linear import LinearHead
 from tlcli.moments import Moments
@@ -54,11 +53,8 @@ def lda(moments: Moments, shrinkage: str = "auto", priors: str = "uniform") -> L
     Source: the streaming form is Hayes & Kanan 2020, "Lifelong Machine Learning with Deep
     Streaming Linear Discriminant Analysis".
     """
-    means, least = gaussian.means(moments), gaussian.rounding(moments)
-    covariance = gaussian.shrunken_covariance(moments, shrinkage)
-    weights = gaussian.solve(covariance, means.T, least)
-    if weights is None and shrinkage == AUTO:
-        weights = gaussian.solve(gaussian.made_positive(covariance), means.T, least)
+    means = gaussian.means(moments)
+    weights = gaussian.solved(moments, means.T, shrinkage)
     if weights is None:
         raise UsageError(
             f"Expected a shrinkage with which the covariance can be inverted. Received: "
@@ -176,7 +172,7 @@ class RidgeProblem:
     def of(moments: Moments) -> "RidgeProblem":
         """From the moments of all images."""
         counts, images = moments.counts, moments.images
-        mean = moments.sums.sum(axis=0) * (2.0**-moments.bits / images)
+        mean = gaussian.mean(moments)
         gram = gaussian.gram(moments)
         gram -= images * np.outer(mean, mean)
         products = (gaussian.means(moments) - mean).T * counts

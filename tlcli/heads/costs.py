@@ -97,14 +97,7 @@ def _some(examples: Examples) -> Examples:
     most = max(_MOST_PRODUCTS // (width * len(counts) ** 2), _FOLDS) if counts else 0
     if max(counts.values(), default=0) <= most:
         return examples
-    taken: Counter[str] = Counter()
-    chosen = []
-    for row in sorted(range(len(examples)), key=examples.hashes.__getitem__):
-        label = examples.labels[row]
-        taken[label] += 1
-        if taken[label] <= most:
-            chosen.append(row)
-    return examples.take(sorted(chosen))
+    return examples.take(sorted(images.some_of_each(examples.hashes, examples.labels, most)))
 
 
 def _comparable(some: Examples, fold: Integers) -> bool:

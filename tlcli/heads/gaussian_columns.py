@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlcli import gaussian, linalg, moments
-from tlcli.config import AUTO
 from tlcli.features import Examples
 from tlcli.heads import generic
 from tlcli.heads.gradient import Standardisation, Task, fit_columns
@@ -86,10 +85,7 @@ def _solved(known: Moments, right: Float64) -> Float64:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1):
-        covariance, least = gaussian.shrunken_covariance(known, AUTO), gaussian.rounding(known)
-        found = gaussian.solve(covariance, right, least)
-        if found is None:
-            found = gaussian.solve(gaussian.made_positive(covariance), right, least)
+        found = gaussian.solved(known, right)
     assert found is not None
     return found
 

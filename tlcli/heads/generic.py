@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import linalg
+from tlcli import gaussian, linalg
 from tlcli.features import Examples
 from tlcli.heads.evidence import Evidence
 from tlcli.heads.linear import Generic, LinearHead
@@ -48,10 +48,8 @@ def of_features(head: LinearHead, features: Rows) -> Generic:
 
 def of_moments(head: LinearHead, moments: Moments) -> Generic:
     """What a head makes of the classes of these moments, at their means."""
-    unit = 2.0**-moments.bits
-    means = (moments.sums * (unit / moments.counts[:, None])).astype(np.float32)
-    mean = moments.sums.sum(axis=0) * (unit / moments.images)
-    return Generic(mean, moments.images, lead(head, means))
+    means = gaussian.means(moments).astype(np.float32)
+    return Generic(gaussian.mean(moments), moments.images, lead(head, means))
 
 
 def remembering(head: LinearHead, evidence: Evidence) -> LinearHead:

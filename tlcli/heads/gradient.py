@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli import gaussian
 from tlcli.heads.descent import Size, Solver, minimum
 from tlcli.heads.linear import Float32, Float64, LinearHead
 from tlcli.moments import Moments
@@ -71,9 +72,8 @@ class Standardisation:
     @staticmethod
     def of_moments(moments: Moments) -> "Standardisation":
         """From all images that the moments have seen."""
-        unit = 2.0**-moments.bits
-        mean = moments.sums.sum(axis=0) * (unit / moments.images)
-        second = np.diag(moments.gram) * (unit**2 / moments.images)
+        mean = gaussian.mean(moments)
+        second = np.diag(moments.gram) * (4.0**-moments.bits / moments.images)
         return Standardisation(mean, _nonzero(np.sqrt(np.maximum(second - mean**2, 0.0))))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tlcli import images
 from tlcli.config import AUTO
-from tlcli.features import Examples
+from tlcli.features import Examples, unit_rows
 from tlcli.heads.descent import Size, Solver, minimum
 from tlcli.heads.linear import Float32, Float64, LinearHead
 
@@ -57,7 +57,7 @@ def svm(examples: Examples, balanced: bool = False, asked: str = AUTO) -> Linear
     """
     from threadpoolctl import threadpool_limits
 
-    directions = _directions(examples.vectors[:])
+    directions = unit_rows(examples.vectors[:])
     classes, columns = np.unique(np.asarray(examples.labels, dtype=object), return_inverse=True)
     weights = np.zeros((directions.shape[1], len(classes)), np.float32)
     if len(classes) > 1:
@@ -69,12 +69,6 @@ def svm(examples: Examples, balanced: bool = False, asked: str = AUTO) -> Linear
                 penalty, solver = _penalty(problem, fold, balanced), _SEARCHED
             weights[:] = problem.weights(problem.solved(penalty, solver))
     return LinearHead(tuple(classes), weights, np.zeros(len(classes), np.float32))
-
-
-def _directions(features: Float32) -> Float32:
-    """φ/‖φ‖ (n, D); 0 stays 0."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.where(norms > 0, norms, 1), np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,19 +1,29 @@
 """Images and their labels: what DATA means, how a file becomes pixels, how images are split.
 
-scanning     DATA → Listing: find, name, hash; nothing is decoded
-identifying  what kind of image a file is, by its content
-decoding     one image → (S, S, 3) RGB, or BadImage with the reason
-square       the square that images are drawn to: its side, and what a run may choose
-colours      colour profiles → sRGB
-tones        how much of the range from black to white images use
-depths       grey of more than 8 bits → 8 bits
-splitting    content hashes → held-out share, test images, folds
-given        what Python code hands over → files, bytes and pixels
-layouts      datasets that come divided into train, valid and test
-walking      what lies in folders, sorted, links that lead back up left out
-checking     DATA → DataReport: what is wrong with a data folder
-hashing      files → content hashes; a file that has not changed is read once, ever
-reading      regular files only, hashed in blocks, mapped over by threads
+scanning       DATA → Listing: find, name, hash; nothing is decoded
+sources        class folders, tables and lines on standard input → entries
+tables         which columns of a table hold paths, labels and groups
+missing_files  what to say of a table whose paths lead nowhere
+parts          what the parts of a dataset that comes divided are called
+table_parts    the rows of a table in one of them
+layouts        datasets that come divided into train, valid and test
+unlabelled     images without labels
+in_memory      what Python code hands over → files, bytes and pixels
+identifying    what kind of image a file is, by its content
+decoding       one image → (S, S, 3) RGB, or BadImage with the reason
+dicom          pixels of DICOM files, by pydicom where it is installed
+square         the square that images are drawn to: its side, and what a run may choose
+colours        colour profiles → sRGB
+tones          how much of the range from black to white images use
+depths         grey of more than 8 bits → 8 bits
+hold_out       content hashes → held-out share, test images, folds
+walking        what lies in folders, sorted, links that lead back up left out
+checking       DATA → DataReport: what is wrong with a data folder
+near_copies    images that look alike though their bytes differ
+max_bad        the share of bad images that data may have
+class_folders  copies of images in folders named after their classes
+hashing        files → content hashes; a file that has not changed is read once, ever
+reading        regular files only, hashed in blocks, mapped over by threads
 """
 
 from tlcli.images.checking import DataReport, Extent, check
@@ -33,6 +43,7 @@ from tlcli.images.hold_out import (
     folds,
     holdout,
     set_apart,
+    some_of_each,
     units,
 )
 from tlcli.images.identifying import FORMATS
@@ -52,7 +63,13 @@ from tlcli.images.scanning import (
     image_batches,
     scan,
 )
-from tlcli.images.sources import PassedOver, class_name, is_plain_folder, passed_text
+from tlcli.images.sources import (
+    PassedOver,
+    class_name,
+    is_plain_folder,
+    passed_text,
+    require_paths,
+)
 from tlcli.images.square import DEFAULT_FIT, FITS, Square
 from tlcli.images.tones import FEW_LEVELS, Tones
 
@@ -96,8 +113,10 @@ __all__ = [
     "map_ahead",
     "passed_text",
     "reject_bad",
+    "require_paths",
     "scan",
     "set_apart",
+    "some_of_each",
     "taken",
     "thumbnail",
     "units",

@@ -1,6 +1,7 @@
 """Which images are held out: decided by content, so a split is stable as images arrive."""
 
 import hashlib
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -150,6 +151,20 @@ def _grouped_folds(keys: Sequence[str], labels: Sequence[str], k: int) -> NDArra
     classes = [of_key[rows] for rows in _by_class(keys, labels) if len(set(fold[rows])) == 1]
     fold[np.isin(of_key, [max(names) for names in classes])] = TRAINED_ONLY
     return fold
+
+
+def some_of_each(sha256s: Sequence[str], labels: Sequence[str], most: int) -> list[int]:
+    """Return the positions of at most `most` images of each class, those with the smallest hashes.
+
+    Returns:
+        In the order of the hashes.
+    """
+
+    def by_hash(row: int) -> tuple[str, int]:
+        return sha256s[row], row
+
+    rows = [sorted(members, key=by_hash)[:most] for members in _by_class(sha256s, labels)]
+    return sorted(itertools.chain(*rows), key=by_hash)
 
 
 def units(sha256s: Sequence[str], groups: Sequence[str]) -> list[str]:

@@ -75,11 +75,18 @@ def _elsewhere(given: str, folder: Path) -> str:
 def _above(given: str, folder: Path) -> str:
     """Where the path is right from a folder beside or above the table, that is the place."""
     tail = "/".join(_parts(given))
-    beside = [path for path in sorted(folder.iterdir())[:1000] if is_folder(path)]
-    for other in (*folder.absolute().parents, *beside):
+    for other in (*folder.absolute().parents, *_beside(folder)):
         if _is_there(other / tail):
             return f"It is there from {str(other)!r}: move the table to that folder"
     return ""
+
+
+def _beside(folder: Path) -> list[Path]:
+    """Some folders beside the table, as far as its folder may be listed."""
+    try:
+        return [path for path in sorted(folder.iterdir())[:1000] if is_folder(path)]
+    except OSError:
+        return []
 
 
 def _with_suffix(given: str, folder: Path) -> str:

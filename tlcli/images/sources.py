@@ -110,6 +110,12 @@ def find_images(paths: Iterable[str | Place]) -> Iterator[Place]:
             yield path
 
 
+def require_paths(paths: Sequence[str]) -> None:
+    """Raise UsageError where one is empty: it would be the current folder."""
+    if "" in paths:
+        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+
+
 @dataclass(frozen=True)
 class PassedOver:
     """Files of one suffix that are no images by it."""

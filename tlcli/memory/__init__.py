@@ -1,10 +1,12 @@
 """What a run remembers between rounds, as `--memory` says.
 
 table          the settings: what each of them keeps
+setting        what a run is asked to remember, and what it remembers next
 storage        memory.h5 in the folder of a round
 moments_files  the file of moments that travels alone
 state          Memory: the moments, the ledger of learned images, and what is kept of them
 parts          immutable files of kept rows: linked from round to round, or written
+pixels         images by their content hashes, from files or from what a run keeps
 herding        which images stand for a class
 """
 

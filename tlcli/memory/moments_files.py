@@ -83,7 +83,7 @@ def shard_of(path: Path) -> Shard | None:
         RunError: as `load_file`.
     """
     with _file_of_moments(path) as file:
-        if not file.has("shards"):
+        if not file.says("shards"):
             return None
         count = file.attribute("shards", strict.whole(1, MOST_SHARDS))
         number = file.attribute("shard", strict.whole(1, count))

@@ -1,17 +1,17 @@
 """Results → what people read: text for the terminal, HTML, Markdown, JUnit.
 
-tables      the pieces of text: tables, shares, bytes, JSON
-html        the pieces of a page
-svg         figures → SVG; needs matplotlib
-files       what is refused before any work; a format for each suffix
-evaluation  figures, text, page, markdown, plots, confusion, junit of `evaluate`
-comparison  text and page of `compare`
-result      what the commands that make a round answer
-rankings    how well descriptors find images of a class: the rows
-curves      the epochs of a training → PNG
-predictions an answer of `predict` → a line
+tables       the pieces of text: tables, shares, bytes, counts, times
+html         the pieces of a page
+svg          figures → SVG; needs matplotlib
+files        what is refused before any work; a format for each suffix
+evaluation   figures, text, page, markdown, plots, confusion, junit of `evaluate`
+comparison   text and page of `compare`
+result       what the commands that make a round answer
+rankings     how well descriptors find images of a class: the rows
+curves       the epochs of a training → PNG
+predictions  an answer of `predict` → a line
 rounds, backbones, cache, data, demo, doctor, export, index, moments, retrieval, triage
-            the answer of the command of this name
+             the answer of the command of this name
 """
 
 from tlcli.reports.backbones import backbones_text, blocks_text
@@ -50,7 +50,7 @@ from tlcli.reports.rounds import (
     rounds_text,
     verification_text,
 )
-from tlcli.reports.tables import json_line, percent, table
+from tlcli.reports.tables import percent, table
 from tlcli.reports.triage import triage_text, write_triage
 
 __all__ = [
@@ -73,7 +73,6 @@ __all__ = [
     "index_changed_text",
     "index_checked_text",
     "index_stats_text",
-    "json_line",
     "moments_text",
     "percent",
     "pruned_text",

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tlcli.reports.tables import byte_text, json_line, table
+from tlcli.files import json_text
+from tlcli.reports.tables import byte_text, table
 
 Json = dict[str, Any]
 
@@ -78,7 +79,7 @@ def _pair(content: Json) -> str:
 
 
 def _json(content: Json) -> str:
-    return json_line(content) + "\n"
+    return json_text(content) + "\n"
 
 
 Line = Callable[[Json], str]

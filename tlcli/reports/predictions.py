@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tlcli.reports.tables import json_line
+from tlcli.files import json_text
 
 Json = dict[str, Any]
 
@@ -40,6 +40,6 @@ def _no_formula(path: str) -> str:
 PREDICTION_LINES: Mapping[str, tuple[tuple[str, ...], Callable[[Json], str]]] = {
     "text": ((), _text),
     "csv": ((",".join(COLUMNS),), _csv),
-    "json": ((), json_line),
+    "json": ((), json_text),
 }
 """Form → the lines that come first, and how an answer becomes a line."""

@@ -1,7 +1,6 @@
-"""The pieces of text: tables, shares, bytes, counts, JSON."""
+"""The pieces of text: tables, shares, bytes, counts, times."""
 
 import io
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -68,17 +67,3 @@ def skipped_texts(skipped: Sequence[Mapping[str, Any]], most: int = 3) -> list[s
 def time_text(created: str) -> str:
     """A moment in ISO 8601 for people, in UTC to the minute."""
     return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M}"
-
-
-def json_line(content: Mapping[str, Any]) -> str:
-    """A JSON object in one line of UTF-8.
-
-    Bytes of a file name that are none are escaped as lone surrogates, which Python's `json` and
-    `os.fsencode` turn back into the bytes.
-    """
-    text = json.dumps(content, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(content)
-    return text

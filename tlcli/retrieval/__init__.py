@@ -1,12 +1,14 @@
 """Images by what they look like: descriptors, what is kept of them, the search.
 
-descriptors   feature vectors → descriptors of length 1: plain, whitened, learned
-records       which image is which row, in SQLite: the record of truth
-store         the folder of an index: records, rows, the approximate index; one writer
-search        the nearest rows, exactly or by way of the approximate index
-approximate   faiss beside the rows, disposable
-building      that index built, measured, and published
-neighbours    classification by the nearest images or class means
+descriptors  feature vectors → descriptors of length 1: plain, whitened, learned
+records      which image is which row, in SQLite: the record of truth
+rows         the rows themselves: one file of them, on disk or read once
+store        the folder of an index: records, rows, the approximate index
+writer       the right to change it: one at a time, all or nothing
+search       the nearest rows, exactly or by way of the approximate index
+approximate  faiss beside the rows, disposable
+building     that index built, measured, and published
+neighbours   classification by the nearest images or class means
 
 An index lies in RUN/index. Rows are immutable segments of float16, as those of the cache are of
 float32; a transaction of SQLite is what adds an image or takes it away.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import gaussian, linalg
+from tlcli import gaussian
 from tlcli.errors import UsageError
-from tlcli.features import LearnedProjection
+from tlcli.features import LearnedProjection, unit_rows
 from tlcli.moments import Moments
 
 Float32 = NDArray[np.float32]
@@ -33,9 +33,7 @@ class Descriptor:
         found = features.astype(np.float64)
         if self.centre is not None and self.matrix is not None:
             found = (found - self.centre) @ self.matrix
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
-        return np.asarray(found, np.float32)
+        return unit_rows(found).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +93,14 @@ def _whitened(ground: Ground) -> Descriptor:
             "Expected a run that keeps the moments of its features for whitened descriptors. "
             "Received: one that does not. Add --descriptor plain."
         )
-    covariance = gaussian.shrunken_covariance(remembered, "auto")
-    factor = linalg.cholesky(covariance)
-    if factor is None:
+    inverse = gaussian.whitening(remembered)
+    if inverse is None:
         raise UsageError(
             "Expected images that vary in every direction for whitened descriptors. Received: a "
             "covariance that has no inverse. Add --descriptor plain."
         )
-    centre = remembered.sums.sum(axis=0) * (2.0**-remembered.bits / remembered.images)
-    return Descriptor(
-        "whitened", width, centre.astype(np.float32), linalg.inverse(factor).T.astype(np.float32)
-    )
+    centre = gaussian.mean(remembered).astype(np.float32)
+    return Descriptor("whitened", width, centre, inverse.T.astype(np.float32))
 
 
 DESCRIPTORS = {

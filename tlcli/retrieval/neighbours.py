@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tlcli.features import unit_rows
 from tlcli.heads import softmax
 from tlcli.moments import Rows
 from tlcli.retrieval.search import Searcher
@@ -75,8 +76,7 @@ def _means(neighbours: Neighbours, descriptors: Float32) -> Float32:
     for block in index.live_blocks():
         np.add.at(sums, labels[start : start + len(block)], block)
         start += len(block)
-    means = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.asarray(descriptors @ means.T / TEMPERATURE, np.float32)
+    return np.asarray(descriptors @ unit_rows(sums).T / TEMPERATURE, np.float32)
 
 
 BY = {

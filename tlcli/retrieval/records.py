@@ -50,6 +50,9 @@ _CANNOT_SAVE = {
     sqlite3.SQLITE_NOMEM,
 }
 
+_TEXT = ("utf-8", "surrogateescape")
+"""How a path that is no UTF-8 is kept: by its bytes."""
+
 _NUMBER = strict.whole(0, 2**62)
 
 _SEGMENT = strict.text(r"[0-9a-f]{64}\.h5")
@@ -78,6 +81,7 @@ class Records:
         self.path = path
         with self._failing():
             self._database = _connected(path, writes)
+        self._database.text_factory = lambda raw: raw.decode(*_TEXT)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -140,7 +144,9 @@ class Records:
     def add(self, images: Iterable[tuple[str, str, str, int, int]]) -> None:
         """Add images: (sha256, label, path, file, row)."""
         self._many(
-            "INSERT INTO images (sha256, label, path, file, row) VALUES (?, ?, ?, ?, ?)", images
+            "INSERT INTO images (sha256, label, path, file, row) "
+            "VALUES (?, ?, CAST(? AS TEXT), ?, ?)",
+            ((key, label, path.encode(*_TEXT), *place) for key, label, path, *place in images),
         )
 
     def move(self, places: Iterable[tuple[int, int, int]]) -> None:

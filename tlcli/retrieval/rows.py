@@ -42,6 +42,10 @@ class Rows:
         """The block (k, M) that begins with a row."""
         return self.read(first, min(first + READ_ROWS, len(self.live)))
 
+    def live_in(self, first: int) -> NDArray[np.bool_]:
+        """(k,) which rows of the block that begins with a row belong to images."""
+        return self.live[first : first + READ_ROWS]
+
     def hashes(self) -> tuple[str, ...]:
         """The content hash of each row's image."""
         return segments.hashes_of(self.segment.keys)

@@ -81,7 +81,7 @@ def nearest(rows: Sequence[Rows], queries: Float32, count: int) -> list[set[Plac
     for part in rows:
         for first, block in part.blocks():
             similarities = queries @ block.T
-            similarities[:, ~part.live[first : first + len(block)]] = -np.inf
+            similarities[:, ~part.live_in(first)] = -np.inf
             for number, found in enumerate(similarities):
                 largest = _largest(found, count)
                 near = [(-float(found[row]), (part.id, first + int(row))) for row in largest]

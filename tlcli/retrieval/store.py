@@ -78,7 +78,7 @@ class Index:
         """The descriptors (k, M) of all images, in the order of their places."""
         for rows in self.rows:
             for first, block in rows.blocks():
-                yield block[rows.live[first : first + len(block)]]
+                yield block[rows.live_in(first)]
 
     def row(self, segment: int, row: int) -> Float64:
         """One descriptor (M,)."""

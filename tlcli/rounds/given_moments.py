@@ -132,16 +132,14 @@ def _new_part(parent: Parent, content: Memory, path: Path) -> Collected:
     learned = parent.memory.ledger
     again = {key: name for key, name in content.ledger.items() if key in learned}
     new = {key: name for key, name in content.ledger.items() if key not in learned}
-    part, exact = content.moments, content.exact
-    if again:
-        _require_same_labels(again, parent, path)
-        part = (
-            moments.subtract(part, _moments_of(parent, content, again, path))
-            if new
-            else (parent.extractor.empty_moments())
-        )
+    _require_same_labels(again, parent, path)
+    part = content.moments
+    if again and new:
+        part = moments.subtract(part, _moments_of(parent, content, again, path))
+    elif again:
+        part = parent.extractor.empty_moments()
     groups = {key: group for key, group in content.groups.items() if key in new}
-    return Collected(part, new, content.kinds, exact, len(again), groups)
+    return Collected(part, new, content.kinds, content.exact, len(again), groups)
 
 
 def _moments_of(parent: Parent, content: Memory, again: Mapping[str, str], path: Path) -> Moments:

@@ -55,8 +55,8 @@ NOTHING = Intake(0, 0, 0, 0, ())
 """Where no image was given, or none was looked at."""
 
 
-def scan(data: str, columns: Columns, progress: Progress) -> Listing:
-    """What DATA holds; a class folder without images is an error.
+def listed(data: str, columns: Columns, progress: Progress) -> Listing:
+    """What DATA holds, class folders without images too.
 
     Args:
         data: a folder, a table or "-".
@@ -66,9 +66,23 @@ def scan(data: str, columns: Columns, progress: Progress) -> Listing:
     Raises:
         UsageError, DataError: see `images.scan`.
     """
-    listing = images.scan(
+    return images.scan(
         data, columns=columns, progress=lambda done, total: progress("reading", done, total)
     )
+
+
+def scan(data: str, columns: Columns, progress: Progress) -> Listing:
+    """The same, where a class folder without images is an error, and what is odd is said.
+
+    Args:
+        data: as for `listed`.
+        columns: as for `listed`.
+        progress: as for `listed`.
+
+    Raises:
+        UsageError, DataError: see `images.scan`.
+    """
+    listing = listed(data, columns, progress)
     if listing.empty_classes:
         raise DataError(
             f"Expected images in every class folder of {data}. Received: no image in "

@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from tlcli.config import AUTO, Progress, RunsOn
 from tlcli.errors import DataError, UsageError
 from tlcli.extractor import Extractor
 from tlcli.features import Examples
-from tlcli.images import LabelledImage
+from tlcli.images import LabelledImage, some_of_each
 from tlcli.rounds.backbone import Beginning
 from tlcli.rounds.selection import NOTHING_TO_COMPARE_ON, Choice
 
@@ -133,12 +132,6 @@ def _tried(
 
 def _some(images: Sequence[LabelledImage]) -> list[LabelledImage]:
     """At most `MOST_IMAGES`, the same number of each class, those with the smallest hashes."""
-    counts = Counter(image.label for image in images)
-    most = max(MOST_IMAGES // len(counts), _LEAST_EACH)
-    taken: Counter[str] = Counter()
-    chosen = []
-    for image in sorted(images, key=lambda image: image.sha256):
-        taken[image.label] += 1
-        if taken[image.label] <= most:
-            chosen.append(image)
-    return chosen
+    hashes, labels = [image.sha256 for image in images], [image.label for image in images]
+    most = max(MOST_IMAGES // len(set(labels)), _LEAST_EACH)
+    return [images[row] for row in some_of_each(hashes, labels, most)]

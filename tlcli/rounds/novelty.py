@@ -36,7 +36,6 @@ class Judge:
     """Backbone features of the known images that the limit was set on."""
     source: str
     """Where they came from."""
-    false_alarms: float
     spreads: Float64
     """(2,) of the parts of a score over known images."""
     limit: float
@@ -112,7 +111,6 @@ def judge(
         total,
         learned.joined(others),
         source,
-        false_alarms,
         spreads,
         limit,
     )

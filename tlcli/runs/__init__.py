@@ -1,5 +1,10 @@
 """The run directory: immutable rounds, committed by a rename under a lock.
 
+reading  runs and rounds as they are, without a lock
+writing  rounds built aside and renamed into place
+locking  one writer
+parts    what a run consists of has to lie in its folder
+
     RUN/
       backbones/<fingerprint>/   the backbone, its formats and backbone.json
       projections/<sha256>.h5    learned projections of features, see `features.learned`

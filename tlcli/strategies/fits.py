@@ -180,7 +180,7 @@ def _with_bias_layer(
 
 
 def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
-    """The last of each class in the order of the hashes, a share of them."""
+    """The first of each class in the order of the hashes, a share of them."""
     held = np.zeros(len(examples), bool)
     for name in set(examples.labels):
         rows = [row for row, label in enumerate(examples.labels) if label == name]
@@ -194,19 +194,14 @@ def _held_for_bias(examples: Examples) -> NDArray[np.bool_]:
     return held
 
 
-def _task(
-    asked: StrategyInput,
-    evidence: Evidence,
-    examples: Examples,
-    free: NDArray[np.bool_] | None = None,
-) -> Task:
+def _task(asked: StrategyInput, evidence: Evidence, examples: Examples) -> Task:
+    """Every column may move."""
     features = examples.vectors[:]
     if evidence.moments is None:
         frame = Standardisation.of_features(features)
     else:
         frame = Standardisation.of_moments(evidence.moments)
-    if free is None:
-        free = np.ones(len(asked.classes), bool)
+    free = np.ones(len(asked.classes), bool)
     return Task(features, examples.labels, frame, free, asked.recipe.balanced)
 
 

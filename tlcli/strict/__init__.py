@@ -1,9 +1,11 @@
 """The one door through which files come in that somebody else may have made.
 
-`regular` opens a file and nothing else, `values` turns JSON into what a format says, field by
-field, and `arrays` does the same with HDF5, where a size is compared with the file's own length
-before anything is allocated. Whatever does not fit is a `Malformed`, whose message says where and
-what; the reader of a format adds the path. `arrays` is imported by name: it takes NumPy.
+regular  opens a file and nothing else
+values   turns JSON into what a format says, field by field
+arrays   the same with HDF5, whose sizes are compared with the file's before memory is taken
+
+Whatever does not fit is a `Malformed`, whose message says where and what; the reader of a format
+adds the path. `arrays` is imported by name: it takes NumPy.
 """
 
 from tlcli.strict.regular import content_of, opened

@@ -45,10 +45,6 @@ class ArrayFile:
         """Whether there is an array."""
         return name in self.file
 
-    def has(self, name: str) -> bool:
-        """Whether there is an attribute of this name."""
-        return name in self.file.attrs
-
     def attribute(self, name: str, reader: Reader[T]) -> T:
         """A single text, number or truth.
 

@@ -1,29 +1,30 @@
 """Everything with gradients through a backbone.
 
-objectives    what can be learned, and by which command: the table
-loop          epochs of steps, measured, kept, continued bit for bit
-learner       what the loop trains: groups of variables with optimizers and rates of their own
-supervised    a learner with labels: cross-entropy, and distillation where a teacher is given
-contrastive   a learner without labels: SimCLR
-frozen        what the layers that do not learn give of images, kept while the others learn
-metric        a learner of a projection of features, and of layers below it where they learn
-schedule      the learning rate of each step; its search
-augmentation  random changes of training images: the presets
-quick_layers  layers that learn, with the same gradients in less time
-adam          AdamW in one operation for each variable
-warping       flip, rotation, shift and zoom at once
-losses        what is minimised
-distribution  which devices share the steps: the table
-steps         one step, compiled: on one device, or shared by several
-gathering     how they come together
-members       TF_CONFIG: which processes train together
-order         in which order an epoch goes through the images
-split         images to learn from, and those that are held out
-image_source  the pixels that are read
+objectives      what can be learned, and by which command: the table
+fitting         the trainings that commands ask for
+loop            epochs of steps, measured, kept, continued bit for bit
+learner         what the loop trains: groups of variables with optimizers and rates of their own
+supervised      a learner with labels: cross-entropy, and distillation where a teacher is given
+contrastive     a learner without labels: SimCLR
+frozen          what the layers that do not learn give of images, kept while the others learn
+metric          a learner of a projection of features, and of layers below it where they learn
+schedule        the learning rate of each step; its search
+augmentation    random changes of training images: the presets
+quick_layers    layers that learn, with the same gradients in less time
+adam            AdamW in one operation for each variable
+warping         flip, rotation, shift and zoom at once
+losses          what is minimised
+distribution    which devices share the steps: the table
+steps           one step, compiled: on one device, or shared by several
+gathering       how they come together
+members         TF_CONFIG: which processes train together
+order           in which order an epoch goes through the images
+split           images to learn from, and those that are held out
+image_source    the pixels that are read
 feature_source  vectors in place of pixels
-checkpoint    the training state on disk
-blocks        which layers learn
-tensorboard   figures of each epoch for TensorBoard
+checkpoint      the training state on disk
+blocks          which layers learn
+tensorboard     figures of each epoch for TensorBoard
 """
 
 from tlcli.training.augmentation import PRESETS, SHEETS, augmenter, require_known

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,14 @@ class _Cluster(_Mirrored):
         """The sum of the arrays of all workers; exact where but one of them is not zero."""
         import tensorflow as tf
 
+        with self._together():
+            return np.asarray(self._total(tf.constant(array)).numpy())
+
+    @cached_property
+    def _total(self) -> Callable[[Any], Any]:
+        """`_sum` of a tensor, traced once for each shape: it is asked before every step."""
+        import tensorflow as tf
+
         replicas = self.strategy.num_replicas_in_sync // len(self.members.addresses)
 
         @tf.function  # type: ignore[untyped-decorator]
@@ -206,8 +215,7 @@ class _Cluster(_Mirrored):
 
             return self.strategy.experimental_local_results(self.strategy.run(replica))[0]
 
-        with self._together():
-            return np.asarray(total(tf.constant(array)).numpy())
+        return total  # type: ignore[no-any-return]
 
     @contextmanager
     def _together(self) -> Iterator[None]:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlcli import backbones, gaussian, linalg, moments
+from tlcli import backbones, gaussian, moments
 from tlcli.config import Progress, TrainingOptions
 from tlcli.errors import DataError, UsageError
+from tlcli.features import unit_rows
 from tlcli.training import loop
 from tlcli.training.checkpoint import Checkpoints, Score, TrainingHistory
 from tlcli.training.contrastive import require_spread
@@ -166,9 +167,8 @@ def whitened(learned: Labelled, bits: int) -> Projected:
     """Features whitened by their covariance within classes, as far as it has an inverse."""
     vectors = learned.vectors
     total = moments.of(vectors, tuple(map(str, learned.columns)), "", bits)
-    factor = linalg.cholesky(gaussian.shrunken_covariance(total, "auto"))
-    width = vectors.shape[1]
-    matrix = np.eye(width) if factor is None else linalg.inverse(factor).T
+    inverse = gaussian.whitening(total)
+    matrix = np.eye(vectors.shape[1]) if inverse is None else inverse.T
     centre = vectors.mean(axis=0, dtype=np.float64)
     lengths = np.linalg.norm((vectors - centre) @ matrix, axis=1)
     matrix = matrix / (lengths.mean() or 1.0)
@@ -193,7 +193,7 @@ class Top:
         width = min(WIDTH, inner.shape[1])
         _, directions = np.linalg.eigh(inner.T.astype(np.float64) @ inner)
         matrix = directions[:, ::-1][:, :width].astype(np.float32)
-        vectors = _directions(inner @ matrix)
+        vectors = unit_rows(inner @ matrix)
         proxies = np.stack([vectors[columns == c].mean(axis=0) for c in range(columns.max() + 1)])
         return Top(
             keras.Variable(matrix, name="projection"),
@@ -203,7 +203,7 @@ class Top:
 
     def project(self, inner: Float32) -> Float32:
         """Descriptors (n, M)."""
-        return _directions(inner @ self.matrix.numpy())
+        return unit_rows(inner @ self.matrix.numpy())
 
     def after(self, start: Projected) -> Projected:
         """What it makes of features, with what whitened them."""
@@ -234,13 +234,6 @@ class Below:
         import tensorflow as tf
 
         return Below(tf.TensorSpec((None, width), tf.float32), lambda inner: inner)
-
-
-def _directions(vectors: Float32) -> Float32:
-    """Vectors made to length 1; those of length 0 stay so."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return np.asarray(found, np.float32)
 
 
 def learner_of(

@@ -1,5 +1,6 @@
 """Figures of each epoch for TensorBoard."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ def watch_with(folder: Path | None) -> Callable[[Epoch], None]:
         return lambda epoch: None
     import tensorflow as tf
 
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = tf.summary.create_file_writer(os.fsencode(folder))
 
     def callback(epoch: Epoch) -> None:
         figures = asdict(epoch)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlcli import images, retrieval, runs
 from tlcli.config import DuplicatesConfig, IndexSearchConfig, Progress, no_progress
-from tlcli.errors import BadImage, UsageError
+from tlcli.errors import BadImage
 from tlcli.extractor import Extractor
 from tlcli.images import ImageFile
 from tlcli.retrieval import Hit, Index, Searcher, Space
@@ -48,10 +47,9 @@ def search(config: IndexSearchConfig, progress: Progress = no_progress) -> Itera
     Raises:
         TlcliError: see errors.py.
     """
-    if "" in config.paths:
-        raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
+    images.require_paths(config.paths)
     run = runs.open_run(config.run)
-    extractor = Extractor.of_round(run, run.round(), config.runs_on)
+    extractor = run.steadily(lambda: Extractor.of_round(run, run.round(), config.runs_on))
     with retrieval.open_index(config.run) as index:
         index.require_space(Space.of(extractor))
         searcher = Searcher.of(index, config.exact)
@@ -116,18 +114,14 @@ def duplicates(config: DuplicatesConfig, progress: Progress = no_progress) -> It
 def _pairs(
     index: Index, left: tuple[Rows, int], right: tuple[Rows, int], least: float
 ) -> Iterator[Pair]:
-    similarities = _block(*left) @ _block(*right).T
+    (rows, above), (others, beside) = left, right
+    similarities = rows.block(above) @ others.block(beside).T
+    alike = similarities >= least
+    alike &= rows.live_in(above)[:, None] & others.live_in(beside)
     if left == right:
-        similarities = np.triu(similarities, 1)
-    for row, column in np.argwhere(similarities >= least):
-        first = index.records.at(left[0].id, left[1] + int(row))
-        second = index.records.at(right[0].id, right[1] + int(column))
+        alike = np.triu(alike, 1)
+    for row, column in np.argwhere(alike):
+        first = index.records.at(rows.id, above + int(row))
+        second = index.records.at(others.id, beside + int(column))
         labels = (first.label, second.label)
         yield Pair(first.path, second.path, labels, float(similarities[row, column]))
-
-
-def _block(rows: Rows, first: int) -> NDArray[np.float32]:
-    """Rows from `first` on; those of no image are far from everything."""
-    block = rows.block(first)
-    block[~rows.live[first : first + len(block)]] = 0.0
-    return block

@@ -1,8 +1,8 @@
 """index add, remove, optimize: what can be found."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,15 @@ BLOCK = 4096
 """Descriptors that are made at once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Changed:
     """What a command did to an index."""
 
     run: str
-    added: int
-    removed: int
-    already_there: int
-    skipped: tuple[Skipped, ...]
+    added: int = 0
+    removed: int = 0
+    already_there: int = 0
+    skipped: tuple[Skipped, ...] = ()
     images: int
     """How many the index holds now."""
     classes: int
@@ -74,7 +74,12 @@ def add(config: IndexAddConfig, progress: Progress = no_progress) -> Changed:
         with phases.phase("save"):
             writer.add(_rows(found), _descriptors(found.vectors, descriptor))
         already = len(listing.images) - len(new) - len(refused)
-        return _changed(config.run, writer, phases, len(found.images), 0, already, skipped)
+        return replace(
+            _now(config.run, writer, phases, tidied(writer, phases)),
+            added=len(found.images),
+            already_there=already,
+            skipped=skipped,
+        )
 
 
 def _descriptor(
@@ -141,7 +146,8 @@ def remove(config: IndexRemoveConfig, progress: Progress = no_progress) -> Chang
         entries = _of_classes(config, writer) | _of_images(config, writer)
         with phases.phase("save"):
             writer.remove(sorted(entries, key=lambda entry: entry.id))
-        return _changed(config.run, writer, phases, 0, len(entries), 0, ())
+        now = _now(config.run, writer, phases, tidied(writer, phases))
+        return replace(now, removed=len(entries))
 
 
 def _of_classes(config: IndexRemoveConfig, writer: IndexWriter) -> set[Entry]:
@@ -185,7 +191,7 @@ def optimize(run: Path, wait: float, progress: Progress = no_progress) -> Change
         if _pays(writer):
             with phases.phase("approximate"):
                 recall = retrieval.build(writer, progress)
-        return _changed(run, writer, phases, 0, 0, 0, (), recall)
+        return _now(run, writer, phases, recall)
 
 
 def _pays(writer: IndexWriter) -> bool:
@@ -204,23 +210,10 @@ def tidied(writer: IndexWriter, phases: Phases) -> float | None:
         return retrieval.build(writer, phases.progress)
 
 
-def _changed(
-    run: Path,
-    writer: IndexWriter,
-    phases: Phases,
-    added: int,
-    removed: int,
-    already: int,
-    skipped: Sequence[Skipped],
-    recall: float | None = None,
-) -> Changed:
-    recall = recall or tidied(writer, phases)
+def _now(run: Path, writer: IndexWriter, phases: Phases, recall: float | None) -> Changed:
+    """What an index is after a command, which says itself what it did."""
     return Changed(
         run=str(run),
-        added=added,
-        removed=removed,
-        already_there=already,
-        skipped=tuple(skipped),
         images=writer.records.count(),
         classes=len(writer.records.labels()),
         recall=recall,
