@@ -17,6 +17,7 @@ colours        colour profiles → sRGB
 tones          how much of the range from black to white images use
 depths         grey of more than 8 bits → 8 bits
 hold_out       content hashes → held-out share, test images, folds
+passed_over    files that are no images by their suffix
 walking        what lies in folders, sorted, links that lead back up left out
 checking       DATA → DataReport: what is wrong with a data folder
 near_copies    images that look alike though their bytes differ
@@ -49,6 +50,7 @@ from tlcli.images.hold_out import (
 from tlcli.images.identifying import FORMATS
 from tlcli.images.in_memory import Given, Item, taken
 from tlcli.images.max_bad import reject_bad
+from tlcli.images.passed_over import PassedOver, passed_text
 from tlcli.images.reading import PROCESSORS, map_ahead
 from tlcli.images.scanning import (
     IMAGE_SUFFIXES,
@@ -64,10 +66,8 @@ from tlcli.images.scanning import (
     scan,
 )
 from tlcli.images.sources import (
-    PassedOver,
     class_name,
     is_plain_folder,
-    passed_text,
     require_paths,
 )
 from tlcli.images.square import DEFAULT_FIT, FITS, Square

@@ -14,9 +14,10 @@ from tlcli.errors import BadImage, DataError
 from tlcli.images.decoding import draw, opened
 from tlcli.images.missing_files import Lost
 from tlcli.images.near_copies import NO_COPIES, NearCopies, near_copies, perceptual
+from tlcli.images.passed_over import PassedOver
 from tlcli.images.reading import map_ahead
 from tlcli.images.scanning import IMAGE_SUFFIXES, Listing, Progress, Skipped, listed
-from tlcli.images.sources import USUAL, PassedOver
+from tlcli.images.sources import USUAL
 from tlcli.images.square import Square
 from tlcli.images.tones import FEW_LEVELS
 from tlcli.urls import Place

@@ -11,17 +11,16 @@ from tlcli.config import Columns
 from tlcli.errors import BadImage, DataError
 from tlcli.images.hashing import content_hashes
 from tlcli.images.missing_files import Lost
+from tlcli.images.passed_over import PassedOver, passed_over
 from tlcli.images.reading import MISSING
 from tlcli.images.sources import (
     USUAL,
     Entry,
     Found,
-    PassedOver,
     find_entries,
     find_images,
     growing,
     image_batches,
-    passed_over,
 )
 from tlcli.images.walking import IMAGE_SUFFIXES, is_folder
 from tlcli.urls import Place, Url, place

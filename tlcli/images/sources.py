@@ -6,17 +6,17 @@ import io
 import os
 import sys
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from tlcli import strict, urls
 from tlcli.config import Columns
 from tlcli.errors import DataError, UsageError
 from tlcli.images.layouts import require_undivided
+from tlcli.images.passed_over import passed_over, passed_text
 from tlcli.images.table_parts import TablePart
 from tlcli.images.tables import STANDARD_INPUT, TABLE_SUFFIXES, Table
 from tlcli.images.walking import (
@@ -31,7 +31,6 @@ from tlcli.strict import Malformed
 from tlcli.urls import Place, Url, place
 
 USUAL = Columns()
-SUFFIXES_SHOWN = 5
 _BLOCK_BYTES = 1 << 16
 
 FIRST, MOST = 32, 1024
@@ -114,41 +113,6 @@ def require_paths(paths: Sequence[str]) -> None:
     """Raise UsageError where one is empty: it would be the current folder."""
     if "" in paths:
         raise UsageError("Expected paths. Received: an empty one. Check the variables in it.")
-
-
-@dataclass(frozen=True)
-class PassedOver:
-    """Files of one suffix that are no images by it."""
-
-    suffix: str
-    """In lower case, with its dot; empty where they have none and are no images by content."""
-    files: int
-    first: str
-
-    def to_text(self) -> str:
-        """Like "3 .txt"."""
-        return f"{self.files} {self.suffix or 'without a suffix'}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields."""
-        return asdict(self)
-
-
-def passed_over(paths: Sequence[Place]) -> tuple[PassedOver, ...]:
-    """Return what the suffixes of files are, the most frequent first."""
-    first: dict[str, Place] = {}
-    for path in paths:
-        first.setdefault(path.suffix.lower(), path)
-    counted = Counter(path.suffix.lower() for path in paths)
-    rows = sorted(counted.items(), key=lambda row: (-row[1], row[0]))
-    return tuple(PassedOver(suffix, count, str(first[suffix])) for suffix, count in rows)
-
-
-def passed_text(rows: Sequence[PassedOver]) -> str:
-    """Return suffixes with how many files have them, for a message."""
-    shown = [entry.to_text() for entry in rows[:SUFFIXES_SHOWN]]
-    rest = sum(entry.files for entry in rows[SUFFIXES_SHOWN:])
-    return ", ".join([*shown, f"{rest} others"] if rest else shown)
 
 
 def growing() -> Iterator[int]:
