@@ -176,10 +176,34 @@ def test_a_round_says_which_classes_are_untested(
     accuracy: float | None, old: float | None, new: float | None, said: str
 ) -> None:
     validation = {"accuracy": accuracy, "old_accuracy": old, "new_accuracy": new}
+    assert said in reports.round_text(a_round(validation))
+
+
+TRAINING = {
+    "epochs": 2,
+    "best_epoch": 1,
+    "lr": 0.003,
+    "validation_accuracy_before": 0.0,
+    "validation_accuracy": 0.3,
+    "drift": None,
+}
+
+
+def test_a_training_without_labels_speaks_of_views() -> None:
+    content = a_round() | {"training": TRAINING}
+    assert "the best is 1, held-out accuracy 0.0 % → 30.0 %" in reports.round_text(content)
+    text = reports.round_text(content | {"classes": []})
+    assert "30.0 % of held-out images are nearest to another view" in text
+    assert "accuracy 0.0 %" not in text
+
+
+def a_round(validation: Json | None = None) -> Json:
+    """What a round with two classes says."""
+    figures = {"accuracy": 0.9, "old_accuracy": 0.9, "new_accuracy": 0.9} | (validation or {})
     images: Json = dict.fromkeys(("used", "from_cache", "removed"), 0)
     images |= {"already_learned": 0, "duplicates": 0, "skipped": [], "passed_over": []}
     absent = ("training", "usual", "renamed_classes", "adoption", "layers_choice", "head_choice")
-    content: Json = dict.fromkeys(absent) | {
+    return dict.fromkeys(absent) | {
         "run": "run",
         "round": 2,
         "changed": True,
@@ -190,11 +214,10 @@ def test_a_round_says_which_classes_are_untested(
         "classes": ["a", "b"],
         "new_classes": ["b"],
         "images": images | {"known_classes": []},
-        "validation": validation | {"images": 7, "method": "holdout"},
+        "validation": figures | {"images": 7, "method": "holdout"},
         "calibration": {"temperature": 1.0, "ece_before": None, "images": 0},
         "memory": "moments",
         "memory_sha256": None,
         "exact": True,
         "seconds": {"total": 1.0},
     }
-    assert said in reports.round_text(content)

@@ -25,7 +25,8 @@ def round_text(content: Json) -> str:
         f"  seconds     {seconds_line(content['seconds'])}",
     ]
     if content["training"]:
-        lines.insert(3, f"  training    {_training(content['training'])}")
+        text = _training if content["classes"] else _training_without_labels
+        lines.insert(3, f"  training    {text(content['training'])}")
     if content["usual"]:
         lines.insert(-3, f"  usual       {_usual(content['usual'])}")
     if images["known_classes"]:
@@ -85,6 +86,14 @@ def _training(training: Json) -> str:
         known = "unknown" if r2 is None else f"{r2:.3f}"
         text += f"; images that are gone carried over with R² {known}"
     return text
+
+
+def _training_without_labels(training: Json) -> str:
+    count = training["epochs"]
+    return (
+        f"{count} epoch{'s' if count > 1 else ''}, {percent(training['validation_accuracy'])} of "
+        f"held-out images are nearest to another view of themselves, lr {training['lr']:.2g}"
+    )
 
 
 def _metric(training: Json) -> str:
