@@ -282,8 +282,7 @@ def _head_options(default: str, auto: str, command: Callable[..., Any]) -> Calla
             "--shrinkage",
             "HOW",
             "How far the covariance is shrunk: `auto` is D/(D + n), `oas`, or a number from 0 to 1 "
-            "(lda).  "
-            "[default: auto]",
+            "(lda).  [default: auto]",
         ),
         (
             "--head",

@@ -53,7 +53,7 @@ def _draft(config: RemoveConfig, left: "_Remaining", number: int, phases: Phases
     """What remains, solved, tested and remembered as a round of this number."""
     warn_of_projection(left.parent.extractor)
     _warn_of_backbone(left.parent)
-    warn_of_index(config.run, "", config.names, left.forgotten)
+    warn_of_index(config.run, config.names, left.forgotten)
     with phases.phase("head"):
         solution = left.solve()
     with phases.phase("validation"):

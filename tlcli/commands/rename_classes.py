@@ -36,7 +36,8 @@ def rename_classes(config: RenameConfig, progress: Progress = no_progress) -> Ro
         with phases.phase("memory"):
             called = _Called.of(parent, renames)
         _require_solvable(called)
-        warn_of_index(config.run, ", `tlcli index add` knows them by their new name", renames)
+        then = ", `tlcli index add` knows them by their new name"
+        warn_of_index(config.run, renames, then=then)
         return publish(writer, _draft(config, called, writer.next_number, phases), phases)
 
 

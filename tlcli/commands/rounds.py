@@ -78,7 +78,7 @@ def rollback(config: RollbackConfig) -> RolledBack:
         )
         if _content(current.manifest) == _content(source.manifest):
             return replace(result, changed=False)
-        warn_of_index(config.run, "", result.forgotten)
+        warn_of_index(config.run, result.forgotten)
         return _publish(writer, source, result)
 
 

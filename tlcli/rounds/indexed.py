@@ -13,15 +13,15 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_index(
-    run: Path, then: str, names: Collection[str], hashes: Collection[str] = ()
+    run: Path, names: Collection[str], hashes: Collection[str] = (), then: str = ""
 ) -> None:
     """Say that images are still found under classes, or contents, that a round is without.
 
     Args:
         run: its folder.
-        then: what can be done once they are taken out; empty where that is all.
         names: of the classes.
         hashes: contents of images.
+        then: what can be done once they are taken out; empty where that is all.
     """
     try:
         found = retrieval.held(run, names, hashes)
