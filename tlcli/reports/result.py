@@ -238,7 +238,7 @@ def _validation(validation: Json | None) -> str:
 def _untested(old: float | None, new: float | None) -> str:
     """Of which classes nothing is known, as one of them has no image that could be held out."""
     which = "old classes " if new is not None else "new classes " if old is not None else ""
-    return f"{which}unknown without an image of each class"
+    return f"{which}unknown, as not each has an image to test"
 
 
 def _exact(content: Json) -> str:
