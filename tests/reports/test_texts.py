@@ -165,9 +165,9 @@ def test_text_for_the_terminal() -> None:
 
 VALIDATIONS = [
     (0.9, 0.8, 0.9, "accuracy 90.0 %, old classes 80.0 % ("),
-    (None, None, 0.9, "new classes 90.0 %, old classes unknown, as not each has an image to test ("),
-    (None, 0.8, None, "old classes 80.0 %, new classes unknown, as not each has an image to test ("),
-    (None, None, None, "  unknown, as not each has an image to test ("),
+    (None, None, 0.9, "new classes 90.0 %, old classes unknown, as not each has an image to test"),
+    (None, 0.8, None, "old classes 80.0 %, new classes unknown, as not each has an image to test"),
+    (None, None, None, "  unknown, as not each has an image to test"),
 ]
 
 
